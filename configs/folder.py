@@ -1,0 +1,73 @@
+"""Your own images and masks: a U-Net for one binary mask, lungs or infection.
+
+A folder with `images/` and `masks/` (PNG or JPEG of any size, matched by stem), or a CSV file.
+Patients are kept together; 80 % train, 10 % validation, 10 % test.
+
+    python -m jaxlung.main --config=configs/folder.py --config.data.root=MY_IMAGES
+    python -m jaxlung.main --config=configs/folder.py:target=infection --config.data.root=A,B
+"""
+
+import ml_collections as mlc
+
+from jaxlung import config_arg
+
+
+def get_config(arg: str = "") -> mlc.ConfigDict:
+    """The run; `arg` is "" or "target=lung|infection", with ",quick" for a trial run."""
+    variant = config_arg.parse_arg(arg, target="lung", quick=False)
+    config = mlc.ConfigDict()
+    config.seed = 0
+    config.epochs = 30
+    config.selection = "best"  # the lowest validation loss; or "last"
+    config.log_every_steps = 50
+
+    config.model_name = "unet"  # a key of models.MODELS
+    config.model = dict(
+        widths=(16, 32, 64, 128),  # channels of each level: half a million parameters
+        num_classes=1,
+        pad_input=False,  # True: sizes that are no multiple of 8 are padded
+        dtype="float32",  # of the computation; "bfloat16" on accelerators
+    )
+    config.task_name = "mask"  # a key of tasks.TASKS
+    config.task = dict(target=variant.target, threshold=0.5)
+    config.optimizer = dict(learning_rate=1e-3, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)
+
+    config.data = dict(
+        name="folder",
+        root="",  # folder with images/ and masks/; several with commas between
+        csv="",  # or a CSV file that names images and masks
+        csv_image_column="image",
+        csv_mask_column="mask",
+        csv_patient_column="",  # "": there is none
+        csv_split_column="",  # train, validation or test; "": split here
+        mask_suffix="",  # "_mask": the mask of a.png is a_mask.png
+        foreground_levels=(),  # grey levels that count; (): the brighter half of a binary mask
+        target=variant.target,
+        patient_pattern="",  # regular expression whose first group in the stem is the patient
+        validation_fraction=0.1,  # of the patients
+        test_fraction=0.1,
+        image_size=128,  # pixels, height and width
+        resize="pad",  # keep the aspect ratio; or "squash"
+        batch_size=16,  # images per step, over all devices
+        eval_batch_size=16,
+        placement="auto",  # "device", "host", or "auto": on the device if it fits
+        num_threads=4,  # that decode
+    )
+    config.augment = dict(
+        flip_probability=0.5,  # left and right
+        rotation_degrees=5.0,  # uniform in +-
+        shift_fraction=0.05,  # of the image's size, uniform in +-
+        shear_degrees=2.0,
+        zoom_range=(0.9, 1.1),
+        brightness=0.1,  # added, uniform in +-
+        contrast=0.1,  # factor 1 +- this
+    )
+    config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), an image
+    config.paper = dict(train=dict(), validation=dict(), test=dict())
+    config.lock()  # From here on a misspelt field is an error.
+
+    if variant.quick:
+        config.epochs = 2
+        config.model.widths = (4, 8)
+        config.data.update(image_size=32, batch_size=4, eval_batch_size=4)
+    return config

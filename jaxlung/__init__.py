@@ -1,0 +1,1 @@
+"""Lung and infection segmentation on chest X-ray and CT."""

@@ -1,0 +1,210 @@
+"""What a network must beat: a brightness threshold, and the average annotation.
+
+Neither looks at a pixel's neighbours. Both are fitted to counts, so one pass over the training
+split is enough however large it is.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+NUM_INTENSITIES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What one pass over the training split leaves behind.
+
+    Attributes:
+        histograms: [L, 256] int64, pixels of each true level by intensity after `min_max_uint8`.
+        level_counts: [L, H, W] int64, images in which each pixel has each level.
+    """
+
+    histograms: np.ndarray
+    level_counts: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ThresholdBaseline:
+    """Bands of brightness, each with a level.
+
+    Attributes:
+        table: [256] uint8, the level of each intensity after `min_max_uint8`.
+        description: for a reader: "lung below 96, outside above".
+    """
+
+    table: np.ndarray
+    description: str
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Levels [..., H, W] uint8 of `images` [..., H, W] uint8, each scaled by itself."""
+        return self.table[min_max_uint8(images)]
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanMaskBaseline:
+    """One mask for every image.
+
+    Attributes:
+        levels: [H, W] uint8.
+        description: for a reader: "lung where at least 43 of 100 training images have it".
+    """
+
+    levels: np.ndarray
+    description: str
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The same levels [..., H, W] uint8 for each of `images` [..., H, W]."""
+        return np.broadcast_to(self.levels, images.shape)
+
+
+def min_max_uint8(images: np.ndarray) -> np.ndarray:
+    """Stretches each image to 0..255, rounded; an image of one brightness becomes 0.
+
+    Args:
+        images: [..., H, W] uint8.
+
+    Returns:
+        [..., H, W] uint8.
+    """
+    low = images.min(axis=(-2, -1), keepdims=True)
+    spread = np.maximum(images.max(axis=(-2, -1), keepdims=True) - low, 1)
+    return np.rint((images - low) * (np.float32(255) / spread)).astype(np.uint8)
+
+
+def count(pairs: Iterable[tuple[np.ndarray, np.ndarray]], num_levels: int) -> Counts:
+    """Counts intensities and levels over a stream of annotated images.
+
+    Args:
+        pairs: `image` [H, W] uint8 and `levels` [H, W] uint8 below `num_levels`; one size for all.
+        num_levels: L.
+
+    Raises:
+        ValueError: no pairs; another size than the first pair's; a level not below `num_levels`.
+    """
+    histogram = np.zeros(num_levels * NUM_INTENSITIES, np.int64)
+    level_counts = None
+    for image, levels in pairs:
+        if level_counts is None:
+            level_counts = np.zeros((num_levels, *levels.shape), np.int64)
+        if not image.shape == levels.shape == level_counts.shape[1:]:
+            want = level_counts.shape[1:]
+            raise ValueError(f"image {image.shape} and levels {levels.shape}: want {want}.")
+        if levels.max() >= num_levels:
+            raise ValueError(f"want levels below {num_levels}, got {levels.max()}.")
+        joint = levels.astype(np.intp) * NUM_INTENSITIES + min_max_uint8(image)
+        histogram += np.bincount(joint.ravel(), minlength=histogram.size)
+        for level in range(num_levels):
+            level_counts[level] += levels == level
+    if level_counts is None:
+        raise ValueError("want at least one image to count, got none.")
+    return Counts(histogram.reshape(num_levels, NUM_INTENSITIES), level_counts)
+
+
+def fit_threshold(histograms: np.ndarray, level_names: Sequence[str]) -> ThresholdBaseline:
+    """Cuts brightness into L bands and names them: the best of all cuts and all namings.
+
+    Best is the highest IoU of level 1 for two levels, the highest mean IoU over the levels for
+    three. Bands may be empty; a level that is neither there nor predicted has IoU 1. Of equally
+    good answers the one with the lowest cuts is taken.
+
+    Args:
+        histograms: [L, 256] int64 as in `Counts`, L in {2, 3}.
+        level_names: L names for the description.
+
+    Raises:
+        ValueError: another shape, or names that don't fit it.
+    """
+    num_levels = len(level_names)
+    if num_levels not in (2, 3) or histograms.shape != (num_levels, NUM_INTENSITIES):
+        raise ValueError(
+            f"want histograms [L, {NUM_INTENSITIES}] and L names, L 2 or 3; "
+            f"got {histograms.shape} and {list(level_names)}."
+        )
+    edges = _all_edges(num_levels)
+    below = np.concatenate([np.zeros((num_levels, 1), np.int64), histograms.cumsum(axis=1)], axis=1)
+    in_band = below[:, edges[1:]] - below[:, edges[:-1]]  # [level, band, cut]
+    orders = list(itertools.permutations(range(num_levels)))
+    quality = np.stack([_band_quality(in_band, order) for order in orders])
+    order, cut = np.unravel_index(quality.argmax(), quality.shape)
+    bands = list(zip(orders[order], edges[:-1, cut], edges[1:, cut], strict=True))
+    table = np.concatenate([np.full(stop - start, level) for level, start, stop in bands])
+    named = [(level_names[level], start, stop) for level, start, stop in bands if start < stop]
+    return ThresholdBaseline(table.astype(np.uint8), _describe_bands(named))
+
+
+def _all_edges(num_bands: int) -> np.ndarray:
+    """[num_bands + 1, N]: the edges 0 <= .. <= 256 of every way to cut, empty bands included."""
+    positions = range(NUM_INTENSITIES + 1)
+    cuts = np.array(list(itertools.combinations_with_replacement(positions, num_bands - 1))).T
+    return np.pad(cuts, ((1, 1), (0, 0)), constant_values=((0, NUM_INTENSITIES), (0, 0)))
+
+
+def _band_quality(in_band: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """[N] scores to maximise, from in_band [level, band, N] with band b given level order[b]."""
+    ious = []
+    for band, level in enumerate(order):
+        overlap = in_band[level, band]
+        union = in_band[:, band].sum(axis=0) + in_band[level].sum(axis=0) - overlap
+        iou = np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
+        if len(order) > 2 or level == 1:
+            ious.append(iou)
+    return np.mean(ious, axis=0)
+
+
+def _describe_bands(bands: Sequence[tuple[str, int, int]]) -> str:
+    parts = []
+    for name, start, stop in bands:
+        if (start, stop) == (0, NUM_INTENSITIES):
+            parts.append(f"{name} everywhere")
+        elif start == 0:
+            parts.append(f"{name} below {stop}")
+        elif stop == NUM_INTENSITIES:
+            parts.append(f"{name} from {start}")
+        else:
+            parts.append(f"{name} {start}–{stop - 1}")  # noqa: RUF001, a range is read with it
+    return ", ".join(parts) + " (brightness 0 to 255)"
+
+
+def fit_mean_mask(level_counts: np.ndarray, level_names: Sequence[str]) -> MeanMaskBaseline:
+    """The one mask that fits the training split best.
+
+    Two levels: the pixels that are foreground at least so often that the Dice score of all
+    training pixels pooled is highest (of equals, the smallest mask). Three or more: the most
+    frequent level of each pixel (of equals, the lowest).
+
+    Args:
+        level_counts: [L, H, W] int64 as in `Counts`.
+        level_names: L names for the description.
+
+    Raises:
+        ValueError: names that don't fit, or pixels not counted equally often.
+    """
+    totals = level_counts.sum(axis=0)
+    if len(level_names) != len(level_counts) or totals.min() != totals.max():
+        raise ValueError(
+            f"want [{len(level_names)}, H, W] counts with one sum for all pixels, got "
+            f"{level_counts.shape} with sums from {totals.min()} to {totals.max()}."
+        )
+    if len(level_counts) > 2:
+        levels = level_counts.argmax(axis=0).astype(np.uint8)
+        return MeanMaskBaseline(levels, "each pixel's most frequent level in the training split")
+    num_images = int(totals.max())
+    lowest = _best_lowest_count(level_counts[1], num_images)
+    levels = (level_counts[1] >= lowest).astype(np.uint8)
+    where = f"where at least {lowest} of {num_images} training images have it"
+    return MeanMaskBaseline(levels, f"{level_names[1]} {where if levels.any() else 'nowhere'}")
+
+
+def _best_lowest_count(counts: np.ndarray, num_images: int) -> int:
+    """The c for which the mask `counts >= c` has the highest Dice pooled over the images."""
+    per_count = np.bincount(counts.ravel(), minlength=num_images + 1)
+    # Entry c of both: pixels, and their foreground over all images, of the mask `counts >= c`.
+    area = per_count[::-1].cumsum()[::-1]
+    overlap = (per_count * np.arange(num_images + 1))[::-1].cumsum()[::-1]
+    dice = 2 * overlap / np.maximum(area * num_images + counts.sum(), 1)
+    highest_first = np.append(dice[:0:-1], 0 if counts.any() else 1)  # Last: no mask at all.
+    best = int(highest_first.argmax())
+    return num_images - best if best < num_images else num_images + 1

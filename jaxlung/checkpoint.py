@@ -1,0 +1,155 @@
+"""Orbax checkpoints with digests: the latest two and the best; a damaged one is passed over."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from jaxlung import train_step
+
+Progress = dict[str, Any]  # JSON beside the state: what else a resumed run must know
+
+
+def open_manager(workdir: epath.Path) -> ocp.CheckpointManager:
+    """Opens `workdir/checkpoints`, which keeps the latest two steps and the lowest `val_loss`."""
+    keep = preservation_policy.AnyPreservationPolicy(
+        [
+            preservation_policy.LatestN(2),
+            preservation_policy.BestN(
+                get_metric_fn=_val_loss,
+                reverse=True,  # It keeps the end of the list: the lowest loss.
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            ),
+        ]
+    )
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_val_loss,  # Without it the metrics are not written.
+        best_mode="min",
+        preservation_policy=keep,
+        cleanup_tmp_directories=True,  # What a killed run left.
+    )
+    return ocp.CheckpointManager(workdir / "checkpoints", options=options)
+
+
+def _val_loss(metrics: dict[str, float]) -> float:
+    return metrics["val_loss"]
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    state: train_step.TrainState,
+    progress: Progress,
+    val_loss: float = math.inf,
+) -> None:
+    """Starts to save `state`; returns as soon as its buffers may be reused.
+
+    Args:
+        manager: from `open_manager`.
+        state: at a step that has no checkpoint yet.
+        progress: JSON values that belong to this step.
+        val_loss: validation loss at this step; infinite in the middle of an epoch.
+    """
+    digests = {name: int(digest) for name, digest in jax.device_get(digest_state(state)).items()}
+    manager.save(
+        int(jax.device_get(state.step)),
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            progress=ocp.args.JsonSave({**progress, "digests": digests}),
+        ),
+        metrics={"val_loss": val_loss},
+    )
+
+
+def restore(
+    manager: ocp.CheckpointManager, step: int, like: train_step.TrainState
+) -> tuple[train_step.TrainState, Progress]:
+    """Reads one checkpoint and holds it against its digests.
+
+    Args:
+        manager: from `open_manager`.
+        step: one of `manager.all_steps()`.
+        like: shapes, types and shardings to restore to; may differ from those saved from.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or is of another network.
+    """
+    try:
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
+            ),
+        )
+    # Orbax and TensorStore raise a bare Exception, ValueError, KeyError or OSError on damage.
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"checkpoint {step} can't be read: {reason}") from error
+    state, progress = restored["state"], dict(restored["progress"])
+    digests = jax.device_get(digest_state(state))
+    for name, want in progress.pop("digests").items():
+        if int(digests[name]) != want:
+            raise ValueError(f"checkpoint {step}: {name} differs from what was saved.")
+    return state, progress
+
+
+def restore_latest(
+    manager: ocp.CheckpointManager, like: train_step.TrainState
+) -> tuple[train_step.TrainState, Progress] | None:
+    """Reads the newest good checkpoint, naming the damaged ones that it passes over.
+
+    Returns:
+        The state and its progress, or None if there is no checkpoint at all.
+
+    Raises:
+        ValueError: there are checkpoints, and all are damaged.
+    """
+    steps = sorted(manager.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            return restore(manager, step, like)
+        except ValueError as error:
+            logging.warning("%s/%d: %s", manager.directory, step, error)
+    if steps:
+        raise ValueError(f"{manager.directory}: all {len(steps)} checkpoints are damaged.")
+    return None
+
+
+def set_aside_newer(manager: ocp.CheckpointManager, step: int) -> None:
+    """Moves checkpoints newer than `step` (the damaged ones) to `checkpoints_damaged`."""
+    for newer in [s for s in manager.all_steps() if s > step]:
+        target = epath.Path(f"{manager.directory}_damaged") / str(newer)
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():
+            target.rmtree()
+        (epath.Path(manager.directory) / str(newer)).rename(target)
+        logging.warning("moved the damaged checkpoint %d to %s", newer, target)
+    manager.reload()
+
+
+@jax.jit
+def digest_state(state: train_step.TrainState) -> dict[str, jax.Array]:
+    """A checksum of every leaf, computed where the leaf lives.
+
+    Orbax keeps no checksums: zeroed bytes restore silently. Any change of a single 32-bit word
+    changes a digest, any other change does with probability 1 - 2 ** -32.
+
+    Returns:
+        Leaf path -> [] uint32.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): _digest(leaf) for path, leaf in leaves}
+
+
+def _digest(leaf: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
+    words = bits.reshape(-1).astype(jnp.uint32)
+    # Odd weights: every one has an inverse modulo 2 ** 32, so no single change cancels out.
+    position = jax.lax.iota(jnp.uint32, words.size)
+    weights = (2 * position + 1) * jnp.uint32(0x9E3779B1)
+    return jnp.sum(words * weights, dtype=jnp.uint32)

@@ -1,0 +1,89 @@
+"""Config files: found by path or by name, with overrides checked before they are set."""
+
+import difflib
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+
+import ml_collections as mlc
+
+
+def resolve(spec: str) -> str:
+    """Finds the file of `--config=SPEC`.
+
+    Args:
+        spec: "configs/covidqu.py", "covidqu" (a config that jaxlung ships), either with ":ARG".
+
+    Returns:
+        Path of the file, with ":ARG" if `spec` has one.
+
+    Raises:
+        ValueError: there is no such file; lists the shipped ones.
+    """
+    name, colon, arg = spec.partition(":")
+    path = pathlib.Path(name)
+    if not path.is_file():
+        shipped = shipped_configs()
+        if name not in shipped:
+            raise ValueError(
+                f"--config: no file {name!r} here, and jaxlung ships only {', '.join(shipped)}."
+            )
+        path = shipped[name]
+    return f"{path}{colon}{arg}"
+
+
+def shipped_configs() -> dict[str, pathlib.Path]:
+    """Configs by name: the checkout's own folder, or the one inside an installed wheel."""
+    package = pathlib.Path(__file__).parent
+    checkout = package.parent / "configs"
+    folder = checkout if checkout.is_dir() else package / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def load(spec: str) -> mlc.ConfigDict:
+    """Runs `get_config` of a resolved `spec`."""
+    name, _, arg = spec.partition(":")
+    module_spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem, name)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module.get_config(arg)
+
+
+def default_workdir(spec: str) -> str:
+    """`runs/covidqu` for configs/covidqu.py, `runs/covidqu_quick` for its ":quick"."""
+    name, _, arg = spec.partition(":")
+    words = [pathlib.Path(name).stem, *arg.replace("=", "_").split(",")]
+    return "runs/" + "_".join(filter(None, words))
+
+
+def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
+    """Looks at every `--config.FIELD=VALUE` before it is set.
+
+    Raises:
+        ValueError: a field that the config doesn't have; names the nearest one.
+    """
+    for argument in argv:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name.startswith("config."):
+            _require_field(config, name.removeprefix("config."))
+
+
+def _require_field(config: mlc.ConfigDict, name: str) -> None:
+    node = config
+    for depth, part in enumerate(name.split("."), 1):
+        if not isinstance(node, mlc.ConfigDict) or part not in node:
+            fields = _field_names(config)
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0.0)[0]
+            where = ".".join(["config", *name.split(".")[:depth]])
+            raise ValueError(f"--{where}: the config has no such field; nearest: --config.{near}.")
+        node = node[part]
+
+
+def _field_names(config: mlc.ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for key, value in config.items():
+        if isinstance(value, mlc.ConfigDict):
+            names += _field_names(value, f"{prefix}{key}.")
+        else:
+            names.append(f"{prefix}{key}")
+    return names

@@ -1,0 +1,52 @@
+"""Which record stands at which position of a run: a pure function of (seed, position).
+
+Positions count records from the start of training, 0, 1, 2, ...; step s of batch size B takes
+the positions [s B, (s + 1) B). Both data roads read records through these functions, so they give
+the same batches, and a resumed run needs nothing but its step.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+Order = Callable[[int], int]
+
+
+def shuffled(seed: int, num_records: int) -> Order:
+    """A new permutation every epoch; every record exactly once in each.
+
+    A batch may begin in one epoch and end in the next, so that all are full and none is dropped.
+
+    Args:
+        seed: the run's seed.
+        num_records: records in the split.
+
+    Returns:
+        A function from position to record index.
+    """
+
+    @functools.lru_cache(maxsize=4)
+    def permutation(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(num_records)
+
+    def record_at(position: int) -> int:
+        epoch, offset = divmod(position, num_records)
+        return int(permutation(epoch)[offset])
+
+    return record_at
+
+
+def in_turn(num_records: int) -> Order:
+    """Records in their order, once; positions past the end repeat the last one as padding."""
+    return lambda position: min(position, num_records - 1)
+
+
+def steps_after_epochs(epochs: int, num_records: int, batch_size: int) -> int:
+    """Steps until every record was seen `epochs` times."""
+    return -(-epochs * num_records // batch_size)
+
+
+def epochs_after(step: int, num_records: int, batch_size: int) -> int:
+    """Epochs that are complete after `step` steps."""
+    return step * batch_size // num_records

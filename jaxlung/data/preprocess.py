@@ -1,0 +1,20 @@
+"""Preprocessing inside jit, the same for both data roads."""
+
+import jax
+import jax.numpy as jnp
+
+
+def min_max_scale(images: jax.Array) -> jax.Array:
+    """Scales every image to [0, 1] by its own smallest and largest value (paper 000, section 4.1).
+
+    Args:
+        images: [B, H, W] uint8.
+
+    Returns:
+        [B, H, W, 1] float32; an image of one value becomes 0.
+    """
+    x = images.astype(jnp.float32)
+    low = jnp.min(x, axis=(1, 2), keepdims=True)
+    high = jnp.max(x, axis=(1, 2), keepdims=True)
+    # maximum() keeps 0 / 0 out: a constant image is all zeros.
+    return ((x - low) / jnp.maximum(high - low, 1))[..., None]

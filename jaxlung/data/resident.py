@@ -1,0 +1,71 @@
+"""A whole split on the device as uint8: one transfer, then every batch is a gather inside jit."""
+
+import concurrent.futures
+import os
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jaxlung import progress, sharding
+from jaxlung.data import order, record, resize
+from jaxlung.data import settings as settings_lib
+
+# Of the device's memory; the rest is for parameters and activations (our choice).
+LARGEST_SHARE = 0.25
+
+
+def fits(num_records: int, image_size: int) -> bool:
+    """Whether images and masks take at most a quarter of a device's (on CPU: free) memory."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 2 * num_records * image_size**2 <= LARGEST_SHARE * stats.get("bytes_limit", free)
+
+
+def load_store(
+    source: record.Source,
+    settings: settings_lib.Settings,
+    shardings: sharding.Shardings,
+    name: str,
+) -> dict[str, jax.Array]:
+    """Reads all records and puts them on every device.
+
+    Returns:
+        "images" and "masks", [N, S, S] uint8, replicated.
+    """
+    shape = (len(source), settings.image_size, settings.image_size)
+    store = {"images": np.empty(shape, np.uint8), "masks": np.empty(shape, np.uint8)}
+
+    def load(index: int) -> None:
+        item = source[index]
+        store["images"][index], store["masks"][index] = resize.fit(
+            item.image, item.mask, settings.image_size, settings.resize
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(settings.num_threads) as pool:
+        loads = pool.map(load, range(len(source)))
+        for _ in progress.report(loads, f"reading {name}", "images", len(source)):
+            pass
+    return sharding.put(store, shardings.replicated)
+
+
+def take(store: dict[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array]:
+    """The batch at `indices` [B] int32; inside jit."""
+    return {name: array[indices] for name, array in store.items()}
+
+
+def make_items(
+    source: record.Source, settings: settings_lib.Settings, shardings: sharding.Shardings
+) -> settings_lib.MakeItems:
+    """Items of this road are record indices, [B] int32."""
+    del source, settings  # The records are on the device already.
+
+    def items(
+        record_at: order.Order, batch_size: int, first_step: int, last_step: int
+    ) -> Iterator[jax.Array]:
+        for step in range(first_step, last_step):
+            positions = range(step * batch_size, (step + 1) * batch_size)
+            indices = np.array([record_at(position) for position in positions], np.int32)
+            yield jax.device_put(indices, shardings.batch)
+
+    return items

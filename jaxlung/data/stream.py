@@ -1,0 +1,69 @@
+"""Records read from disk by Grain threads while the device computes, two batches ahead."""
+
+import collections
+import itertools
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+
+from jaxlung import sharding
+from jaxlung.data import order, record, resize
+from jaxlung.data import settings as settings_lib
+
+BATCHES_AHEAD = 2  # One computed on, one in flight.
+
+
+def load_store(
+    source: record.Source,
+    settings: settings_lib.Settings,
+    shardings: sharding.Shardings,
+    name: str,
+) -> dict[str, jax.Array]:
+    """Nothing stays on the device."""
+    del source, settings, shardings, name
+    return {}
+
+
+def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The item is the batch; inside jit."""
+    del store
+    return item
+
+
+def make_items(
+    source: record.Source, settings: settings_lib.Settings, shardings: sharding.Shardings
+) -> settings_lib.MakeItems:
+    """Items of this road are batches: "images" and "masks", [B, S, S] uint8."""
+
+    def load(index: int) -> dict[str, np.ndarray]:
+        item = source[index]
+        images, masks = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
+        return {"images": images, "masks": masks}
+
+    def items(
+        record_at: order.Order, batch_size: int, first_step: int, last_step: int
+    ) -> Iterator[dict[str, jax.Array]]:
+        batches = iter(
+            grain.MapDataset.range(first_step * batch_size, last_step * batch_size)
+            .map(lambda position: load(record_at(int(position))))
+            .batch(batch_size)
+            .to_iter_dataset(
+                grain.ReadOptions(
+                    num_threads=settings.num_threads,
+                    prefetch_buffer_size=2 * settings.num_threads,
+                )
+            )
+        )
+        return prefetch(sharding.put(batch, shardings.batch) for batch in batches)
+
+    return items
+
+
+def prefetch(items: Iterator[dict[str, jax.Array]]) -> Iterator[dict[str, jax.Array]]:
+    """Draws `BATCHES_AHEAD` items before they are asked for, so that transfers overlap compute."""
+    ahead = collections.deque(itertools.islice(items, BATCHES_AHEAD))
+    while ahead:
+        yield ahead.popleft()
+        ahead.extend(itertools.islice(items, 1))

@@ -1,0 +1,63 @@
+"""What a config would cost: shapes, parameters, FLOPs and memory of the compiled step."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import ml_collections as mlc
+from absl import logging
+
+from jaxlung import system as system_lib
+from jaxlung.data import stream
+
+
+def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
+    """Compiles one training step on abstract data; reads no data and trains nothing.
+
+    Args:
+        config: the run.
+
+    Returns:
+        "parameters"; "flops_per_image" of a training step, counted by XLA; "memory_bytes" of one
+        device while it runs (state, batch, activations).
+    """
+    system = system_lib.make_system(config)
+    size, batch_size = system.settings.image_size, system.settings.batch_size
+    state = system.abstract_state()
+    array = jax.ShapeDtypeStruct(
+        (batch_size, size, size), jnp.uint8, sharding=system.shardings.batch
+    )
+    item = {"images": array, "masks": array}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        logging.info("%-60s %s", jax.tree_util.keystr(path), leaf.shape)
+    compiled = system.jit_train_step(stream.take).lower(state, {}, item, system.seed).compile()
+    memory = compiled.memory_analysis()
+    costs = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "flops_per_image": _flops(compiled) * jax.device_count() / batch_size,
+        "memory_bytes": memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes,
+    }
+    logging.info(
+        "batch [%d, %d, %d], %s parameters, %.2f GFLOP per image, %.2f GiB on a device",
+        batch_size,
+        size,
+        size,
+        f"{costs['parameters']:,}",
+        costs["flops_per_image"] / 1e9,
+        costs["memory_bytes"] / 2**30,
+    )
+    return costs
+
+
+def to_line(costs: dict[str, int | float]) -> str:
+    """The costs as one line of JSON."""
+    return json.dumps(costs)
+
+
+def _flops(compiled: jax.stages.Compiled) -> float:
+    """FLOPs of one device's program, as XLA counts them."""
+    analysis = compiled.cost_analysis()
+    return float(analysis["flops"])

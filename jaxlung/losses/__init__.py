@@ -1,0 +1,1 @@
+"""Losses: functions of logits and targets, a topic per file."""

@@ -1,0 +1,84 @@
+"""Overlap between predicted and reference levels, all from one confusion matrix per image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array:
+    """Counts, for every image, the pixels of each true level that got each predicted level.
+
+    Args:
+        levels: [B, H, W] int reference in [0, num_levels).
+        preds: [B, H, W] int.
+        num_levels: how many levels there are.
+
+    Returns:
+        [B, num_levels, num_levels] int32; rows are the reference, columns the prediction.
+
+    Raises:
+        ValueError: `levels` and `preds` differ in shape.
+    """
+    if levels.shape != preds.shape:
+        raise ValueError(f"confusion: levels {levels.shape} and preds {preds.shape} must agree.")
+    # num_levels ** 2 masked sums fuse into one pass; a scatter-add would be serial.
+    pairs = [(t, p) for t in range(num_levels) for p in range(num_levels)]
+    counts = [jnp.sum((levels == t) & (preds == p), axis=(1, 2), dtype=jnp.int32) for t, p in pairs]
+    return jnp.stack(counts, axis=-1).reshape(-1, num_levels, num_levels)
+
+
+def level_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall, F1 (= Dice) and IoU of every level.
+
+    A level that is neither in the reference nor in the prediction scores 1 in all four: finding
+    nothing was right. One that is in only one of them scores 0.
+
+    Args:
+        confusions: [..., L, L] counts, rows the reference.
+
+    Returns:
+        "precision", "recall", "f1", "iou", each [..., L] float64 in [0, 1].
+    """
+    counts = np.asarray(confusions, np.float64)
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _ratios(hits, predicted=counts.sum(axis=-2), present=counts.sum(axis=-1))
+
+
+def micro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """The same four, hits and misses of all levels pooled; precision = recall = F1 = accuracy.
+
+    Args:
+        confusions: [..., L, L] counts, rows the reference.
+
+    Returns:
+        "precision", "recall", "f1", "iou", each [...] float64 in [0, 1].
+    """
+    counts = np.asarray(confusions, np.float64)
+    total = counts.sum(axis=(-2, -1))
+    return _ratios(np.trace(counts, axis1=-2, axis2=-1), predicted=total, present=total)
+
+
+def macro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """The same four as unweighted means over the levels.
+
+    Args:
+        confusions: [..., L, L] counts, rows the reference.
+
+    Returns:
+        "precision", "recall", "f1", "iou", each [...] float64 in [0, 1].
+    """
+    return {name: score.mean(axis=-1) for name, score in level_scores(confusions).items()}
+
+
+def _ratios(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
+    absent = (predicted + present) == 0
+
+    def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+        return np.where(absent, 1.0, numerator / np.maximum(denominator, 1))
+
+    return {
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, present),
+        "f1": ratio(2 * hits, predicted + present),
+        "iou": ratio(hits, predicted + present - hits),
+    }

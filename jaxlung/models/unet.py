@@ -1,0 +1,74 @@
+"""The U-Net of paper 000: three levels in one map (Ronneberger 2015, padded, with BatchNorm)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.models import layers
+
+
+class UNet(nn.Module):
+    """U-Net: 2 x 2 max-pooling, 2 x 2 up-convolutions, and a 1 x 1 convolution with BatchNorm last.
+
+    Paper 000, section 4.2. The widths (64 to 1024) are the original U-Net's: our choice.
+
+    Attributes:
+        widths: channels of each level, finest first; the last one is the bottleneck.
+        num_classes: output channels.
+        pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)`
+            by repeating the edge, and crop the logits; otherwise such a size is an error.
+        dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+    """
+
+    widths: Sequence[int]
+    num_classes: int
+    pad_input: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images to logits.
+
+        Args:
+            images: [B, H, W, 1] float32 in [0, 1].
+            train: use and update the statistics of this batch.
+
+        Returns:
+            [B, H, W, num_classes] float32 logits.
+
+        Raises:
+            ValueError: H or W is not a multiple of `2 ** (len(widths) - 1)` and `pad_input` is off.
+        """
+        height, width = images.shape[1:3]
+        x = self._to_multiple(images).astype(self.dtype)
+        skips = []
+        for features in self.widths[:-1]:
+            x = self._double_conv(x, features, train)
+            skips.append(x)
+            x = layers.max_pool_2x2(x)
+        x = self._double_conv(x, self.widths[-1], train)
+        for features, skip in zip(self.widths[-2::-1], reversed(skips), strict=True):
+            x = layers.UpConv2x2(features, dtype=self.dtype)(x)
+            x = self._double_conv(jnp.concatenate([skip, x], axis=-1), features, train)
+        x = nn.Conv(self.num_classes, (1, 1), use_bias=False, dtype=self.dtype, name="head")(x)
+        # The last BatchNorm is float32: its output is the logits.
+        logits = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
+        return logits[:, :height, :width]
+
+    def _double_conv(self, x: jax.Array, features: int, train: bool) -> jax.Array:
+        for _ in range(2):
+            x = layers.ConvNormRelu(features, dtype=self.dtype)(x, train=train)
+        return x
+
+    def _to_multiple(self, images: jax.Array) -> jax.Array:
+        multiple = 2 ** (len(self.widths) - 1)
+        height, width = images.shape[1:3]
+        rows, columns = -height % multiple, -width % multiple
+        if (rows or columns) and not self.pad_input:
+            raise ValueError(
+                f"model: got images of {height} x {width}, want multiples of {multiple} "
+                f"({len(self.widths)} levels); change data.image_size or set model.pad_input=True."
+            )
+        return jnp.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")

@@ -1,0 +1,31 @@
+"""Optimizers: optax chains made from a config's section."""
+
+import optax
+
+
+def make_optimizer(
+    *, learning_rate: float, weight_decay: float, b1: float, b2: float, eps: float
+) -> optax.GradientTransformation:
+    """Adam with L2 weight decay added to the gradient *before* the moments, as PyTorch's `Adam`.
+
+    Paper 000, section 4.3; that it is L2 and not decoupled (AdamW) is our reading.
+
+    Args:
+        learning_rate: step size.
+        weight_decay: L2 coefficient.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+
+    Raises:
+        ValueError: a learning rate that is not positive, or a negative weight decay.
+    """
+    if learning_rate <= 0:
+        raise ValueError(f"optimizer.learning_rate: got {learning_rate}, want more than 0.")
+    if weight_decay < 0:
+        raise ValueError(f"optimizer.weight_decay: got {weight_decay}, want 0 or more.")
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+        optax.scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,41 @@
+"""Progress of long work for people: silent when short, one line now and then when long."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from absl import logging
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def report(items: Iterable[T], what: str, unit: str, total: int) -> Iterator[T]:
+    """Passes `items` on and logs how far they are every 15 seconds.
+
+    Args:
+        items: the work, an item a unit.
+        what: begins the line, "reading train".
+        unit: plural noun, "images".
+        total: how many items there will be.
+    """
+    start = last = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            rate = count / (now - start)
+            left = duration((total - count) / rate)
+            logging.info("%s: %d of %d %s, %.0f/s, %s left", what, count, total, unit, rate, left)
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: "42 s", "3 min 5 s", "2 h 10 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

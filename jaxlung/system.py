@@ -1,0 +1,122 @@
+"""A config made into objects: network, task, optimizer, and the jitted steps over them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import ml_collections as mlc
+import numpy as np
+import optax
+
+from jaxlung import models, optimizer, sharding, tasks, train_step
+from jaxlung.data import augment, pipeline
+from jaxlung.data import settings as settings_lib
+from jaxlung.tasks import task as task_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """What a config describes, ready to compile.
+
+    Attributes:
+        model: the network.
+        task: what its logits mean.
+        tx: the optimizer.
+        augmentation: what is varied in training.
+        shardings: where arrays live.
+        settings: how records become batches.
+        seed: [] uint32 on every device.
+    """
+
+    model: nn.Module
+    task: task_lib.Task
+    tx: optax.GradientTransformation
+    augmentation: augment.Augment
+    shardings: sharding.Shardings
+    settings: settings_lib.Settings
+    seed: jax.Array
+
+    def init_state(self) -> train_step.TrainState:
+        """A fresh state, created where it will live."""
+        return jax.jit(self._init_fn(), out_shardings=self.shardings.replicated)(self.seed)
+
+    def abstract_state(self) -> train_step.TrainState:
+        """Shapes, types and shardings of the state; computes nothing."""
+        shapes = jax.eval_shape(self._init_fn(), self.seed)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.shardings.replicated),
+            shapes,
+        )
+
+    def _init_fn(self) -> Callable[[jax.Array], train_step.TrainState]:
+        return functools.partial(
+            train_step.init_state,
+            model=self.model,
+            tx=self.tx,
+            image_size=self.settings.image_size,
+        )
+
+    def jit_train_step(self, take: Callable[[Any, Any], pipeline.Batch]) -> Callable[..., Any]:
+        """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused."""
+
+        def step_fn(
+            state: train_step.TrainState, store: Any, item: Any, seed: jax.Array
+        ) -> tuple[train_step.TrainState, dict[str, jax.Array]]:
+            return train_step.train_step(
+                state,
+                take(store, item),
+                seed,
+                model=self.model,
+                tx=self.tx,
+                task=self.task,
+                augmentation=self.augmentation,
+                images_sharding=self.shardings.images,
+            )
+
+        return jax.jit(step_fn, donate_argnums=0, out_shardings=self.shardings.replicated)
+
+    def jit_eval_step(self, take: Callable[[Any, Any], pipeline.Batch]) -> Callable[..., Any]:
+        """`(state, store, item) -> scores of every image` (see `train_step.eval_step`)."""
+
+        def step_fn(state: train_step.TrainState, store: Any, item: Any) -> dict[str, jax.Array]:
+            return train_step.eval_step(
+                state,
+                take(store, item),
+                model=self.model,
+                task=self.task,
+                images_sharding=self.shardings.images,
+            )
+
+        return jax.jit(step_fn, out_shardings=self.shardings.replicated)
+
+
+def make_system(config: mlc.ConfigDict) -> System:
+    """Makes everything that doesn't need data.
+
+    Raises:
+        ValueError: a field has a value that can't be; the message names field, value and choices.
+    """
+    _, settings = pipeline.split_section(config.data.to_dict())
+    shardings = sharding.make_shardings(**config.mesh)
+    sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
+    sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
+    model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
+    return System(
+        model=model,
+        task=choose(tasks.TASKS, config.task_name, "task_name")(**config.task),
+        tx=optimizer.make_optimizer(**config.optimizer),
+        augmentation=augment.Augment(**config.augment),
+        shardings=shardings,
+        settings=settings,
+        seed=jax.device_put(np.uint32(config.seed), shardings.replicated),
+    )
+
+
+def choose(choices: dict[str, Any], name: str, field: str) -> Any:
+    """`choices[name]`, or a ValueError that lists them."""
+    if name not in choices:
+        raise ValueError(f"{field}: got {name!r}, want one of {', '.join(choices)}.")
+    return choices[name]

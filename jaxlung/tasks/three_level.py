@@ -1,0 +1,61 @@
+"""Paper 000: outside, lung and infection as three greys of one map."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlung.data import record
+from jaxlung.losses import cross_entropy
+from jaxlung.tasks import task
+
+GREYS = (0, 125, 255)  # Section 4.1: non-lung, lung, infection.
+
+
+def make_task() -> task.Task:
+    """The three-level task; the loss is the cross-entropy of the soft targets (section 4.3)."""
+    return task.Task(
+        name="three_level",
+        levels=("outside", "lung", "infection"),
+        greys=GREYS,
+        needs=record.LUNG | record.INFECTION,
+        true_levels=true_levels,
+        targets=targets,
+        loss=cross_entropy.bce,
+        floor=cross_entropy.bce_floor,
+        postprocess=nearest_level,
+    )
+
+
+def true_levels(masks: jax.Array) -> jax.Array:
+    """Level of every pixel; infection wins where it overlaps the lung or leaves it.
+
+    Args:
+        masks: [B, H, W] uint8 packed bits.
+
+    Returns:
+        [B, H, W] uint8: 0 outside, 1 lung, 2 infection.
+    """
+    lung = (masks & record.LUNG) != 0
+    infection = (masks & record.INFECTION) != 0
+    return jnp.where(infection, 2, lung.astype(jnp.uint8)).astype(jnp.uint8)
+
+
+def targets(masks: jax.Array) -> jax.Array:
+    """[B, H, W] uint8 packed bits to [B, H, W, 1] float32 in {0, 125, 255} / 255."""
+    greys = jnp.asarray(np.float32(GREYS) / 255)
+    return greys[true_levels(masks)][..., None]
+
+
+def nearest_level(probs: jax.Array) -> jax.Array:
+    """Post-processing of section 4.5: every pixel goes to the nearest of 0, 125, 255.
+
+    Args:
+        probs: [B, H, W, 1] float32 in [0, 1].
+
+    Returns:
+        [B, H, W] uint8: 0 outside, 1 lung, 2 infection; half-way values go to the lower level.
+    """
+    borders = [(low + high) / 2 / 255 for low, high in itertools.pairwise(GREYS)]
+    return sum((probs[..., 0] > border).astype(jnp.uint8) for border in borders)

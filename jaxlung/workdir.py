@@ -1,0 +1,92 @@
+"""The folder of a run: opened for one config, and for no other."""
+
+import json
+from typing import Any
+
+import ml_collections as mlc
+from etils import epath
+
+from jaxlung import files
+
+# Where things are read from and how; they don't change what is computed.
+FREE_FIELDS = (
+    "data.data_dir",
+    "data.download",
+    "data.num_threads",
+    "data.placement",
+    "data.raw_dir",
+    "log_every_steps",
+    "mesh.data",
+    "mesh.space",
+)
+
+
+def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
+    """Makes the folder if there is none and writes `config.json`, or checks the one there.
+
+    Args:
+        config: the run.
+        path: its folder.
+
+    Raises:
+        ValueError: the folder belongs to another config; names the fields that differ.
+        OSError: it can't be written.
+    """
+    wanted = to_json(config)
+    if (path / "config.json").exists():
+        differing = differences(to_json(load_config(path)), wanted)
+        if differing:
+            raise ValueError(
+                f"{path} holds a run of another config: {'; '.join(differing)}. "
+                "Choose another --workdir."
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    files.write_text(path / "config.json", json.dumps(wanted, indent=2) + "\n")
+
+
+def load_config(path: epath.Path) -> mlc.ConfigDict:
+    """The config that `path` was opened for.
+
+    Raises:
+        ValueError: `path` is no run's folder, or its `config.json` is damaged.
+    """
+    file = path / "config.json"
+    if not file.exists():
+        raise ValueError(f"{path}: not a run's folder (there is no config.json).")
+    try:
+        config = mlc.ConfigDict(_lists_to_tuples(json.loads(file.read_text())))
+    except ValueError as error:
+        raise ValueError(f"{file}: not readable as JSON ({error}).") from error
+    return config.lock()
+
+
+def to_json(config: mlc.ConfigDict) -> dict[str, Any]:
+    """The config as plain JSON values."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two configs, a text for each field, but for `FREE_FIELDS`."""
+    old, new = _flatten(old), _flatten(new)
+    names = sorted((old.keys() | new.keys()) - set(FREE_FIELDS))
+    return [
+        f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _lists_to_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists_to_tuples(item) for key, item in value.items()}
+    return tuple(_lists_to_tuples(item) for item in value) if isinstance(value, list) else value
