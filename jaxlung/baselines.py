@@ -164,8 +164,8 @@ def _describe_bands(bands: Sequence[tuple[str, int, int]]) -> str:
         elif stop == NUM_INTENSITIES:
             parts.append(f"{name} from {start}")
         else:
-            parts.append(f"{name} {start}–{stop - 1}")  # noqa: RUF001, a range is read with it
-    return ", ".join(parts) + " (brightness 0 to 255)"
+            parts.append(f"{name} {start} to {stop - 1}")
+    return ", ".join(parts) + " (0 black, 255 white)"
 
 
 def fit_mean_mask(level_counts: np.ndarray, level_names: Sequence[str]) -> MeanMaskBaseline:

@@ -8,6 +8,28 @@ from collections.abc import Sequence
 import ml_collections as mlc
 
 
+def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
+    """Resolves `--config=SPEC` (or `--config SPEC`) among arguments.
+
+    Returns:
+        The arguments with the file in its place, and the resolved spec or "".
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    argv, spec = list(argv), ""
+    for index, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name not in ("--config", "-config"):
+            continue
+        if equals:
+            spec = resolve(value)
+            argv[index] = f"--config={spec}"
+        elif index + 1 < len(argv):
+            spec = argv[index + 1] = resolve(argv[index + 1])
+    return argv, spec
+
+
 def resolve(spec: str) -> str:
     """Finds the file of `--config=SPEC`.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxlung import models, optimizer, sharding, tasks, train_step
-from jaxlung.data import augment, pipeline
+from jaxlung.data import augment, datasets, pipeline, record
 from jaxlung.data import settings as settings_lib
 from jaxlung.tasks import task as task_lib
 
@@ -106,13 +106,24 @@ def make_system(config: mlc.ConfigDict) -> System:
     model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
     return System(
         model=model,
-        task=choose(tasks.TASKS, config.task_name, "task_name")(**config.task),
+        task=make_task(config),
         tx=optimizer.make_optimizer(**config.optimizer),
         augmentation=augment.Augment(**config.augment),
         shardings=shardings,
         settings=settings,
         seed=jax.device_put(np.uint32(config.seed), shardings.replicated),
     )
+
+
+def open_splits(config: mlc.ConfigDict) -> Mapping[str, record.Source]:
+    """Opens the config's dataset; see `datasets.open_splits`."""
+    fields, _ = pipeline.split_section(config.data.to_dict())
+    return datasets.open_splits(fields, needs=make_task(config).needs, seed=config.seed)
+
+
+def make_task(config: mlc.ConfigDict) -> task_lib.Task:
+    """The config's task."""
+    return choose(tasks.TASKS, config.task_name, "task_name")(**config.task)
 
 
 def choose(choices: dict[str, Any], name: str, field: str) -> Any:

@@ -119,7 +119,8 @@ def eval_step(
     Returns:
         "loss", "loss_excess", "mse", "mae": [B] float32, means over an image's pixels;
         "confusion": [B, L, L] int32 after post-processing, rows the reference;
-        "probs": [B, S, S] float32, the raw output; "preds": [B, S, S] uint8 levels.
+        "probs": [B, S, S] float32, the raw output; "preds" and "levels": [B, S, S] uint8, after
+        post-processing and the reference; "image": [B, S, S] uint8, as given.
     """
     images = preprocess.min_max_scale(batch["images"])
     images = jax.lax.with_sharding_constraint(images, images_sharding)
@@ -138,4 +139,6 @@ def eval_step(
         "confusion": overlap.confusion(levels, preds, len(task.levels)),
         "probs": probs[..., 0],
         "preds": preds,
+        "levels": levels,
+        "image": batch["images"],
     }

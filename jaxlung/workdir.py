@@ -22,7 +22,9 @@ FREE_FIELDS = (
 
 
 def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
-    """Makes the folder if there is none and writes `config.json`, or checks the one there.
+    """Makes the folder if there is none and writes `config.json`; checks the one of a run there.
+
+    A folder in which nothing was trained yet takes any config.
 
     Args:
         config: the run.
@@ -33,7 +35,7 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
         OSError: it can't be written.
     """
     wanted = to_json(config)
-    if (path / "config.json").exists():
+    if (path / "checkpoints").exists():
         differing = differences(to_json(load_config(path)), wanted)
         if differing:
             raise ValueError(

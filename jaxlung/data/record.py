@@ -37,3 +37,6 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Record:
         """The record at `index` in [0, len)."""
+
+    def people(self) -> list[tuple[str, str]]:
+        """(image_id, patient_id) of every record, without decoding images."""

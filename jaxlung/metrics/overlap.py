@@ -27,6 +27,18 @@ def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array
     return jnp.stack(counts, axis=-1).reshape(-1, num_levels, num_levels)
 
 
+def confusion_of_one(levels: np.ndarray, preds: np.ndarray, num_levels: int) -> np.ndarray:
+    """`confusion` of one image on the host, of any shape: [num_levels, num_levels] int64.
+
+    Raises:
+        ValueError: `levels` and `preds` differ in shape.
+    """
+    if levels.shape != preds.shape:
+        raise ValueError(f"confusion: levels {levels.shape} and preds {preds.shape} must agree.")
+    pairs = levels.astype(np.int64).ravel() * num_levels + preds.ravel()
+    return np.bincount(pairs, minlength=num_levels**2).reshape(num_levels, num_levels)
+
+
 def level_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall, F1 (= Dice) and IoU of every level.
 

@@ -62,11 +62,10 @@ def _over_windows(init: nn.initializers.Initializer) -> nn.initializers.Initiali
     return init_fn
 
 
-class ConvNormRelu(nn.Module):
-    """3 x 3 convolution that keeps the size, BatchNorm, ReLU.
+class DoubleConv(nn.Module):
+    """Twice: 3 x 3 convolution that keeps the size, BatchNorm, ReLU (paper 000, section 4.2).
 
-    No bias: BatchNorm would subtract it. Statistics are float32 and over the global batch;
-    momentum 0.9 and epsilon 1e-5 are PyTorch's defaults (0.1 in its way of writing).
+    No bias: BatchNorm would subtract it (our choice).
 
     Attributes:
         features: output channels.
@@ -79,19 +78,25 @@ class ConvNormRelu(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
-        x = nn.Conv(
-            self.features,
-            (3, 3),
-            use_bias=False,
-            dtype=self.dtype,
-            kernel_init=nn.initializers.he_normal(),
-        )(x)
-        x = batch_norm(train=train, dtype=self.dtype)(x)
-        return nn.relu(x)
+        for i in range(2):
+            x = nn.Conv(
+                self.features,
+                (3, 3),
+                use_bias=False,
+                dtype=self.dtype,
+                kernel_init=nn.initializers.he_normal(),
+                name=f"conv_{i}",
+            )(x)
+            x = batch_norm(train=train, dtype=self.dtype, name=f"norm_{i}")(x)
+            x = nn.relu(x)
+        return x
 
 
-def batch_norm(*, train: bool, dtype: str, name: str | None = None) -> nn.BatchNorm:
-    """BatchNorm as every network here uses it: float32 statistics over the global batch."""
+def batch_norm(*, train: bool, dtype: str, name: str) -> nn.BatchNorm:
+    """BatchNorm as every network here uses it: float32 statistics over the global batch.
+
+    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults (it writes the momentum as 0.1).
+    """
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
     )

@@ -44,23 +44,19 @@ class UNet(nn.Module):
         height, width = images.shape[1:3]
         x = self._to_multiple(images).astype(self.dtype)
         skips = []
-        for features in self.widths[:-1]:
-            x = self._double_conv(x, features, train)
+        for level, features in enumerate(self.widths[:-1]):
+            x = layers.DoubleConv(features, self.dtype, name=f"encoder_{level}")(x, train=train)
             skips.append(x)
             x = layers.max_pool_2x2(x)
-        x = self._double_conv(x, self.widths[-1], train)
-        for features, skip in zip(self.widths[-2::-1], reversed(skips), strict=True):
-            x = layers.UpConv2x2(features, dtype=self.dtype)(x)
-            x = self._double_conv(jnp.concatenate([skip, x], axis=-1), features, train)
+        x = layers.DoubleConv(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
+        for level, features in reversed(list(enumerate(self.widths[:-1]))):
+            x = layers.UpConv2x2(features, self.dtype, name=f"up_{level}")(x)
+            x = jnp.concatenate([skips[level], x], axis=-1)
+            x = layers.DoubleConv(features, self.dtype, name=f"decoder_{level}")(x, train=train)
         x = nn.Conv(self.num_classes, (1, 1), use_bias=False, dtype=self.dtype, name="head")(x)
         # The last BatchNorm is float32: its output is the logits.
         logits = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
         return logits[:, :height, :width]
-
-    def _double_conv(self, x: jax.Array, features: int, train: bool) -> jax.Array:
-        for _ in range(2):
-            x = layers.ConvNormRelu(features, dtype=self.dtype)(x, train=train)
-        return x
 
     def _to_multiple(self, images: jax.Array) -> jax.Array:
         multiple = 2 ** (len(self.widths) - 1)

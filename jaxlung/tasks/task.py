@@ -1,9 +1,10 @@
-"""The bundle of functions that a task is."""
+"""The bundle of functions that is a task."""
 
 import dataclasses
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,11 @@ class Task:
         loss: logits, targets -> [B] float32, the mean over each image's pixels.
         floor: targets -> [B] float32, the least value of `loss`.
         postprocess: probabilities [B, H, W, 1] -> [B, H, W] uint8 index into `levels`.
+        image_scores: confusions [N, L, L] (NumPy) -> score name -> [N] float64, one per image.
+        split_scores: confusions [N, L, L] (NumPy) -> score name -> float, over all N images.
+        rank_by: the image score that orders images from worst to best.
+
+    `true_levels` and `postprocess` take NumPy arrays too.
     """
 
     name: str
@@ -31,3 +37,6 @@ class Task:
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     floor: Callable[[jax.Array], jax.Array]
     postprocess: Callable[[jax.Array], jax.Array]
+    image_scores: Callable[[np.ndarray], dict[str, np.ndarray]]
+    split_scores: Callable[[np.ndarray], dict[str, float]]
+    rank_by: str

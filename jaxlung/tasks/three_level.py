@@ -8,8 +8,10 @@ import numpy as np
 
 from jaxlung.data import record
 from jaxlung.losses import cross_entropy
+from jaxlung.metrics import overlap
 from jaxlung.tasks import task
 
+LEVELS = ("outside", "lung", "infection")
 GREYS = (0, 125, 255)  # Section 4.1: non-lung, lung, infection.
 
 
@@ -17,7 +19,7 @@ def make_task() -> task.Task:
     """The three-level task; the loss is the cross-entropy of the soft targets (section 4.3)."""
     return task.Task(
         name="three_level",
-        levels=("outside", "lung", "infection"),
+        levels=LEVELS,
         greys=GREYS,
         needs=record.LUNG | record.INFECTION,
         true_levels=true_levels,
@@ -25,6 +27,9 @@ def make_task() -> task.Task:
         loss=cross_entropy.bce,
         floor=cross_entropy.bce_floor,
         postprocess=nearest_level,
+        image_scores=image_scores,
+        split_scores=split_scores,
+        rank_by="f1_macro",
     )
 
 
@@ -37,9 +42,9 @@ def true_levels(masks: jax.Array) -> jax.Array:
     Returns:
         [B, H, W] uint8: 0 outside, 1 lung, 2 infection.
     """
-    lung = (masks & record.LUNG) != 0
-    infection = (masks & record.INFECTION) != 0
-    return jnp.where(infection, 2, lung.astype(jnp.uint8)).astype(jnp.uint8)
+    lung = ((masks & record.LUNG) != 0).astype(jnp.uint8)
+    infection = ((masks & record.INFECTION) != 0).astype(jnp.uint8)
+    return 2 * infection + lung * (1 - infection)
 
 
 def targets(masks: jax.Array) -> jax.Array:
@@ -59,3 +64,33 @@ def nearest_level(probs: jax.Array) -> jax.Array:
     """
     borders = [(low + high) / 2 / 255 for low, high in itertools.pairwise(GREYS)]
     return sum((probs[..., 0] > border).astype(jnp.uint8) for border in borders)
+
+
+def image_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Macro and micro scores, and F1 and IoU of each level, of every image.
+
+    Args:
+        confusions: [N, 3, 3] counts.
+
+    Returns:
+        Score name -> [N] float64.
+    """
+    levels = overlap.level_scores(confusions)
+    macro = {f"{name}_macro": x for name, x in overlap.macro_scores(confusions).items()}
+    micro = {f"{name}_micro": x for name, x in overlap.micro_scores(confusions).items()}
+    by_level = {
+        f"{name}_{level}": levels[name][..., i]
+        for name in ("precision", "recall", "f1", "iou")
+        for i, level in enumerate(LEVELS)
+    }
+    return macro | micro | by_level
+
+
+def split_scores(confusions: np.ndarray) -> dict[str, float]:
+    """The same scores from the confusion matrix summed over a split (Table 1 of paper 000).
+
+    The paper doesn't say how it averages, and no single average gives its numbers: macro and
+    micro are both given.
+    """
+    pooled = image_scores(np.sum(confusions, axis=0, dtype=np.int64)[None])
+    return {name: float(x[0]) for name, x in pooled.items()}

@@ -1,0 +1,49 @@
+"""What a person sees on the terminal: our lines, one sentence per error, nobody else's warnings."""
+
+import logging as std_logging
+import os
+import sys
+import traceback
+import warnings
+
+from absl import logging
+
+
+class _Formatter(std_logging.Formatter):
+    """ "10:42:07 message", with the level named from WARNING up."""
+
+    def format(self, entry: std_logging.LogRecord) -> str:
+        level = f"{entry.levelname}: " if entry.levelno >= std_logging.WARNING else ""
+        return f"{self.formatTime(entry, '%H:%M:%S')} {level}{entry.getMessage()}"
+
+
+def quiet_libraries() -> None:
+    """Sends our own log lines to stderr and keeps other libraries' chatter off it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own C++ log
+    warnings.simplefilter("ignore")
+    handler = logging.get_absl_handler()
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    handler.setFormatter(_Formatter())
+    handler.addFilter(_is_ours)
+
+
+def _is_ours(entry: std_logging.LogRecord) -> bool:
+    """Whether a log line comes from this project's files."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    ours = [os.path.join(folder, name, "") for name in ("jaxlung", "tfds_builders")]
+    return entry.pathname.startswith(tuple(ours))
+
+
+def complain(error: Exception, code: int, *, debug: bool) -> int:
+    """Says what went wrong in one sentence on stderr, or with the traceback.
+
+    Returns:
+        `code`, to exit with.
+    """
+    if debug:
+        traceback.print_exception(error)
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    hint = "" if debug else " (--debug shows the traceback.)" if code == 1 else ""
+    sys.stderr.write(f"jaxlung: error: {sentence}{hint}\n")
+    return code

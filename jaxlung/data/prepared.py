@@ -1,0 +1,142 @@
+"""Datasets that a TFDS builder prepares once, as ArrayRecord files with random access."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from jaxlung.data import record
+
+
+class PreparedSource:
+    """One split of a prepared dataset with "image", "lung_mask" and maybe "infection_mask".
+
+    Args:
+        builder: prepared.
+        split: "train", "validation" or "test".
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
+        self._records = builder.as_data_source(split)
+        self._undecoded = builder.as_data_source(
+            split,
+            decoders={
+                name: tfds.decode.SkipDecoding()
+                for name, feature in builder.info.features.items()
+                if isinstance(feature, tfds.features.Image)
+            },
+        )
+        self._groups = builder.info.features["label"].names
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> record.Record:
+        example = self._records[index]
+        mask = (example["lung_mask"][..., 0] > 0) * np.uint8(record.LUNG)
+        if "infection_mask" in example:
+            mask |= (example["infection_mask"][..., 0] > 0) * np.uint8(record.INFECTION)
+        image_id = example["image_id"].decode()
+        return record.Record(
+            image=example["image"][..., 0],
+            mask=mask,
+            image_id=image_id,
+            patient_id=image_id,  # The dataset doesn't say who is who.
+            group=self._groups[example["label"]],
+        )
+
+    def people(self) -> list[tuple[str, str]]:
+        """(image_id, patient_id) of every record, without decoding images."""
+        ids = [example["image_id"].decode() for example in self._undecoded]
+        return list(zip(ids, ids, strict=True))
+
+
+def open_splits(
+    make_builder: Callable[..., tfds.core.GeneratorBasedBuilder],
+    variant: str,
+    *,
+    needs: int,
+    write_phantom: Callable[..., None],
+    download_raw: Callable[[], str],
+    data_dir: str,
+    raw_dir: str,
+    download: bool,
+    phantom_images: int,
+) -> Mapping[str, record.Source]:
+    """Opens a dataset, preparing it first if that was not done yet.
+
+    Args:
+        make_builder: the TFDS builder's class.
+        variant: its config, "infection".
+        needs: bits of `record` that must be annotated.
+        write_phantom: writes a generated download to a folder: `(root, num_images)`.
+        download_raw: fetches the download and returns its path.
+        data_dir: folder of prepared datasets.
+        raw_dir: the download, zip or folder; "" for the builder's manual folder.
+        download: fetch the download instead.
+        phantom_images: more than 0 generates that many images in place of the download.
+
+    Returns:
+        "train", "validation" and "test".
+
+    Raises:
+        ValueError: an unknown variant, a damaged download, or annotations that are not there.
+        FileNotFoundError: no download; says where to get it and where to put it.
+    """
+    folder = pathlib.Path(data_dir).expanduser()
+    variants = list(make_builder.builder_configs)
+    if variant not in variants:
+        name = make_builder.name
+        raise ValueError(
+            f"data.name: got {name}/{variant}, want one of "
+            f"{', '.join(f'{name}/{known}' for known in variants)}."
+        )
+    if phantom_images:
+        folder /= f"phantom_{make_builder.name}_{phantom_images}"
+        raw_dir = str(folder / "raw")
+    builder = make_builder(
+        config=variant, data_dir=folder, raw_dir=raw_dir or None, file_format="array_record"
+    )
+    if not builder.is_prepared():
+        if phantom_images:
+            write_phantom(pathlib.Path(raw_dir), phantom_images)
+        elif download:
+            raw_dir = download_raw()
+            builder = make_builder(
+                config=variant, data_dir=folder, raw_dir=raw_dir, file_format="array_record"
+            )
+        prepare(builder, raw_dir)
+    elif raw_dir:
+        _require_same_raw(builder, raw_dir)
+    if needs & record.INFECTION and "infection_mask" not in builder.info.features:
+        raise ValueError(f"data.name: {builder.info.full_name} has no infection masks.")
+    return {split: PreparedSource(builder, split) for split in ("train", "validation", "test")}
+
+
+def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
+    """Reads the download into ArrayRecord files; whole or not at all."""
+    logging.info("preparing %s in %s", builder.info.full_name, builder.data_path)
+    builder.download_and_prepare(file_format="array_record")
+    _raw_file(builder).write_text(json.dumps({"raw_dir": _absolute(raw_dir)}) + "\n")
+
+
+def _require_same_raw(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
+    """Raises ValueError if the prepared data came from another download than `raw_dir`."""
+    made_from = json.loads(_raw_file(builder).read_text())["raw_dir"]
+    if made_from != _absolute(raw_dir):
+        raise ValueError(
+            f"{builder.data_path} was prepared from {made_from or 'the manual folder'}, not from "
+            f"{_absolute(raw_dir)}; remove it, or choose another --config.data.data_dir."
+        )
+
+
+def _raw_file(builder: tfds.core.DatasetBuilder) -> Any:
+    return builder.data_path / "jaxlung_raw_dir.json"
+
+
+def _absolute(path: str) -> str:
+    return str(pathlib.Path(path).expanduser().resolve()) if path else ""

@@ -1,0 +1,130 @@
+"""Checkpoint and split to scores: a CSV row per image, a summary, and panels for the report."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections as mlc
+import numpy as np
+from etils import epath
+
+from jaxlung import baselines, checkpoint, files, inference, panels, progress, train_step
+from jaxlung import scores as scores_lib
+from jaxlung import system as system_lib
+from jaxlung.data import order, pipeline, record, resize
+from jaxlung.metrics import overlap
+
+SPLITS = ("train", "validation", "test")
+
+
+def evaluate(
+    config: mlc.ConfigDict,
+    workdir: epath.Path,
+    splits: Mapping[str, record.Source],
+    names: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Scores the selected checkpoint on splits.
+
+    Writes `scores_<split>.csv` and `summary_<split>.json` for each, and `panels_test.npz`.
+
+    Args:
+        config: the run.
+        workdir: holds `checkpoints/`.
+        splits: by name; the baselines are fitted to "train".
+        names: which of them to score.
+
+    Returns:
+        The summaries by split, as written.
+
+    Raises:
+        ValueError: an empty split, or no good checkpoint.
+    """
+    system = system_lib.make_system(config)
+    state = load_selected(config.selection, workdir, system)
+    fitted = fit_baselines(system, splits["train"])
+    summaries = {}
+    for name in names:
+        road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
+        everything = order.in_turn(road.num_records)
+        outputs = inference.predict(system, state, road, everything, road.num_records)
+        outputs = progress.report(outputs, f"evaluating {name}", "images", road.num_records)
+        scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
+        summaries[name] = {
+            "split": name,
+            "num_images": road.num_records,
+            "step": int(state.step),
+            "task": system.task.name,
+            "levels": list(system.task.levels),
+            "scores": scores_lib.summarise(system.task, scores, slice(None)),
+            "by_group": scores_lib.summarise_groups(system.task, scores),
+            "baselines": score_baselines(system, fitted, splits[name], name),
+            "paper": config.paper[name].to_dict(),
+        }
+        files.write_text(workdir / f"scores_{name}.csv", scores_lib.to_csv(system.task, scores))
+        if name == "test":
+            ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
+            image_ids = scores.ids["image_id"]
+            panels.write(workdir / "panels_test.npz", system, state, road, image_ids, ranks)
+        # Last: a summary says that the split is done.
+        text = json.dumps(summaries[name], indent=2) + "\n"
+        files.write_text(workdir / f"summary_{name}.json", text)
+    return summaries
+
+
+def load_selected(
+    selection: str, workdir: epath.Path, system: system_lib.System
+) -> train_step.TrainState:
+    """The checkpoint that `selection` names: "last", or "best" on the validation split.
+
+    Raises:
+        ValueError: another selection, or no good checkpoint.
+    """
+    if selection not in ("last", "best"):
+        raise ValueError(f"selection: got {selection!r}, want last or best.")
+    with checkpoint.open_manager(workdir) as manager:
+        like, best_step = system.abstract_state(), manager.best_step()
+        if selection == "best" and best_step is not None:
+            return checkpoint.restore(manager, best_step, like)[0]
+        restored = checkpoint.restore_latest(manager, like)
+    if restored is None:
+        raise ValueError(f"{workdir}: there is no checkpoint to evaluate; train first.")
+    return restored[0]
+
+
+def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str, Any]:
+    """The brightness threshold and the mean mask that do best on the training split."""
+    pairs = images_and_levels(system, source, "fitting baselines")
+    counts = baselines.count(pairs, len(system.task.levels))
+    return {
+        "threshold": baselines.fit_threshold(counts.histograms, system.task.levels),
+        "mean_mask": baselines.fit_mean_mask(counts.level_counts, system.task.levels),
+    }
+
+
+def score_baselines(
+    system: system_lib.System, fitted: dict[str, Any], source: record.Source, name: str
+) -> dict[str, dict[str, Any]]:
+    """The baselines' scores on a split, at the network's size."""
+    confusions: dict[str, list[np.ndarray]] = {key: [] for key in fitted}
+    for image, levels in images_and_levels(system, source, f"baselines on {name}"):
+        for key, baseline in fitted.items():
+            preds = baseline.predict(image)
+            confusions[key].append(overlap.confusion_of_one(levels, preds, len(system.task.levels)))
+    return {
+        key: {
+            "description": baseline.description,
+            "scores": system.task.split_scores(np.array(confusions[key])),
+        }
+        for key, baseline in fitted.items()
+    }
+
+
+def images_and_levels(
+    system: system_lib.System, source: record.Source, what: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Image and levels, each [S, S] uint8, of every record at the network's size."""
+    settings = system.settings
+    for index in progress.report(range(len(source)), what, "images", len(source)):
+        item = source[index]
+        image, mask = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
+        yield image, system.task.true_levels(mask)

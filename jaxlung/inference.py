@@ -1,0 +1,35 @@
+"""The network over a split: outputs image by image, in NumPy."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from jaxlung import system as system_lib
+from jaxlung import train_step
+from jaxlung.data import order, pipeline
+
+
+def predict(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    road: pipeline.Road,
+    record_at: order.Order,
+    num_images: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields `train_step.eval_step`'s outputs for one image after the other.
+
+    Args:
+        system: the run.
+        state: the network.
+        road: to one split.
+        record_at: the record at each position.
+        num_images: how many positions; the padding of the last batch is left out.
+    """
+    batch_size = system.settings.eval_batch_size
+    eval_fn = system.jit_eval_step(road.take)
+    items = road.items(record_at, batch_size, 0, -(-num_images // batch_size))
+    for step, item in enumerate(items):
+        outputs = jax.device_get(eval_fn(state, road.store, item))
+        for row in range(min(batch_size, num_images - step * batch_size)):
+            yield {key: values[row] for key, values in outputs.items()}

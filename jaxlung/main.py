@@ -1,0 +1,88 @@
+"""The command line: `python -m jaxlung.main --config=configs/covidqu.py`, or `jaxlung ...`."""
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags, logging
+from etils import epath
+from ml_collections import config_flags
+
+from jaxlung import config_file, console
+
+FLAGS = flags.FLAGS
+
+config_flags.DEFINE_config_file("config", None, "Config file, or the name of a shipped one.")
+flags.DEFINE_string("workdir", None, "Folder of the run; runs/<name of the config> by default.")
+flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+flags.DEFINE_string("split", "test", "The split to evaluate: train, validation or test.")
+flags.DEFINE_bool("dry_run", False, "Compile the step, say what it costs, train nothing.")
+flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+
+
+def cli() -> None:
+    """Runs the command line and exits: 0 done or stopped by a signal, 1 failed, 2 usage."""
+    sys.exit(main(sys.argv))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: program name and arguments.
+
+    Returns:
+        The exit code: 0 done, or stopped by a signal after saving; 1 failed; 2 usage.
+    """
+    console.quiet_libraries()
+    try:
+        spec = parse(argv)
+    except (flags.Error, ValueError) as error:
+        return console.complain(error, 2, debug="--debug" in argv)
+    try:
+        run(spec)
+    except (ValueError, OSError, FloatingPointError) as error:
+        return console.complain(error, 1, debug=FLAGS.debug)
+    except KeyboardInterrupt:
+        logging.info("stopped; the same command goes on")
+        return 130
+    return 0
+
+
+def parse(argv: Sequence[str]) -> str:
+    """Parses flags and looks at them together.
+
+    Returns:
+        The resolved `--config`, or "".
+
+    Raises:
+        flags.Error, ValueError: what the user typed can't be.
+    """
+    argv, spec = config_file.resolve_argument(argv)
+    if spec:
+        config_file.check_overrides(config_file.load(spec), argv)
+    rest = FLAGS(argv)[1:]
+    if rest:
+        raise ValueError(f"got {' '.join(rest)!r}, want only flags such as --config=FILE.")
+    if not spec and (FLAGS.mode == "train" or FLAGS.workdir is None):
+        raise ValueError(
+            f"want --config=FILE or a name ({', '.join(config_file.shipped_configs())})"
+            + ("." if FLAGS.mode == "train" else ", or --workdir of a trained run.")
+        )
+    return spec
+
+
+def run(spec: str) -> None:
+    """Starts what the flags ask for."""
+    from jaxlung import dry_run, job  # JAX starts here: a typo is told in half a second.
+
+    path = epath.Path(FLAGS.workdir or config_file.default_workdir(spec)).expanduser()
+    if FLAGS.dry_run:
+        sys.stdout.write(dry_run.to_line(dry_run.dry_run(FLAGS.config)) + "\n")
+    elif FLAGS.mode == "evaluate":
+        job.run_evaluate(path, FLAGS.split)
+    else:
+        job.run(FLAGS.config, path)
+
+
+if __name__ == "__main__":
+    cli()

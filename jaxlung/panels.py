@@ -1,0 +1,74 @@
+"""Which images a report shows, and the arrays it draws them from."""
+
+import io
+
+import numpy as np
+from etils import epath
+
+from jaxlung import files, inference, train_step
+from jaxlung import system as system_lib
+from jaxlung.data import pipeline
+
+
+def choose(ranks: np.ndarray) -> list[tuple[str, int]]:
+    """Best, median and worst images by score: two of each, or one of each of fewer than six.
+
+    Args:
+        ranks: [N] float64, higher is better.
+
+    Returns:
+        ("best" | "median" | "worst", index) in that order, no image twice.
+    """
+    from_best = np.argsort(-ranks, kind="stable").tolist()
+    each = 2 if len(from_best) >= 6 else 1
+    middle = (len(from_best) - each) // 2
+    wanted = (
+        [("best", i) for i in from_best[:each]]
+        + [("median", i) for i in from_best[middle : middle + each]]
+        + [("worst", i) for i in from_best[-each:]]
+    )
+    return list({index: (kind, index) for kind, index in wanted}.values())
+
+
+def write(
+    path: epath.Path,
+    system: system_lib.System,
+    state: train_step.TrainState,
+    road: pipeline.Road,
+    image_ids: np.ndarray,
+    ranks: np.ndarray,
+) -> None:
+    """Saves best, median and worst images with the network's output, as `path` (.npz).
+
+    Arrays: "image" [K, S, S] uint8, "raw" [K, S, S] float32 in [0, 1], "pred" and "target"
+    [K, S, S] uint8 greys of the levels, "kind", "image_id" [K] str, "score" [K], "score_name".
+
+    Args:
+        path: where to.
+        system: the run.
+        state: the network.
+        road: to the split.
+        image_ids: [N] str.
+        ranks: [N] float64, the score of every image.
+    """
+    chosen = choose(ranks)
+    indices = [index for _, index in chosen]
+    outputs = list(
+        inference.predict(
+            system, state, road, lambda p: indices[min(p, len(indices) - 1)], len(indices)
+        )
+    )
+    greys = np.array(system.task.greys, np.uint8)
+    arrays = {
+        "image": np.stack([output["image"] for output in outputs]),
+        "raw": np.stack([output["probs"] for output in outputs]),
+        "pred": greys[np.stack([output["preds"] for output in outputs])],
+        "target": greys[np.stack([output["levels"] for output in outputs])],
+        "kind": np.array([kind for kind, _ in chosen]),
+        "image_id": image_ids[indices],
+        "score": ranks[indices],
+        "score_name": np.array(system.task.rank_by),
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    files.write_bytes(path, content.getvalue())
