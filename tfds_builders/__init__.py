@@ -1,0 +1,1 @@
+"""TFDS builders of the datasets, and phantoms that write the same raw trees."""

@@ -1,0 +1,1 @@
+"""Generators of raw trees in the layout of each real download."""

@@ -1,0 +1,103 @@
+"""Phantom X-rays as a raw tree in the layout of the COVID-QU-Ex download."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+from PIL import Image
+
+from tfds_builders.phantoms import chest_xray
+
+NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
+FINDINGS = {"COVID-19": "infection", "Non-COVID": "lobar", "Normal": "none"}
+
+_SPLIT_SHARES = {"Train": 0.64, "Val": 0.16, "Test": 0.2}  # As published,
+_LABEL_SHARES = {"COVID-19": 0.5, "Non-COVID": 0.25, "Normal": 0.25}  # both of them.
+_RECEIPT = "README.txt"  # A stray file of the real kind, which says what the tree was made from.
+
+
+def write(
+    root: pathlib.Path, num_images: int, image_size: int = 256, seed: int = 0
+) -> pathlib.Path:
+    """Writes the "Infection Segmentation Data" of a made-up COVID-QU-Ex; whole or not at all.
+
+    It has the oddities of real copies: doubled folders, spaces in names, RGB among grey images,
+    stray files, black infection masks for Non-COVID and none for Normal.
+
+    Args:
+        root: folder to make. If the same call made it before, nothing is done.
+        num_images: images in all, at least 20; split and class shares are the published ones.
+        image_size: height and width in pixels, at least 16.
+        seed: equal seeds give equal trees.
+
+    Returns:
+        `root`.
+
+    Raises:
+        ValueError: too few images, or `root` holds something else.
+    """
+    if num_images < 20:
+        raise ValueError(f"num_images: want at least 20, got {num_images}.")
+    receipt = json.dumps({"num_images": num_images, "image_size": image_size, "seed": seed})
+    if root.exists():
+        if _read(root / _RECEIPT) == receipt:
+            return root
+        raise ValueError(f"{root}: want phantoms made from {receipt}, found something else there.")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        _write_tree(temporary, num_images, image_size, seed)
+        (temporary / _RECEIPT).write_text(receipt)
+        temporary.chmod(0o755)  # mkdtemp lets nobody else in.
+        temporary.rename(root)
+    except OSError:
+        if _read(root / _RECEIPT) != receipt:  # Else another process was first: just as well.
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return root
+
+
+def counts(num_images: int) -> dict[tuple[str, str], int]:
+    """Images by split and label; at least one each, rounded, so the sum may be a little off."""
+    return {
+        (split, label): max(1, round(num_images * share * label_share))
+        for split, share in _SPLIT_SHARES.items()
+        for label, label_share in _LABEL_SHARES.items()
+    }
+
+
+def _read(path: pathlib.Path) -> str | None:
+    return path.read_text() if path.is_file() else None
+
+
+def _write_tree(root: pathlib.Path, num_images: int, image_size: int, seed: int) -> None:
+    data = root / "Infection Segmentation Data" / "Infection Segmentation Data"
+    numbers = dict.fromkeys(NAMES, 0)
+    for (split, label), count in counts(num_images).items():
+        folder = data / split / label
+        kinds = ["images", "lung masks", "infection masks"]
+        for kind in kinds if label != "Normal" else kinds[:2]:
+            (folder / kind).mkdir(parents=True)
+        (folder / "images" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+        for _ in range(count):
+            numbers[label] += 1
+            _write_sample(folder, label, numbers[label], image_size, seed)
+
+
+def _write_sample(
+    folder: pathlib.Path, label: str, number: int, image_size: int, seed: int
+) -> None:
+    np_rng = np.random.default_rng([seed, list(NAMES).index(label), number])
+    xray = chest_xray.make(np_rng, image_size, FINDINGS[label])
+    name = NAMES[label].format(number)
+    image = Image.fromarray(xray.image)
+    image = image.convert("RGB") if number % 3 == 0 else image
+    image.save(folder / "images" / name)
+    Image.fromarray(xray.lung_mask).convert("L").save(folder / "lung masks" / name)
+    # Part of Non-COVID has a black file, part has none.
+    if label == "COVID-19" or (label == "Non-COVID" and number % 4):
+        infection = Image.fromarray(xray.infection_mask).convert("L")
+        infection.save(folder / "infection masks" / name)
