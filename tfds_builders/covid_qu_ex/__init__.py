@@ -1,0 +1,1 @@
+"""COVID-QU-Ex: chest X-rays with lung and infection masks."""
