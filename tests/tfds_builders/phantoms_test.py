@@ -117,6 +117,17 @@ class WriteTest(parameterized.TestCase):
         covid_qu_ex.write(other, 20, image_size=16, seed=5)
         assert _tree(self.root) == _tree(other)
 
+    def test_another_seed_gives_other_images(self):
+        other = self.root.with_name("other")
+        covid_qu_ex.write(self.root, 20, image_size=16, seed=5)
+        covid_qu_ex.write(other, 20, image_size=16, seed=6)
+        one, two = (
+            {name: png for name, png in _tree(root).items() if "/images/" in name}
+            for root in (self.root, other)
+        )
+        images = [name for name in one if name.endswith(".png")]
+        self.assertEmpty([name for name in images if one[name] == two[name]])
+
     def test_second_call_leaves_the_tree_alone(self):
         covid_qu_ex.write(self.root, 20, image_size=16)
         before = {p: p.stat().st_mtime_ns for p in self.root.rglob("*")}
