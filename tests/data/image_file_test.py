@@ -1,0 +1,195 @@
+"""Image files of every kind, against the arrays they were written from."""
+
+import io
+
+import numpy as np
+import pytest
+from absl.testing import parameterized
+from PIL import Image
+
+from jaxlung.data import image_file
+
+GREY = np.array([[0, 50, 200], [255, 7, 90]], np.uint8)
+MASK = np.array([[0, 1, 1], [0, 0, 1]], bool)
+ORIENTATION = 0x0112
+
+
+def rgba_over(values, alpha):
+    pixels = np.stack([values, values, values, np.broadcast_to(alpha, values.shape)], -1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def palette_image(indices, colours):
+    image = Image.fromarray(indices.astype(np.uint8)).convert("P")
+    image.putdata(indices.ravel().tolist())
+    image.putpalette(np.ravel(colours).tolist())
+    return image
+
+
+class FileTest(parameterized.TestCase):
+    @pytest.fixture(autouse=True)
+    def in_folder(self, tmp_path):
+        self.path = tmp_path / "a.png"
+
+    def read_image(self, image, **options):
+        image.save(self.path, **options)
+        return image_file.read_image(self.path)
+
+    def read_mask(self, image, levels=(), **options):
+        image.save(self.path, **options)
+        return image_file.read_mask(self.path, levels)
+
+
+class ReadImageTest(FileTest):
+    @parameterized.named_parameters(
+        ("L", lambda: Image.fromarray(GREY)),
+        ("RGB", lambda: Image.fromarray(GREY).convert("RGB")),
+        ("LA", lambda: Image.fromarray(GREY).convert("LA")),
+        ("RGBA", lambda: Image.fromarray(GREY).convert("RGBA")),
+        ("P", lambda: Image.fromarray(GREY).convert("P")),
+    )
+    def test_grey_comes_back_whatever_the_mode(self, make):
+        got = self.read_image(make())
+        np.testing.assert_array_equal(got, GREY)
+        assert got.dtype == np.uint8
+
+    def test_one_bit_becomes_black_and_white(self):
+        np.testing.assert_array_equal(self.read_image(Image.fromarray(MASK)), 255 * MASK)
+
+    @parameterized.parameters((1000, 5000), (0, 65535), (40_000, 40_001))
+    def test_sixteen_bits_are_stretched_by_the_image_itself(self, low, high):
+        values = np.linspace(low, high, 12).reshape(3, 4).astype(np.uint16)
+        got = self.read_image(Image.fromarray(values))
+        want = np.interp(values, [low, high], [0, 255])
+        np.testing.assert_allclose(got, want, atol=0.5)
+
+    def test_a_constant_sixteen_bit_image_is_black(self):
+        assert not self.read_image(Image.fromarray(np.full((2, 2), 999, np.uint16))).any()
+
+    def test_colour_becomes_luminance(self):
+        red_green_blue = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+        got = self.read_image(Image.fromarray(red_green_blue))
+        np.testing.assert_allclose(got, [[0.299 * 255, 0.587 * 255, 0.114 * 255]], atol=0.5)
+
+    def test_transparency_shows_black(self):
+        got = self.read_image(rgba_over(GREY, 255 * MASK))
+        np.testing.assert_array_equal(got, GREY * MASK)
+
+    def test_a_transparent_palette_entry_shows_black(self):
+        image = palette_image(np.array([[0, 1, 2]]), [[255] * 3, [9] * 3, [70] * 3])
+        got = self.read_image(image, transparency=bytes([0, 255, 255]))
+        np.testing.assert_array_equal(got, [[0, 9, 70]])
+
+    @parameterized.product(suffix=[".png", ".jpg"], orientation=list(range(1, 9)))
+    def test_exif_orientation_is_honoured(self, suffix, orientation):
+        # From the EXIF standard: where the stored rows and columns belong.
+        upright = {
+            1: lambda x: x,
+            2: lambda x: x[:, ::-1],
+            3: lambda x: x[::-1, ::-1],
+            4: lambda x: x[::-1],
+            5: lambda x: x.T,
+            6: lambda x: x[::-1].T,
+            7: lambda x: x[::-1, ::-1].T,
+            8: lambda x: x[:, ::-1].T,
+        }[orientation]
+        # Blocks of JPEG's own size survive it.
+        stored = np.kron(GREY, np.ones((8, 8), np.uint8))
+        self.path = self.path.with_suffix(suffix)
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        got = self.read_image(Image.fromarray(stored), exif=exif)
+        np.testing.assert_allclose(got.astype(int), upright(stored), atol=3)
+        header = image_file.read_header(self.path)
+        assert (header.height, header.width) == got.shape
+        assert header.is_lossy == (suffix == ".jpg")
+
+
+class ReadMaskTest(FileTest):
+    @parameterized.named_parameters(
+        ("0 and 1", lambda: Image.fromarray(MASK.astype(np.uint8))),
+        ("0 and 255", lambda: Image.fromarray(255 * MASK.astype(np.uint8))),
+        ("1 bit", lambda: Image.fromarray(MASK)),
+        ("16 bit", lambda: Image.fromarray(65535 * MASK.astype(np.uint16))),
+        ("RGB", lambda: Image.fromarray(255 * MASK.astype(np.uint8)).convert("RGB")),
+        ("painted on nothing", lambda: rgba_over(np.full(MASK.shape, 255), 255 * MASK)),
+        ("palette of greys", lambda: palette_image(1 - MASK, [[255] * 3, [0] * 3])),
+        ("palette of colours", lambda: palette_image(MASK, [[0] * 3, [128, 0, 0]])),
+        ("soft edge", lambda: Image.fromarray(np.arange(0, 240, 10, np.uint8).reshape(2, 12))),
+    )
+    def test_binary_masks_of_every_kind(self, make):
+        image = make()
+        want = MASK if image.size == (3, 2) else np.arange(24).reshape(2, 12) > 11.5
+        got = self.read_mask(image)
+        np.testing.assert_array_equal(got, want)
+        assert got.dtype == bool
+
+    def test_an_all_zero_mask_is_empty_and_a_full_one_full(self):
+        zeros = np.zeros((3, 4), np.uint8)
+        assert not self.read_mask(Image.fromarray(zeros)).any()
+        assert self.read_mask(Image.fromarray(zeros + 1)).all()
+
+    def test_a_jpeg_mask_is_cut_at_half_of_the_range(self):
+        self.path = self.path.with_suffix(".jpg")
+        blocks = np.kron(MASK, np.ones((8, 8))).astype(np.uint8)
+        np.testing.assert_array_equal(self.read_mask(Image.fromarray(255 * blocks)), blocks > 0)
+        # Faint noise of an empty mask is not foreground.
+        assert not self.read_mask(Image.fromarray(3 * blocks)).any()
+
+    @parameterized.parameters(((1, 2), [0, 1, 1]), ((2,), [0, 0, 1]), ((0,), [1, 0, 0]))
+    def test_levels_choose_what_is_foreground(self, levels, want):
+        image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+        np.testing.assert_array_equal(self.read_mask(image, levels), [want])
+
+    def test_levels_are_indices_of_a_palette_of_colours(self):
+        image = palette_image(np.array([[0, 1, 2]]), [[0] * 3, [128, 0, 0], [0, 128, 0]])
+        np.testing.assert_array_equal(self.read_mask(image, (2,)), [[0, 0, 1]])
+
+    def test_levels_without_their_meaning_are_listed(self):
+        with pytest.raises(
+            ValueError, match=r"a\.png: .*levels 0,125,255; .*foreground_levels=125,255"
+        ):
+            self.read_mask(Image.fromarray(np.array([[0, 125, 255]], np.uint8)))
+
+    def test_levels_of_a_jpeg_are_refused(self):
+        self.path = self.path.with_suffix(".jpg")
+        with pytest.raises(ValueError, match=r"a\.jpg: .*\(125, 255\) need a PNG mask, got JPEG"):
+            self.read_mask(Image.fromarray(GREY), (125, 255))
+
+    def test_colours_are_refused(self):
+        colours = np.array([[[0, 0, 0], [255, 0, 0]]], np.uint8)
+        with pytest.raises(ValueError, match=r"a\.png: want a grey or palette mask, got RGB"):
+            self.read_mask(Image.fromarray(colours))
+
+
+class DamageTest(FileTest):
+    @parameterized.product(suffix=[".png", ".jpg"], kept=[0.0, 0.01, 0.1, 0.5, 0.9])
+    def test_a_truncated_file_is_named(self, suffix, kept):
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+        whole = io.BytesIO()
+        Image.fromarray(noise).save(whole, {".png": "png", ".jpg": "jpeg"}[suffix])
+        path = self.path.with_suffix(suffix)
+        path.write_bytes(whole.getvalue()[: int(kept * len(whole.getvalue()))])
+        for read in (image_file.read_image, lambda path: image_file.read_mask(path, ())):
+            with pytest.raises(ValueError, match=rf"a\{suffix}: can't be decoded as PNG or JPEG"):
+                read(path)
+
+    @parameterized.product(seed=list(range(40)))
+    def test_a_damaged_png_is_named(self, seed):
+        np_rng = np.random.default_rng(seed)
+        Image.fromarray(np_rng.integers(0, 256, (32, 32), np.uint8)).save(self.path)
+        content = bytearray(self.path.read_bytes())
+        start = int(np_rng.integers(0, len(content) - 20))
+        content[start : start + 20] = np_rng.bytes(20)
+        self.path.write_bytes(content)
+        with pytest.raises(ValueError, match="can't be decoded"):
+            image_file.read_image(self.path)
+
+    def test_another_format_under_the_name_is_refused(self):
+        Image.fromarray(GREY).save(self.path, "gif")
+        with pytest.raises(ValueError, match="can't be decoded as PNG or JPEG"):
+            image_file.read_header(self.path)
+
+    def test_a_missing_file_stays_that(self):
+        with pytest.raises(FileNotFoundError):
+            image_file.read_image(self.path)

@@ -1,0 +1,76 @@
+"""Splits of patients: sizes, independence from order, stability."""
+
+import hashlib
+
+import pytest
+from absl.testing import parameterized
+
+from jaxlung.data import patient_split
+
+PATIENTS = [f"patient{i}" for i in range(200)]
+
+
+def draw(patients=PATIENTS, validation_fraction=0.1, test_fraction=0.2, seed=0):
+    return patient_split.draw(
+        patients,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+
+
+def members(splits, name):
+    return {patient for patient, split in splits.items() if split == name}
+
+
+class DrawTest(parameterized.TestCase):
+    def test_every_patient_has_a_split_of_the_size_asked(self):
+        splits = draw()
+        assert set(splits) == set(PATIENTS)
+        sizes = [len(members(splits, name)) for name in patient_split.SPLITS]
+        assert sizes == [140, 20, 40]
+
+    def test_order_and_repeats_do_not_matter(self):
+        assert draw(PATIENTS[::-1] + PATIENTS[:50]) == draw()
+
+    def test_another_seed_is_another_draw(self):
+        # Chance alone leaves a fifth of the test patients in common.
+        assert len(members(draw(), "test") & members(draw(seed=1), "test")) < 20
+
+    def test_one_patient_more_moves_few(self):
+        more = draw([*PATIENTS, "new"])
+        assert sum(more[patient] != split for patient, split in draw().items()) <= 2
+
+    def test_the_draw_stays_the_same_from_release_to_release(self):
+        # A split that changes with the software would leak test patients into a resumed run.
+        ranked = sorted(PATIENTS, key=lambda p: hashlib.sha256(f"7/{p}".encode()).hexdigest())
+        assert members(draw(seed=7), "test") == set(ranked[:40])
+        assert members(draw(seed=7), "validation") == set(ranked[40:60])
+
+    def test_small_sets_get_one_patient_each(self):
+        splits = draw(["a", "b", "c"], 0.1, 0.1)
+        assert sorted(splits.values()) == ["test", "train", "validation"]
+
+    @parameterized.parameters(
+        (0.0, 0.1), (0.1, 0.0), (0.5, 0.5), (-0.1, 0.2), (1.2, 0.1), (float("nan"), 0.1)
+    )
+    def test_absurd_fractions_are_named(self, validation_fraction, test_fraction):
+        with pytest.raises(ValueError, match=rf"got {validation_fraction} and {test_fraction}"):
+            draw(PATIENTS, validation_fraction, test_fraction)
+
+    @parameterized.parameters(0, 1, 2)
+    def test_too_few_patients_are_named(self, count):
+        with pytest.raises(ValueError, match=f"each of train, validation, test, got {count} pat"):
+            draw(PATIENTS[:count])
+
+
+class CheckGivenTest(parameterized.TestCase):
+    def test_agreeing_pairs_are_kept(self):
+        pairs = [("a", "train"), ("b", "test"), ("a", "train"), ("c", "validation")]
+        assert patient_split.check_given(pairs) == dict(pairs)
+
+    def test_conflicts_and_empty_splits_are_named(self):
+        with pytest.raises(ValueError, match="Patient 'a' is in two splits, train and test"):
+            patient_split.check_given([("a", "train"), ("a", "test")])
+        with pytest.raises(ValueError, match="split test is empty"):
+            patient_split.check_given([("a", "train"), ("b", "validation")])
