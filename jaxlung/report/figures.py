@@ -1,0 +1,139 @@
+"""Plots of a run: loss curves and the spread of scores; colours for light and dark pages."""
+
+import dataclasses
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+
+from jaxlung.report import glossary, run_files
+
+DOTS_PER_INCH = 144
+NUM_BINS = 40
+MOST_GROUPS = 8  # More would be a figure nobody reads: then all images stand in one plot.
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+    """Colours of a figure on a light or a dark page."""
+
+    background: str
+    text: str
+    muted: str
+    grid: str
+    first: str
+    second: str
+
+
+LIGHT = Theme("#ffffff", "#1d2530", "#5c6673", "#e3e7ec", "#2563c9", "#c2410c")
+DARK = Theme("#171c24", "#e6eaf0", "#9aa5b3", "#2b333f", "#7aa8f7", "#f59e5b")
+
+
+def new_figure(width: float, height: float, theme: Theme, layout: str) -> mpl_figure.Figure:
+    """An empty figure, inches; it belongs to no global state and needs no closing."""
+    return mpl_figure.Figure((width, height), facecolor=theme.background, layout=layout)
+
+
+def to_png(figure: mpl_figure.Figure) -> bytes:
+    """The figure as a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
+    return content.getvalue()
+
+
+def in_font(text: str) -> str:
+    """`text` in one line with a "?" for letters that the font may lack, or Matplotlib warns."""
+    return text.encode("latin-1", "replace").decode("latin-1").replace("\n", " ")
+
+
+def loss_curves(metrics: Mapping[str, np.ndarray], theme: Theme = LIGHT) -> mpl_figure.Figure:
+    """Training and validation loss by epoch; a second plot above the floor where it differs.
+
+    Args:
+        metrics: columns "epoch", "loss", "val_loss", "loss_excess", "val_loss_excess", [E] each.
+        theme: of the page.
+    """
+    plots = {"": "Loss (binary cross-entropy)"}
+    if not np.allclose(metrics["loss"], metrics["loss_excess"], equal_nan=True):
+        plots["_excess"] = "Loss above its floor"
+    figure = new_figure(10.6, 3.5, theme, "constrained")
+    all_axes = figure.subplots(1, len(plots), squeeze=False)[0]
+    for axes, (suffix, title) in zip(all_axes, plots.items(), strict=True):
+        _style(axes, theme)
+        _plot_losses(axes, metrics, suffix, theme)
+        axes.set_title(title, loc="left", color=theme.text, fontsize=11)
+        axes.set_xlabel("epoch", color=theme.muted)
+    all_axes[0].legend(frameon=False, labelcolor=theme.text)
+    return figure
+
+
+def _plot_losses(
+    axes: mpl_axes.Axes, metrics: Mapping[str, np.ndarray], suffix: str, theme: Theme
+) -> None:
+    train, validation = metrics[f"loss{suffix}"], metrics[f"val_loss{suffix}"]
+    marker = "o" if len(train) <= 15 else ""
+    for values, label, color in (
+        (train, "training", theme.first),
+        (validation, "validation", theme.second),
+    ):
+        axes.plot(metrics["epoch"], values, color=color, label=label, marker=marker, markersize=3.5)
+    finite = np.concatenate([train, validation])
+    finite = finite[np.isfinite(finite)]
+    if finite.size and finite.min() > 0 and finite.max() > 5 * finite.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+
+
+def score_histogram(scores: run_files.ImageScores, theme: Theme = LIGHT) -> mpl_figure.Figure:
+    """How the images' scores spread: a histogram per group, one below the other.
+
+    Args:
+        scores: of one split, at least one of them finite.
+        theme: of the page.
+    """
+    parts = split_by_group(scores)
+    lowest = min(values.min() for values in parts.values())
+    bins = np.linspace(
+        min(lowest, 0.99), max(1.0, *(v.max() for v in parts.values())), NUM_BINS + 1
+    )
+    figure = new_figure(10.6, 0.9 + 1.1 * len(parts), theme, "constrained")
+    all_axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(all_axes, parts.items(), strict=True):
+        _style(axes, theme)
+        axes.hist(values, bins, histtype="stepfilled", color=theme.first, alpha=0.85)
+        median = float(np.median(values))
+        axes.axvline(median, color=theme.second, linewidth=1.5)
+        title = f"{name}: {values.size:,} images, median {median:.3f}"
+        axes.set_title(in_font(title), loc="left", color=theme.text, fontsize=10, parse_math=False)
+        axes.yaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))
+    label = f"{glossary.find_term(scores.name, ()).label} of each image"
+    all_axes[-1].set_xlabel(label, color=theme.muted)
+    figure.supylabel("images", color=theme.muted, fontsize=10)
+    return figure
+
+
+def split_by_group(scores: run_files.ImageScores) -> dict[str, np.ndarray]:
+    """Finite scores by group, largest group first; all in one without groups or with too many."""
+    finite = np.isfinite(scores.values)
+    groups = np.array(scores.groups)
+    names, counts = np.unique(groups[finite], return_counts=True)
+    if not 1 < len(names) <= MOST_GROUPS:
+        return {"all": scores.values[finite]}
+    largest_first = names[np.argsort(-counts, kind="stable")]
+    return {name or "no group": scores.values[finite & (groups == name)] for name in largest_first}
+
+
+def _style(axes: mpl_axes.Axes, theme: Theme) -> None:
+    axes.set_facecolor(theme.background)
+    axes.grid(color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.muted, length=0, labelsize=9)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.muted)

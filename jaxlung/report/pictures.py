@@ -1,0 +1,86 @@
+"""Figures as they stand in a page, light and dark, and as files in `figures/`."""
+
+import base64
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from etils import epath
+from matplotlib import figure as mpl_figure
+
+from jaxlung import files
+from jaxlung.report import figures, glossary, run_files
+from jaxlung.report import panels as panels_lib
+
+SPREAD_SCORES = ("f1_macro", "dice")  # The first of them that a split has is plotted.
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure for light and dark pages.
+
+    Attributes:
+        light: PNG, base64.
+        dark: PNG, base64; equal to `light` for a figure that suits both.
+        alt: what is seen, in words.
+    """
+
+    light: str
+    dark: str
+    alt: str
+
+
+def draw_curves(workdir: epath.Path, metrics: Mapping[str, np.ndarray]) -> Picture:
+    """Loss curves, also in `figures/loss.png`."""
+    losses, epochs = metrics["val_loss"], metrics["epoch"]
+    alt = f"Training and validation loss over {len(epochs)} epochs."
+    if np.isfinite(losses).any():
+        best = np.nanargmin(losses)
+        alt += f" The lowest validation loss is {losses[best]:.4f}, after epoch {epochs[best]:g}."
+    return _draw_both(
+        workdir / "figures/loss.png", alt, functools.partial(figures.loss_curves, metrics)
+    )
+
+
+def draw_spread(workdir: epath.Path, split: str) -> Picture | None:
+    """Histograms of a score, also in `figures/scores_<split>.png`; None without scores."""
+    scores = run_files.load_image_scores(workdir, split, SPREAD_SCORES)
+    if scores is None or not np.isfinite(scores.values).any():
+        return None
+    label = glossary.find_term(scores.name, ()).label
+    parts = figures.split_by_group(scores).items()
+    medians = ", ".join(f"{name} {np.median(values):.3f}" for name, values in parts)
+    alt = f"Histograms of {label} per image of the {split} split; medians: {medians}."
+    path = workdir / f"figures/scores_{split}.png"
+    return _draw_both(path, alt, functools.partial(figures.score_histogram, scores))
+
+
+def draw_panels(workdir: epath.Path) -> Picture | None:
+    """Images with their outputs and annotations, also in `figures/panels.png`; None without."""
+    panels = run_files.load_panels(workdir)
+    if panels is None:
+        return None
+    rows = "; ".join(panels_lib.describe_panel(panels, row) for row in range(len(panels.image)))
+    alt = f"Input, raw output, post-processed output, annotation and outlines of {rows}."
+    png = figures.to_png(panels_lib.image_panels(panels))
+    _save(workdir / "figures/panels.png", png)
+    return Picture(_encode(png), _encode(png), alt)
+
+
+def _draw_both(
+    path: epath.Path, alt: str, make_figure: Callable[..., mpl_figure.Figure]
+) -> Picture:
+    light = figures.to_png(make_figure(theme=figures.LIGHT))
+    dark = figures.to_png(make_figure(theme=figures.DARK))
+    _save(path, light)
+    return Picture(_encode(light), _encode(dark), alt)
+
+
+def _save(path: epath.Path, png: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    files.write_bytes(path, png)
+
+
+def _encode(png: bytes) -> str:
+    return base64.b64encode(png).decode()

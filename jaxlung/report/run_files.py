@@ -1,0 +1,174 @@
+"""What a workdir holds about a run, read and checked."""
+
+import csv
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Scores of one split, the content of `summary_<split>.json`.
+
+    Attributes:
+        split: one of `SPLITS`.
+        num_images: images of the split.
+        step: of the checkpoint that was scored.
+        task: "three_level" or "mask".
+        levels: names, background first.
+        scores: by key; a score that can't be had is None or NaN.
+        by_group: group -> {"num_images": int, "scores": as above}; {} without groups.
+        baselines: name -> {"description": str, "scores": as above}.
+        paper: the paper's numbers for this split, by its own keys.
+    """
+
+    split: str
+    num_images: int
+    step: int
+    task: str
+    levels: list[str]
+    scores: dict[str, float | None]
+    by_group: dict[str, dict[str, Any]]
+    baselines: dict[str, dict[str, Any]]
+    paper: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Panels:
+    """A few images worth a look, the content of `panels_test.npz`.
+
+    Attributes:
+        image: [K, H, W] uint8.
+        raw: [K, H, W] float32 in [0, 1], the network's output.
+        pred: [K, H, W] uint8 greys after post-processing, 255 the highest level.
+        target: [K, H, W] uint8 greys of the annotation.
+        kind: [K] str, "best", "median" or "worst".
+        image_id: [K] str.
+        score: [K] float32.
+        score_name: [] str, the key of `score`.
+    """
+
+    image: np.ndarray
+    raw: np.ndarray
+    pred: np.ndarray
+    target: np.ndarray
+    kind: np.ndarray
+    image_id: np.ndarray
+    score: np.ndarray
+    score_name: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageScores:
+    """One score of every image of a split.
+
+    Attributes:
+        name: the score's key.
+        values: [N] float64, may hold NaN.
+        groups: N names, "" where there are no groups.
+    """
+
+    name: str
+    values: np.ndarray
+    groups: list[str]
+
+
+def load_summaries(workdir: epath.Path) -> list[Summary]:
+    """The summaries of a workdir in the order of `SPLITS`.
+
+    Raises:
+        ValueError: there is none, or one can't be read.
+    """
+    paths = [workdir / f"summary_{split}.json" for split in SPLITS]
+    summaries = [_load_summary(path) for path in paths if path.exists()]
+    if not summaries:
+        raise ValueError(f"{workdir}: want a summary_<split>.json to report on, found none.")
+    return summaries
+
+
+def _load_summary(path: epath.Path) -> Summary:
+    content = _load_json(path)
+    names = [field.name for field in dataclasses.fields(Summary)]
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise ValueError(f"{path}: want the fields {', '.join(names)}; lacks {', '.join(missing)}.")
+    return Summary(**{name: content[name] for name in names})
+
+
+def load_config(workdir: epath.Path) -> dict[str, Any]:
+    """`config.json`; {} if there is none."""
+    path = workdir / "config.json"
+    return _load_json(path) if path.exists() else {}
+
+
+def _load_json(path: epath.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:  # Not JSON, or not even text.
+        raise ValueError(f"{path}: want JSON, got something else ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: want a JSON object, got {type(content).__name__}.")
+    return content
+
+
+def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
+    """Columns of `metrics.csv`, [epochs] float64 each; {} before the first finished epoch."""
+    rows = _load_rows(workdir / "metrics.csv")
+    if not rows:
+        return {}
+    return {name: np.array([to_number(row[name]) for row in rows]) for name in rows[0]}
+
+
+def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> ImageScores | None:
+    """The first of the scores `names` that `scores_<split>.csv` has; None without any."""
+    rows = _load_rows(workdir / f"scores_{split}.csv")
+    name = next((name for name in names if rows and name in rows[0]), None)
+    if name is None:
+        return None
+    values = np.array([to_number(row[name]) for row in rows])
+    return ImageScores(name, values, [row.get("group") or "" for row in rows])
+
+
+def _load_rows(path: epath.Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    # A run that was killed leaves half a last row.
+    return [row for row in rows if None not in row.values()]
+
+
+def to_number(text: str) -> float:
+    """The number in a cell of a table; NaN for an empty cell or a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def load_panels(workdir: epath.Path) -> Panels | None:
+    """`panels_test.npz`; None if there is none, or no image in it.
+
+    Raises:
+        ValueError: it can't be read, lacks an array, or its arrays don't fit.
+    """
+    path = workdir / "panels_test.npz"
+    if not path.exists():
+        return None
+    names = [field.name for field in dataclasses.fields(Panels)]
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            panels = Panels(**{name: content[name] for name in names})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
+    shapes = {name: getattr(panels, name).shape for name in ("image", "raw", "pred", "target")}
+    if len(set(shapes.values())) > 1 or panels.image.ndim != 3:
+        raise ValueError(f"{path}: want one shape [K, H, W] for all images, got {shapes}.")
+    return panels if len(panels.image) else None
