@@ -205,6 +205,5 @@ def _best_lowest_count(counts: np.ndarray, num_images: int) -> int:
     area = per_count[::-1].cumsum()[::-1]
     overlap = (per_count * np.arange(num_images + 1))[::-1].cumsum()[::-1]
     dice = 2 * overlap / np.maximum(area * num_images + counts.sum(), 1)
-    highest_first = np.append(dice[:0:-1], 0 if counts.any() else 1)  # Last: no mask at all.
-    best = int(highest_first.argmax())
-    return num_images - best if best < num_images else num_images + 1
+    # From the highest count down: of equals the smallest mask, an empty one without foreground.
+    return num_images - int(dice[:0:-1].argmax())
