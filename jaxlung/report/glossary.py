@@ -59,12 +59,6 @@ TERMS = {
     "iou_micro": Term("IoU micro", f"Intersection over union {_MICRO}"),
     "dice": Term("Dice", "2 |A and B| / (|A| + |B|) of each image; mean over the images."),
     "iou": Term("IoU", "|A and B| / |A or B| of each image; mean over the images."),
-    "dice_stored": Term(
-        "Dice at stored size", "Dice after scaling each prediction back to its image's own size."
-    ),
-    "iou_stored": Term(
-        "IoU at stored size", "IoU after scaling each prediction back to its image's own size."
-    ),
     "dice_pooled": Term("Dice pooled", f"Dice {_POOLED}"),
     "iou_pooled": Term("IoU pooled", f"IoU {_POOLED}"),
     "precision_pooled": Term(
@@ -79,12 +73,15 @@ LEVEL_TERMS = {
     "f1": Term("F1", "Harmonic mean of precision and recall; the same number as Dice."),
     "iou": Term("IoU", "Pixels that are both predicted and annotated, over those that are either."),
 }
+STORED = "_stored"  # ends the key of a score that is taken at each image's own size
+STORED_TERM = Term(
+    "At stored size", "The prediction is scaled back to its image's own size, then scored."
+)
 EMPTY_RULE = "An empty annotation and an empty prediction score 1: finding nothing was right."
 
 _AVERAGES = ("macro", "micro")
 GROUPS = (
     Group("Mean over images", {"dice": "Dice", "iou": "IoU"}),
-    Group("At the stored size", {"dice_stored": "Dice", "iou_stored": "IoU"}),
     Group(
         "All pixels pooled",
         {
@@ -103,11 +100,23 @@ GROUPS = (
     Group("Loss", {"loss": "BCE", "loss_excess": "above floor"}),
 )
 # The first of these that a run has stand large at the top of its page.
-HEADLINES = ("dice_stored", "dice", "iou_stored", "f1_macro", "iou_macro", "f1_infection", "mae")
+HEADLINES = (
+    "dice_stored",
+    "dice",
+    "iou_stored",
+    "iou",
+    "f1_macro",
+    "iou_macro",
+    "f1_infection",
+    "mae",
+)
 
 
 def find_term(key: str, levels: Sequence[str]) -> Term:
     """What `key` means; a key that nobody described stands for itself."""
+    if key.endswith(STORED):
+        term = find_term(key.removesuffix(STORED), levels)
+        return Term(f"{term.label} at stored size", term.definition, term.decimals)
     score, _, level = key.partition("_")
     if key not in TERMS and score in LEVEL_TERMS and level in levels:
         term = LEVEL_TERMS[score]
@@ -132,5 +141,4 @@ def format_score(key: str, value: float | None) -> str:
     """`value` with its score's decimals; an en dash for None, NaN and infinity."""
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
-    decimals = TERMS[key].decimals if key in TERMS else 4
-    return f"{value:.{decimals}f}"
+    return f"{value:.{find_term(key, ()).decimals}f}"

@@ -50,6 +50,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
         is_phantom=facts.is_phantom(config),
         config=json.dumps(config, indent=2) if config else "",
         split_table=tables.split_table(summaries),
+        stored_table=tables.stored_table(summaries),
         paper_note=_note_on_paper(main.paper),
         baseline_table=tables.baseline_table(main) if main.baselines else None,
         level_table=tables.level_table(summaries),
@@ -108,8 +109,11 @@ def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
     """Label -> definition of every score on the page, those of single levels once."""
     levels = summaries[0].levels
     keys = dict.fromkeys(key for summary in summaries for key in summary.scores)
-    groups = glossary.choose_groups(keys, levels)
+    own_size = [key for key in keys if not key.endswith(glossary.STORED)]
+    groups = glossary.choose_groups(own_size, levels)
     terms = [glossary.find_term(key, levels) for group in groups for key in group.columns]
+    if len(own_size) < len(keys):
+        terms.append(glossary.STORED_TERM)
     if tables.level_table(summaries):
         terms += [
             dataclasses.replace(term, label=f"{term.label} of a level")

@@ -55,6 +55,15 @@ def split_table(summaries: Sequence[run_files.Summary]) -> Table:
     return _table(groups, rows)
 
 
+def stored_table(summaries: Sequence[run_files.Summary]) -> Table | None:
+    """The scores at the images' stored size, a row per split; None if there are none."""
+    stored = [
+        dataclasses.replace(summary, scores=_stored_scores(summary.scores), paper={})
+        for summary in summaries
+    ]
+    return split_table(stored) if any(summary.scores for summary in stored) else None
+
+
 def baseline_table(summary: run_files.Summary) -> Table:
     """The network above the baselines, with the scores that any baseline has."""
     baselines = summary.baselines
@@ -102,8 +111,16 @@ def spell(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _stored_scores(scores: Scores) -> Scores:
+    """Scores at the stored size by the keys that they have at the network's."""
+    suffix = glossary.STORED
+    return {key.removesuffix(suffix): scores[key] for key in scores if key.endswith(suffix)}
+
+
 def _groups_of(levels: Sequence[str], rows: Sequence[Scores]) -> list[glossary.Group]:
-    keys = dict.fromkeys(key for scores in rows for key in scores)
+    keys = dict.fromkeys(
+        key for scores in rows for key in scores if not key.endswith(glossary.STORED)
+    )
     if all(scores.get("loss") == scores.get("loss_excess") for scores in rows):
         keys.pop("loss_excess", None)  # Binary targets have no floor: one column says it all.
     return glossary.choose_groups(keys, levels)

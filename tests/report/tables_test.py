@@ -36,6 +36,7 @@ class GlossaryTest(parameterized.TestCase):
 
     def test_levels_are_named_in_the_label(self):
         assert glossary.find_term("f1_infection", LEVELS).label == "F1 infection"
+        assert glossary.find_term("dice_stored", LEVELS).label == "Dice at stored size"
         assert glossary.find_term("f1_heart", LEVELS).label == "f1_heart"
 
 
@@ -58,6 +59,15 @@ class TablesTest(parameterized.TestCase):
         table = tables.split_table([summary_of({"hausdorff_mm": 3.0, "f1_lung": 1.0})])
         assert [cell.text for cell in table.groups] == ["Other"]
         assert [cell.text for cell in table.columns] == ["hausdorff_mm"]
+
+    def test_scores_at_the_stored_size_have_a_table_of_their_own(self):
+        summary = summary_of({"dice": 0.5, "dice_stored": 0.25, "iou_pooled_stored": 0.125})
+        assert [texts(row) for row in tables.split_table([summary]).rows] == [["0.5000"]]
+        stored = tables.stored_table([summary])
+        assert [cell.text for cell in stored.groups] == ["Mean over images", "All pixels pooled"]
+        assert [cell.text for cell in stored.columns] == ["Dice", "IoU"]
+        assert [texts(row) for row in stored.rows] == [["0.2500", "0.1250"]]
+        assert tables.stored_table([summary_of({"dice": 0.5})]) is None
 
     def test_a_loss_without_floor_has_one_column(self):
         with_floor = tables.split_table([summary_of({"loss": 0.5, "loss_excess": 0.25})])
