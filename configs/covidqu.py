@@ -26,6 +26,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.model = dict(
         widths=(64, 128, 256, 512, 1024),  # channels of each level
         num_classes=1,
+        head_norm=True,  # the paper's BatchNorm after the last convolution
         pad_input=False,  # True: sizes that are no multiple of 16 are padded
         dtype="float32",  # of the computation; "bfloat16" on accelerators
     )

@@ -27,9 +27,8 @@ def predict(
         num_images: how many positions; the padding of the last batch is left out.
     """
     batch_size = system.settings.eval_batch_size
-    eval_fn = system.jit_eval_step(road.take)
-    items = road.items(record_at, batch_size, 0, -(-num_images // batch_size))
-    for step, item in enumerate(items):
-        outputs = jax.device_get(eval_fn(state, road.store, item))
+    batches = road.batches(record_at, batch_size, -(-num_images // batch_size))
+    for step, batch in enumerate(batches):
+        outputs = jax.device_get(system.eval_step(state, batch))
         for row in range(min(batch_size, num_images - step * batch_size)):
             yield {key: values[row] for key, values in outputs.items()}

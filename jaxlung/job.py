@@ -10,6 +10,8 @@ from jaxlung import evaluate, system, train, workdir
 from jaxlung.data import splits_file
 from jaxlung.report import page
 
+HEADLINES = ("mse", "mae", "dice", "iou", "dice_stored", "f1_macro", "iou_macro", "iou_micro")
+
 
 def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     """Trains, evaluates and reports into `path`, from wherever an earlier call got to.
@@ -48,8 +50,10 @@ def run_evaluate(path: epath.Path, split: str) -> None:
 
 
 def log_scores(path: epath.Path, split: str) -> None:
-    """Logs the scores of a split, the paper's and the baselines' beside them."""
+    """Logs the split's main scores, and those of the baselines, a line each."""
     summary = json.loads((path / f"summary_{split}.json").read_text())
-    logging.info("%s: %d images, step %d", split, summary["num_images"], summary["step"])
-    for name, value in summary["scores"].items():
-        logging.info("  %-24s %.4f", name, value)
+    rows = {"network": summary["scores"]}
+    rows |= {name: baseline["scores"] for name, baseline in summary["baselines"].items()}
+    for name, scores in rows.items():
+        shown = [f"{key} {scores[key]:.4f}" for key in HEADLINES if key in scores]
+        logging.info("%s, %d images, %s: %s", split, summary["num_images"], name, ", ".join(shown))

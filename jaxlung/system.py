@@ -78,18 +78,15 @@ class System:
 
         return jax.jit(step_fn, donate_argnums=0, out_shardings=self.shardings.replicated)
 
-    def jit_eval_step(self, take: Callable[[Any, Any], pipeline.Batch]) -> Callable[..., Any]:
-        """`(state, store, item) -> scores of every image` (see `train_step.eval_step`)."""
-
-        def step_fn(state: train_step.TrainState, store: Any, item: Any) -> dict[str, jax.Array]:
-            return train_step.eval_step(
-                state,
-                take(store, item),
-                model=self.model,
-                task=self.task,
-                images_sharding=self.shardings.images,
-            )
-
+    @functools.cached_property
+    def eval_step(self) -> Callable[[train_step.TrainState, pipeline.Batch], dict[str, jax.Array]]:
+        """The jitted `train_step.eval_step`; compiled once, whatever the split."""
+        step_fn = functools.partial(
+            train_step.eval_step,
+            model=self.model,
+            task=self.task,
+            images_sharding=self.shardings.images,
+        )
         return jax.jit(step_fn, out_shardings=self.shardings.replicated)
 
 

@@ -1,6 +1,6 @@
 """The training loop: when to step, log, evaluate, save and stop."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import ml_collections as mlc
@@ -43,7 +43,6 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         splits["validation"], system.settings, system.shardings, "validation"
     )
     step_fn = system.jit_train_step(road.take)
-    eval_fn = system.jit_eval_step(val_road.take)
     items = road.items(
         order.shuffled(config.seed, num_records), batch_size, first_step, total_steps
     )
@@ -69,7 +68,7 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
                 notes.fetch()  # Before a save: a state that is not finite is never saved.
             if ends_epoch:
                 seconds = notes.train_seconds()
-                val = mean_losses(eval_fn, state, val_road, system.settings.eval_batch_size)
+                val = mean_losses(system, state, val_road)
                 notes.end_epoch(epoch, seconds, val)
                 checkpoint.save(manager, state, {"epoch_losses": []}, val.loss)
             elif stop.received:
@@ -97,15 +96,13 @@ def restore_or_init(
 
 
 def mean_losses(
-    eval_fn: Callable[..., dict[str, jax.Array]],
-    state: train_step.TrainState,
-    road: pipeline.Road,
-    batch_size: int,
+    system: system_lib.System, state: train_step.TrainState, road: pipeline.Road
 ) -> journal.Losses:
     """Mean losses over all images of a split."""
+    batch_size = system.settings.eval_batch_size
     num_steps = -(-road.num_records // batch_size)
-    items = road.items(order.in_turn(road.num_records), batch_size, 0, num_steps)
-    outputs = (eval_fn(state, road.store, item) for item in items)
+    batches = road.batches(order.in_turn(road.num_records), batch_size, num_steps)
+    outputs = (system.eval_step(state, batch) for batch in batches)
     fetched = jax.device_get([(output["loss"], output["loss_excess"]) for output in outputs])
     # The last batch is padded: what is past the split's end is dropped.
     means = np.concatenate(fetched, axis=1)[:, : road.num_records].mean(axis=1, dtype=np.float64)

@@ -97,7 +97,7 @@ def train_step(
     metrics = {
         "loss": loss,
         "loss_excess": loss - jnp.mean(task.floor(targets)),
-        "grad_norm": optax.global_norm(grads),
+        "grad_norm": optax.tree.norm(grads),
     }
     return state, metrics
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxlung.data import folder, prepared, record
-
-SPLITS = ("train", "validation", "test")
+from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder
+from tfds_builders.phantoms import covid_qu_ex as phantom_covid_qu_ex
 
 
 def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[str, record.Source]:
@@ -46,15 +46,16 @@ def _open_covid_qu_ex(
     variant: str, *, needs: int, seed: int, **fields: Any
 ) -> Mapping[str, record.Source]:
     del seed  # The splits are the published ones.
-    from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder as builder
-    from tfds_builders.phantoms import covid_qu_ex as phantom
-
     return prepared.open_splits(
-        builder.Builder, variant, needs=needs, write_phantom=phantom.write, **fields
+        covid_qu_ex_dataset_builder.Builder,
+        variant,
+        needs=needs,
+        phantoms=phantom_covid_qu_ex,
+        **fields,
     )
 
 
 DATASETS: dict[str, Callable[..., Mapping[str, record.Source]]] = {
-    "covid_qu_ex": _open_covid_qu_ex,  # imports TFDS, which takes a second
+    "covid_qu_ex": _open_covid_qu_ex,
     "folder": _open_folder,
 }

@@ -1,12 +1,8 @@
 """Your own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
 
-import csv as csv_format
 import dataclasses
-import io
-from collections.abc import Mapping
 
 import numpy as np
-from etils import epath
 
 from jaxlung.data import folder_csv, folder_tree, image_file, patient_split, record
 
@@ -131,22 +127,6 @@ def open_splits(
         )
         for split in patient_split.SPLITS
     }
-
-
-def write_splits(path: epath.PathLike, splits: Mapping[str, FolderSource]) -> None:
-    """Writes who is in which split: a CSV of image_id, patient_id, split.
-
-    The file appears whole or not at all.
-    """
-    text = io.StringIO()
-    writer = csv_format.writer(text, lineterminator="\n")
-    writer.writerow(("image_id", "patient_id", "split"))
-    for split, source in splits.items():
-        writer.writerows((e.image_id, e.patient_id, split) for e in source.examples)
-    path = epath.Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text.getvalue())
-    unfinished.replace(path)
 
 
 def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], target: str) -> None:

@@ -1,13 +1,13 @@
 """From a source to batches on the device, by either road; the same batches by both."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 from jaxlung import sharding
-from jaxlung.data import record, resident, stream
+from jaxlung.data import order, record, resident, stream
 from jaxlung.data import settings as settings_lib
 
 Batch = dict[str, jax.Array]  # "images" and "masks", [B, S, S] uint8
@@ -28,6 +28,12 @@ class Road:
     store: Any
     take: Callable[[Any, Any], Batch]
     items: settings_lib.MakeItems
+
+    def batches(self, record_at: order.Order, batch_size: int, num_steps: int) -> Iterator[Batch]:
+        """Batches of the first steps, for code that keeps `take` out of its own jit."""
+        take = jax.jit(self.take)
+        for item in self.items(record_at, batch_size, 0, num_steps):
+            yield take(self.store, item)
 
 
 def split_section(section: dict[str, Any]) -> tuple[dict[str, Any], settings_lib.Settings]:

@@ -1,7 +1,11 @@
 """Datasets that a TFDS builder prepares once, as ArrayRecord files with random access."""
 
+import contextlib
+import functools
+import io
 import json
 import pathlib
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from jaxlung.data import record
+from tfds_builders import kaggle_download
 
 
 class PreparedSource:
@@ -60,8 +65,7 @@ def open_splits(
     variant: str,
     *,
     needs: int,
-    write_phantom: Callable[..., None],
-    download_raw: Callable[[], str],
+    phantoms: types.ModuleType,
     data_dir: str,
     raw_dir: str,
     download: bool,
@@ -73,11 +77,10 @@ def open_splits(
         make_builder: the TFDS builder's class.
         variant: its config, "infection".
         needs: bits of `record` that must be annotated.
-        write_phantom: writes a generated download to a folder: `(root, num_images)`.
-        download_raw: fetches the download and returns its path.
+        phantoms: its generator, of `tfds_builders.phantoms`.
         data_dir: folder of prepared datasets.
         raw_dir: the download, zip or folder; "" for the builder's manual folder.
-        download: fetch the download instead.
+        download: fetch the download from Kaggle instead.
         phantom_images: more than 0 generates that many images in place of the download.
 
     Returns:
@@ -96,19 +99,23 @@ def open_splits(
             f"{', '.join(f'{name}/{known}' for known in variants)}."
         )
     if phantom_images:
-        folder /= f"phantom_{make_builder.name}_{phantom_images}"
+        folder /= f"phantom_{make_builder.name}_v{phantoms.VERSION}_{phantom_images}"
         raw_dir = str(folder / "raw")
-    builder = make_builder(
-        config=variant, data_dir=folder, raw_dir=raw_dir or None, file_format="array_record"
+    open_builder = functools.partial(
+        make_builder, config=variant, data_dir=folder, file_format="array_record"
     )
+    builder = open_builder(raw_dir=raw_dir or None)
     if not builder.is_prepared():
         if phantom_images:
-            write_phantom(pathlib.Path(raw_dir), phantom_images)
+            logging.info("generating %d X-rays in %s", phantom_images, raw_dir)
+            phantoms.write(pathlib.Path(raw_dir), phantom_images)
         elif download:
-            raw_dir = download_raw()
-            builder = make_builder(
-                config=variant, data_dir=folder, raw_dir=raw_dir, file_format="array_record"
+            raw_dir = str(
+                kaggle_download.download(
+                    make_builder.KAGGLE_DATASET, make_builder.KAGGLE_VERSION, folder / "downloads"
+                )
             )
+            builder = open_builder(raw_dir=raw_dir)
         prepare(builder, raw_dir)
     elif raw_dir:
         _require_same_raw(builder, raw_dir)
@@ -120,7 +127,9 @@ def open_splits(
 def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
     """Reads the download into ArrayRecord files; whole or not at all."""
     logging.info("preparing %s in %s", builder.info.full_name, builder.data_path)
-    builder.download_and_prepare(file_format="array_record")
+    tfds.disable_progress_bar()  # The builder tells its own progress, by images.
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
+        builder.download_and_prepare(file_format="array_record")
     _raw_file(builder).write_text(json.dumps({"raw_dir": _absolute(raw_dir)}) + "\n")
 
 

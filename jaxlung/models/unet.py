@@ -10,13 +10,15 @@ from jaxlung.models import layers
 
 
 class UNet(nn.Module):
-    """U-Net: 2 x 2 max-pooling, 2 x 2 up-convolutions, and a 1 x 1 convolution with BatchNorm last.
+    """U-Net with padded convolutions, BatchNorm, 2 x 2 max-pooling and 2 x 2 up-convolutions.
 
     Paper 000, section 4.2. The widths (64 to 1024) are the original U-Net's: our choice.
 
     Attributes:
         widths: channels of each level, finest first; the last one is the bottleneck.
         num_classes: output channels.
+        head_norm: BatchNorm after the last 1 x 1 convolution, as the paper; without it the
+            convolution has a bias, and its logits grow faster in short runs.
         pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)`
             by repeating the edge, and crop the logits; otherwise such a size is an error.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
@@ -24,6 +26,7 @@ class UNet(nn.Module):
 
     widths: Sequence[int]
     num_classes: int
+    head_norm: bool
     pad_input: bool
     dtype: str
 
@@ -53,10 +56,17 @@ class UNet(nn.Module):
             x = layers.UpConv2x2(features, self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
             x = layers.DoubleConv(features, self.dtype, name=f"decoder_{level}")(x, train=train)
-        x = nn.Conv(self.num_classes, (1, 1), use_bias=False, dtype=self.dtype, name="head")(x)
-        # The last BatchNorm is float32: its output is the logits.
-        logits = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
+        logits = self._head(x, train)
         return logits[:, :height, :width]
+
+    def _head(self, x: jax.Array, train: bool) -> jax.Array:
+        bias = not self.head_norm
+        x = nn.Conv(self.num_classes, (1, 1), use_bias=bias, dtype=self.dtype, name="head")(x)
+        # Float32 from here on: these are the logits.
+        x = x.astype(jnp.float32)
+        if self.head_norm:
+            x = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
+        return x
 
     def _to_multiple(self, images: jax.Array) -> jax.Array:
         multiple = 2 ** (len(self.widths) - 1)

@@ -6,9 +6,10 @@ import pathlib
 import numpy as np
 import pytest
 from absl.testing import parameterized
+from etils import epath
 from PIL import Image
 
-from jaxlung.data import folder, record
+from jaxlung.data import folder, record, splits_file
 
 REALDATA = pathlib.Path(__file__).parents[3] / "shared" / "realdata"
 SETTINGS = dict(
@@ -339,14 +340,14 @@ class CsvTest(FolderTest):
 class WriteSplitsTest(FolderTest):
     def test_the_file_says_who_is_where_and_can_be_given_back(self):
         splits = open_splits(root=self.root, patient_pattern=r"^(p\d)_")
-        folder.write_splits(self.root / "splits.csv", splits)
+        splits_file.write(epath.Path(self.root / "splits.csv"), splits)
         with (self.root / "splits.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == 10
         for row in rows:
             assert row["patient_id"] in patients_of(splits)[row["split"]]
             assert row["image_id"].startswith(f"images/{row['patient_id']}")
-        assert not list(self.root.glob("*.unfinished"))
+        assert not list(self.root.glob("*.tmp"))
 
 
 @pytest.mark.skipif(not REALDATA.is_dir(), reason="the real sample is not here")

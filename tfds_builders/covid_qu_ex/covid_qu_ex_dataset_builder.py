@@ -8,11 +8,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from jaxlung import progress
 from tfds_builders import raw_tree
 from tfds_builders.covid_qu_ex import layout, pixels
-
-KAGGLE_DATASET = "anasmohammedtahir/covidqu"
-KAGGLE_VERSION = 7
 
 _CHUNK = 128  # Samples decoded ahead of the writer: a few dozen megabytes at most.
 
@@ -29,6 +27,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     `download_and_prepare(file_format="array_record")` and `as_data_source("train")`.
     """
 
+    KAGGLE_DATASET = "anasmohammedtahir/covidqu"
+    KAGGLE_VERSION = 7
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: dict[str, str] = {"1.0.0": "Version 7 of the Kaggle dataset."}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
@@ -64,7 +64,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             del features["infection_mask"]
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(features),
-            homepage=f"https://www.kaggle.com/datasets/{KAGGLE_DATASET}",
+            homepage=f"https://www.kaggle.com/datasets/{self.KAGGLE_DATASET}",
             supervised_keys=("image", "lung_mask"),
         )
 
@@ -81,6 +81,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(
+        self, tree: raw_tree.RawTree, samples: list[layout.Sample]
+    ) -> Iterator[tuple[str, dict]]:
+        examples = self._load_in_order(tree, samples)
+        return progress.report(examples, f"reading {tree.where}", "images", len(samples))
+
+    def _load_in_order(
         self, tree: raw_tree.RawTree, samples: list[layout.Sample]
     ) -> Iterator[tuple[str, dict]]:
         with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tfds_builders.phantoms import chest_xray
 
+VERSION = 1  # Of the generator; one more whenever it draws other images.
 NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
 FINDINGS = {"COVID-19": "infection", "Non-COVID": "lobar", "Normal": "none"}
 

@@ -1,0 +1,161 @@
+"""Checkpoints: what is kept, and what happens to damaged ones."""
+
+import logging
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxlung import checkpoint, sharding, train_step
+
+
+def make_state(step):
+    np_rng = np.random.default_rng(step)
+    where = sharding.make_shardings(data=-1, space=1).replicated
+    state = train_step.TrainState(
+        step=jnp.int32(step),
+        params={"kernel": jnp.asarray(np_rng.normal(size=(64, 64)), jnp.float32)},
+        batch_stats={"mean": jnp.asarray(np_rng.normal(size=8), jnp.bfloat16)},
+        opt_state=(jnp.int32(step), jnp.asarray(np_rng.normal(size=(64, 64)), jnp.float32)),
+    )
+    return jax.device_put(state, where)
+
+
+def abstract(state):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+LIKE = abstract(make_state(0))
+
+
+def save_all(path, val_losses):
+    with checkpoint.open_manager(epath.Path(path)) as manager:
+        for step, val_loss in val_losses.items():
+            checkpoint.save(manager, make_state(step), {"epoch_losses": [[step, 0.5]]}, val_loss)
+        manager.wait_until_finished()
+
+
+def restore_latest(path):
+    with checkpoint.open_manager(epath.Path(path)) as manager:
+        return checkpoint.restore_latest(manager, LIKE)
+
+
+def data_files(path, step):
+    files = (pathlib.Path(path) / "checkpoints" / str(step) / "state").rglob("d/*")
+    return sorted(files, key=lambda file: file.stat().st_size)
+
+
+def assert_is_step(state, step):
+    want = make_state(step)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(want))
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    save_all(tmp_path, {3: 0.5})
+    state, progress = restore_latest(tmp_path)
+    assert_is_step(state, 3)
+    assert progress == {"epoch_losses": [[3, 0.5]]}
+
+
+def test_the_latest_two_and_the_best_are_kept_also_after_reopening(tmp_path):
+    save_all(tmp_path, {1: 0.5, 2: 0.1, 3: 0.4})
+    save_all(tmp_path, {4: 0.3, 5: 0.2})
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
+        assert sorted(manager.all_steps()) == [2, 4, 5]
+        assert manager.best_step() == 2
+
+
+def test_a_save_in_the_middle_of_an_epoch_is_never_the_best(tmp_path):
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
+        checkpoint.save(manager, make_state(1), {}, 0.5)
+        checkpoint.save(manager, make_state(2), {})
+        checkpoint.save(manager, make_state(3), {})
+        checkpoint.save(manager, make_state(4), {})
+        manager.wait_until_finished()
+        assert sorted(manager.all_steps()) == [1, 3, 4]
+        assert manager.best_step() == 1
+
+
+def zero_64_bytes(file):
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    file.write_bytes(content)
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [zero_64_bytes, truncate, pathlib.Path.unlink])
+def test_a_damaged_newest_is_named_and_the_one_before_used(tmp_path, caplog, damage):
+    save_all(tmp_path, {1: 0.5, 2: 0.4})
+    damage(data_files(tmp_path, 2)[-1])
+    with caplog.at_level(logging.WARNING):
+        state, _ = restore_latest(tmp_path)
+    assert_is_step(state, 1)
+    assert "checkpoints/2: checkpoint 2" in caplog.text
+
+
+def test_damaged_progress_is_damage_too(tmp_path):
+    save_all(tmp_path, {1: 0.5, 2: 0.4})
+    (tmp_path / "checkpoints" / "2" / "progress" / "metadata").write_text("{")
+    state, _ = restore_latest(tmp_path)
+    assert_is_step(state, 1)
+
+
+def test_a_damaged_one_is_set_aside_so_that_its_step_can_be_saved_again(tmp_path):
+    save_all(tmp_path, {1: 0.5, 2: 0.4})
+    truncate(data_files(tmp_path, 2)[-1])
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
+        state, _ = checkpoint.restore_latest(manager, LIKE)
+        checkpoint.set_aside_newer(manager, int(state.step))
+        checkpoint.save(manager, make_state(2), {}, 0.4)
+        manager.wait_until_finished()
+    assert (tmp_path / "checkpoints_damaged" / "2").is_dir()
+    assert_is_step(restore_latest(tmp_path)[0], 2)
+
+
+def test_only_damaged_ones_is_an_error_and_none_is_not(tmp_path):
+    assert restore_latest(tmp_path / "empty") is None
+    save_all(tmp_path, {1: 0.5})
+    truncate(data_files(tmp_path, 1)[-1])
+    with pytest.raises(ValueError, match="all 1 checkpoints are damaged"):
+        restore_latest(tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_an_error(tmp_path):
+    save_all(tmp_path, {1: 0.5})
+    other = LIKE.replace(params={"kernel": jax.ShapeDtypeStruct((8, 8), jnp.float32)})
+    with (
+        checkpoint.open_manager(epath.Path(tmp_path)) as manager,
+        pytest.raises(ValueError, match="checkpoint 1"),
+    ):
+        checkpoint.restore(manager, 1, other)
+
+
+@pytest.mark.parametrize("word", [0, 17, 64 * 64 - 1])
+def test_any_single_changed_word_changes_the_digest(word):
+    state = make_state(0)
+    flat = np.array(state.params["kernel"]).reshape(-1)
+    flat.view(np.uint32)[word] ^= 1
+    other = state.replace(params={"kernel": jnp.asarray(flat.reshape(64, 64))})
+    want, got = checkpoint.digest_state(state), checkpoint.digest_state(other)
+    differing = {name for name in want if int(want[name]) != int(got[name])}
+    assert differing == {".params['kernel']"}
+
+
+def test_two_swapped_words_change_the_digest():
+    state = make_state(0)
+    kernel = state.params["kernel"]
+    swapped = kernel.at[0, 0].set(kernel[0, 1]).at[0, 1].set(kernel[0, 0])
+    digests = [
+        int(checkpoint.digest_state(state.replace(params={"kernel": k}))[".params['kernel']"])
+        for k in (kernel, swapped)
+    ]
+    assert digests[0] != digests[1]

@@ -1,0 +1,42 @@
+"""Which record stands where: permutations, epochs, steps."""
+
+import collections
+
+import numpy as np
+from absl.testing import parameterized
+
+from jaxlung.data import order
+
+
+class OrderTest(parameterized.TestCase):
+    @parameterized.parameters(1, 7, 100)
+    def test_every_record_exactly_once_in_each_epoch(self, num_records):
+        record_at = order.shuffled(0, num_records)
+        for epoch in range(3):
+            positions = range(epoch * num_records, (epoch + 1) * num_records)
+            seen = collections.Counter(record_at(position) for position in positions)
+            assert seen == dict.fromkeys(range(num_records), 1)
+
+    def test_epochs_and_seeds_differ_and_equal_seeds_agree(self):
+        def epoch(seed, index):
+            record_at = order.shuffled(seed, 50)
+            return [record_at(50 * index + i) for i in range(50)]
+
+        assert epoch(0, 0) != epoch(0, 1)
+        assert epoch(0, 0) != epoch(1, 0)
+        assert epoch(3, 4) == epoch(3, 4)
+
+    def test_a_position_does_not_depend_on_those_asked_before(self):
+        record_at = order.shuffled(0, 13)
+        forward = [record_at(position) for position in range(100)]
+        assert [order.shuffled(0, 13)(position) for position in range(99, -1, -1)] == forward[::-1]
+
+    def test_in_turn_pads_with_the_last_record(self):
+        assert [order.in_turn(3)(position) for position in range(5)] == [0, 1, 2, 2, 2]
+
+    @parameterized.product(num_records=[1, 5, 16, 33], batch_size=[1, 4, 16], epochs=[1, 3])
+    def test_steps_and_epochs_fit_each_other(self, num_records, batch_size, epochs):
+        steps = order.steps_after_epochs(epochs, num_records, batch_size)
+        assert order.epochs_after(steps, num_records, batch_size) >= epochs
+        assert order.epochs_after(steps - 1, num_records, batch_size) < epochs
+        assert steps == int(np.ceil(epochs * num_records / batch_size))

@@ -1,0 +1,94 @@
+"""Both data roads give the same batches; every record is seen once per epoch."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from absl.testing import parameterized
+
+from jaxlung import sharding
+from jaxlung.data import order, pipeline, resident
+from jaxlung.data import settings as settings_lib
+from tests import array_source
+
+SECTION = dict(
+    name="x",
+    image_size=16,
+    resize="squash",
+    batch_size=4,
+    eval_batch_size=4,
+    placement="device",
+    num_threads=2,
+)
+
+
+def open_road(placement, num_images=10):
+    shardings = sharding.make_shardings(data=-1, space=1)
+    section = SECTION | {"placement": placement}
+    settings = settings_lib.Settings(**{k: v for k, v in section.items() if k != "name"})
+    return pipeline.open_road(array_source.ArraySource(num_images), settings, shardings, "train")
+
+
+def batches(road, first, last, seed=0):
+    take = jax.jit(road.take)
+    items = road.items(order.shuffled(seed, road.num_records), 4, first, last)
+    return [jax.device_get(take(road.store, item)) for item in items]
+
+
+class RoadsTest(parameterized.TestCase):
+    def test_resident_and_streamed_batches_are_the_same_over_epochs(self):
+        on_device, on_host = open_road("device"), open_road("host")
+        assert on_device.store
+        assert not on_host.store
+        pairs = zip(batches(on_device, 0, 8), batches(on_host, 0, 8), strict=True)
+        for got, want in pairs:
+            np.testing.assert_array_equal(got["images"], want["images"])
+            np.testing.assert_array_equal(got["masks"], want["masks"])
+
+    @parameterized.parameters("device", "host")
+    def test_a_later_start_gives_what_the_whole_run_gave(self, placement):
+        road = open_road(placement)
+        for got, want in zip(batches(road, 5, 8), batches(road, 0, 8)[5:], strict=True):
+            np.testing.assert_array_equal(got["images"], want["images"])
+
+    @parameterized.parameters("device", "host")
+    def test_every_record_once_per_epoch_and_images_with_their_masks(self, placement):
+        road = open_road(placement)
+        got = batches(road, 0, 5)  # Two epochs of ten.
+        want = batches(open_road("device"), 0, 5, seed=1)
+
+        def pairs(all_batches):
+            rows = (zip(b["images"], b["masks"], strict=True) for b in all_batches)
+            return sorted(image.tobytes() + mask.tobytes() for row in rows for image, mask in row)
+
+        assert pairs(got) == pairs(want)
+        assert len(set(pairs(got))) == 10
+
+    def test_batches_are_split_over_the_devices(self):
+        road = open_road("host")
+        (item,) = road.items(order.in_turn(10), 4, 0, 1)
+        assert len(item["images"].sharding.device_set) == 4
+        assert {shard.data.shape for shard in item["images"].addressable_shards} == {(1, 16, 16)}
+
+    def test_auto_streams_what_does_not_fit(self):
+        assert resident.fits(10, 256)
+        assert not resident.fits(10**9, 256)
+
+    def test_no_images_is_an_error_that_names_the_split(self):
+        with pytest.raises(ValueError, match="split 'train': got no images"):
+            open_road("device", num_images=0)
+
+    @parameterized.parameters(
+        (dict(placement="gpu"), r"data.placement: got 'gpu', want one of auto, device, host"),
+        (dict(resize="crop"), r"data.resize: got 'crop', want one of squash, pad"),
+        (dict(batch_size=0), r"data.batch_size: got 0, want 1 or more"),
+    )
+    def test_settings_that_can_not_be_are_errors(self, change, message):
+        with pytest.raises(ValueError, match=message):
+            pipeline.split_section(SECTION | change)
+
+    def test_a_section_is_parted_into_dataset_and_settings(self):
+        fields, settings = pipeline.split_section(SECTION)
+        assert fields == {"name": "x"}
+        assert dataclasses.asdict(settings) | fields == SECTION

@@ -1,0 +1,45 @@
+"""Adam with PyTorch's weight decay, against the algorithm as its documentation writes it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl.testing import parameterized
+
+from jaxlung import optimizer
+
+SETTINGS = dict(learning_rate=1e-2, weight_decay=0.1, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def torch_adam(theta, grad_fn, steps, *, learning_rate, weight_decay, b1, b2, eps):
+    """torch.optim.Adam's pseudo code: g <- g + lambda theta, then the moments."""
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    for t in range(1, steps + 1):
+        g = grad_fn(theta) + weight_decay * theta
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+        theta = theta - learning_rate * m_hat / (np.sqrt(v_hat) + eps)
+    return theta
+
+
+class OptimizerTest(parameterized.TestCase):
+    def test_matches_pytorchs_adam_with_l2(self):
+        start = np.random.default_rng(0).normal(size=5)
+        want = torch_adam(start, lambda theta: np.cos(theta), 20, **SETTINGS)
+        tx = optimizer.make_optimizer(**SETTINGS)
+
+        def step(carry, _):
+            theta, opt_state = carry
+            updates, opt_state = tx.update(jnp.cos(theta), opt_state, theta)
+            return (optax.apply_updates(theta, updates), opt_state), None
+
+        theta = jnp.asarray(start, jnp.float32)
+        (got, _), _ = jax.lax.scan(step, (theta, tx.init(theta)), length=20)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+    @parameterized.parameters(("learning_rate", 0.0), ("weight_decay", -1.0))
+    def test_settings_that_can_not_be_are_errors(self, name, value):
+        with pytest.raises(ValueError, match=f"optimizer.{name}: got {value}"):
+            optimizer.make_optimizer(**SETTINGS | {name: value})

@@ -1,0 +1,63 @@
+"""A run's folder takes one config."""
+
+import pytest
+from etils import epath
+
+from jaxlung import config_file, workdir
+
+
+@pytest.fixture
+def config():
+    return config_file.load(config_file.resolve("covidqu:quick"))
+
+
+def start_training(path):
+    (path / "checkpoints").mkdir()
+
+
+def test_the_config_comes_back_as_it_was(config, tmp_path):
+    path = epath.Path(tmp_path / "run")
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).to_dict() == config.to_dict()
+
+
+def test_another_config_is_an_error_that_names_the_fields(config, tmp_path):
+    path = epath.Path(tmp_path)
+    workdir.open_for(config, path)
+    start_training(path)
+    config.seed = 7
+    config.model.widths = (4, 16)
+    with pytest.raises(
+        ValueError, match=r"model.widths is \[4, 8\] there and \[4, 16\] here; seed"
+    ):
+        workdir.open_for(config, path)
+    assert workdir.load_config(path).seed == 0
+
+
+def test_where_data_are_read_from_may_change(config, tmp_path):
+    path = epath.Path(tmp_path)
+    workdir.open_for(config, path)
+    start_training(path)
+    config.data.placement = "host"
+    config.data.data_dir = "/elsewhere"
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).data.placement == "host"
+
+
+def test_a_folder_where_nothing_was_trained_takes_any_config(config, tmp_path):
+    path = epath.Path(tmp_path)
+    workdir.open_for(config, path)
+    config.seed = 7
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).seed == 7
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="not a run's folder"):
+        workdir.load_config(epath.Path(tmp_path))
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(ValueError, match=r"config.json: not readable as JSON"):
+        workdir.load_config(epath.Path(tmp_path))
