@@ -45,7 +45,8 @@ def make_shardings(*, data: int, space: int) -> Shardings:
     Raises:
         ValueError: the product is not the number of devices.
     """
-    num_devices = jax.device_count()
+    devices = visible_devices()
+    num_devices = len(devices)
     if space < 1 or data == 0 or data < -1:
         raise ValueError(
             f"mesh: got data={data}, space={space}; want space of 1 or more and data of 1 or more, "
@@ -58,12 +59,19 @@ def make_shardings(*, data: int, space: int) -> Shardings:
             f"mesh: got data={data} x space={space} = {data * space}, "
             f"want the number of devices, {num_devices}."
         )
-    mesh = jax.make_mesh((data, space), (DATA, SPACE), axis_types=(AxisType.Auto,) * 2)
+    mesh = jax.make_mesh(
+        (data, space), (DATA, SPACE), axis_types=(AxisType.Auto,) * 2, devices=devices
+    )
     return Shardings(
         replicated=NamedSharding(mesh, PartitionSpec()),
         batch=NamedSharding(mesh, PartitionSpec(DATA)),
         images=NamedSharding(mesh, PartitionSpec(DATA, SPACE)),
     )
+
+
+def visible_devices() -> list[jax.Device]:
+    """All devices of all processes."""
+    return jax.devices()
 
 
 def require_divisible(batch_size: int, shards: Shardings, field: str) -> None:

@@ -29,14 +29,27 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
         FloatingPointError: the loss is not finite; names the step.
     """
+    with checkpoint.open_manager(workdir) as manager:  # Finishes its saves at the end.
+        last_step, total_steps = _train(config, workdir, splits, manager)
+    if last_step < total_steps:
+        logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
+    return last_step == total_steps
+
+
+def _train(
+    config: mlc.ConfigDict,
+    workdir: epath.Path,
+    splits: Mapping[str, record.Source],
+    manager: ocp.CheckpointManager,
+) -> tuple[int, int]:
+    """The loop itself; the steps that are done and those of the whole run."""
     system = system_lib.make_system(config)
     num_records, batch_size = len(splits["train"]), system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_records, batch_size)
-    manager = checkpoint.open_manager(workdir)
     state, progress = restore_or_init(manager, system)
-    first_step = int(state.step)
+    first_step = step = int(state.step)
     if first_step >= total_steps:
-        return True
+        return total_steps, total_steps
 
     road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
     val_road = pipeline.open_road(
@@ -73,13 +86,9 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
                 checkpoint.save(manager, state, {"epoch_losses": []}, val.loss)
             elif stop.received:
                 checkpoint.save(manager, state, {"epoch_losses": notes.epoch_losses})
-            if stop.received and step < total_steps:
+            if stop.received:
                 break
-    manager.wait_until_finished()
-    manager.close()
-    if step < total_steps:
-        logging.info("saved at step %d of %d; the same command goes on", step, total_steps)
-    return step == total_steps
+    return step, total_steps
 
 
 def restore_or_init(

@@ -37,7 +37,8 @@ class OptimizerTest(parameterized.TestCase):
 
         theta = jnp.asarray(start, jnp.float32)
         (got, _), _ = jax.lax.scan(step, (theta, tx.init(theta)), length=20)
-        np.testing.assert_allclose(got, want, rtol=1e-5)
+        # Twenty float32 steps of 1e-2: a relative 1e-5 of the way gone.
+        np.testing.assert_allclose(got, want, atol=2e-6)
 
     @parameterized.parameters(("learning_rate", 0.0), ("weight_decay", -1.0))
     def test_settings_that_can_not_be_are_errors(self, name, value):

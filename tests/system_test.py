@@ -1,0 +1,95 @@
+"""Steps over devices, and what a config can't be."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlung import config_file, sharding
+from jaxlung import system as system_lib
+from jaxlung.data import order, pipeline
+from tests import array_source
+
+
+def make_config(**data):
+    config = config_file.load(config_file.resolve("covidqu:quick"))
+    config.data.update(data)
+    return config
+
+
+def run_steps(config, num_steps=4):
+    """Losses of a few steps, and the parameters after them."""
+    system = system_lib.make_system(config)
+    source = array_source.ArraySource(10)
+    road = pipeline.open_road(source, system.settings, system.shardings, "train")
+    state, step_fn = system.init_state(), system.jit_train_step(road.take)
+    losses = []
+    items = road.items(order.shuffled(0, 10), system.settings.batch_size, 0, num_steps)
+    for item in items:
+        state, metrics = step_fn(state, road.store, item, system.seed)
+        losses.append(float(metrics["loss"]))
+    return losses, jax.device_get(state.params), state
+
+
+def test_one_and_four_devices_and_a_split_image_agree():
+    augmented = dict(flip_probability=0.5, rotation_degrees=5.0)
+    results = {}
+    for data, space in ((1, 1), (4, 1), (2, 2)):
+        config = make_config()
+        config.augment.update(augmented)
+        config.mesh.update(data=data, space=space)
+        devices = jax.devices()[: data * space]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sharding, "visible_devices", lambda: devices)  # noqa: B023
+            results[data, space] = run_steps(config)
+    want_losses, want_params, _ = results[1, 1]
+    for mesh in ((4, 1), (2, 2)):
+        losses, params, state = results[mesh]
+        assert len(state.step.sharding.device_set) == 4
+        # Sums over the batch are taken in another order, and Adam divides by small numbers:
+        # float32 rounding grows to 1e-4 of a learning rate of 1e-4 a step.
+        np.testing.assert_allclose(losses, want_losses, rtol=1e-5)
+        jax.tree.map(
+            lambda got, want: np.testing.assert_allclose(got, want, atol=2e-5), params, want_params
+        )
+
+
+def test_the_training_step_compiles_once():
+    config = make_config()
+    system = system_lib.make_system(config)
+    source = array_source.ArraySource(10)
+    road = pipeline.open_road(source, system.settings, system.shardings, "train")
+    state, step_fn = system.init_state(), system.jit_train_step(road.take)
+    for item in road.items(order.shuffled(0, 10), 4, 0, 4):
+        state, _ = step_fn(state, road.store, item, system.seed)
+    assert step_fn._cache_size() == 1
+
+
+def test_the_step_runs_without_implicit_transfers():
+    with jax.transfer_guard("disallow"):
+        system = system_lib.make_system(make_config())
+        source = array_source.ArraySource(10)
+        road = pipeline.open_road(source, system.settings, system.shardings, "train")
+        with jax.transfer_guard("allow"):
+            state = system.init_state()
+        step_fn = system.jit_train_step(road.take)
+        for item in road.items(order.shuffled(0, 10), 4, 0, 3):
+            state, _ = step_fn(state, road.store, item, system.seed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_name": "unett"}, "model_name: got 'unett', want one of unet"),
+        ({"task_name": "lungs"}, "task_name: got 'lungs', want one of mask, three_level"),
+        ({"mesh.data": 3}, r"mesh: got data=3 x space=1 = 3, want the number of devices, 4"),
+        ({"mesh.space": 0}, r"mesh: got data=-1, space=0"),
+        ({"data.batch_size": 6}, r"data.batch_size: got 6, want a multiple of the 4 device"),
+        ({"data.eval_batch_size": 5}, r"data.eval_batch_size: got 5, want a multiple of the 4"),
+        ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: got -1.0"),
+    ],
+)
+def test_settings_that_can_not_be_are_errors(change, message):
+    config = make_config()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=message):
+        system_lib.make_system(config)
