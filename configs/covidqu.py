@@ -65,10 +65,10 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.lock()  # From here on a misspelt field is an error.
 
     if variant.phantom:  # Minutes on two CPU cores: smaller images, network and data.
-        config.epochs = 12
-        config.model.widths = (16, 32, 64, 128)
+        config.epochs = 14
+        config.model.widths = (8, 16, 32, 64, 128)
         config.optimizer.learning_rate = 2e-3  # Fewer steps than the paper's 23,300.
-        config.data.update(phantom_images=600, image_size=128)
+        config.data.update(phantom_images=500, image_size=112)
     if variant.quick:  # The whole job in under a minute.
         config.epochs = 2
         config.log_every_steps = 2

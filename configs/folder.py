@@ -23,10 +23,10 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
 
     config.model_name = "unet"  # a key of models.MODELS
     config.model = dict(
-        widths=(16, 32, 64, 128),  # channels of each level: half a million parameters
+        widths=(8, 16, 32, 64, 128),  # channels of each level: half a million parameters
         num_classes=1,
         head_norm=False,  # a bias after the last convolution
-        pad_input=False,  # True: sizes that are no multiple of 8 are padded
+        pad_input=False,  # True: sizes that are no multiple of 16 are padded
         dtype="float32",  # of the computation; "bfloat16" on accelerators
     )
     config.task_name = "mask"  # a key of tasks.TASKS

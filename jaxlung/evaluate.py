@@ -41,7 +41,7 @@ def evaluate(
     """
     system = system_lib.make_system(config)
     state = load_selected(config.selection, workdir, system)
-    fitted = fit_baselines(system, splits["train"])
+    chosen = fit_baselines(system, splits["train"])
     summaries = {}
     for name in names:
         road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
@@ -57,7 +57,7 @@ def evaluate(
             "levels": list(system.task.levels),
             "scores": scores_lib.summarise(system.task, scores, slice(None)),
             "by_group": scores_lib.summarise_groups(system.task, scores),
-            "baselines": score_baselines(system, fitted, splits[name], name),
+            "baselines": score_baselines(system, chosen, splits[name], name),
             "paper": config.paper[name].to_dict(),
         }
         files.write_text(workdir / f"scores_{name}.csv", scores_lib.to_csv(system.task, scores))
@@ -93,7 +93,9 @@ def load_selected(
 
 def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str, Any]:
     """The brightness threshold and the mean mask that do best on the training split."""
-    pairs = images_and_levels(system, source, "fitting baselines")
+    pairs = (
+        (image, levels) for image, levels, _ in fitted(system, source, "fitting the baselines")
+    )
     counts = baselines.count(pairs, len(system.task.levels))
     return {
         "threshold": baselines.fit_threshold(counts.histograms, system.task.levels),
@@ -102,29 +104,33 @@ def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str,
 
 
 def score_baselines(
-    system: system_lib.System, fitted: dict[str, Any], source: record.Source, name: str
+    system: system_lib.System, chosen: dict[str, Any], source: record.Source, name: str
 ) -> dict[str, dict[str, Any]]:
-    """The baselines' scores on a split, at the network's size."""
-    confusions: dict[str, list[np.ndarray]] = {key: [] for key in fitted}
-    for image, levels in images_and_levels(system, source, f"baselines on {name}"):
-        for key, baseline in fitted.items():
+    """The baselines' scores on a split, at the network's size and at the images' own."""
+    task, how = system.task, system.settings.resize
+    greys = np.float32(task.greys) / 255
+    confusions: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
+    stored: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
+    for image, levels, item in fitted(system, source, f"baselines on {name}"):
+        for key, baseline in chosen.items():
             preds = baseline.predict(image)
-            confusions[key].append(overlap.confusion_of_one(levels, preds, len(system.task.levels)))
+            confusions[key].append(overlap.confusion_of_one(levels, preds, len(task.levels)))
+            stored[key].append(scores_lib.stored_confusion(task, greys[preds], item, how))
     return {
         key: {
             "description": baseline.description,
-            "scores": system.task.split_scores(np.array(confusions[key])),
+            "scores": scores_lib.both_sizes(task, np.array(confusions[key]), np.array(stored[key])),
         }
-        for key, baseline in fitted.items()
+        for key, baseline in chosen.items()
     }
 
 
-def images_and_levels(
+def fitted(
     system: system_lib.System, source: record.Source, what: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Image and levels, each [S, S] uint8, of every record at the network's size."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, record.Record]]:
+    """Image and levels, each [S, S] uint8 at the network's size, with the record itself."""
     settings = system.settings
     for index in progress.report(range(len(source)), what, "images", len(source)):
         item = source[index]
         image, mask = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
-        yield image, system.task.true_levels(mask)
+        yield image, system.task.true_levels(mask), item

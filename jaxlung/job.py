@@ -7,8 +7,9 @@ from absl import logging
 from etils import epath
 
 from jaxlung import evaluate, system, train, workdir
-from jaxlung.data import splits_file
+from jaxlung.data import record, splits_file
 from jaxlung.report import page
+from jaxlung.tasks import task as task_lib
 
 HEADLINES = ("mse", "mae", "dice", "iou", "dice_stored", "f1_macro", "iou_macro", "iou_micro")
 
@@ -26,6 +27,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
         return
     splits = system.open_splits(config)
     splits_file.write(path / "splits.csv", splits)
+    require_foreground(splits["train"], system.make_task(config))
     if not train.train(config, path, splits):
         return
     missing = [name for name in evaluate.SPLITS if not (path / f"summary_{name}.json").exists()]
@@ -33,6 +35,16 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     page.build(path)
     log_scores(path, "test")
     logging.info("report: %s", report)
+
+
+def require_foreground(source: record.Source, task: task_lib.Task) -> None:
+    """Raises ValueError if no mask of a split has any pixel of what the task looks for."""
+    masks = (source[index].mask for index in range(len(source)))  # Most often the first has some.
+    if not any((mask & task.needs).any() for mask in masks):
+        raise ValueError(
+            f"data: none of the {len(source)} training masks has a pixel of "
+            f"{' or '.join(task.levels[1:])}."
+        )
 
 
 def run_evaluate(path: epath.Path, split: str) -> None:

@@ -23,13 +23,13 @@ class SplitScores:
         ids: "image_id", "patient_id" and "group" -> [N] str.
         pixel_means: `PIXEL_MEANS` -> [N] float64.
         confusions: [N, L, L] int64 at the network's size.
-        stored: [N, L, L] int64 at the images' own size; None if all have the network's.
+        stored: [N, L, L] int64 at the images' own size.
     """
 
     ids: dict[str, np.ndarray]
     pixel_means: dict[str, np.ndarray]
     confusions: np.ndarray
-    stored: np.ndarray | None
+    stored: np.ndarray
 
 
 def collect(
@@ -47,13 +47,11 @@ def collect(
         how: `resize` of the images, to be undone for scores at their own size.
     """
     records, rows, stored = [], [], []
-    differs = False
     for index, output in enumerate(outputs):
         item = source[index]
         records.append((item.image_id, item.patient_id, item.group))
         rows.append([output[name] for name in PIXEL_MEANS] + [output["confusion"]])
-        stored.append(_stored_confusion(task, output["probs"], item, how))
-        differs |= item.image.shape != output["probs"].shape
+        stored.append(stored_confusion(task, output["probs"], item, how))
     *means, confusions = zip(*rows, strict=True)
     names = ("image_id", "patient_id", "group")
     columns = zip(*records, strict=True)
@@ -64,13 +62,14 @@ def collect(
             for name, values in zip(PIXEL_MEANS, means, strict=True)
         },
         confusions=np.array(confusions, np.int64),
-        stored=np.array(stored) if differs else None,
+        stored=np.array(stored),
     )
 
 
-def _stored_confusion(
+def stored_confusion(
     task: task_lib.Task, probs: np.ndarray, item: record.Record, how: str
 ) -> np.ndarray:
+    """Confusion [L, L] int64 at an image's own size of `probs` [S, S] float32 at the network's."""
     probs = resize.unfit(probs, *item.image.shape, how)
     preds = task.postprocess(probs[..., None])
     return overlap.confusion_of_one(task.true_levels(item.mask), preds, len(task.levels))
@@ -79,11 +78,24 @@ def _stored_confusion(
 def summarise(task: task_lib.Task, scores: SplitScores, which: Any) -> dict[str, float]:
     """All scores over the images that the index `which` picks; "..._stored" at their own size."""
     result = {name: float(values[which].mean()) for name, values in scores.pixel_means.items()}
-    result |= task.split_scores(scores.confusions[which])
-    if scores.stored is not None:
-        stored = task.split_scores(scores.stored[which])
-        result |= {f"{name}_stored": value for name, value in stored.items()}
+    return result | both_sizes(task, scores.confusions[which], scores.stored[which])
+
+
+def both_sizes(task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray) -> dict[str, float]:
+    """Scores of a split at the network's size, and those at the images' own as "..._stored".
+
+    The latter are left out where the sizes are the same, pixel for pixel.
+    """
+    result = task.split_scores(confusions)
+    if not same_sizes(confusions, stored):
+        own = task.split_scores(stored)
+        result |= {f"{name}_stored": value for name, value in own.items()}
     return result
+
+
+def same_sizes(confusions: np.ndarray, stored: np.ndarray) -> bool:
+    """Whether all images have as many pixels at their own size as at the network's."""
+    return np.array_equal(confusions.sum(axis=(1, 2)), stored.sum(axis=(1, 2)))
 
 
 def summarise_groups(task: task_lib.Task, scores: SplitScores) -> dict[str, dict[str, Any]]:
@@ -104,7 +116,7 @@ def summarise_groups(task: task_lib.Task, scores: SplitScores) -> dict[str, dict
 def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
     """A row per image: who it is, and its scores."""
     columns = scores.ids | scores.pixel_means | task.image_scores(scores.confusions)
-    if scores.stored is not None:
+    if not same_sizes(scores.confusions, scores.stored):
         stored = task.image_scores(scores.stored)
         columns |= {f"{name}_stored": values for name, values in stored.items()}
     text = io.StringIO()

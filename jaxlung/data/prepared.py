@@ -116,7 +116,7 @@ def open_splits(
                 )
             )
             builder = open_builder(raw_dir=raw_dir)
-        prepare(builder, raw_dir)
+        prepare(builder, raw_dir, quietly=bool(phantom_images))
     elif raw_dir:
         _require_same_raw(builder, raw_dir)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:
@@ -124,12 +124,24 @@ def open_splits(
     return {split: PreparedSource(builder, split) for split in ("train", "validation", "test")}
 
 
-def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
-    """Reads the download into ArrayRecord files; whole or not at all."""
+def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str, *, quietly: bool) -> None:
+    """Reads the download into ArrayRecord files; whole or not at all.
+
+    Args:
+        builder: of the dataset.
+        raw_dir: the download, or "".
+        quietly: leave out the builder's remarks; phantoms never have the published counts.
+    """
     logging.info("preparing %s in %s", builder.info.full_name, builder.data_path)
+    verbosity = logging.get_verbosity()
+    if quietly:
+        logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()  # The builder tells its own progress, by images.
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
-        builder.download_and_prepare(file_format="array_record")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
+            builder.download_and_prepare(file_format="array_record")
+    finally:
+        logging.set_verbosity(verbosity)
     _raw_file(builder).write_text(json.dumps({"raw_dir": _absolute(raw_dir)}) + "\n")
 
 

@@ -1,0 +1,68 @@
+"""Command lines as a user types them: one sentence on stderr, an exit code, no traceback."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*args, cwd=ROOT):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "jaxlung.main", *args]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        ([], 2, "want --config=FILE or a name (covidqu, folder)."),
+        (["--mode=evaluate"], 2, "or --workdir of a trained run."),
+        (
+            ["--config=covidqq"],
+            2,
+            "no file 'covidqq' here, and jaxlung ships only covidqu, folder.",
+        ),
+        (["--config=covidqu:phantm"], 2, "got 'phantm', want one of phantom, quick."),
+        (
+            ["--config=covidqu", "--config.data.batch_sise=3"],
+            2,
+            "nearest: --config.data.batch_size.",
+        ),
+        (["--config=covidqu", "--config.seed=x"], 2, "--config.seed=x"),
+        (["--config=covidqu", "--wrokdir=x"], 2, "Unknown command line flag 'wrokdir'."),
+        (["--config=covidqu", "--mode=trian"], 2, "trian"),
+        (["--config=covidqu", "extra"], 2, "got 'extra', want only flags"),
+    ],
+)
+def test_what_can_not_be_typed_exits_with_2(args, code, sentence):
+    done = run(*args)
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert done.stderr.startswith("jaxlung: error: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--config=covidqu", "--config.data.data_dir={tmp}/data"], "https://www.kaggle.com/"),
+        (["--config=folder", "--config.data.root={tmp}/none"], "{tmp}/none"),
+        (["--config=covidqu:quick", "--workdir=/dev/null/run"], "/dev/null"),
+        (["--mode=evaluate", "--workdir={tmp}"], "{tmp}: not a run's folder"),
+    ],
+)
+def test_what_goes_wrong_later_exits_with_1_and_offers_the_traceback(args, sentence, tmp_path):
+    done = run(*(arg.format(tmp=tmp_path) for arg in args), cwd=tmp_path)
+    assert done.returncode == 1
+    assert sentence.format(tmp=tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.rstrip().endswith("(--debug shows the traceback.)")
+
+
+def test_debug_shows_the_traceback():
+    done = run("--config=covidqu", "--config.seed=x", "--debug")
+    assert "Traceback" in done.stderr

@@ -1,0 +1,28 @@
+"""Files that appear whole or not at all."""
+
+import pytest
+from etils import epath
+
+from jaxlung import files
+
+
+def test_what_was_there_is_replaced(tmp_path):
+    path = epath.Path(tmp_path / "a.txt")
+    files.write_text(path, "one")
+    files.write_text(path, "two")
+    assert path.read_text() == "two"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "a.txt")
+    files.write_text(path, "one")
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(path), "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_text(path, "two")
+    assert path.read_text() == "one"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]

@@ -1,0 +1,75 @@
+"""What a run says: means over an epoch, and what is not finite."""
+
+import math
+
+import jax.numpy as jnp
+import pytest
+
+from jaxlung import journal
+
+
+class Rows:
+    """Stands for a `MetricsLog`."""
+
+    def __init__(self):
+        self.rows = []
+
+    def write(self, row):
+        self.rows.append(row)
+
+
+def make(log, epoch_losses=(), first_step=0):
+    return journal.Journal(
+        log,
+        num_epochs=2,
+        batch_size=4,
+        first_step=first_step,
+        total_steps=10,
+        epoch_losses=list(epoch_losses),
+    )
+
+
+def step(loss, grad_norm=1.0):
+    metrics = {"loss": loss, "loss_excess": loss - 1, "grad_norm": grad_norm}
+    return {name: jnp.float32(x) for name, x in metrics.items()}
+
+
+def test_an_epochs_row_is_the_mean_of_its_steps_also_of_those_before_a_stop():
+    log = Rows()
+    notes = make(log, epoch_losses=[[6.0, 5.0]], first_step=1)
+    for loss in (2.0, 4.0):
+        notes.add(step(loss))
+    notes.fetch()
+    notes.end_epoch(1, 2.0, journal.Losses(0.5, 0.25))
+    (row,) = log.rows
+    assert (row["step"], row["epoch"], row["loss"], row["loss_excess"]) == (3, 1, 4.0, 3.0)
+    assert (row["val_loss"], row["val_loss_excess"]) == (0.5, 0.25)
+    # The first step compiled; one step of four images is left in two seconds.
+    assert row["images_per_s"] == 2.0
+    assert notes.epoch_losses == []
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        (step(math.nan), "step 7: loss is nan"),
+        (step(math.inf), "step 7: loss is inf"),
+        (step(1.0, grad_norm=math.nan), "step 7: grad_norm is nan"),
+    ],
+)
+def test_the_first_step_that_is_not_finite_is_named(spoilt, message):
+    notes = make(Rows(), first_step=5)
+    for metrics in (step(1.0), spoilt, spoilt):
+        notes.add(metrics)
+    with pytest.raises(FloatingPointError, match=message):
+        notes.fetch()
+
+
+def test_a_validation_loss_that_is_not_finite_is_an_error_and_writes_no_row():
+    log = Rows()
+    notes = make(log)
+    notes.add(step(1.0))
+    notes.fetch()
+    with pytest.raises(FloatingPointError, match="step 1: val_loss is nan"):
+        notes.end_epoch(1, 1.0, journal.Losses(math.nan, 0.0))
+    assert log.rows == []
