@@ -55,10 +55,9 @@ def resolve(spec: str) -> str:
 
 
 def shipped_configs() -> dict[str, pathlib.Path]:
-    """Configs by name: the checkout's own folder, or the one inside an installed wheel."""
-    package = pathlib.Path(__file__).parent
-    checkout = package.parent / "configs"
-    folder = checkout if checkout.is_dir() else package / "configs"
+    """Configs by name: those inside an installed wheel, or else the checkout's own folder."""
+    inside = pathlib.Path(__file__).parent / "configs"
+    folder = inside if inside.is_dir() else inside.parent.parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 

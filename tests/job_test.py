@@ -83,7 +83,7 @@ def test_panels_are_what_the_scores_say(finished):
 def test_a_finished_run_does_nothing(finished, caplog):
     config, path = finished
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.suffix != ".json"}
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         job.run(config, epath.Path(path))
     assert "this run is finished" in caplog.text
     assert before == {file: file.stat().st_mtime_ns for file in before}

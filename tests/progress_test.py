@@ -24,7 +24,7 @@ def test_durations_for_people(seconds, want):
 def run(monkeypatch, caplog, seconds_per_item):
     clock = iter(range(10**6))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock) * seconds_per_item)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         assert list(progress.report("abcdefgh", "reading", "images", 8)) == list("abcdefgh")
     return [message for message in caplog.messages if message.startswith("reading")]
 
