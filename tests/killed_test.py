@@ -18,7 +18,7 @@ from jaxlung import checkpoint, system, workdir
 pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parent.parent
-CONFIG = ["--config=configs/covidqu.py:quick", "--config.epochs=4"]
+CONFIG = ["--config=configs/covidqu.py:quick", "--config.epochs=10"]
 
 
 def start(path, *args):
@@ -35,14 +35,14 @@ def finish(path, *args):
     return stderr
 
 
-def wait_for_epoch(process, path, epoch):
-    """Returns as soon as `metrics.csv` has the row of `epoch`."""
+def wait_for_checkpoint(process, path):
+    """Returns as soon as an epoch has ended and its checkpoint is whole."""
     for _ in range(6000):
         assert process.poll() is None, "the run ended before it could be killed"
         with contextlib.suppress(FileNotFoundError):
-            if len((path / "metrics.csv").read_text().splitlines()) > epoch:
+            if any(folder.name.isdigit() for folder in (path / "checkpoints").iterdir()):
                 return
-        time.sleep(0.05)
+        time.sleep(0.02)
     raise TimeoutError
 
 
@@ -71,7 +71,7 @@ def test_kill_9_in_an_epoch_and_the_same_command_give_the_same_parameters(
 ):
     path, option = tmp_path / "run", f"--config.data.placement={placement}"
     process = start(path, option)
-    wait_for_epoch(process, path, 2)
+    wait_for_checkpoint(process, path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (path / "report.html").exists()
@@ -84,7 +84,7 @@ def test_kill_9_in_an_epoch_and_the_same_command_give_the_same_parameters(
 def test_a_signal_saves_and_exits_with_0(whole_run, tmp_path, number):
     path = tmp_path / "run"
     process = start(path)
-    wait_for_epoch(process, path, 1)
+    wait_for_checkpoint(process, path)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
