@@ -6,6 +6,7 @@ from typing import Any
 
 import ml_collections as mlc
 import numpy as np
+from absl import logging
 from etils import epath
 
 from jaxlung import baselines, checkpoint, files, inference, panels, progress, train_step
@@ -77,14 +78,15 @@ def load_selected(
     """The checkpoint that `selection` names: "last", or "best" on the validation split.
 
     Raises:
-        ValueError: another selection, or no good checkpoint.
+        ValueError: no good checkpoint.
     """
-    if selection not in ("last", "best"):
-        raise ValueError(f"selection: got {selection!r}, want last or best.")
     with checkpoint.open_manager(workdir) as manager:
         like, best_step = system.abstract_state(), manager.best_step()
         if selection == "best" and best_step is not None:
-            return checkpoint.restore(manager, best_step, like)[0]
+            try:
+                return checkpoint.restore(manager, best_step, like)[0]
+            except ValueError as error:
+                logging.warning("%s; scoring the newest good one in its place", error)
         restored = checkpoint.restore_latest(manager, like)
     if restored is None:
         raise ValueError(f"{workdir}: there is no checkpoint to evaluate; train first.")

@@ -42,6 +42,17 @@ def main(argv: Sequence[str]) -> int:
         run(spec)
     except (ValueError, OSError, FloatingPointError) as error:
         return console.complain(error, 1, debug=FLAGS.debug)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return console.complain(
+            MemoryError(
+                "the device has too little memory; try a smaller --config.data.batch_size, "
+                "--config.data.placement=host, or --config.model.dtype=bfloat16."
+            ),
+            1,
+            debug=FLAGS.debug,
+        )
     except KeyboardInterrupt:
         logging.info("stopped; the same command goes on")
         return 130
@@ -71,11 +82,17 @@ def parse(argv: Sequence[str]) -> str:
     return spec
 
 
+def workdir_path(spec: str) -> epath.Path:
+    """The run's folder, absolute (Orbax wants it so): `--workdir`, or named after the config."""
+    path = epath.Path(FLAGS.workdir or config_file.default_workdir(spec))
+    return path.expanduser().resolve()
+
+
 def run(spec: str) -> None:
     """Starts what the flags ask for."""
     from jaxlung import dry_run, job  # JAX starts here: a typo is told in half a second.
 
-    path = epath.Path(FLAGS.workdir or config_file.default_workdir(spec)).expanduser()
+    path = workdir_path(spec)
     if FLAGS.dry_run:
         sys.stdout.write(dry_run.to_line(dry_run.dry_run(FLAGS.config)) + "\n")
     elif FLAGS.mode == "evaluate":

@@ -96,6 +96,7 @@ def make_system(config: mlc.ConfigDict) -> System:
     Raises:
         ValueError: a field has a value that can't be; the message names field, value and choices.
     """
+    require_sensible(config)
     _, settings = pipeline.split_section(config.data.to_dict())
     shardings = sharding.make_shardings(**config.mesh)
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
@@ -110,6 +111,21 @@ def make_system(config: mlc.ConfigDict) -> System:
         settings=settings,
         seed=jax.device_put(np.uint32(config.seed), shardings.replicated),
     )
+
+
+def require_sensible(config: mlc.ConfigDict) -> None:
+    """Raises ValueError for what would only be noticed hours later, or as a strange shape."""
+    for name in ("epochs", "log_every_steps"):
+        if config[name] < 1:
+            raise ValueError(f"{name}: got {config[name]}, want 1 or more.")
+    for field, value, choices in (
+        ("selection", config.selection, ("last", "best")),
+        ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{field}: got {value!r}, want one of {', '.join(choices)}.")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed: got {config.seed}, want 0 to 2 ** 32 - 1.")
 
 
 def open_splits(config: mlc.ConfigDict) -> Mapping[str, record.Source]:

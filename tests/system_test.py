@@ -85,6 +85,12 @@ def test_the_step_runs_without_implicit_transfers():
         ({"mesh.space": 0}, r"mesh: got data=-1, space=0"),
         ({"data.batch_size": 6}, r"data.batch_size: got 6, want a multiple of the 4 device"),
         ({"data.eval_batch_size": 5}, r"data.eval_batch_size: got 5, want a multiple of the 4"),
+        ({"selection": "bets"}, "selection: got 'bets', want one of last, best"),
+        ({"model.dtype": "bf16"}, "model.dtype: got 'bf16', want one of float32, bfloat16"),
+        ({"model.widths": (8,)}, r"model.widths: got \(8,\), want two or more"),
+        ({"epochs": 0}, "epochs: got 0, want 1 or more"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"augment.flip_probability": 2.0}, "augment.flip_probability: want 0 to 1, got 2.0"),
         ({"optimizer.learning_rate": -1.0}, "optimizer.learning_rate: got -1.0"),
     ],
 )

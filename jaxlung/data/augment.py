@@ -44,10 +44,10 @@ class Augment:
         }
         for name, limit in limits.items():
             if not 0 <= getattr(self, name) <= limit:
-                raise ValueError(f"{name}: want 0 to {limit}, got {getattr(self, name)}.")
+                raise ValueError(f"augment.{name}: want 0 to {limit}, got {getattr(self, name)}.")
         if len(self.zoom_range) != 2 or not 0 < self.zoom_range[0] <= self.zoom_range[1]:
             raise ValueError(
-                f"zoom_range: want two scales above 0, the smaller first, got {self.zoom_range}."
+                f"augment.zoom_range: want two scales, 0 < smaller <= larger, got {self.zoom_range}."
             )
 
     @property

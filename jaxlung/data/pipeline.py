@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxlung import sharding
-from jaxlung.data import order, record, resident, stream
+from jaxlung.data import order, record, resident, resize, stream
 from jaxlung.data import settings as settings_lib
 
 Batch = dict[str, jax.Array]  # "images" and "masks", [B, S, S] uint8
@@ -49,7 +49,7 @@ def split_section(section: dict[str, Any]) -> tuple[dict[str, Any], settings_lib
             raise ValueError(f"data.{name}: got {getattr(settings, name)}, want 1 or more.")
     for name, choices in {
         "placement": ("auto", "device", "host"),
-        "resize": ("squash", "pad"),
+        "resize": resize.RESIZES,
     }.items():
         if getattr(settings, name) not in choices:
             raise ValueError(

@@ -30,6 +30,14 @@ class UNet(nn.Module):
     pad_input: bool
     dtype: str
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for widths that are no network."""
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise ValueError(
+                f"model.widths: got {tuple(self.widths)}, want two or more channel counts."
+            )
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images to logits.
