@@ -47,7 +47,8 @@ class Augment:
                 raise ValueError(f"augment.{name}: want 0 to {limit}, got {getattr(self, name)}.")
         if len(self.zoom_range) != 2 or not 0 < self.zoom_range[0] <= self.zoom_range[1]:
             raise ValueError(
-                f"augment.zoom_range: want two scales, 0 < smaller <= larger, got {self.zoom_range}."
+                "augment.zoom_range: want two scales above 0, the smaller first, "
+                f"got {self.zoom_range}."
             )
 
     @property
