@@ -67,7 +67,7 @@ def test_split_scores_are_sklearns_over_all_pixels():
 
 def test_groups_are_scored_by_themselves():
     task = three_level.make_task()
-    masks, probs = draw()
+    masks, probs = draw(num=5)
     groups = scores_lib.summarise_groups(task, collect(task, masks, probs))
     alone = collect(task, masks[1::2], probs[1::2])
     want = scores_lib.summarise(task, alone, slice(None))

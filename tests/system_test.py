@@ -53,6 +53,26 @@ def test_one_and_four_devices_and_a_split_image_agree():
         )
 
 
+def test_randomness_comes_from_seed_and_step_alone():
+    config = make_config()
+    config.augment.update(shift_fraction=0.3, brightness=0.3)
+    system = system_lib.make_system(config)
+    road = pipeline.open_road(
+        array_source.ArraySource(10), system.settings, system.shardings, "train"
+    )
+    (item,) = road.items(order.shuffled(0, 10), 4, 0, 1)
+    step_fn = system.jit_train_step(road.take)
+
+    def loss(step, seed):
+        state = system.init_state()
+        state = state.replace(step=jax.device_put(np.int32(step), system.shardings.replicated))
+        seed = jax.device_put(np.uint32(seed), system.shardings.replicated)
+        return float(step_fn(state, road.store, item, seed)[1]["loss"])
+
+    assert loss(0, 0) == loss(0, 0)
+    assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
+
+
 def test_the_training_step_compiles_once():
     config = make_config()
     system = system_lib.make_system(config)

@@ -30,6 +30,11 @@ class ThreeLevelTest(parameterized.TestCase):
         assert (~clear).sum() == 1
         np.testing.assert_array_equal(got[clear], distance.argmin(1)[clear])
 
+    def test_the_borders_are_half_way_between_greys(self):
+        greys = np.array([62.4, 62.6, 189.9, 190.1], np.float32).reshape(1, 2, 2, 1)
+        got = three_level.nearest_level(jnp.asarray(greys / 255)).ravel()
+        np.testing.assert_array_equal(got, [0, 1, 1, 2])
+
     def test_postprocessing_undoes_the_targets(self):
         masks = jnp.asarray(np.random.default_rng(0).integers(0, 4, (2, 5, 5)), jnp.uint8)
         got = three_level.nearest_level(three_level.targets(masks))
