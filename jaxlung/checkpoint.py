@@ -56,14 +56,16 @@ def save(
         val_loss: validation loss at this step; infinite in the middle of an epoch.
     """
     digests = {name: int(digest) for name, digest in jax.device_get(digest_state(state)).items()}
-    manager.save(
-        int(jax.device_get(state.step)),
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave({**progress, "digests": digests}),
-        ),
-        metrics={"val_loss": val_loss},
-    )
+    step = int(jax.device_get(state.step))
+    with jax.transfer_guard("allow"):  # Orbax copies to the host in its own way.
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                progress=ocp.args.JsonSave({**progress, "digests": digests}),
+            ),
+            metrics={"val_loss": val_loss},
+        )
 
 
 def restore(
@@ -79,21 +81,20 @@ def restore(
     Raises:
         ValueError: the checkpoint is damaged, or is of another network.
     """
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
     try:
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
-            ),
-        )
+        restored = manager.restore(step, args=args)
+        state, progress = restored["state"], dict(restored["progress"])
+        saved_digests = progress.pop("digests")
     # Orbax and TensorStore raise a bare Exception, ValueError, KeyError or OSError on damage.
     except Exception as error:
+        if isinstance(error, PermissionError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise  # That is no damage.
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"checkpoint {step} can't be read: {reason}") from error
-    state, progress = restored["state"], dict(restored["progress"])
     digests = jax.device_get(digest_state(state))
-    for name, want in progress.pop("digests").items():
-        if int(digests[name]) != want:
+    for name, digest in digests.items():
+        if int(digest) != saved_digests.get(name):
             raise ValueError(f"checkpoint {step}: {name} differs from what was saved.")
     return state, progress
 
@@ -116,7 +117,10 @@ def restore_latest(
         except ValueError as error:
             logging.warning("%s/%d: %s", manager.directory, step, error)
     if steps:
-        raise ValueError(f"{manager.directory}: all {len(steps)} checkpoints are damaged.")
+        raise ValueError(
+            f"{manager.directory}: all {len(steps)} checkpoints are damaged; move them away "
+            "to begin anew, or choose another --workdir."
+        )
     return None
 
 

@@ -48,7 +48,8 @@ def resolve(spec: str) -> str:
         shipped = shipped_configs()
         if name not in shipped:
             raise ValueError(
-                f"--config: no file {name!r} here, and jaxlung ships only {', '.join(shipped)}."
+                f"--config: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
+                f"{', '.join(shipped)}."
             )
         path = shipped[name]
     return f"{path}{colon}{arg}"
@@ -62,12 +63,21 @@ def shipped_configs() -> dict[str, pathlib.Path]:
 
 
 def load(spec: str) -> mlc.ConfigDict:
-    """Runs `get_config` of a resolved `spec`."""
+    """Runs `get_config` of a resolved `spec`.
+
+    Raises:
+        ValueError: the file is no config; names it.
+    """
     name, _, arg = spec.partition(":")
     module_spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem, name)
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    return module.get_config(arg)
+    try:
+        module_spec.loader.exec_module(module)
+        return module.get_config(arg)
+    except ValueError:
+        raise
+    except Exception as error:  # It is a user's own file: any kind of slip.
+        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
 
 def default_workdir(spec: str) -> str:

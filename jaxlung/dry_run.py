@@ -29,7 +29,8 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
     )
     item = {"images": array, "masks": array}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        logging.info("%-60s %s", jax.tree_util.keystr(path), leaf.shape)
+        logging.info("%-40s %s", jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape)
+    logging.info("compiling the training step")
     compiled = system.jit_train_step(stream.take).lower(state, {}, item, system.seed).compile()
     memory = compiled.memory_analysis()
     costs = {

@@ -93,6 +93,20 @@ def load_selected(
     return restored[0]
 
 
+def selected_step(selection: str, workdir: epath.Path) -> int | None:
+    """The step of the checkpoint that `selection` names; None if there is none."""
+    with checkpoint.open_manager(workdir) as manager:
+        return manager.best_step() if selection == "best" else manager.latest_step()
+
+
+def scored_step(workdir: epath.Path, split: str) -> int | None:
+    """The step that `summary_<split>.json` was made from; None if there is no good one."""
+    try:
+        return json.loads((workdir / f"summary_{split}.json").read_text())["step"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str, Any]:
     """The brightness threshold and the mean mask that do best on the training split."""
     pairs = (
@@ -110,14 +124,19 @@ def score_baselines(
 ) -> dict[str, dict[str, Any]]:
     """The baselines' scores on a split, at the network's size and at the images' own."""
     task, how = system.task, system.settings.resize
-    greys = np.float32(task.greys) / 255
+    one_hot = np.eye(len(task.levels), dtype=np.float32)
     confusions: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
     stored: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
     for image, levels, item in fitted(system, source, f"baselines on {name}"):
         for key, baseline in chosen.items():
             preds = baseline.predict(image)
             confusions[key].append(overlap.confusion_of_one(levels, preds, len(task.levels)))
-            stored[key].append(scores_lib.stored_confusion(task, greys[preds], item, how))
+            # Labels, not brightness: a level of its own would appear where two others meet.
+            shares = resize.unfit(one_hot[preds], *item.image.shape, how)
+            own = task.true_levels(item.mask)
+            stored[key].append(
+                overlap.confusion_of_one(own, shares.argmax(axis=-1), len(task.levels))
+            )
     return {
         key: {
             "description": baseline.description,

@@ -1,11 +1,15 @@
-"""SIGTERM and Ctrl-C as a flag that a loop looks at, so that it can save before it stops."""
+"""SIGTERM and Ctrl-C: three ways to stop, each where it loses nothing."""
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from absl import logging
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+EXIT_CODE = 130  # What a shell gives for Ctrl-C.
 
 
 class Interrupt:
@@ -21,19 +25,50 @@ class Interrupt:
 
 @contextlib.contextmanager
 def catch() -> Iterator[Interrupt]:
-    """Within the block, the first SIGTERM or SIGINT sets the flag; a second Ctrl-C interrupts."""
+    """In a loop that saves: the first signal sets a flag for it to see, a second one exits."""
     interrupt = Interrupt()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if interrupt.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if interrupt.received:
+            exit_at_once(number, frame)
         interrupt.received = signal.Signals(number).name
-        logging.info("%s: saving, then stopping", interrupt.received)
+        logging.info("%s: saving, then stopping; once more to stop at once", interrupt.received)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handlers(handle):
         yield interrupt
+
+
+@contextlib.contextmanager
+def clean_up() -> Iterator[None]:
+    """Where files are half-made: a signal raises KeyboardInterrupt, so that they are removed."""
+    with _handlers(signal.default_int_handler):
+        yield
+
+
+@contextlib.contextmanager
+def stop_at_once() -> Iterator[None]:
+    """Elsewhere: a signal ends the process.
+
+    No KeyboardInterrupt, which is lost if it comes in a callback of JAX's and crashes XLA if it
+    comes while a program is compiled.
+    """
+    with _handlers(exit_at_once):
+        yield
+
+
+def exit_at_once(number: int, frame: FrameType | None) -> None:
+    """Says so and ends the process; what is on disk is whole."""
+    del number, frame
+    logging.info("stopped; the same command goes on")
+    logging.flush()
+    os._exit(EXIT_CODE)
+
+
+@contextlib.contextmanager
+def _handlers(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

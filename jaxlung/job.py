@@ -1,16 +1,19 @@
 """The whole job of a config: train, evaluate all splits, report; what is done is not done again."""
 
+import concurrent.futures
 import json
+from collections.abc import Mapping
 
 import ml_collections as mlc
 from absl import logging
 from etils import epath
 
-from jaxlung import evaluate, system, train, workdir
+from jaxlung import evaluate, files, progress, system, train, workdir
 from jaxlung.data import record, splits_file
 from jaxlung.report import page
 from jaxlung.tasks import task as task_lib
 
+FINISHED = "finished.txt"  # Written last; holds the step that was scored.
 HEADLINES = ("mse", "mae", "dice", "iou", "dice_stored", "f1_macro", "iou_macro", "iou_micro")
 
 
@@ -20,45 +23,88 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     Raises:
         ValueError, OSError: bad config, data or workdir; see `train.train`.
     """
+    system.make_system(config).abstract_state()  # A bad setting is told before data are read.
     workdir.open_for(config, path)
-    report = path / "report.html"
-    if report.exists():
+    with workdir.lock(path):
+        _run(config, path)
+
+
+def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
+    report, finished = path / "report.html", path / FINISHED
+    if report.exists() and finished.exists():
         logging.info("this run is finished: %s", report)
         return
-    splits = system.open_splits(config)
-    splits_file.write(path / "splits.csv", splits)
-    require_foreground(splits["train"], system.make_task(config))
+    splits = open_splits(config, path)
+    sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
+    logging.info("images: %s", sizes)
+    if not workdir.is_trained(path):
+        check_records(splits, system.make_task(config), config.data.num_threads)
     if not train.train(config, path, splits):
         return
-    missing = [name for name in evaluate.SPLITS if not (path / f"summary_{name}.json").exists()]
+    step = evaluate.selected_step(config.selection, path)
+    missing = [name for name in evaluate.SPLITS if evaluate.scored_step(path, name) != step]
     evaluate.evaluate(config, path, splits, missing)
     page.build(path)
+    files.write_text(finished, f"{step}\n")
     log_scores(path, "test")
     logging.info("report: %s", report)
 
 
-def require_foreground(source: record.Source, task: task_lib.Task) -> None:
-    """Raises ValueError if no mask of a split has any pixel of what the task looks for."""
-    masks = (source[index].mask for index in range(len(source)))  # Most often the first has some.
-    if not any((mask & task.needs).any() for mask in masks):
-        raise ValueError(
-            f"data: none of the {len(source)} training masks has a pixel of "
-            f"{' or '.join(task.levels[1:])}."
-        )
-
-
-def run_evaluate(path: epath.Path, split: str) -> None:
+def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) -> None:
     """Scores one split of a trained run anew, and makes its report again.
 
+    Args:
+        config: what the run was made with, but for `workdir.FREE_FIELDS`; None reads it there.
+        path: the run's folder.
+        split: "train", "validation" or "test".
+
     Raises:
-        ValueError: an unknown split, or no run there.
+        ValueError: an unknown split, no run there, or another config's.
     """
     if split not in evaluate.SPLITS:
         raise ValueError(f"--split: got {split!r}, want one of {', '.join(evaluate.SPLITS)}.")
-    config = workdir.load_config(path)
-    evaluate.evaluate(config, path, system.open_splits(config), [split])
-    page.build(path)
+    stored = workdir.load_config(path)
+    if config is None:
+        config = stored
+    else:
+        workdir.open_for(config, path)
+    with workdir.lock(path):
+        evaluate.evaluate(config, path, open_splits(config, path), [split])
+        page.build(path)
     log_scores(path, split)
+    logging.info("report: %s", path / "report.html")
+
+
+def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:
+    """Opens the data; once something was trained, they must be those that `splits.csv` names."""
+    splits = system.open_splits(config)
+    if workdir.is_trained(path):
+        splits_file.require_same(path / "splits.csv", splits)
+    else:
+        splits_file.write(path / "splits.csv", splits)
+    return splits
+
+
+def check_records(
+    splits: Mapping[str, record.Source], task: task_lib.Task, num_threads: int
+) -> None:
+    """Decodes every image and mask once, so that a bad file is told now and not after training.
+
+    Raises:
+        ValueError: a file is damaged (named), or no training mask has what the task looks for.
+    """
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        for name, source in splits.items():
+            found = pool.map(
+                lambda index, source=source: bool((source[index].mask & task.needs).any()),
+                range(len(source)),
+            )
+            found = list(progress.report(found, f"checking {name}", "images", len(source)))
+            if name == "train" and not any(found):
+                raise ValueError(
+                    f"data: none of the {len(found)} training masks has a pixel of "
+                    f"{' or '.join(task.levels[1:])}."
+                )
 
 
 def log_scores(path: epath.Path, split: str) -> None:

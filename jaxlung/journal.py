@@ -92,7 +92,7 @@ class Journal:
         steps = self._step - self._epoch_start_step
         row = {
             "step": self._step,
-            "epoch": epoch,
+            "epoch": min(epoch, self._num_epochs),
             "loss": train.loss,
             "loss_excess": train.excess,
             "val_loss": val.loss,
@@ -103,7 +103,7 @@ class Journal:
         self._log.write(row)
         logging.info(
             "epoch %d of %d: %s, validation loss %.4f",
-            min(epoch, self._num_epochs),
+            row["epoch"],
             self._num_epochs,
             self._how_it_goes(),
             val.loss,
@@ -138,7 +138,7 @@ def require_finite(step: int, **values: float) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"step {step}: {name} is {value}; the last good checkpoint is kept. Try a smaller "
-                "--config.optimizer.learning_rate, or float32 if --config.model.dtype is "
-                "bfloat16, in a new --workdir."
+                f"step {step}: {name} is {value}; checkpoints from before are kept. Try a smaller "
+                "--config.optimizer.learning_rate (with bfloat16 also --config.model.dtype="
+                "float32) in a new --workdir."
             )

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
-from jaxlung import config_file, console
+from jaxlung import config_file, console, interrupt
 
 FLAGS = flags.FLAGS
 
@@ -34,12 +34,16 @@ def main(argv: Sequence[str]) -> int:
         The exit code: 0 done, or stopped by a signal after saving; 1 failed; 2 usage.
     """
     console.quiet_libraries()
+    if {"--help", "-h"} & set(argv):
+        sys.stdout.write(usage())
+        return 0
     try:
         spec = parse(argv)
     except (flags.Error, ValueError) as error:
-        return console.complain(error, 2, debug="--debug" in argv)
+        return console.complain(error, 2, debug=any(arg.startswith("--debug") for arg in argv))
     try:
-        run(spec)
+        with interrupt.stop_at_once():
+            run(spec)
     except (ValueError, OSError, FloatingPointError) as error:
         return console.complain(error, 1, debug=FLAGS.debug)
     except RuntimeError as error:
@@ -54,8 +58,7 @@ def main(argv: Sequence[str]) -> int:
             debug=FLAGS.debug,
         )
     except KeyboardInterrupt:
-        logging.info("stopped; the same command goes on")
-        return 130
+        interrupt.exit_at_once(0, None)  # Files are cleaned up; XLA's threads may be at work.
     return 0
 
 
@@ -79,7 +82,28 @@ def parse(argv: Sequence[str]) -> str:
             f"want --config=FILE or a name ({', '.join(config_file.shipped_configs())})"
             + ("." if FLAGS.mode == "train" else ", or --workdir of a trained run.")
         )
+    if not spec and FLAGS.dry_run:
+        raise ValueError("--dry_run: want --config=FILE too.")
+    if FLAGS.dry_run and FLAGS.mode != "train":
+        raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
+    if FLAGS["split"].present and FLAGS.mode != "evaluate":
+        raise ValueError("--split: want --mode=evaluate too.")
     return spec
+
+
+def usage() -> str:
+    """What `--help` shows."""
+    names = ("config", "workdir", "mode", "split", "dry_run", "debug")
+    lines = [f"  --{name:8} {FLAGS[name].help}" for name in names]
+    shipped = ", ".join(config_file.shipped_configs())
+    return "\n".join(
+        [
+            "python -m jaxlung.main --config=FILE_OR_NAME [--config.SECTION.FIELD=VALUE ...]",
+            *lines,
+            f"Shipped configs: {shipped}. Each file says what its fields are.",
+            "",
+        ]
+    )
 
 
 def workdir_path(spec: str) -> epath.Path:
@@ -96,7 +120,7 @@ def run(spec: str) -> None:
     if FLAGS.dry_run:
         sys.stdout.write(dry_run.to_line(dry_run.dry_run(FLAGS.config)) + "\n")
     elif FLAGS.mode == "evaluate":
-        job.run_evaluate(path, FLAGS.split)
+        job.run_evaluate(FLAGS.config, path, FLAGS.split)
     else:
         job.run(FLAGS.config, path)
 

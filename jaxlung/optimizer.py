@@ -1,5 +1,7 @@
 """Optimizers: optax chains made from a config's section."""
 
+import math
+
 import optax
 
 
@@ -18,12 +20,16 @@ def make_optimizer(
         eps: added to the root of the second moment.
 
     Raises:
-        ValueError: a learning rate that is not positive, or a negative weight decay.
+        ValueError: a learning rate that is not positive, a negative weight decay, or moments
+            that don't decay.
     """
-    if learning_rate <= 0:
-        raise ValueError(f"optimizer.learning_rate: got {learning_rate}, want more than 0.")
+    if not 0 < learning_rate < math.inf:  # Also catches NaN.
+        raise ValueError(f"optimizer.learning_rate: got {learning_rate}, want a number above 0.")
     if weight_decay < 0:
         raise ValueError(f"optimizer.weight_decay: got {weight_decay}, want 0 or more.")
+    for name, decay in (("b1", b1), ("b2", b2)):
+        if not 0 <= decay < 1:
+            raise ValueError(f"optimizer.{name}: got {decay}, want 0 or more and less than 1.")
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_adam(b1=b1, b2=b2, eps=eps),

@@ -51,7 +51,7 @@ def collect(
         item = source[index]
         records.append((item.image_id, item.patient_id, item.group))
         rows.append([output[name] for name in PIXEL_MEANS] + [output["confusion"]])
-        stored.append(stored_confusion(task, output["probs"], item, how))
+        stored.append(_stored_confusion(task, output["probs"], item, how))
     *means, confusions = zip(*rows, strict=True)
     names = ("image_id", "patient_id", "group")
     columns = zip(*records, strict=True)
@@ -66,10 +66,9 @@ def collect(
     )
 
 
-def stored_confusion(
+def _stored_confusion(
     task: task_lib.Task, probs: np.ndarray, item: record.Record, how: str
 ) -> np.ndarray:
-    """Confusion [L, L] int64 at an image's own size of `probs` [S, S] float32 at the network's."""
     probs = resize.unfit(probs, *item.image.shape, how)
     preds = task.postprocess(probs[..., None])
     return overlap.confusion_of_one(task.true_levels(item.mask), preds, len(task.levels))

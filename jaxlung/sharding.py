@@ -53,7 +53,7 @@ def make_shardings(*, data: int, space: int) -> Shardings:
             "or data=-1 for all devices that are left."
         )
     if data == -1:
-        data = num_devices // space
+        data = max(1, num_devices // space)
     if data * space != num_devices:
         raise ValueError(
             f"mesh: got data={data} x space={space} = {data * space}, "

@@ -101,6 +101,11 @@ def make_system(config: mlc.ConfigDict) -> System:
     shardings = sharding.make_shardings(**config.mesh)
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
     sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
+    if settings.image_size % shardings.num_space_shards:
+        raise ValueError(
+            f"mesh.space: got {shardings.num_space_shards}, want a divisor of data.image_size, "
+            f"{settings.image_size}."
+        )
     model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
     return System(
         model=model,
@@ -118,12 +123,12 @@ def require_sensible(config: mlc.ConfigDict) -> None:
     for name in ("epochs", "log_every_steps"):
         if config[name] < 1:
             raise ValueError(f"{name}: got {config[name]}, want 1 or more.")
-    for field, value, choices in (
-        ("selection", config.selection, ("last", "best")),
-        ("model.dtype", config.model.dtype, ("float32", "bfloat16")),
-    ):
-        if value not in choices:
-            raise ValueError(f"{field}: got {value!r}, want one of {', '.join(choices)}.")
+    if config.selection not in ("last", "best"):
+        raise ValueError(f"selection: got {config.selection!r}, want one of last, best.")
+    if config.model.get("num_classes", 1) != 1:
+        raise ValueError(
+            f"model.num_classes: got {config.model.num_classes}, want 1; every task has one map."
+        )
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed: got {config.seed}, want 0 to 2 ** 32 - 1.")
 

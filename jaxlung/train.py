@@ -29,11 +29,14 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
         FloatingPointError: the loss is not finite; names the step.
     """
-    with checkpoint.open_manager(workdir) as manager:  # Finishes its saves at the end.
-        last_step, total_steps = _train(config, workdir, splits, manager)
-    if last_step < total_steps:
+    with (
+        interrupt.catch() as stop,
+        checkpoint.open_manager(workdir) as manager,  # Finishes its saves at the end.
+    ):
+        last_step, total_steps = _train(config, workdir, splits, manager, stop)
+    if stop.received:
         logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
-    return last_step == total_steps
+    return not stop.received
 
 
 def _train(
@@ -41,6 +44,7 @@ def _train(
     workdir: epath.Path,
     splits: Mapping[str, record.Source],
     manager: ocp.CheckpointManager,
+    stop: interrupt.Interrupt,
 ) -> tuple[int, int]:
     """The loop itself; the steps that are done and those of the whole run."""
     system = system_lib.make_system(config)
@@ -56,11 +60,11 @@ def _train(
         splits["validation"], system.settings, system.shardings, "validation"
     )
     step_fn = system.jit_train_step(road.take)
+    logging.info("compiling the training step")
     items = road.items(
         order.shuffled(config.seed, num_records), batch_size, first_step, total_steps
     )
     with (
-        interrupt.catch() as stop,
         metrics_log.MetricsLog(workdir, first_step) as log,
         jax.transfer_guard("disallow"),
     ):

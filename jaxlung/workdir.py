@@ -1,12 +1,17 @@
 """The folder of a run: opened for one config, and for no other."""
 
+import contextlib
+import fcntl
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections as mlc
 from etils import epath
 
 from jaxlung import files
+
+SECTIONS = ("model", "task", "optimizer", "data", "augment", "mesh", "paper")
 
 # Where things are read from and how; they don't change what is computed.
 FREE_FIELDS = (
@@ -35,15 +40,41 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
         OSError: it can't be written.
     """
     wanted = to_json(config)
-    if (path / "checkpoints").exists():
+    if is_trained(path) and (path / "config.json").exists():
         differing = differences(to_json(load_config(path)), wanted)
         if differing:
             raise ValueError(
                 f"{path} holds a run of another config: {'; '.join(differing)}. "
                 "Choose another --workdir."
             )
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--workdir: can't make the folder {path} ({error.strerror}).") from error
     files.write_text(path / "config.json", json.dumps(wanted, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def lock(path: epath.Path) -> Iterator[None]:
+    """Keeps other processes out of the folder, for as long as this one lives.
+
+    Raises:
+        ValueError: another process is at work in it.
+    """
+    with open(path / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{path}: another run is at work in it; wait for it, or choose another --workdir."
+            ) from error
+        yield
+
+
+def is_trained(path: epath.Path) -> bool:
+    """Whether the folder has a checkpoint."""
+    folder = path / "checkpoints"
+    return folder.exists() and any(step.name.isdigit() for step in folder.iterdir())
 
 
 def load_config(path: epath.Path) -> mlc.ConfigDict:
@@ -59,6 +90,9 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
         config = mlc.ConfigDict(_lists_to_tuples(json.loads(file.read_text())))
     except ValueError as error:
         raise ValueError(f"{file}: not readable as JSON ({error}).") from error
+    missing = [name for name in SECTIONS if name not in config]
+    if missing:
+        raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
     return config.lock()
 
 

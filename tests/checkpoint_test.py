@@ -121,6 +121,29 @@ def test_a_damaged_one_is_set_aside_so_that_its_step_can_be_saved_again(tmp_path
     assert_is_step(restore_latest(tmp_path)[0], 2)
 
 
+def test_what_is_no_damage_is_not_called_so(tmp_path, monkeypatch):
+    save_all(tmp_path, {1: 0.5})
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
+        monkeypatch.setattr(manager, "restore", refuse)
+        with pytest.raises(PermissionError):
+            checkpoint.restore_latest(manager, LIKE)
+
+
+def test_orbax_saves_outside_the_transfer_guard(tmp_path):
+    seen = []
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
+        manager.save = lambda *args, **kwargs: seen.append(
+            jax.config.jax_transfer_guard_device_to_host
+        )
+        with jax.transfer_guard("disallow"):
+            checkpoint.save(manager, make_state(1), {})
+    assert seen == ["allow"]
+
+
 def test_only_damaged_ones_is_an_error_and_none_is_not(tmp_path):
     assert restore_latest(tmp_path / "empty") is None
     save_all(tmp_path, {1: 0.5})

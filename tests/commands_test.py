@@ -24,7 +24,7 @@ def run(*args, cwd=ROOT):
         (
             ["--config=covidqq"],
             2,
-            "no file 'covidqq' here, and jaxlung ships only covidqu, folder.",
+            "and jaxlung ships only covidqu, folder.",
         ),
         (["--config=covidqu:phantm"], 2, "got 'phantm', want one of phantom, quick."),
         (
@@ -35,6 +35,8 @@ def run(*args, cwd=ROOT):
         (["--config=covidqu", "--config.seed=x"], 2, "--config.seed=x"),
         (["--config=covidqu", "--wrokdir=x"], 2, "Unknown command line flag 'wrokdir'."),
         (["--config=covidqu", "--mode=trian"], 2, "trian"),
+        (["--config=covidqu", "--split=test"], 2, "--split: want --mode=evaluate too."),
+        (["--mode=evaluate", "--workdir=x", "--dry_run"], 2, "--dry_run: want --config=FILE too."),
         (["--config=covidqu", "extra"], 2, "got 'extra', want only flags"),
     ],
 )

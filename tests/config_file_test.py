@@ -19,8 +19,20 @@ class ConfigFileTest(parameterized.TestCase):
         assert config_file.resolve(spec) == spec
 
     def test_an_unknown_name_lists_the_shipped_ones(self):
-        with pytest.raises(ValueError, match=r"no file 'covid' here.*covidqu, folder"):
+        with pytest.raises(ValueError, match=r"no file 'covid' in .*covidqu, folder"):
             config_file.resolve("covid")
+
+    @parameterized.parameters(
+        ("def get_config(arg):\n  return x\n", "NameError: name 'x'"),
+        ("import nothing_of_this_name\n", "ModuleNotFoundError"),
+        ("x = 1\n", "has no attribute 'get_config'"),
+        ("def get_config(\n", "SyntaxError"),
+    )
+    def test_a_file_that_is_no_config_is_named(self, text, message):
+        path = pathlib.Path(self.create_tempdir().full_path) / "mine.py"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"mine.py: .*{message}"):
+            config_file.load(str(path))
 
     @parameterized.parameters((["prog", "--config=covidqu"],), (["prog", "--config", "covidqu"],))
     def test_both_ways_of_writing_the_flag(self, argv):

@@ -18,8 +18,26 @@ def test_the_first_signal_sets_the_flag_and_the_handler_before_comes_back(number
     assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_interrupts_at_once():
+@pytest.fixture
+def exit_codes(monkeypatch):
+    codes = []
+    monkeypatch.setattr(interrupt.os, "_exit", codes.append)
+    return codes
+
+
+def test_a_second_signal_exits_at_once(exit_codes):
     with interrupt.catch():
         os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+        assert exit_codes == []
+        os.kill(os.getpid(), signal.SIGINT)
+    assert exit_codes == [130]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_elsewhere_a_signal_exits_at_once_and_half_made_files_are_removed(exit_codes, number):
+    with interrupt.stop_at_once():
+        with pytest.raises(KeyboardInterrupt), interrupt.clean_up():
+            os.kill(os.getpid(), number)
+        assert exit_codes == []
+        os.kill(os.getpid(), number)
+    assert exit_codes == [130]

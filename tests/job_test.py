@@ -1,13 +1,17 @@
 """The whole job on phantoms: train, evaluate, report; again, it does nothing."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from etils import epath
 
-from jaxlung import config_file, dry_run, evaluate, job
+from jaxlung import config_file, dry_run, evaluate, job, train, workdir
+from jaxlung.data import order
+from jaxlung.tasks import mask, three_level
+from tests import array_source
 
 
 def make_config(data_dir):
@@ -89,17 +93,79 @@ def test_a_finished_run_does_nothing(finished, caplog):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+def test_evaluating_an_unfinished_run_does_not_finish_it(finished, tmp_path):
+    config, _ = finished
+    path = epath.Path(tmp_path)
+    splits = job.open_splits(config, path)
+    workdir.open_for(config, path)
+    with pytest.MonkeyPatch.context() as patch:
+        # Stops after the first epoch, as a signal would.
+        patch.setattr(order, "steps_after_epochs", lambda *_: 7)
+        assert train.train(config, path, splits)
+    job.run_evaluate(None, path, "test")
+    assert evaluate.scored_step(path, "test") == 7
+    job.run(config, path)
+    assert {evaluate.scored_step(path, split) for split in evaluate.SPLITS} == {13}
+
+
+class Damaged(array_source.ArraySource):
+    """Its last image can't be decoded."""
+
+    def __getitem__(self, index):
+        if index == len(self) - 1:
+            raise ValueError("x.png: can't be decoded.")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_bad_file_of_any_split_is_told_before_training(split):
+    splits = {name: array_source.ArraySource(6) for name in ("train", "validation", "test")}
+    task = three_level.make_task()
+    job.check_records(splits, task, 2)
+    with pytest.raises(ValueError, match=r"x\.png"):
+        job.check_records(splits | {split: Damaged(6)}, task, 2)
+
+
+def test_masks_without_any_foreground_are_an_error():
+    class Empty(array_source.ArraySource):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return dataclasses.replace(item, mask=np.zeros_like(item.mask))
+
+    splits = {"train": Empty(4), "validation": Empty(2), "test": Empty(2)}
+    with pytest.raises(ValueError, match="none of the 4 training masks has a pixel of lung"):
+        job.check_records(splits, mask.make_task(target="lung", threshold=0.5), 2)
+
+
+def test_a_run_does_not_go_on_with_other_data(finished):
+    _, path = finished
+    listed = path / "splits.csv"
+    before = listed.read_text()
+    listed.write_text(before.replace(",test\n", ",train\n", 1))
+    with pytest.raises(ValueError, match=r"splits.csv: the data have changed .* in 2 rows"):
+        job.run_evaluate(None, epath.Path(path), "test")
+    listed.write_text(before)
+
+
+def test_a_bad_setting_is_told_before_data_are_read(finished, tmp_path):
+    config = config_file.load(config_file.resolve("covidqu:quick"))
+    config.data.update(image_size=33, data_dir=str(tmp_path / "data"))
+    with pytest.raises(ValueError, match="got images of 33 x 33"):
+        job.run(config, epath.Path(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_evaluating_again_gives_the_same_scores(finished):
     _, path = finished
     before = (path / "scores_validation.csv").read_text()
-    job.run_evaluate(epath.Path(path), "validation")
+    job.run_evaluate(None, epath.Path(path), "validation")
     assert (path / "scores_validation.csv").read_text() == before
 
 
 def test_an_unknown_split_and_an_untrained_run_are_errors(finished, tmp_path):
     config, path = finished
     with pytest.raises(ValueError, match="'tset', want one of train, validation, test"):
-        job.run_evaluate(epath.Path(path), "tset")
+        job.run_evaluate(None, epath.Path(path), "tset")
     with pytest.raises(ValueError, match="there is no checkpoint to evaluate"):
         evaluate.evaluate(config, epath.Path(tmp_path), {}, ["test"])
 

@@ -12,7 +12,7 @@ def config():
 
 
 def start_training(path):
-    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "1").mkdir(parents=True)
 
 
 def test_the_config_comes_back_as_it_was(config, tmp_path):
@@ -52,9 +52,41 @@ def test_a_folder_where_nothing_was_trained_takes_any_config(config, tmp_path):
     assert workdir.load_config(path).seed == 7
 
 
+def test_so_does_one_where_training_failed_before_its_first_checkpoint(config, tmp_path):
+    path = epath.Path(tmp_path)
+    workdir.open_for(config, path)
+    (path / "checkpoints" / "1.orbax-checkpoint-tmp").mkdir(parents=True)
+    config.seed = 7
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).seed == 7
+
+
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="not a run's folder"):
         workdir.load_config(epath.Path(tmp_path))
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    path = epath.Path(tmp_path)
+    with (
+        workdir.lock(path),
+        pytest.raises(ValueError, match="another run is at work"),
+        workdir.lock(path),
+    ):
+        pass
+    with workdir.lock(path):
+        pass
+
+
+def test_a_config_without_its_sections_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 1, "model": {}}')
+    with pytest.raises(ValueError, match=r"config.json: there is no task and no optimizer"):
+        workdir.load_config(epath.Path(tmp_path))
+
+
+def test_a_folder_that_can_not_be_made_is_named(config):
+    with pytest.raises(ValueError, match=r"--workdir: can't make the folder /dev/null/x \("):
+        workdir.open_for(config, epath.Path("/dev/null/x"))
 
 
 def test_a_damaged_config_is_named(tmp_path):

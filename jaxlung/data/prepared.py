@@ -7,12 +7,13 @@ import json
 import pathlib
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from etils import epath
 
+from jaxlung import files, interrupt
 from jaxlung.data import record
 from tfds_builders import kaggle_download
 
@@ -106,9 +107,18 @@ def open_splits(
     )
     builder = open_builder(raw_dir=raw_dir or None)
     if not builder.is_prepared():
+        manual = folder / "downloads" / "manual"
+        if not (raw_dir or download or (manual.is_dir() and any(manual.iterdir()))):
+            raise FileNotFoundError(
+                f"{make_builder.name} is not in {folder}: get it from "
+                f"https://www.kaggle.com/datasets/{make_builder.KAGGLE_DATASET} and put the zip "
+                f"into {manual}, or say where it is with --config.data.raw_dir=PATH (zip or "
+                "folder); to try without data, --config.data.phantom_images=500."
+            )
         if phantom_images:
             logging.info("generating %d X-rays in %s", phantom_images, raw_dir)
-            phantoms.write(pathlib.Path(raw_dir), phantom_images)
+            with interrupt.clean_up():
+                phantoms.write(pathlib.Path(raw_dir), phantom_images)
         elif download:
             raw_dir = str(
                 kaggle_download.download(
@@ -117,7 +127,7 @@ def open_splits(
             )
             builder = open_builder(raw_dir=raw_dir)
         prepare(builder, raw_dir, quietly=bool(phantom_images))
-    elif raw_dir:
+    elif raw_dir and not phantom_images:
         _require_same_raw(builder, raw_dir)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:
         raise ValueError(f"data.name: {builder.info.full_name} has no infection masks.")
@@ -138,15 +148,19 @@ def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str, *, quietly: bool) -
         logging.set_verbosity(logging.ERROR)
     tfds.disable_progress_bar()  # The builder tells its own progress, by images.
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
+        with interrupt.clean_up(), contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
             builder.download_and_prepare(file_format="array_record")
     finally:
         logging.set_verbosity(verbosity)
-    _raw_file(builder).write_text(json.dumps({"raw_dir": _absolute(raw_dir)}) + "\n")
+    text = json.dumps({"raw_dir": _absolute(raw_dir)}) + "\n"
+    files.write_text(_raw_file(builder), text)
 
 
 def _require_same_raw(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
     """Raises ValueError if the prepared data came from another download than `raw_dir`."""
+    if not _raw_file(builder).exists():
+        logging.warning("%s: what it was prepared from is not known", builder.data_path)
+        return
     made_from = json.loads(_raw_file(builder).read_text())["raw_dir"]
     if made_from != _absolute(raw_dir):
         raise ValueError(
@@ -155,7 +169,7 @@ def _require_same_raw(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
         )
 
 
-def _raw_file(builder: tfds.core.DatasetBuilder) -> Any:
+def _raw_file(builder: tfds.core.DatasetBuilder) -> epath.Path:
     return builder.data_path / "jaxlung_raw_dir.json"
 
 

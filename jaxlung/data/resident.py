@@ -16,10 +16,18 @@ LARGEST_SHARE = 0.25
 
 
 def fits(num_records: int, image_size: int) -> bool:
-    """Whether images and masks take at most a quarter of a device's (on CPU: free) memory."""
+    """Whether images and masks take at most a quarter of a device's memory.
+
+    Devices that don't tell, such as CPUs, share the machine's.
+    """
     stats = jax.local_devices()[0].memory_stats() or {}
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 2 * num_records * image_size**2 <= LARGEST_SHARE * stats.get("bytes_limit", free)
+    memory = stats.get("bytes_limit", _host_memory() / jax.local_device_count())
+    return 2 * num_records * image_size**2 <= LARGEST_SHARE * memory
+
+
+def _host_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def load_store(

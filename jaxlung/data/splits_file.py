@@ -10,11 +10,30 @@ from jaxlung import files
 from jaxlung.data import record
 
 
+def require_same(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
+    """Raises ValueError if the splits are not those that `path` names.
+
+    A run that went on with other images, or with test images that it had trained on, would be
+    worth nothing.
+    """
+    before, now = set(path.read_text().splitlines()), set(_to_csv(splits).splitlines())
+    if before != now:
+        example = sorted(before ^ now)[0]
+        raise ValueError(
+            f"{path}: the data have changed since this run began, in {len(before ^ now)} rows, "
+            f"such as {example!r}. Bring them back, or choose another --workdir."
+        )
+
+
 def write(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
     """Writes a CSV of image_id, patient_id and split; whole or not at all."""
+    files.write_text(path, _to_csv(splits))
+
+
+def _to_csv(splits: Mapping[str, record.Source]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image_id", "patient_id", "split"))
     for split, source in splits.items():
         writer.writerows((*people, split) for people in source.people())
-    files.write_text(path, text.getvalue())
+    return text.getvalue()

@@ -92,10 +92,18 @@ class DoubleConv(nn.Module):
         return x
 
 
+def require_dtype(dtype: str) -> None:
+    """Raises ValueError if `dtype` is no compute type."""
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"model.dtype: got {dtype!r}, want one of float32, bfloat16.")
+
+
 def batch_norm(*, train: bool, dtype: str, name: str) -> nn.BatchNorm:
     """BatchNorm as every network here uses it: float32 statistics over the global batch.
 
-    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults (it writes the momentum as 0.1).
+    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults (it writes the momentum as 0.1). Unlike
+    PyTorch's, the running variance is the biased one: over B H W values, a factor of
+    1 - 1 / (B H W).
     """
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name

@@ -31,10 +31,11 @@ class UNet(nn.Module):
     dtype: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for widths that are no network."""
-        if len(self.widths) < 2 or min(self.widths) < 1:
+        """Raises ValueError for attributes that are no network."""
+        layers.require_dtype(self.dtype)
+        if len(self.widths) < 2 or any(not isinstance(w, int) or w < 1 for w in self.widths):
             raise ValueError(
-                f"model.widths: got {tuple(self.widths)}, want two or more channel counts."
+                f"model.widths: got {tuple(self.widths)}, want two or more counts above 0."
             )
         super().__post_init__()
 

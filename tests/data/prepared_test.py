@@ -73,7 +73,8 @@ def test_another_download_than_the_prepared_one_is_an_error(data_dir, tmp_path):
 
 
 def test_without_data_one_message_says_where_to_get_and_put_them(tmp_path):
-    with pytest.raises(ValueError, match=r"https://www.kaggle.com/.*put the zip.*raw_dir"):
+    message = r"https://www.kaggle.com/.*put the zip into .*downloads/manual.*config.data.raw_dir"
+    with pytest.raises(FileNotFoundError, match=message):
         open_splits(tmp_path)
 
 
