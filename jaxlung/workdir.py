@@ -61,7 +61,7 @@ def lock(path: epath.Path) -> Iterator[None]:
     Raises:
         ValueError: another process is at work in it.
     """
-    with open(path / "lock", "w") as file:
+    with open(path / "lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -134,13 +134,13 @@ def test_what_is_no_damage_is_not_called_so(tmp_path, monkeypatch):
 
 
 def test_orbax_saves_outside_the_transfer_guard(tmp_path):
-    seen = []
+    seen, state = [], make_state(1)
     with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
         manager.save = lambda *args, **kwargs: seen.append(
             jax.config.jax_transfer_guard_device_to_host
         )
         with jax.transfer_guard("disallow"):
-            checkpoint.save(manager, make_state(1), {})
+            checkpoint.save(manager, state, {})
     assert seen == ["allow"]
 
 

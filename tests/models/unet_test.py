@@ -75,8 +75,11 @@ class UNetTest(parameterized.TestCase):
         np.testing.assert_allclose(got, want, atol=1e-6)
 
     def test_without_its_norm_the_head_has_a_bias(self):
-        images = jnp.zeros((1, 8, 8, 1))
-        params = init(make(head_norm=False), images)["params"]
+        images, model = jnp.zeros((1, 8, 8, 1)), make(head_norm=False)
+        shapes = jax.eval_shape(
+            functools.partial(model.init, train=False), jax.random.key(0), images
+        )
+        params = shapes["params"]
         assert "bias" in params["head"]
         assert "head_norm" not in params
 
@@ -89,10 +92,14 @@ class UNetTest(parameterized.TestCase):
 
     def test_bfloat16_is_near_float32_and_keeps_parameters_and_statistics_float32(self):
         images = jnp.asarray(np.random.default_rng(0).random((2, 16, 16, 1), np.float32))
-        variables = init(make(dtype="bfloat16"), images)
-        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("f4")}
-        got = apply(make(dtype="bfloat16"), variables, images)
-        want = apply(make(), variables, images)
+        model, half = make(widths=(4, 8)), make(widths=(4, 8), dtype="bfloat16")
+        shapes = jax.eval_shape(
+            functools.partial(half.init, train=False), jax.random.key(0), images
+        )
+        assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype("f4")}
+        variables = init(model, images)
+        got = apply(half, variables, images)
+        want = apply(model, variables, images)
         assert got.dtype == jnp.float32
         # bfloat16 has 8 bits of mantissa; six convolutions add up to a few of its steps.
         np.testing.assert_allclose(got, want, atol=0.05 * float(jnp.abs(want).max()))
