@@ -20,7 +20,7 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def cli() -> None:
-    """Runs the command line and exits: 0 done or stopped by a signal, 1 failed, 2 usage."""
+    """Runs the command line and exits with `main`'s code."""
     sys.exit(main(sys.argv))
 
 
@@ -31,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
         argv: program name and arguments.
 
     Returns:
-        The exit code: 0 done, or stopped by a signal after saving; 1 failed; 2 usage.
+        The exit code: 0 done, or stopped by a signal after saving; 1 failed; 2 usage. A signal
+        where there is nothing to save exits with 130.
     """
     console.quiet_libraries()
     if {"--help", "-h"} & set(argv):
