@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
 from jaxlung import config_file, dry_run, evaluate, job, train, workdir
-from jaxlung.data import order
+from jaxlung.data import order, record
 from jaxlung.tasks import mask, three_level
 from tests import array_source
 
@@ -26,6 +27,31 @@ def finished(tmp_path_factory):
     config = make_config(folder / "data")
     job.run(config, epath.Path(folder / "run"))
     return config, folder / "run"
+
+
+def test_a_folder_of_ones_own_goes_the_same_way(tmp_path):
+    """The binary task, images of several sizes, masks with a suffix, patients in the names."""
+    root = tmp_path / "mine"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for index in range(12):
+        item = array_source.ArraySource(1, size=30 + index, seed=index)[0]
+        name = f"p{index // 2}_{index}"
+        Image.fromarray(item.image).save(root / "images" / f"{name}.jpg")
+        lung = (item.mask & record.LUNG) * np.uint8(255)
+        Image.fromarray(lung).save(root / "masks" / f"{name}_lung.png")
+    config = config_file.load(config_file.resolve("folder:quick"))
+    config.epochs = 1
+    config.data.update(root=str(root), mask_suffix="_lung", patient_pattern=r"^(p\d)_")
+    path = tmp_path / "run"
+    job.run(config, epath.Path(path))
+    summary = json.loads((path / "summary_test.json").read_text())
+    assert summary["levels"] == ["background", "lung"]
+    assert summary["num_images"] == 2
+    assert {"dice", "dice_stored", "iou_stored"} <= set(summary["scores"])
+    assert "dice_stored" in summary["baselines"]["mean_mask"]["scores"]
+    assert len({row["patient_id"] for row in read_csv(path / "scores_test.csv")}) == 1
+    assert (path / "report.html").exists()
 
 
 def read_csv(path):

@@ -77,6 +77,7 @@ def test_losses_fall_and_every_epoch_has_a_row(whole_run):
     rows = read_metrics(whole_run)
     assert [(row["step"], row["epoch"]) for row in rows] == [("3", "1"), ("5", "2"), ("8", "3")]
     assert float(rows[-1]["loss_excess"]) < float(rows[0]["loss_excess"])
+    assert list((whole_run / "tensorboard").glob("events*"))
     assert all(float(row["loss_excess"]) < float(row["loss"]) for row in rows)
 
 

@@ -109,15 +109,11 @@ def open_splits(
         )
     for example in examples:
         _check_headers(example, foreground_levels)
-    if csv and csv_split_column:
-        split_of = patient_split.check_given((e.patient_id, e.split) for e in examples)
-    else:
-        split_of = patient_split.draw(
-            (example.patient_id for example in examples),
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
-            seed=seed,
-        )
+    fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
+    try:
+        split_of = _split_of_patients(examples, bool(csv and csv_split_column), fractions, seed)
+    except ValueError as error:
+        raise ValueError(f"{csv or root}: {error}") from error
     examples.sort(key=lambda example: example.image_id)
     return {
         split: FolderSource(
@@ -129,9 +125,21 @@ def open_splits(
     }
 
 
+def _split_of_patients(
+    examples: list[folder_tree.Example], given: bool, fractions: dict[str, float], seed: int
+) -> dict[str, str]:
+    """The split of every patient, as the examples give it or drawn."""
+    if given:
+        return patient_split.check_given((e.patient_id, e.split) for e in examples)
+    return patient_split.draw((e.patient_id for e in examples), **fractions, seed=seed)
+
+
 def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], target: str) -> None:
     if not (root.strip(" ,") or csv):
-        raise ValueError("Want a folder of images in root or a file in csv, got neither.")
+        raise ValueError(
+            "want a folder with images/ and masks/ (--config.data.root) or a CSV file "
+            "(--config.data.csv), got neither."
+        )
     if target not in TARGETS:
         raise ValueError(f"target: want one of {', '.join(TARGETS)}, got {target!r}.")
     if any(isinstance(level, float) or not 0 <= level < 2**16 for level in foreground_levels):
@@ -153,7 +161,7 @@ def _check_sizes(
 ) -> None:
     if image_shape != mask_shape:
         raise ValueError(
-            f"{example.mask_path}: want the size of {example.image_path.name}, "
+            f"{example.mask_path}: want the size of {example.image_path}, "
             f"{image_shape[0]} x {image_shape[1]} (height x width), got "
             f"{mask_shape[0]} x {mask_shape[1]}."
         )

@@ -84,7 +84,8 @@ def _rows(path: pathlib.Path, columns: Columns) -> Iterator[tuple[str, dict[str,
         optional = field in ("patient", "split")
         if heading not in headings and not (optional and heading == ""):
             raise ValueError(
-                f"{path}: no column {heading!r} for csv_{field}_column, got {', '.join(headings)}."
+                f"{path}: no column {heading!r} for csv_{field}_column, got "
+                f"{' and '.join(map(repr, headings)) or 'nothing'}; want commas between columns."
             )
     yield from rows
 

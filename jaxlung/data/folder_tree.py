@@ -116,12 +116,12 @@ def patient_of(path: pathlib.Path, patient_pattern: str) -> str:
     try:
         pattern = re.compile(patient_pattern)
     except re.error as error:
-        raise ValueError(f"patient_pattern {patient_pattern!r}: {error}.") from error
+        raise ValueError(f"patient_pattern '{patient_pattern}': {error}.") from error
     if not pattern.groups:
-        raise ValueError(f"patient_pattern {patient_pattern!r}: want a group, as in '^(\\d+)_'.")
+        raise ValueError(f"patient_pattern '{patient_pattern}': want a group, as in '^(\\d+)_'.")
     match = pattern.search(path.stem)
     if not (match and match.group(1)):
-        raise ValueError(f"{path}: patient_pattern {patient_pattern!r} finds no patient in it.")
+        raise ValueError(f"{path}: patient_pattern '{patient_pattern}' finds no patient in it.")
     return match.group(1)
 
 
@@ -137,10 +137,11 @@ def _pairs(root: pathlib.Path, mask_suffix: str) -> list[tuple[pathlib.Path, pat
             "(--config.data.mask_suffix is what masks have after the image's name)."
         )
     for stem in sorted(masks.keys() - wanted.keys()):
-        raise ValueError(
-            f"{masks[stem]}: a mask with no image; want one in {root / 'images'} whose name "
-            f"with {mask_suffix!r} after it is {stem!r}."
+        own = stem.removesuffix(mask_suffix) if stem.endswith(mask_suffix) else None
+        want = (
+            f"{root / 'images' / own}.png or .jpg" if own else f"names that end in {mask_suffix!r}"
         )
+        raise ValueError(f"{masks[stem]}: a mask with no image; want {want}.")
     return [(images[wanted[stem]], masks[stem]) for stem in sorted(wanted)]
 
 
@@ -160,5 +161,10 @@ def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         else:
             found[path.stem] = path
     if ignored:
-        logging.warning("%s: %d not PNG or JPEG, ignored: %s", folder, len(ignored), ignored[:3])
+        logging.warning(
+            "%s: %d not PNG or JPEG (subfolders are not read), ignored: %s",
+            folder,
+            len(ignored),
+            ignored[:3],
+        )
     return found

@@ -32,9 +32,8 @@ def draw(
     num_held = num_test + max(1, round(validation_fraction * len(ranked)))
     if num_held >= len(ranked):
         raise ValueError(
-            f"Want at least one patient in each of {', '.join(SPLITS)}, got {len(ranked)} "
-            f"patients with validation_fraction {validation_fraction} and test_fraction "
-            f"{test_fraction}."
+            f"want at least three patients, one for each of {', '.join(SPLITS)}, got {len(ranked)} "
+            f"with validation_fraction {validation_fraction} and test_fraction {test_fraction}."
         )
     splits = dict.fromkeys(ranked, "train")
     splits.update(dict.fromkeys(ranked[:num_test], "test"))
@@ -52,11 +51,11 @@ def check_given(patients_and_splits: Iterable[tuple[str, str]]) -> dict[str, str
     for patient_id, split in patients_and_splits:
         if splits.setdefault(patient_id, split) != split:
             raise ValueError(
-                f"Patient {patient_id!r} is in two splits, {splits[patient_id]} and {split}."
+                f"patient {patient_id!r} is in two splits, {splits[patient_id]} and {split}."
             )
     for split in SPLITS:
         if split not in splits.values():
-            raise ValueError(f"The split {split} is empty; want at least one image in each.")
+            raise ValueError(f"the split {split} is empty; want at least one image in each.")
     return splits
 
 
@@ -64,7 +63,7 @@ def _check_fractions(validation_fraction: float, test_fraction: float) -> None:
     in_range = validation_fraction > 0 and test_fraction > 0
     if not (in_range and validation_fraction + test_fraction < 1):
         raise ValueError(
-            f"Want validation_fraction and test_fraction above 0 and together below 1, got "
+            f"want validation_fraction and test_fraction above 0 and together below 1, got "
             f"{validation_fraction} and {test_fraction}."
         )
 

@@ -133,13 +133,15 @@ class TreeTest(FolderTest):
         with self.assertLogs(level="WARNING") as logs:
             splits = open_splits(root=self.root)
         assert len(examples_of(splits)) == 10
-        assert "2 not PNG or JPEG, ignored: ['notes.txt', 'old']" in logs.output[0]
+        assert "2 not PNG or JPEG (subfolders are not read), ignored" in logs.output[0]
 
     def test_missing_folders_are_named(self):
         self.refuses("root .*/nowhere: no such folder", FileNotFoundError, root="/nowhere")
         self.refuses("images: no such folder", FileNotFoundError, root=self.root.parent)
         self.refuses("mine: named twice", root=f"{self.root},{self.root}/../mine")
-        self.refuses("Want a folder of images in root or a file in csv", root=" ")
+        self.refuses(
+            r"want a folder with images/ and masks/ .* or a CSV file .*, got neither", root=" "
+        )
 
     def test_an_empty_folder_is_named(self):
         for path in (*self.image("").iterdir(), *self.mask("").iterdir()):
@@ -173,7 +175,8 @@ class ContentTest(FolderTest):
         Image.fromarray(np.zeros((3, 4), np.uint8)).save(self.mask("p2_view0.png"))
         height, width = pixels_of("p2_view0")[0].shape
         self.refuses(
-            rf"masks/p2_view0\.png: want the size of p2_view0\.png, {height} x {width} .*got 3 x 4"
+            rf"masks/p2_view0\.png: want the size of .*/images/p2_view0\.png,"
+            rf"{height} x {width} .*got 3 x 4"
         )
 
     def test_a_photo_stored_on_its_side_fits_its_mask(self):
@@ -287,7 +290,7 @@ class CsvTest(FolderTest):
         rows[1] = rows[1].replace("train", "test")
         path = self.write_csv("image,mask,patient,split", *rows)
         self.refuses(
-            "Patient 'p0' is in two splits, train and test",
+            "table.csv: patient 'p0' is in two splits, train and test",
             csv=path,
             csv_patient_column="patient",
             csv_split_column="split",
@@ -307,7 +310,9 @@ class CsvTest(FolderTest):
 
     def test_missing_columns_are_named(self):
         path = self.write_csv("image,maske,patient", *self.rows())
-        self.refuses("no column 'mask' for csv_mask_column, got image, maske, patient", csv=path)
+        self.refuses(
+            "no column 'mask' for csv_mask_column, got 'image' and 'maske' and 'patient'", csv=path
+        )
         self.refuses(
             "no column 'who' for csv_patient_column",
             csv=path,

@@ -60,7 +60,7 @@ class DrawTest(parameterized.TestCase):
 
     @parameterized.parameters(0, 1, 2)
     def test_too_few_patients_are_named(self, count):
-        with pytest.raises(ValueError, match=f"each of train, validation, test, got {count} pat"):
+        with pytest.raises(ValueError, match=f"each of train, validation, test, got {count} with"):
             draw(PATIENTS[:count])
 
 
@@ -70,7 +70,7 @@ class CheckGivenTest(parameterized.TestCase):
         assert patient_split.check_given(pairs) == dict(pairs)
 
     def test_conflicts_and_empty_splits_are_named(self):
-        with pytest.raises(ValueError, match="Patient 'a' is in two splits, train and test"):
+        with pytest.raises(ValueError, match="patient 'a' is in two splits, train and test"):
             patient_split.check_given([("a", "train"), ("a", "test")])
         with pytest.raises(ValueError, match="split test is empty"):
             patient_split.check_given([("a", "train"), ("b", "validation")])
