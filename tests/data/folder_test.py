@@ -176,7 +176,7 @@ class ContentTest(FolderTest):
         height, width = pixels_of("p2_view0")[0].shape
         self.refuses(
             rf"masks/p2_view0\.png: want the size of .*/images/p2_view0\.png,"
-            rf"{height} x {width} .*got 3 x 4"
+            rf" {height} x {width} .*got 3 x 4"
         )
 
     def test_a_photo_stored_on_its_side_fits_its_mask(self):
