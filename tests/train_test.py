@@ -146,9 +146,9 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(whole_run, 
     config = make_config()
     config.epochs = 2
     assert train.train(config, epath.Path(tmp_path), SPLITS)
-    files = (tmp_path / "checkpoints" / "5" / "state").rglob("d/*")
-    largest = max(files, key=lambda file: file.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:100])
+    # All of them: which one holds the values is Orbax's affair.
+    for file in (tmp_path / "checkpoints" / "5" / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
         assert train.train(make_config(), epath.Path(tmp_path), SPLITS)
     assert "checkpoints/5: checkpoint 5" in caplog.text
