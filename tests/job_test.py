@@ -119,6 +119,7 @@ def test_a_finished_run_does_nothing(finished, caplog):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+@pytest.mark.slow
 def test_evaluating_an_unfinished_run_does_not_finish_it(finished, tmp_path):
     config, _ = finished
     path = epath.Path(tmp_path)

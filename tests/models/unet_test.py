@@ -85,8 +85,9 @@ class UNetTest(parameterized.TestCase):
 
     def test_logits_of_a_batch_are_normalised_by_the_last_layer(self):
         images = jnp.asarray(np.random.default_rng(0).random((4, 16, 16, 1), np.float32))
-        apply_fn = functools.partial(make().apply, train=True, mutable=["batch_stats"])
-        logits, _ = jax.jit(apply_fn)(init(make(), images), images)
+        model = make(widths=(4, 8))
+        apply_fn = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+        logits, _ = jax.jit(apply_fn)(init(model, images), images)
         np.testing.assert_allclose(logits.mean(), 0, atol=1e-3)
         np.testing.assert_allclose(logits.std(), 1, atol=1e-2)
 
