@@ -106,32 +106,41 @@ def open_splits(
         make_builder, config=variant, data_dir=folder, file_format="array_record"
     )
     builder = open_builder(raw_dir=raw_dir or None)
+    if download and (raw_dir or phantom_images):
+        raise ValueError("data.download: got raw_dir or phantom_images too, want only one of them.")
     if not builder.is_prepared():
-        manual = folder / "downloads" / "manual"
-        if not (raw_dir or download or (manual.is_dir() and any(manual.iterdir()))):
-            raise FileNotFoundError(
-                f"{make_builder.name} is not in {folder}: get it from "
-                f"https://www.kaggle.com/datasets/{make_builder.KAGGLE_DATASET} and put the zip "
-                f"into {manual}, or say where it is with --config.data.raw_dir=PATH (zip or "
-                "folder); to try without data, --config.data.phantom_images=500."
-            )
         if phantom_images:
             logging.info("generating %d X-rays in %s", phantom_images, raw_dir)
             with interrupt.clean_up():
                 phantoms.write(pathlib.Path(raw_dir), phantom_images)
-        elif download:
-            raw_dir = str(
-                kaggle_download.download(
-                    make_builder.KAGGLE_DATASET, make_builder.KAGGLE_VERSION, folder / "downloads"
-                )
-            )
-            builder = open_builder(raw_dir=raw_dir)
+        elif not raw_dir:
+            raw_dir = _find_raw(make_builder, folder, download)
+            builder = open_builder(raw_dir=raw_dir or None)
         prepare(builder, raw_dir, quietly=bool(phantom_images))
     elif raw_dir and not phantom_images:
         _require_same_raw(builder, raw_dir)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:
         raise ValueError(f"data.name: {builder.info.full_name} has no infection masks.")
     return {split: PreparedSource(builder, split) for split in ("train", "validation", "test")}
+
+
+def _find_raw(
+    make_builder: type[tfds.core.GeneratorBasedBuilder], folder: pathlib.Path, download: bool
+) -> str:
+    """Path of a fresh download; "" for the builder's manual folder, if there is anything in it."""
+    dataset = make_builder.KAGGLE_DATASET
+    if download:
+        version = make_builder.KAGGLE_VERSION
+        return str(kaggle_download.download(dataset, version, folder / "downloads"))
+    manual = folder / "downloads" / "manual"
+    if not (manual.is_dir() and any(manual.iterdir())):
+        raise FileNotFoundError(
+            f"{make_builder.name} is not in {folder}: get it from "
+            f"https://www.kaggle.com/datasets/{dataset} and put the zip into {manual}, or say "
+            "where it is with --config.data.raw_dir=PATH (zip or folder); to try without data, "
+            "--config.data.phantom_images=500."
+        )
+    return ""
 
 
 def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str, *, quietly: bool) -> None:
