@@ -94,6 +94,7 @@ def test_the_step_runs_without_implicit_transfers():
         step_fn = system.jit_train_step(road.take)
         for item in road.items(order.shuffled(0, 10), 4, 0, 3):
             state, _ = step_fn(state, road.store, item, system.seed)
+    assert int(state.step) == 3
 
 
 @pytest.mark.parametrize(
