@@ -1,10 +1,13 @@
 """What a person sees on the terminal: our lines, one sentence per error, nobody else's warnings."""
 
+import functools
 import logging as std_logging
 import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from absl import logging
 
@@ -26,6 +29,19 @@ def quiet_libraries() -> None:
     logging.set_verbosity(logging.INFO)
     handler.setFormatter(_Formatter())
     handler.addFilter(_is_ours)
+
+
+def quiet_late_writes() -> None:
+    """Drops the tracebacks of writes that end after a save failed, which is told by itself.
+
+    TensorStore's threads have nobody to raise them to: Orbax has closed its event loop.
+    """
+    sys.unraisablehook = functools.partial(_pass_on, sys.unraisablehook)
+
+
+def _pass_on(hook: Callable[[Any], None], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def _is_ours(entry: std_logging.LogRecord) -> bool:

@@ -21,6 +21,7 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 def cli() -> None:
     """Runs the command line and exits with `main`'s code."""
+    console.quiet_late_writes()
     sys.exit(main(sys.argv))
 
 

@@ -1,14 +1,11 @@
 """Phantom X-rays as a raw tree in the layout of the COVID-QU-Ex download."""
 
-import json
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 from PIL import Image
 
-from tfds_builders.phantoms import chest_xray
+from tfds_builders.phantoms import chest_xray, whole_tree
 
 VERSION = 1  # Of the generator; one more whenever it draws other images.
 NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
@@ -16,7 +13,6 @@ FINDINGS = {"COVID-19": "infection", "Non-COVID": "lobar", "Normal": "none"}
 
 _SPLIT_SHARES = {"Train": 0.64, "Val": 0.16, "Test": 0.2}  # As published,
 _LABEL_SHARES = {"COVID-19": 0.5, "Non-COVID": 0.25, "Normal": 0.25}  # both of them.
-_RECEIPT = "README.txt"  # A stray file of the real kind, which says what the tree was made from.
 
 
 def write(
@@ -41,24 +37,10 @@ def write(
     """
     if num_images < 20:
         raise ValueError(f"num_images: want at least 20, got {num_images}.")
-    receipt = json.dumps({"num_images": num_images, "image_size": image_size, "seed": seed})
-    if root.exists():
-        if _read(root / _RECEIPT) == receipt:
-            return root
-        raise ValueError(f"{root}: want phantoms made from {receipt}, found something else there.")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        _write_tree(temporary, num_images, image_size, seed)
-        (temporary / _RECEIPT).write_text(receipt)
-        temporary.chmod(0o755)  # mkdtemp lets nobody else in.
-        temporary.rename(root)
-    except OSError:
-        if _read(root / _RECEIPT) != receipt:  # Else another process was first: just as well.
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return root
+    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
+    return whole_tree.write(
+        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    )
 
 
 def counts(num_images: int) -> dict[tuple[str, str], int]:
@@ -68,10 +50,6 @@ def counts(num_images: int) -> dict[tuple[str, str], int]:
         for split, share in _SPLIT_SHARES.items()
         for label, label_share in _LABEL_SHARES.items()
     }
-
-
-def _read(path: pathlib.Path) -> str | None:
-    return path.read_text() if path.is_file() else None
 
 
 def _write_tree(root: pathlib.Path, num_images: int, image_size: int, seed: int) -> None:
