@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import numpy as np
 from PIL import Image
 
 from tfds_builders import raw_tree
@@ -50,6 +51,39 @@ def decode_mask(
             f"got {mask.size[0]} x {mask.size[1]}."
         )
     return mask.point([255 * (level > threshold) for level in range(256)])
+
+
+def shrink(image: Image.Image, longest_side: int | None) -> Image.Image:
+    """Scales an image down, antialiased, its aspect ratio kept.
+
+    Args:
+        image: mode L.
+        longest_side: pixels; an image that is no longer, or any where it is None, stays as it is.
+    """
+    size = _fitting(image.size, longest_side)
+    if size == image.size:
+        return image
+    # Averages whole boxes first, down to 3 times the size: four times as fast, and looks the same.
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+
+
+def shrink_mask(mask: Image.Image, longest_side: int | None) -> Image.Image:
+    """Scales a mask of 0 and 255 as `shrink` does its image.
+
+    A pixel is 255 where more than half of its area was.
+    """
+    size = _fitting(mask.size, longest_side)
+    if size == mask.size:
+        return mask
+    # As float32, because 8 bits would round 0.499 up to one half and over.
+    mean = mask.convert("F").resize(size, Image.Resampling.BOX)
+    return Image.fromarray(np.asarray(mean) > 127.5).convert("L")
+
+
+def _fitting(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
+    """Columns and rows, neither more than `longest_side` nor less than 1."""
+    scale = 1 if longest_side is None else min(1, longest_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def encode(image: Image.Image) -> bytes:
