@@ -1,0 +1,1 @@
+"""Montgomery County: chest X-rays with lung masks, from screening for tuberculosis."""

@@ -1,0 +1,114 @@
+"""Phantom X-rays as raw trees in the layout of the two Shenzhen downloads, X-rays and masks."""
+
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from tfds_builders.phantoms import chest_xray, whole_tree
+
+VERSION = 1  # Of the generator; one more whenever it draws other images.
+# First lines of readings and what follows; the last one is not UTF-8.
+READINGS = (
+    b"male 45yrs\r\n%s",
+    b"female24yrs\r\n%s",
+    b"femal 32yrs\r\n%s",
+    b"Male , 29yrs  \t\r\n%s",
+    b"male 16month\r\n%s",
+    b"female 64days\r\n%s",
+    b"male 42\r\n%s",
+    b"female 38yrs",
+    b"male 51yrs\r\n%s\xa3\xac\xd7\xf3\xb7\xce",
+)
+
+_TUBERCULOSIS_SHARE = 336 / 662
+_RGB_EVERY = 9  # Published: every 25th.
+_UNMASKED_EVERY = 7  # As published.
+
+
+def write(
+    root: pathlib.Path, num_images: int, image_size: int = 320, seed: int = 0
+) -> pathlib.Path:
+    """Writes a made-up `ChinaSet_AllFiles` and, beside it, its masks; whole or not at all.
+
+    It has the oddities of the real one: palettes, some RGB, a size for every X-ray, one in seven
+    without a mask, readings of many spellings, stray files.
+
+    Args:
+        root: folder to make. If the same call made it before, nothing is done.
+        num_images: X-rays in all, at least 2, with a mask or without.
+        image_size: greatest longest side in pixels, at least 24.
+        seed: equal seeds give equal trees.
+
+    Returns:
+        `root`.
+
+    Raises:
+        ValueError: too few images, or `root` holds something else.
+    """
+    if num_images < 2:
+        raise ValueError(f"num_images: want at least 2, got {num_images}.")
+    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
+    return whole_tree.write(
+        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    )
+
+
+def stems(num_images: int) -> list[str]:
+    """File stems, normal first; class shares are the published ones."""
+    normal = num_images - max(1, round(num_images * _TUBERCULOSIS_SHARE))
+    return [f"CHNCXR_{n:04}_{int(n > normal)}" for n in range(1, num_images + 1)]
+
+
+def has_mask(stem: str) -> bool:
+    """Whether a mask is written for the X-ray."""
+    return _number(stem) % _UNMASKED_EVERY != 3
+
+
+def _write_tree(root: pathlib.Path, num_images: int, image_size: int, seed: int) -> None:
+    data, masks = root / "ChinaSet_AllFiles", root / "mask" / "mask"
+    for folder in (data / "CXR_png", data / "ClinicalReadings", masks):
+        folder.mkdir(parents=True)
+        (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (data / "NLM-ChinaCXRSet-ReadMe.docx").write_bytes(b"PK")
+    for stem in stems(num_images):
+        np_rng = np.random.default_rng([seed, _number(stem)])
+        image, mask = _film(np_rng, image_size, ill=stem.endswith("1"))
+        image = image.convert("RGB") if _number(stem) % _RGB_EVERY == 2 else _with_palette(image)
+        image.save(data / "CXR_png" / f"{stem}.png")
+        if has_mask(stem):
+            mask.save(masks / f"{stem}_mask.png")
+        reading = _reading(_number(stem), ill=stem.endswith("1"))
+        (data / "ClinicalReadings" / f"{stem}.txt").write_bytes(reading)
+
+
+def _number(stem: str) -> int:
+    return int(stem.split("_")[1])
+
+
+def _film(
+    np_rng: np.random.Generator, image_size: int, *, ill: bool
+) -> tuple[Image.Image, Image.Image]:
+    """X-ray and lungs, both mode L, on a film of some size."""
+    finding = str(np_rng.choice(["infection", "lobar"])) if ill else "none"
+    size = round(image_size * np_rng.uniform(0.75, 1))
+    xray = chest_xray.make(np_rng, size, finding)
+    width, height = np.maximum(16, np.round(size * np_rng.uniform(0.85, 1, 2))).astype(int)
+    left, top = (size - width) // 2, (size - height) // 2
+    box = tuple(map(int, (left, top, left + width, top + height)))
+    image, mask = Image.fromarray(xray.image), Image.fromarray(xray.lung_mask)
+    return image.crop(box), mask.crop(box).convert("L")
+
+
+def _with_palette(image: Image.Image) -> Image.Image:
+    """The same image as mode P, the brightest level first: an index says nothing of the grey."""
+    levels, indices = np.unique(np.asarray(image), return_inverse=True)
+    indices = len(levels) - 1 - indices.reshape(image.height, image.width)
+    paletted = Image.fromarray(indices.astype(np.uint8))
+    paletted.putpalette(np.repeat(levels[::-1], 3).tobytes())
+    return paletted
+
+
+def _reading(number: int, *, ill: bool) -> bytes:
+    text = READINGS[(number - 1) % len(READINGS)]
+    return text.replace(b"%s", b"bilateral PTB" if ill else b"normal")

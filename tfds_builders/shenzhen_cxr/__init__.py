@@ -1,0 +1,1 @@
+"""Shenzhen Hospital: chest X-rays, most with lung masks, from screening for tuberculosis."""
