@@ -1,7 +1,15 @@
 """Networks by name: a new one is one file here and one line in `MODELS`."""
 
+from jaxlung.models.diagnosis_cnn import DiagnosisCNN
+from jaxlung.models.residual_unet import ResidualUNet
+from jaxlung.models.slim_unet import SlimUNet
 from jaxlung.models.unet import UNet
+from jaxlung.models.v7_unet import V7UNet
 
 MODELS = {
     "unet": UNet,
+    "residual_unet": ResidualUNet,
+    "slim_unet": SlimUNet,
+    "v7_unet": V7UNet,
+    "diagnosis_cnn": DiagnosisCNN,
 }

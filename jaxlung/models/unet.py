@@ -1,6 +1,7 @@
 """The U-Net of paper 000: three levels in one map (Ronneberger 2015, padded, with BatchNorm)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -22,6 +23,9 @@ class UNet(nn.Module):
         pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)`
             by repeating the edge, and crop the logits; otherwise such a size is an error.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+
+    `encoder_block`, of the class, makes the encoder's levels and the bottleneck; another network
+    puts its own there.
     """
 
     widths: Sequence[int]
@@ -29,14 +33,12 @@ class UNet(nn.Module):
     head_norm: bool
     pad_input: bool
     dtype: str
+    encoder_block: ClassVar[type[nn.Module]] = layers.DoubleConv
 
     def __post_init__(self) -> None:
         """Raises ValueError for attributes that are no network."""
         layers.require_dtype(self.dtype)
-        if len(self.widths) < 2 or any(not isinstance(w, int) or w < 1 for w in self.widths):
-            raise ValueError(
-                f"model.widths: got {tuple(self.widths)}, want two or more counts above 0."
-            )
+        layers.require_counts("widths", self.widths, at_least=2)
         super().__post_init__()
 
     @nn.compact
@@ -57,10 +59,10 @@ class UNet(nn.Module):
         x = self._to_multiple(images).astype(self.dtype)
         skips = []
         for level, features in enumerate(self.widths[:-1]):
-            x = layers.DoubleConv(features, self.dtype, name=f"encoder_{level}")(x, train=train)
+            x = self.encoder_block(features, self.dtype, name=f"encoder_{level}")(x, train=train)
             skips.append(x)
             x = layers.max_pool_2x2(x)
-        x = layers.DoubleConv(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
+        x = self.encoder_block(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
             x = layers.UpConv2x2(features, self.dtype, name=f"up_{level}")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
@@ -80,10 +82,8 @@ class UNet(nn.Module):
     def _to_multiple(self, images: jax.Array) -> jax.Array:
         multiple = 2 ** (len(self.widths) - 1)
         height, width = images.shape[1:3]
+        if not self.pad_input:
+            remedy = "change data.image_size or set model.pad_input=True"
+            layers.require_multiple(images, multiple, f"{remedy} ({len(self.widths)} levels)")
         rows, columns = -height % multiple, -width % multiple
-        if (rows or columns) and not self.pad_input:
-            raise ValueError(
-                f"model: got images of {height} x {width}, want multiples of {multiple} "
-                f"({len(self.widths)} levels); change data.image_size or set model.pad_input=True."
-            )
         return jnp.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")

@@ -1,0 +1,86 @@
+"""The diagnosis network of paper 003: one number for a whole X-ray."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.models import layers
+
+
+class DiagnosisCNN(nn.Module):
+    """Convolutions and poolings, then two dense layers.
+
+    Paper 003, section 5.1. It gives no counts of filters, padding or initialisation: (32, 64),
+    none, and Keras's default (Glorot uniform) are ours. 14,027,841 parameters for its input of
+    246 x 236 with three channels. The first dense layer has a weight per position, so the size of
+    the images that made the parameters is the size of all.
+
+    Attributes:
+        filters: channels of each 3 x 3 convolution; each is followed by ReLU and 2 x 2 max-pooling.
+        dense: features of the first dense layer.
+        in_channels: of the first convolution. The paper's X-rays are RGB files with three equal
+            channels: our one gray channel is repeated so often.
+        dtype: compute type, "float32" or "bfloat16"; parameters are float32.
+    """
+
+    filters: Sequence[int]
+    dense: int
+    in_channels: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for attributes that are no network."""
+        layers.require_dtype(self.dtype)
+        layers.require_counts("filters", self.filters, at_least=1)
+        layers.require("dense", self.dense, self.dense > 0, "a count above 0")
+        layers.require("in_channels", self.in_channels, self.in_channels > 0, "a count above 0")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images to logits.
+
+        Args:
+            images: [B, H, W, 1] float32 in [0, 1].
+            train: no layer here differs in training.
+
+        Returns:
+            [B, 1, 1, 1] float32 logits: a map of one pixel, so that what serves masks serves this.
+
+        Raises:
+            ValueError: H or W is too small for the convolutions.
+        """
+        del train
+        self._require_room(*images.shape[1:3])
+        x = layers.repeat_channel(images, self.in_channels).astype(self.dtype)
+        init = nn.initializers.glorot_uniform()
+        for i, features in enumerate(self.filters):
+            conv = nn.Conv(
+                features,
+                (3, 3),
+                padding="VALID",
+                dtype=self.dtype,
+                kernel_init=init,
+                name=f"conv_{i}",
+            )
+            x = _pool_whole_windows(nn.relu(conv(x)))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(self.dense, dtype=self.dtype, kernel_init=init, name="dense")(x))
+        x = nn.Dense(1, dtype=self.dtype, kernel_init=init, name="head")(x)
+        return x.astype(jnp.float32).reshape(-1, 1, 1, 1)
+
+    def _require_room(self, height: int, width: int) -> None:
+        smallest = 3 * 2 ** len(self.filters) - 2
+        if min(height, width) < smallest:
+            raise ValueError(
+                f"model: got images of {height} x {width}, want at least {smallest} x {smallest} "
+                f"({len(self.filters)} convolutions and poolings); change data.image_size."
+            )
+
+
+def _pool_whole_windows(x: jax.Array) -> jax.Array:
+    """2 x 2 max-pooling that drops the last row or column of an odd size, as Keras's "valid"."""
+    height, width = x.shape[1:3]
+    return layers.max_pool_2x2(x[:, : height // 2 * 2, : width // 2 * 2])

@@ -1,0 +1,155 @@
+"""The slim U-Net of paper 002: lungs at 512 x 512 with 99,589 parameters."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.models import layers
+
+ENCODER = ((8, 1), (16, 2), (32, 2), (32, 2), (32, 2))  # channels, stride of each convolution
+DECODER = ((32,), (32,), (32,), (32, 32), (16,))  # channels of each level's convolutions, up
+# Keras keeps probabilities this far from 0 and 1 in its cross-entropy.
+CLIP = 1e-7
+
+
+class SlimUNet(nn.Module):
+    """U-Net that narrows by strided convolutions, with LeakyReLU and without BatchNorm inside.
+
+    Paper 002, figure 2: that table fixes the widths, and is 99,589 parameters, two of them the
+    running statistics of the one BatchNorm, which is the first layer. Its momentum and epsilon are
+    ours (`layers.batch_norm`); he-normal kernels, the noise and the slope are those of the code
+    that the paper started from. The parameters are in "encoder" and "decoder", so that either can
+    be frozen by path.
+
+    Attributes:
+        num_classes: output channels.
+        noise_std: standard deviation of the noise added to images in training (paper: 0.25).
+        leaky_slope: of LeakyReLU below 0 (paper: 0.2).
+        border: pixels at each edge of the output whose probability is 0, of 512 in the paper 48.
+            Their logits are the constant log(1e-7 / (1 - 1e-7)), where Keras clips, so that a lung
+            there costs 16 and not infinity. 0: none.
+        dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+    """
+
+    num_classes: int
+    noise_std: float
+    leaky_slope: float
+    border: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for attributes that are no network."""
+        layers.require_dtype(self.dtype)
+        layers.require("num_classes", self.num_classes, self.num_classes > 0, "a count above 0")
+        layers.require("noise_std", self.noise_std, self.noise_std >= 0, "0 or more")
+        slope = self.leaky_slope
+        layers.require("leaky_slope", slope, 0 <= slope < 1, "0 or more and less than 1")
+        layers.require("border", self.border, self.border >= 0, "0 or more pixels")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images to logits.
+
+        Args:
+            images: [B, H, W, 1] float32 in [0, 1].
+            train: add noise, which draws from the rng "dropout"; use and update the statistics of
+                this batch.
+
+        Returns:
+            [B, H, W, num_classes] float32 logits.
+
+        Raises:
+            ValueError: H or W is not a multiple of 16, or not more than two borders.
+        """
+        layers.require_multiple(images, 2 ** (len(ENCODER) - 1), "change data.image_size")
+        self._require_inside(*images.shape[1:3])
+        if train and self.noise_std > 0:
+            noise = jax.random.normal(self.make_rng("dropout"), images.shape)
+            images = images + self.noise_std * noise
+        x = images.astype(self.dtype)
+        skips = Encoder(self.leaky_slope, self.dtype, name="encoder")(x, train=train)
+        decoder = Decoder(self.num_classes, self.leaky_slope, self.dtype, name="decoder")
+        return self._without_border(decoder(skips).astype(jnp.float32))
+
+    def _without_border(self, logits: jax.Array) -> jax.Array:
+        height, width = logits.shape[1:3]
+        edge = self.border
+        inside = logits[:, edge : height - edge, edge : width - edge]
+        outside = math.log(CLIP / (1 - CLIP))
+        pad = ((0, 0), (edge, edge), (edge, edge), (0, 0))
+        return jnp.pad(inside, pad, constant_values=outside)
+
+    def _require_inside(self, height: int, width: int) -> None:
+        if 2 * self.border >= min(height, width):
+            raise ValueError(
+                f"model.border: got {self.border} pixels at each edge of images of "
+                f"{height} x {width}, want less than half the size."
+            )
+
+
+class Encoder(nn.Module):
+    """BatchNorm, then five 3 x 3 convolutions with LeakyReLU, the last four of stride 2.
+
+    Attributes:
+        leaky_slope: of LeakyReLU below 0.
+        dtype: compute type.
+    """
+
+    leaky_slope: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """[B, H, W, 1] to five outputs, finest first: [B, H, W, 8] to [B, H/16, W/16, 32]."""
+        x = layers.batch_norm(train=train, dtype=self.dtype, name="norm")(x)
+        outputs = []
+        for i, (features, stride) in enumerate(ENCODER):
+            x = _conv(features, self.dtype, f"conv_{i}", stride)(x)
+            x = nn.leaky_relu(x, self.leaky_slope)
+            outputs.append(x)
+        return outputs
+
+
+class Decoder(nn.Module):
+    """Nearest x2 up-sampling, [up, skip], 3 x 3 convolutions with LeakyReLU; a linear 3 x 3 last.
+
+    Attributes:
+        num_classes: output channels.
+        leaky_slope: of LeakyReLU below 0.
+        dtype: compute type.
+    """
+
+    num_classes: int
+    leaky_slope: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, skips: list[jax.Array]) -> jax.Array:
+        """The encoder's outputs to logits [B, H, W, num_classes] of the compute type."""
+        *skips, x = skips
+        activation = functools.partial(nn.leaky_relu, negative_slope=self.leaky_slope)
+        i = 0
+        for level, widths in enumerate(DECODER):
+            if level > 0:
+                x = jnp.concatenate([layers.upsample_2x(x), skips[-level]], axis=-1)
+            for features in widths:
+                x = activation(_conv(features, self.dtype, f"conv_{i}")(x))
+                i += 1
+        return _conv(self.num_classes, self.dtype, "head")(x)
+
+
+def _conv(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
+    """3 x 3 with bias; "SAME" is Keras's: stride 2 on even sizes pads below and right alone."""
+    return nn.Conv(
+        features,
+        (3, 3),
+        strides=(stride, stride),
+        padding="SAME",
+        dtype=dtype,
+        kernel_init=nn.initializers.he_normal(),
+        name=name,
+    )

@@ -1,0 +1,107 @@
+"""The lung network of paper 003: the original U-Net's widths, dropout in place of BatchNorm."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.models import layers
+
+
+class V7UNet(nn.Module):
+    """U-Net with biases, ReLU everywhere, and up-sampling followed by 2 x 2 convolutions.
+
+    Paper 003, section 4.1; what it leaves open (dropout, he-normal, the last 3 x 3 convolution) is
+    as in the public Keras U-Net that it names. 31,032,837 parameters with widths of 64 to 1024,
+    one class and three input channels.
+
+    Attributes:
+        widths: channels of each level, finest first; the last one is the bottleneck.
+        num_classes: output channels; the convolution before the last has twice as many, which for
+            one class is the paper's 2 (ours for more).
+        in_channels: of the first convolution. The paper's X-rays are RGB files with three equal
+            channels: our one gray channel is repeated so often.
+        dropout: probability that a value of the two coarsest levels is zeroed in training (paper:
+            0.5). The skip of the coarsest level but one is the dropped tensor.
+        dtype: compute type, "float32" or "bfloat16"; parameters are float32.
+    """
+
+    widths: Sequence[int]
+    num_classes: int
+    in_channels: int
+    dropout: float
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for attributes that are no network."""
+        layers.require_dtype(self.dtype)
+        layers.require_counts("widths", self.widths, at_least=2)
+        layers.require("num_classes", self.num_classes, self.num_classes > 0, "a count above 0")
+        layers.require("in_channels", self.in_channels, self.in_channels > 0, "a count above 0")
+        good = 0 <= self.dropout < 1
+        layers.require("dropout", self.dropout, good, "0 or more and less than 1")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images to logits.
+
+        Args:
+            images: [B, H, W, 1] float32 in [0, 1].
+            train: drop values; draws from the rng "dropout".
+
+        Returns:
+            [B, H, W, num_classes] float32 logits.
+
+        Raises:
+            ValueError: H or W is not a multiple of `2 ** (len(widths) - 1)`.
+        """
+        remedy = f"change data.image_size ({len(self.widths)} levels)"
+        layers.require_multiple(images, 2 ** (len(self.widths) - 1), remedy)
+        x = layers.repeat_channel(images, self.in_channels).astype(self.dtype)
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        skips = []
+        for level, features in enumerate(self.widths[:-1]):
+            x = ConvPair(features, self.dtype, name=f"encoder_{level}")(x)
+            if level == len(self.widths) - 2:
+                x = drop(x)
+            skips.append(x)
+            x = layers.max_pool_2x2(x)
+        x = drop(ConvPair(self.widths[-1], self.dtype, name="bottleneck")(x))
+        for level, features in reversed(list(enumerate(self.widths[:-1]))):
+            x = nn.relu(layers.UpsampleConv2x2(features, self.dtype, name=f"up_{level}")(x))
+            x = jnp.concatenate([skips[level], x], axis=-1)
+            x = ConvPair(features, self.dtype, name=f"decoder_{level}")(x)
+        return self._head(x)
+
+    def _head(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(_conv(2 * self.num_classes, self.dtype, "before_head")(x))
+        # Keras's default initialisation: the layer names none.
+        init = nn.initializers.glorot_uniform()
+        head = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, kernel_init=init, name="head")
+        return head(x).astype(jnp.float32)
+
+
+class ConvPair(nn.Module):
+    """Twice: 3 x 3 convolution with bias that keeps the size, ReLU.
+
+    Attributes:
+        features: output channels.
+        dtype: compute type; parameters are float32.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] to [B, H, W, features]."""
+        for i in range(2):
+            x = nn.relu(_conv(self.features, self.dtype, f"conv_{i}")(x))
+        return x
+
+
+def _conv(features: int, dtype: str, name: str) -> nn.Conv:
+    init = nn.initializers.he_normal()
+    return nn.Conv(features, (3, 3), dtype=dtype, kernel_init=init, name=name)
