@@ -8,38 +8,57 @@ import numpy as np
 from jaxlung import progress
 from jaxlung.report import tables
 
-# A fact is left out if the config has no such field: not every task has a threshold.
+# A fact is left out if the config has no such field: not every task has a target.
 _FACTS = (
     ("Data", "{data[name]}"),
     ("Images from", "{data[root]}"),
     ("Generated X-rays", "{data[phantom_images]}"),
     ("Image size", "{data[image_size]} by {data[image_size]} pixels (resize: {data[resize]})"),
+    ("Seen of an X-ray", "{data[lungs]}"),
     ("Network", "{model_name} with {model[widths]} channels, {model[dtype]}"),
+    ("Starts from", "{init_from}"),
+    ("Frozen parameters", "{freeze}"),
     ("Task", "{task_name}"),
-    ("Target", "{task[target]} where the output is above {task[threshold]}"),
+    ("Target", "{task[target]}"),
+    ("Loss", "{task[loss]}"),
     ("Training", "{epochs} epochs, {data[batch_size]} images a step, seed {seed}"),
     ("Checkpoint scored", "{selection}"),
     ("Learning rate", "{optimizer[learning_rate]}"),
     ("Weight decay", "{optimizer[weight_decay]}"),
 )
+_LUNGS = {
+    "none": "all of it",
+    "predicted": "what a lung network finds to be lungs",
+    "true": "what is annotated as lungs",
+}
+_SELECTIONS = {"best": "best validation loss", "last": "the last"}
 
 
-def list_facts(config: Mapping[str, Any], metrics: Mapping[str, np.ndarray]) -> dict[str, str]:
+def list_facts(
+    config: Mapping[str, Any],
+    metrics: Mapping[str, np.ndarray],
+    threshold: float | None = None,
+) -> dict[str, str]:
     """Label -> text of everything worth knowing before the scores.
 
     Args:
         config: of the run, one level of sections; fields may be missing.
         metrics: columns of `metrics.csv`, or {}.
+        threshold: above which the output is foreground; None where there is none.
     """
     fields = {key: _in_words(value) for key, value in config.items()}
+    fields |= _reword(config)
     facts = {}
     for label, template in _FACTS:
         try:
             text = template.format_map(fields)
         except (KeyError, TypeError):
             continue
-        if text not in ("", "0"):
+        if text not in ("", "0", "0.0"):
             facts[label] = text
+    if threshold is not None:
+        facts["Threshold"] = f"{threshold:.4g}, {find_origin(config)}"
+    facts |= _describe_control(config.get("control", {}), metrics)
     if "augment" in config:
         facts["Augmentation"] = _describe_augment(config["augment"])
     return facts | _list_speed(metrics)
@@ -48,6 +67,68 @@ def list_facts(config: Mapping[str, Any], metrics: Mapping[str, np.ndarray]) -> 
 def is_phantom(config: Mapping[str, Any]) -> bool:
     """Whether the run saw generated X-rays, so that its scores say nothing about patients."""
     return config.get("data", {}).get("phantom_images", 0) > 0
+
+
+def find_origin(config: Mapping[str, Any]) -> str:
+    """Where a threshold came from: "set in the config" or "chosen on the validation split"."""
+    threshold = config.get("task", {}).get("threshold")
+    is_set = isinstance(threshold, int | float) and threshold > 0
+    return "set in the config" if is_set else "chosen on the validation split"
+
+
+def name_loss(config: Mapping[str, Any]) -> str:
+    """What training minimises; "" if the config doesn't say."""
+    task = config.get("task", {})
+    loss = task.get("loss", "")
+    if loss == "bce_iou" and "alpha" in task:
+        alpha = task["alpha"]
+        return f"{alpha:.3g} cross-entropy + {1 - alpha:.3g} (1 - soft IoU)"
+    return {"bce": "binary cross-entropy", "iou": "1 - soft IoU"}.get(loss, loss)
+
+
+def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields whose values are names of ours, in words."""
+    fields = {}
+    if "data" in config:
+        data = _in_words(config["data"])
+        if "lungs" in data:
+            data |= {"lungs": _LUNGS.get(data["lungs"], data["lungs"])}
+        fields["data"] = data
+    if "task" in config:
+        fields["task"] = _in_words(config["task"]) | {"loss": name_loss(config)}
+    if "selection" in config:
+        fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
+    if config.get("control", {}).get("stop_patience") and "epochs" in config:
+        fields["epochs"] = f"at most {config['epochs']}"
+    return fields
+
+
+def _describe_control(
+    control: Mapping[str, Any], metrics: Mapping[str, np.ndarray]
+) -> dict[str, str]:
+    """When the learning rate falls, and when training ends early."""
+    facts = {}
+    if control.get("plateau_patience"):
+        facts["Learning rate falls"] = (
+            f"to {control['plateau_factor']:g} of itself when the validation loss has not fallen"
+            f" by more than {control['plateau_min_delta']:g} for"
+            f" {_epochs(control['plateau_patience'])};"
+            f" then {_epochs(control['plateau_cooldown'])} of rest;"
+            f" never below {control['min_learning_rate']:g}"
+        )
+    if control.get("stop_patience"):
+        text = "when the validation loss has not fallen"
+        if control["stop_min_delta"]:
+            text += f" by more than {control['stop_min_delta']:g}"
+        text += f" for {_epochs(control['stop_patience'])}"
+        if metrics:
+            text += f"; there were {_epochs(int(metrics['epoch'][-1]))}"
+        facts["Training stops"] = text
+    return facts
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
 def _in_words(value: Any) -> Any:

@@ -1,8 +1,7 @@
-"""Plots of a run: loss curves and the spread of scores; colours for light and dark pages."""
+"""What all figures share, colours for light and dark pages among it; the spread of scores."""
 
 import dataclasses
 import io
-from collections.abc import Mapping
 
 import numpy as np
 from matplotlib import axes as mpl_axes
@@ -49,47 +48,6 @@ def in_font(text: str) -> str:
     return text.encode("latin-1", "replace").decode("latin-1").replace("\n", " ")
 
 
-def loss_curves(metrics: Mapping[str, np.ndarray], theme: Theme = LIGHT) -> mpl_figure.Figure:
-    """Training and validation loss by epoch; a second plot above the floor where it differs.
-
-    Args:
-        metrics: columns "epoch", "loss", "val_loss", "loss_excess", "val_loss_excess", [E] each.
-        theme: of the page.
-    """
-    plots = {"": "Loss (binary cross-entropy)"}
-    if not np.allclose(metrics["loss"], metrics["loss_excess"], equal_nan=True):
-        plots["_excess"] = "Loss above its floor"
-    figure = new_figure(10.6, 3.5, theme, "constrained")
-    all_axes = figure.subplots(1, len(plots), squeeze=False)[0]
-    for axes, (suffix, title) in zip(all_axes, plots.items(), strict=True):
-        _style(axes, theme)
-        _plot_losses(axes, metrics, suffix, theme)
-        axes.set_title(title, loc="left", color=theme.text, fontsize=11)
-        axes.set_xlabel("epoch", color=theme.muted)
-    all_axes[0].legend(frameon=False, labelcolor=theme.text)
-    return figure
-
-
-def _plot_losses(
-    axes: mpl_axes.Axes, metrics: Mapping[str, np.ndarray], suffix: str, theme: Theme
-) -> None:
-    train, validation = metrics[f"loss{suffix}"], metrics[f"val_loss{suffix}"]
-    marker = "o" if len(train) <= 15 else ""
-    for values, label, color in (
-        (train, "training", theme.first),
-        (validation, "validation", theme.second),
-    ):
-        axes.plot(metrics["epoch"], values, color=color, label=label, marker=marker, markersize=3.5)
-    finite = np.concatenate([train, validation])
-    finite = finite[np.isfinite(finite)]
-    if finite.size and finite.min() > 0 and finite.max() > 5 * finite.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-        axes.yaxis.set_minor_locator(ticker.NullLocator())
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-
-
 def score_histogram(scores: run_files.ImageScores, theme: Theme = LIGHT) -> mpl_figure.Figure:
     """How the images' scores spread: a histogram per group, one below the other.
 
@@ -105,7 +63,7 @@ def score_histogram(scores: run_files.ImageScores, theme: Theme = LIGHT) -> mpl_
     figure = new_figure(10.6, 0.9 + 1.1 * len(parts), theme, "constrained")
     all_axes = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values) in zip(all_axes, parts.items(), strict=True):
-        _style(axes, theme)
+        style(axes, theme)
         axes.hist(values, bins, histtype="stepfilled", color=theme.first, alpha=0.85)
         median = float(np.median(values))
         axes.axvline(median, color=theme.second, linewidth=1.5)
@@ -129,7 +87,8 @@ def split_by_group(scores: run_files.ImageScores) -> dict[str, np.ndarray]:
     return {name or "no group": scores.values[finite & (groups == name)] for name in largest_first}
 
 
-def _style(axes: mpl_axes.Axes, theme: Theme) -> None:
+def style(axes: mpl_axes.Axes, theme: Theme) -> None:
+    """Quiet grid and ticks, no box."""
     axes.set_facecolor(theme.background)
     axes.grid(color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -4,23 +4,26 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
+import numpy as np
 from etils import epath
 
 from jaxlung import files
-from jaxlung.report import facts, glossary, pictures, run_files, tables
+from jaxlung.report import facts, glossary, notes, pictures, run_files, tables, terms
 
 NUM_HEADLINES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """A score that stands large, and what the baselines reach."""
+    """A score that stands large, its interval or "", and what paper and baselines reach."""
 
     label: str
     text: str
-    baselines: list[str]
+    interval: str
+    others: list[str]
 
 
 def build(workdir: epath.PathLike) -> epath.Path:
@@ -45,25 +48,51 @@ def build(workdir: epath.PathLike) -> epath.Path:
         name=workdir.name,
         made=datetime.datetime.now(datetime.UTC),
         main=main,
+        num_images=tables.count_images(main),
         headlines=_choose_headlines(main),
-        facts=facts.list_facts(config, metrics),
+        facts=facts.list_facts(config, metrics, main.threshold),
         is_phantom=facts.is_phantom(config),
         config=json.dumps(config, indent=2) if config else "",
-        split_table=tables.split_table(summaries),
-        stored_table=tables.stored_table(summaries),
-        paper_note=_note_on_paper(main.paper),
-        baseline_table=tables.baseline_table(main) if main.baselines else None,
-        level_table=tables.level_table(summaries),
-        group_table=tables.group_table(main) if main.by_group else None,
-        curves=pictures.draw_curves(workdir, metrics) if metrics else None,
-        spread=pictures.draw_spread(workdir, main.split),
-        panels=pictures.draw_panels(workdir),
+        threshold_origin=facts.find_origin(config),
         terms=_list_terms(summaries),
-        empty_rule=glossary.EMPTY_RULE,
-        links=_list_links(workdir),
+        empty_rule=terms.EMPTY_RULE,
+        **_lay_out(summaries),
+        **_draw(workdir, main, config, metrics),
+        links=_list_links(workdir),  # Last: the figures are among them.
     )
     files.write_text(workdir / "report.html", page)
     return workdir / "report.html"
+
+
+def _lay_out(summaries: Sequence[run_files.Summary]) -> dict[str, Any]:
+    """The tables and the notes on them, by their names in the template."""
+    main = summaries[-1]
+    return dict(
+        split_table=tables.split_table(summaries),
+        stored_table=tables.stored_table(summaries),
+        notes=notes.list_notes(summaries),
+        baseline_table=tables.baseline_table(main) if main.baselines else None,
+        level_table=tables.level_table(summaries),
+        group_table=tables.group_table(main) if main.by_group else None,
+        confusion_table=tables.confusion_table(main),
+    )
+
+
+def _draw(
+    workdir: epath.Path,
+    main: run_files.Summary,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, np.ndarray],
+) -> dict[str, pictures.Picture | None]:
+    """The figures by their names in the template."""
+    loss = facts.name_loss(config)
+    return dict(
+        curves=pictures.draw_curves(workdir, metrics, loss, main.task) if metrics else None,
+        thresholds=pictures.draw_thresholds(workdir, main),
+        roc=pictures.draw_roc(workdir, main),
+        spread=pictures.draw_spread(workdir, main.split),
+        panels=pictures.draw_panels(workdir, is_binary=len(main.levels) == 2),
+    )
 
 
 def _load_template() -> jinja2.Template:
@@ -80,46 +109,47 @@ def _load_template() -> jinja2.Template:
 
 def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
     headlines = []
-    for key in [key for key in glossary.HEADLINES if key in summary.scores][:NUM_HEADLINES]:
-        baselines = [
-            f"{tables.spell(name)} {glossary.format_score(key, each['scores'][key])}"
-            for name, each in summary.baselines.items()
-            if key in each["scores"]
-        ]
-        label = glossary.find_term(key, summary.levels).label
-        text = glossary.format_score(key, summary.scores[key])
-        headlines.append(Headline(label, text, baselines))
-    return headlines
-
-
-def _note_on_paper(paper: Mapping[str, float]) -> str:
-    if not paper:
-        return ""
-    note = "The paper's numbers are as printed there."
-    if {"precision", "iou"} <= paper.keys() and paper["iou"] > paper["precision"]:
-        note += (
-            " It does not say how precision, recall and IoU were averaged, and no one averaging"
-            f" gives them all: IoU is never above precision, yet {paper['iou']} stands beside"
-            f" {paper['precision']}. So each stands below both of ours, macro and micro."
+    for name in terms.HEADLINES.get(summary.task, summary.scores)[:NUM_HEADLINES]:
+        key = next((k for k in (name + terms.STORED, name) if k in summary.scores), None)
+        if key is None:
+            continue
+        others = {"the paper": summary.paper[name]} if name in summary.paper else {}
+        for baseline, each in summary.baselines.items():
+            if key in each["scores"]:
+                others[tables.spell(baseline)] = each["scores"][key]
+        term = glossary.find_term(key, summary.task, summary.levels)
+        headlines.append(
+            Headline(
+                f"{term.label}, {term.unit}" if term.unit else term.label,
+                glossary.format_score(key, summary.scores[key]),
+                glossary.format_interval(key, summary.intervals.get(key)),
+                [f"{who} {glossary.format_score(key, score)}" for who, score in others.items()],
+            )
         )
-    return note
+    return headlines
 
 
 def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
     """Label -> definition of every score on the page, those of single levels once."""
-    levels = summaries[0].levels
-    keys = dict.fromkeys(key for summary in summaries for key in summary.scores)
-    own_size = [key for key in keys if not key.endswith(glossary.STORED)]
-    groups = glossary.choose_groups(own_size, levels)
-    terms = [glossary.find_term(key, levels) for group in groups for key in group.columns]
-    if len(own_size) < len(keys):
-        terms.append(glossary.STORED_TERM)
+    task, levels = summaries[0].task, summaries[0].levels
+    groups = tables.find_groups(summaries[0], [summary.scores for summary in summaries])
+    listed = [glossary.find_term(key, task, levels) for group in groups for key in group.labels]
+    if any(key.endswith(terms.STORED) for summary in summaries for key in summary.scores):
+        listed.append(terms.STORED_TERM)
     if tables.level_table(summaries):
-        terms += [
+        listed += [
             dataclasses.replace(term, label=f"{term.label} of a level")
-            for term in glossary.LEVEL_TERMS.values()
+            for term in terms.LEVEL_TERMS.values()
         ]
-    return {term.label: term.definition for term in terms if term.definition}
+    if task != "three_level":
+        listed.append(terms.COUNTS_TERM)
+    if summaries[-1].threshold is not None:
+        listed.append(terms.THRESHOLD_TERM)
+    if summaries[-1].roc:
+        listed.append(terms.ROC_TERM)
+    if any(summary.intervals for summary in summaries):
+        listed.append(terms.INTERVAL_TERM)
+    return {term.label: term.definition for term in listed if term.definition}
 
 
 def _list_links(workdir: epath.Path) -> list[str]:

@@ -1,20 +1,26 @@
 """The paper's figures 4 to 7 in one: image, output, post-processed output and annotation."""
 
 import numpy as np
+from matplotlib import artist, colors, lines, patches
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
-from matplotlib import lines
 
 from jaxlung.report import figures, glossary, run_files
 
 ANNOTATION_COLOR = "#22d3ee"  # The two differ in brightness too, for the colour-blind.
 PREDICTION_COLOR = "#ff5a1f"
+# Apart from each other and from any grey, also for the colour-blind: a test holds it.
+DIFFERENCES = {
+    "true positive": "#3f80ff",
+    "false positive: predicted only": "#ffbf00",
+    "false negative: annotated only": "#c000c0",
+}
+OPACITY = 0.6  # Rims of a pixel's width have to show.
 COLUMNS = {  # title -> the array of `Panels` that is shown
     "input": "image",
     "raw output": "raw",
     "post-processed": "pred",
     "annotation": "target",
-    "outlines": "image",
 }
 MOST_ID_CHARACTERS = 72
 # Inches.
@@ -24,17 +30,20 @@ Box = tuple[float, float, float, float]  # left, right, bottom, top
 
 
 def image_panels(
-    panels: run_files.Panels, theme: figures.Theme = figures.DARK
+    panels: run_files.Panels, *, is_binary: bool, theme: figures.Theme = figures.DARK
 ) -> mpl_figure.Figure:
-    """A row per image, labelled with its kind, id and score; the last column compares outlines.
+    """A row per image, labelled with its kind, id and score; the last column compares.
 
     Args:
         panels: the images.
+        is_binary: the masks are in or out: their difference is coloured. Otherwise outlines of
+            prediction and annotation are drawn.
         theme: dark by default, as X-rays are read.
     """
+    titles = [*COLUMNS, "difference" if is_binary else "outlines"]
     num_rows, num_pixel_rows, num_pixel_columns = panels.image.shape
     side = SIDE * num_pixel_rows / num_pixel_columns
-    width = 2 * MARGIN + len(COLUMNS) * (SIDE + GAP) - GAP
+    width = 2 * MARGIN + len(titles) * (SIDE + GAP) - GAP
     height = TOP + num_rows * (ROW_LABEL + side) + BOTTOM
     figure = figures.new_figure(width, height, theme, "none")
     # One pair of axes in inches: a pair for each image would take seconds.
@@ -44,12 +53,12 @@ def image_panels(
         bottom = height - TOP - (row + 1) * (ROW_LABEL + side)
         label = figures.in_font(describe_panel(panels, row))
         axes.text(MARGIN, bottom + side + 0.08, label, color=theme.text, parse_math=False)
-        for column in range(len(COLUMNS)):
+        for column, title in enumerate(titles):
             left = MARGIN + column * (SIDE + GAP)
-            _draw_image(axes, panels, row, column, (left, left + SIDE, bottom, bottom + side))
-    for column, title in enumerate(COLUMNS):
+            _draw_image(axes, panels, row, title, (left, left + SIDE, bottom, bottom + side))
+    for column, title in enumerate(titles):
         axes.text(MARGIN + column * (SIDE + GAP), height - 0.24, title, color=theme.muted)
-    _add_legend(axes, theme)
+    _add_legend(axes, _explain_differences() if is_binary else _explain_outlines(), theme)
     return figure
 
 
@@ -63,13 +72,35 @@ def describe_panel(panels: run_files.Panels, row: int) -> str:
     return f"{panels.kind[row]}: {image_id}, {term.label} {panels.score[row]:.3f}"
 
 
+def color_differences(image: np.ndarray, pred: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The X-ray under a transparent colour wherever the prediction or annotation is.
+
+    Args:
+        image: [H, W] uint8.
+        pred: [H, W] uint8, foreground above 127.
+        target: likewise.
+
+    Returns:
+        [H, W, 3] float64 in [0, 1].
+    """
+    colored = np.repeat(image[..., None] / 255, 3, axis=-1)
+    predicted, annotated = pred > 127, target > 127
+    parts = (predicted & annotated, predicted & ~annotated, ~predicted & annotated)
+    for part, color in zip(parts, DIFFERENCES.values(), strict=True):
+        colored[part] = (1 - OPACITY) * colored[part] + OPACITY * np.array(colors.to_rgb(color))
+    return colored
+
+
 def _draw_image(
-    axes: mpl_axes.Axes, panels: run_files.Panels, row: int, column: int, box: Box
+    axes: mpl_axes.Axes, panels: run_files.Panels, row: int, title: str, box: Box
 ) -> None:
-    title, name = list(COLUMNS.items())[column]
+    if title == "difference":
+        colored = color_differences(panels.image[row], panels.pred[row], panels.target[row])
+        axes.imshow(colored, extent=box, aspect="auto")
+        return
+    name = COLUMNS.get(title, "image")
     highest = 1 if name == "raw" else 255
-    image = getattr(panels, name)[row]
-    axes.imshow(image, "gray", vmin=0, vmax=highest, extent=box, aspect="auto")
+    axes.imshow(getattr(panels, name)[row], "gray", vmin=0, vmax=highest, extent=box, aspect="auto")
     if title == "outlines":
         _draw_outlines(axes, panels.target[row], box, ANNOTATION_COLOR, 2.8)
         _draw_outlines(axes, panels.pred[row], box, PREDICTION_COLOR, 1.3)
@@ -96,16 +127,23 @@ def _draw_outlines(
             )
 
 
-def _add_legend(axes: mpl_axes.Axes, theme: figures.Theme) -> None:
-    handles = [
+def _explain_outlines() -> list[artist.Artist]:
+    return [
         lines.Line2D([], [], color=PREDICTION_COLOR, linewidth=1.3, label="prediction"),
         lines.Line2D([], [], color=ANNOTATION_COLOR, linewidth=2.8, label="annotation"),
     ]
+
+
+def _explain_differences() -> list[artist.Artist]:
+    return [patches.Patch(color=color, label=label) for label, color in DIFFERENCES.items()]
+
+
+def _add_legend(axes: mpl_axes.Axes, handles: list[artist.Artist], theme: figures.Theme) -> None:
     axes.legend(
         handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1, 0),
-        ncols=2,
+        loc="lower left",  # Seen on a phone before the figure is moved.
+        bbox_to_anchor=(0, 0),
+        ncols=len(handles),
         frameon=False,
         labelcolor=theme.text,
     )

@@ -10,10 +10,11 @@ from etils import epath
 from matplotlib import figure as mpl_figure
 
 from jaxlung import files
-from jaxlung.report import figures, glossary, run_files
+from jaxlung.report import curves, figures, glossary, run_files, thresholds
 from jaxlung.report import panels as panels_lib
 
 SPREAD_SCORES = ("f1_macro", "dice")  # The first of them that a split has is plotted.
+MOST_RATES = 4  # named in words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +32,50 @@ class Picture:
     alt: str
 
 
-def draw_curves(workdir: epath.Path, metrics: Mapping[str, np.ndarray]) -> Picture:
-    """Loss curves, also in `figures/loss.png`."""
+def draw_curves(
+    workdir: epath.Path, metrics: Mapping[str, np.ndarray], loss_name: str, task: str
+) -> Picture:
+    """Curves of training, also in `figures/training.png`."""
     losses, epochs = metrics["val_loss"], metrics["epoch"]
     alt = f"Training and validation loss over {len(epochs)} epochs."
     if np.isfinite(losses).any():
         best = np.nanargmin(losses)
         alt += f" The lowest validation loss is {losses[best]:.4f}, after epoch {epochs[best]:g}."
-    return _draw_both(
-        workdir / "figures/loss.png", alt, functools.partial(figures.loss_curves, metrics)
-    )
+    score = run_files.find_epoch_score(metrics)
+    if score and np.isfinite(metrics[f"val_{score}"]).any():
+        label, best = glossary.find_term(score, task).label, np.nanmax(metrics[f"val_{score}"])
+        alt += f" {label} of training and validation; highest of validation {best:.4f}."
+    if changes := curves.find_rate_changes(metrics):
+        rates = [f"{rate:.2g} from epoch {epoch:g}" for epoch, rate in changes[:MOST_RATES]]
+        more = ", and more" if len(changes) > MOST_RATES else ""
+        alt += f" The learning rate became {', '.join(rates)}{more}."
+    make_figure = functools.partial(curves.training_curves, metrics, loss_name, task)
+    return _draw_both(workdir / "figures/training.png", alt, make_figure)
+
+
+def draw_thresholds(workdir: epath.Path, summary: run_files.Summary) -> Picture | None:
+    """Overlap by threshold, also in `figures/thresholds_<split>.png`; None without."""
+    if not summary.thresholds:
+        return None
+    values = summary.thresholds["thresholds"]
+    alt = f"Dice and IoU of the {summary.split} split against {len(values)} thresholds"
+    if summary.threshold is not None:
+        alt += f"; the chosen one, {summary.threshold:.4g}, is marked"
+    path = workdir / f"figures/thresholds_{summary.split}.png"
+    return _draw_both(path, f"{alt}.", functools.partial(thresholds.overlap_curves, summary))
+
+
+def draw_roc(workdir: epath.Path, summary: run_files.Summary) -> Picture | None:
+    """ROC curve, also in `figures/roc_<split>.png`; None without."""
+    if not summary.roc:
+        return None
+    alt = f"ROC curve of the {summary.split} split, {thresholds.title_of(summary.roc)}."
+    point = thresholds.operating_point(summary.confusion)
+    if point is not None:
+        alt += f" At the chosen threshold FPR is {point[0]:.3f} and TPR {point[1]:.3f}."
+    alt += " Beside it both rates against the threshold."
+    path = workdir / f"figures/roc_{summary.split}.png"
+    return _draw_both(path, alt, functools.partial(thresholds.roc_curves, summary))
 
 
 def draw_spread(workdir: epath.Path, split: str) -> Picture | None:
@@ -56,14 +91,15 @@ def draw_spread(workdir: epath.Path, split: str) -> Picture | None:
     return _draw_both(path, alt, functools.partial(figures.score_histogram, scores))
 
 
-def draw_panels(workdir: epath.Path) -> Picture | None:
+def draw_panels(workdir: epath.Path, *, is_binary: bool) -> Picture | None:
     """Images with their outputs and annotations, also in `figures/panels.png`; None without."""
     panels = run_files.load_panels(workdir)
     if panels is None:
         return None
     rows = "; ".join(panels_lib.describe_panel(panels, row) for row in range(len(panels.image)))
-    alt = f"Input, raw output, post-processed output, annotation and outlines of {rows}."
-    png = figures.to_png(panels_lib.image_panels(panels))
+    last = "differences in colour" if is_binary else "outlines"
+    alt = f"Input, raw output, post-processed output, annotation and {last} of {rows}."
+    png = figures.to_png(panels_lib.image_panels(panels, is_binary=is_binary))
     _save(workdir / "figures/panels.png", png)
     return Picture(_encode(png), _encode(png), alt)
 

@@ -5,13 +5,24 @@ import dataclasses
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from jaxlung.report import summary_check
+
 SPLITS = ("train", "validation", "test")
+LOSSES = ("loss", "loss_excess")
+METRICS = (
+    "epoch",
+    *LOSSES,
+    *(f"val_{name}" for name in LOSSES),
+    "learning_rate",
+    "images_per_s",
+    "seconds",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,24 +32,38 @@ class Summary:
     Attributes:
         split: one of `SPLITS`.
         num_images: images of the split.
+        num_patients: people on them; `num_images` where they are not known.
         step: of the checkpoint that was scored.
-        task: "three_level" or "mask".
+        task: "three_level", "mask" or "diagnosis".
         levels: names, background first.
         scores: by key; a score that can't be had is None or NaN.
-        by_group: group -> {"num_images": int, "scores": as above}; {} without groups.
-        baselines: name -> {"description": str, "scores": as above}.
+        intervals: key -> [low, high], 95 %, for the scores that have one; an end may be None.
+        by_group: group -> {"num_images": int, "scores", "intervals"}; {} without groups.
+        baselines: name -> {"description": str, "scores", "intervals"}.
         paper: the paper's numbers for this split, by its own keys.
+        threshold: what is above this probability is foreground; None where there is none.
+        thresholds: {} or "thresholds", "dice", "iou" -> [T] numbers, means over the images.
+        roc: {} or "fpr", "tpr", "thresholds" -> [T] numbers, "auc", "auc_interval" [low, high].
+        confusion: [L, L] counts of images, rows the reference; [] where pixels are counted.
+        undefined: key -> images that have no such score.
     """
 
     split: str
     num_images: int
+    num_patients: int
     step: int
     task: str
     levels: list[str]
     scores: dict[str, float | None]
+    intervals: dict[str, list[float | None]]
     by_group: dict[str, dict[str, Any]]
     baselines: dict[str, dict[str, Any]]
     paper: dict[str, float]
+    threshold: float | None
+    thresholds: dict[str, list[float | None]]
+    roc: dict[str, Any]
+    confusion: list[list[int]]
+    undefined: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +121,11 @@ def load_summaries(workdir: epath.Path) -> list[Summary]:
 
 def _load_summary(path: epath.Path) -> Summary:
     content = _load_json(path)
-    names = [field.name for field in dataclasses.fields(Summary)]
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise ValueError(f"{path}: want the fields {', '.join(names)}; lacks {', '.join(missing)}.")
-    return Summary(**{name: content[name] for name in names})
+    try:
+        summary_check.check(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Summary(**{field.name: content[field.name] for field in dataclasses.fields(Summary)})
 
 
 def load_config(workdir: epath.Path) -> dict[str, Any]:
@@ -120,11 +145,25 @@ def _load_json(path: epath.Path) -> dict[str, Any]:
 
 
 def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
-    """Columns of `metrics.csv`, [epochs] float64 each; {} before the first finished epoch."""
-    rows = _load_rows(workdir / "metrics.csv")
+    """Columns of `metrics.csv`, [epochs] float64 each; {} before the first finished epoch.
+
+    Raises:
+        ValueError: it can't be read, or lacks one of `METRICS`.
+    """
+    path = workdir / "metrics.csv"
+    rows = _load_rows(path)
     if not rows:
         return {}
+    missing = [name for name in METRICS if name not in rows[0]]
+    if missing:
+        raise ValueError(f"{path}: want the columns {', '.join(METRICS)}; lacks {missing[0]}.")
     return {name: np.array([to_number(row[name]) for row in rows]) for name in rows[0]}
+
+
+def find_epoch_score(metrics: Mapping[str, np.ndarray]) -> str:
+    """The score that was taken after every epoch, of training and validation; "" without one."""
+    scores = (name for name in metrics if f"val_{name}" in metrics and name not in LOSSES)
+    return next(scores, "")
 
 
 def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> ImageScores | None:
@@ -140,7 +179,10 @@ def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> 
 def _load_rows(path: epath.Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    except (ValueError, csv.Error) as error:  # Not text, or no table.
+        raise ValueError(f"{path}: want a CSV table, got something else ({error}).") from error
     # A run that was killed leaves half a last row.
     return [row for row in rows if None not in row.values()]
 

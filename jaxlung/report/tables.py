@@ -1,109 +1,171 @@
-"""Scores laid out as tables of text."""
+"""Scores laid out as tables of text: a row per score, a column per split, method or group."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from jaxlung.report import glossary, run_files
+from jaxlung.report import glossary, run_files, terms
 
 Scores = Mapping[str, float | None]
+Intervals = Mapping[str, Sequence[float | None]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Text over `span` columns."""
+    """A number.
+
+    Attributes:
+        text: as it is printed.
+        note: smaller text beside it: an interval or a share; "" for none, None for no room either.
+        span: rows that it stands for.
+    """
 
     text: str
+    note: str | None = None
     span: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A line of a table.
+class Column:
+    """The top of a column.
 
     Attributes:
-        head: what the line is about.
+        head: what it is about.
         note: smaller text below the head, or "".
-        cells: spans sum to the number of columns.
         style: "", "strong" or "paper".
     """
 
     head: str
-    note: str
-    cells: list[Cell]
+    note: str = ""
     style: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    """Rows under two levels of headings; both are cells, and the spans of both agree."""
+class Row:
+    """A label and a cell per column, None where the cell above spans this row too."""
 
-    groups: list[Cell]
-    columns: list[Cell]
+    label: str
+    cells: list[Cell | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Rows under one heading."""
+
+    title: str
     rows: list[Row]
 
 
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Blocks of rows under the heads of columns."""
+
+    columns: list[Column]
+    blocks: list[Block]
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether any cell has a note, so that all need room for one."""
+        rows = [row for block in self.blocks for row in block.rows]
+        return any(cell.note for row in rows for cell in row.cells if cell)
+
+
 def split_table(summaries: Sequence[run_files.Summary]) -> Table:
-    """A row per split, the paper's row below it where there are numbers."""
-    groups = _groups_of(summaries[0].levels, [summary.scores for summary in summaries])
-    rows = []
+    """A column per split, the paper's beside it where there are numbers."""
+    groups = find_groups(summaries[0], [summary.scores for summary in summaries])
+    columns = []
     for summary in summaries:
-        rows.append(
-            _score_row(summary.split, f"{summary.num_images:,} images", summary.scores, groups)
-        )
+        column = Column(summary.split, count_images(summary))
+        columns.append((column, _score_cells(summary.scores, summary.intervals, groups)))
         if summary.paper:
-            rows.append(Row("the paper", "", _paper_cells(summary.paper, groups), "paper"))
-    return _table(groups, rows)
+            columns.append((Column("paper", "", "paper"), _paper_cells(summary.paper, groups)))
+    return _table(groups, columns)
 
 
 def stored_table(summaries: Sequence[run_files.Summary]) -> Table | None:
-    """The scores at the images' stored size, a row per split; None if there are none."""
+    """The scores at the images' stored size, a column per split; None if there are none."""
     stored = [
-        dataclasses.replace(summary, scores=_stored_scores(summary.scores), paper={})
+        dataclasses.replace(
+            summary,
+            scores=_of_stored(summary.scores),
+            intervals=_of_stored(summary.intervals),
+            paper={},
+        )
         for summary in summaries
     ]
     return split_table(stored) if any(summary.scores for summary in stored) else None
 
 
 def baseline_table(summary: run_files.Summary) -> Table:
-    """The network above the baselines, with the scores that any baseline has."""
+    """The network beside the baselines, with the scores that any baseline has."""
     baselines = summary.baselines
-    groups = _groups_of(summary.levels, [each["scores"] for each in baselines.values()])
-    rows = [_score_row("network", f"step {summary.step:,}", summary.scores, groups, "strong")]
+    groups = find_groups(summary, [each["scores"] for each in baselines.values()])
+    network = Column("network", f"step {summary.step:,}", "strong")
+    columns = [(network, _score_cells(summary.scores, summary.intervals, groups))]
     for name, each in baselines.items():
-        rows.append(_score_row(spell(name), each["description"], each["scores"], groups))
-    return _table(groups, rows)
+        cells = _score_cells(each["scores"], each["intervals"], groups)
+        columns.append((Column(spell(name), each["description"]), cells))
+    return _table(groups, columns)
 
 
 def group_table(summary: run_files.Summary) -> Table:
-    """A row per group of images, and all together."""
-    groups = _groups_of(summary.levels, [summary.scores])
-    rows = [
-        _score_row(name, f"{each['num_images']:,} images", each["scores"], groups)
-        for name, each in summary.by_group.items()
-    ]
-    rows.append(
-        _score_row("all", f"{summary.num_images:,} images", summary.scores, groups, "strong")
-    )
-    return _table(groups, rows)
+    """A column per group of images, and all together."""
+    groups = find_groups(summary, [summary.scores])
+    columns = []
+    for name, each in summary.by_group.items():
+        cells = _score_cells(each["scores"], each["intervals"], groups)
+        columns.append((Column(name, f"{each['num_images']:,} images"), cells))
+    cells = _score_cells(summary.scores, summary.intervals, groups)
+    columns.append((Column("all", f"{summary.num_images:,} images", "strong"), cells))
+    return _table(groups, columns)
 
 
 def level_table(summaries: Sequence[run_files.Summary]) -> Table | None:
-    """A row per level, a column per score and split; None if no level has scores."""
+    """A block per score with a row per level, a column per split; None if no level has scores."""
     levels = summaries[0].levels
-    names = [
-        name
-        for name in glossary.LEVEL_TERMS
-        if any(f"{name}_{level}" in summary.scores for summary in summaries for level in levels)
+    groups = [
+        terms.Group(term.label, {f"{score}_{level}": level for level in levels})
+        for score, term in terms.LEVEL_TERMS.items()
     ]
-    if not names:
+    groups = [g for g in groups if any(key in s.scores for s in summaries for key in g.labels)]
+    if not groups:
+        return None
+    columns = [
+        (Column(summary.split), _score_cells(summary.scores, summary.intervals, groups))
+        for summary in summaries
+    ]
+    return _table(groups, columns)
+
+
+def confusion_table(summary: run_files.Summary) -> Table | None:
+    """Images by what they are and what they are called; None where pixels are counted."""
+    if not summary.confusion:
         return None
     rows = []
-    for level in levels:
-        keys = [f"{name}_{level}" for name in names]
-        values = [(key, summary.scores.get(key)) for key in keys for summary in summaries]
-        rows.append(Row(level, "", [Cell(glossary.format_score(*value)) for value in values]))
-    groups = [Cell(glossary.LEVEL_TERMS[name].label, len(summaries)) for name in names]
-    return Table(groups, [Cell(summary.split) for summary in summaries] * len(names), rows)
+    for level, counts in zip(summary.levels, summary.confusion, strict=True):
+        total = sum(counts)
+        shares = [f"{100 * count / total:.1f} %" if total else "" for count in counts]
+        cells = [Cell(f"{n:,}", share) for n, share in zip(counts, shares, strict=True)]
+        rows.append(Row(f"is {level}", [*cells, Cell(f"{total:,}")]))
+    columns = [Column(f"called {level}") for level in summary.levels]
+    return Table([*columns, Column("together")], [Block("", rows)])
+
+
+def find_groups(summary: run_files.Summary, columns: Sequence[Scores]) -> list[terms.Group]:
+    """The rows that show all scores of `columns` at the network's size, but those of levels."""
+    keys = dict.fromkeys(
+        key for scores in columns for key in scores if not key.endswith(terms.STORED)
+    )
+    if all(scores.get("loss") == scores.get("loss_excess") for scores in columns):
+        keys.pop("loss_excess", None)  # Binary targets have no floor: one row says it all.
+    return glossary.choose_groups(keys, summary.task, summary.levels)
+
+
+def count_images(summary: run_files.Summary) -> str:
+    """ "1,166 images", and of how many people where that is known."""
+    text = f"{summary.num_images:,} images"
+    if summary.num_patients != summary.num_images:
+        text += f" of {summary.num_patients:,} patients"
+    return text
 
 
 def spell(name: str) -> str:
@@ -111,46 +173,45 @@ def spell(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _stored_scores(scores: Scores) -> Scores:
-    """Scores at the stored size by the keys that they have at the network's."""
-    suffix = glossary.STORED
-    return {key.removesuffix(suffix): scores[key] for key in scores if key.endswith(suffix)}
+def _of_stored(by_key: Mapping[str, object]) -> dict[str, object]:
+    """What belongs to scores at the stored size, by the keys that they have at the network's."""
+    suffix = terms.STORED
+    return {key.removesuffix(suffix): by_key[key] for key in by_key if key.endswith(suffix)}
 
 
-def _groups_of(levels: Sequence[str], rows: Sequence[Scores]) -> list[glossary.Group]:
-    keys = dict.fromkeys(
-        key for scores in rows for key in scores if not key.endswith(glossary.STORED)
-    )
-    if all(scores.get("loss") == scores.get("loss_excess") for scores in rows):
-        keys.pop("loss_excess", None)  # Binary targets have no floor: one column says it all.
-    return glossary.choose_groups(keys, levels)
+def _score_cells(
+    scores: Scores, intervals: Intervals, groups: Sequence[terms.Group]
+) -> list[Cell | None]:
+    return [
+        Cell(
+            glossary.format_score(key, scores.get(key)),
+            glossary.format_interval(key, intervals.get(key)),
+        )
+        for group in groups
+        for key in group.labels
+    ]
 
 
-def _score_row(
-    head: str, note: str, scores: Scores, groups: Sequence[glossary.Group], style: str = ""
-) -> Row:
-    keys = [key for group in groups for key in group.columns]
-    cells = [Cell(glossary.format_score(key, scores.get(key))) for key in keys]
-    return Row(head, note, cells, style)
-
-
-def _paper_cells(paper: Scores, groups: Sequence[glossary.Group]) -> list[Cell]:
-    cells = []
+def _paper_cells(paper: Scores, groups: Sequence[terms.Group]) -> list[Cell | None]:
+    cells: list[Cell | None] = []
     for group in groups:
-        if group.paper_key in paper:  # Which of the columns it belongs to is not known.
+        if group.paper_key in paper:  # Which of the rows it belongs to is not known.
             text = glossary.format_score(group.paper_key, paper[group.paper_key])
-            cells.append(Cell(text, len(group.columns)))
+            cells += [Cell(text, span=len(group.labels)), *[None] * (len(group.labels) - 1)]
         else:
             cells += [
                 Cell(glossary.format_score(key, paper[key]) if key in paper else "")
-                for key in group.columns
+                for key in group.labels
             ]
     return cells
 
 
-def _table(groups: Sequence[glossary.Group], rows: list[Row]) -> Table:
-    return Table(
-        [Cell(group.title, len(group.columns)) for group in groups],
-        [Cell(label) for group in groups for label in group.columns.values()],
-        rows,
-    )
+def _table(
+    groups: Sequence[terms.Group], columns: Sequence[tuple[Column, list[Cell | None]]]
+) -> Table:
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    blocks = [
+        Block(group.title, [Row(label, list(next(rows))) for label in group.labels.values()])
+        for group in groups
+    ]
+    return Table([column for column, _ in columns], blocks)

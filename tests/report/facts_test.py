@@ -25,6 +25,62 @@ class FactsTest(parameterized.TestCase):
             "Augmentation": "flip probability 0.5",
         }
 
+    @parameterized.parameters(
+        ({"loss": "bce"}, "binary cross-entropy"),
+        ({"loss": "iou", "alpha": 0.5}, "1 - soft IoU"),
+        ({"loss": "bce_iou", "alpha": 0.3}, "0.3 cross-entropy + 0.7 (1 - soft IoU)"),
+        ({"loss": "unheard_of"}, "unheard_of"),
+    )
+    def test_losses_are_spelled_out(self, task, want):
+        assert facts.list_facts({"task": task}, {}) == {"Loss": want}
+
+    def test_control_is_told_in_words(self):
+        control = {
+            "plateau_patience": 3,
+            "plateau_factor": 0.5,
+            "plateau_min_delta": 1e-4,
+            "plateau_cooldown": 2,
+            "min_learning_rate": 1e-6,
+            "stop_patience": 1,
+            "stop_min_delta": 0.0,
+        }
+        config = {"control": control, "epochs": 25, "data": {"batch_size": 4}, "seed": 0}
+        metrics = dict(epoch=np.array([1.0, 2.0]), seconds=np.ones(2), images_per_s=np.ones(2))
+        got = facts.list_facts(config, metrics)
+        assert got["Training"] == "at most 25 epochs, 4 images a step, seed 0"
+        assert got["Learning rate falls"] == (
+            "to 0.5 of itself when the validation loss has not fallen by more than 0.0001 for"
+            " 3 epochs; then 2 epochs of rest; never below 1e-06"
+        )
+        assert got["Training stops"] == (
+            "when the validation loss has not fallen for 1 epoch; there were 2 epochs"
+        )
+        off = config | {"control": control | {"plateau_patience": 0, "stop_patience": 0}}
+        assert facts.list_facts(off, {}) == {"Training": "25 epochs, 4 images a step, seed 0"}
+
+    def test_names_of_ours_become_words(self):
+        config = {
+            "selection": "best",
+            "init_from": "runs/a",
+            "freeze": ["encoder", "norm"],
+            "data": {"lungs": "predicted"},
+        }
+        assert facts.list_facts(config, {}) == {
+            "Seen of an X-ray": "what a lung network finds to be lungs",
+            "Starts from": "runs/a",
+            "Frozen parameters": "encoder, norm",
+            "Checkpoint scored": "best validation loss",
+        }
+        assert facts.list_facts({"init_from": "", "freeze": []}, {}) == {}
+
+    @parameterized.parameters(
+        ({"task": {"threshold": 0.2}}, "set in the config"),
+        ({"task": {"threshold": "youden"}}, "chosen on the validation split"),
+        ({}, "chosen on the validation split"),
+    )
+    def test_a_threshold_says_where_it_is_from(self, config, origin):
+        assert facts.list_facts(config, {}, 0.2)["Threshold"] == f"0.2, {origin}"
+
     def test_time_and_speed_come_from_the_metrics(self):
         metrics = {"seconds": np.array([40.0, 35.0]), "images_per_s": np.array([np.nan, 1500.0])}
         assert facts.list_facts({}, metrics) == {

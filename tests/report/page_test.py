@@ -1,6 +1,7 @@
 """The page: whole, self-contained, escaped, and with its numbers in place."""
 
 import csv
+import html
 import html.parser
 import json
 import pathlib
@@ -10,15 +11,15 @@ import sys
 
 import numpy as np
 import pytest
+import report_summary
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
-from jaxlung.report import page
+from jaxlung.report import page, run_files
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
-LEVELS = {"three_level": ["outside", "lung", "infection"], "mask": ["background", "lung"]}
 SCORES = {
     "three_level": {
         "mse": 0.00123,
@@ -29,7 +30,22 @@ SCORES = {
         "loss": 0.25,
         "loss_excess": 0.05,
     },
-    "mask": {"dice": 0.9456, "iou": 0.8967, "dice_stored": 0.9412, "loss": 0.1, "loss_excess": 0.1},
+    "mask": {
+        "dice": 0.9456,
+        "iou": 0.8967,
+        "hd95": 3.217,
+        "dice_stored": 0.9412,
+        "loss": 0.1,
+        "loss_excess": 0.1,
+    },
+    "diagnosis": {"auc": 0.9789, "accuracy": 0.9123, "loss": 0.1, "loss_excess": 0.1},
+}
+EPOCH_SCORES = {"three_level": "iou_macro", "mask": "mean_iou", "diagnosis": "accuracy"}
+# Of a whole run, in the order of the page.
+FIGURES = {
+    "three_level": ["training", "scores_test", "panels"],
+    "mask": ["training", "thresholds_test", "scores_test", "panels"],
+    "diagnosis": ["training", "roc_test"],
 }
 PAPER = {"mse": 0.00873, "precision": 0.8856, "recall": 0.8829, "iou": 0.93337}
 
@@ -64,39 +80,50 @@ class Parser(html.parser.HTMLParser):
 
 
 def write_summary(workdir, split, task, **fields):
-    content = {
-        "split": split,
-        "num_images": 40,
-        "step": 1500,
-        "task": task,
-        "levels": LEVELS[task],
-        "scores": SCORES[task],
-        "by_group": {},
-        "baselines": {},
-        "paper": {},
+    content = report_summary.make(task, SCORES[task], split=split, **fields)
+    (workdir / f"summary_{split}.json").write_text(json.dumps(content))
+
+
+def fields_of(task):
+    """Whatever a summary of the task may hold."""
+    scores = SCORES[task]
+    first = next(iter(scores))
+    interval = {first: [0.3, 0.4]}
+    group = {"num_images": 20, "scores": scores | {first: 0.4321}, "intervals": interval}
+    baseline = {"description": "often lung", "scores": {first: 0.3217}, "intervals": interval}
+    fields = {
+        "intervals": interval,
+        "by_group": {"COVID-19 & more": group},
+        "baselines": {"mean_mask": baseline},
+        "paper": PAPER if task == "three_level" else {},
     }
-    (workdir / f"summary_{split}.json").write_text(json.dumps(content | fields))
+    if task == "mask":
+        curve = {"thresholds": [0.25, 0.75], "dice": [0.5, 0.75], "iou": [0.25, 0.5]}
+        fields |= {"threshold": 0.5, "thresholds": curve, "undefined": {"hd95": 3}}
+    if task == "diagnosis":
+        roc = {"fpr": [0, 0.2, 1], "tpr": [0, 0.9, 1], "thresholds": [None, 0.7, 0.1]}
+        roc |= {"auc": 0.9789, "auc_interval": [0.9612, 0.9934]}
+        fields |= {"threshold": 0.37, "roc": roc, "confusion": [[24, 6], [1, 9]]}
+    return fields
 
 
 def write_run(workdir, task):
     """All files that a finished run leaves."""
-    scores = SCORES[task]
-    first = next(iter(scores))
-    fields = {
-        "by_group": {"COVID-19 & more": {"num_images": 20, "scores": scores | {first: 0.4321}}},
-        "baselines": {"mean_mask": {"description": "often lung", "scores": {first: 0.3217}}},
-        "paper": PAPER if task == "three_level" else {},
-    }
     for split in ("train", "validation", "test"):
-        write_summary(workdir, split, task, **fields)
+        write_summary(workdir, split, task, **fields_of(task))
     config = {"seed": 0, "data": {"name": EVIL, "phantom_images": 40}, "augment": {}}
     (workdir / "config.json").write_text(json.dumps(config))
     with (workdir / "metrics.csv").open("w") as file:
         writer = csv.writer(file)
-        names = ("loss", "loss_excess", "val_loss", "val_loss_excess", "images_per_s", "seconds")
-        writer.writerow(["step", "epoch", *names])
-        writer.writerows([[10, 1, 0.5, 0.4, 0.6, 0.5, "nan", 3], [20, 2, 0.4, 0.3, 0.5, 0.4, 9, 3]])
-    ids = [EVIL, "image & 2"]
+        score = EPOCH_SCORES[task]
+        writer.writerow(["step", *run_files.METRICS, score, f"val_{score}"])
+        writer.writerow([10, 1, 0.5, 0.4, 0.6, 0.5, 1e-3, "nan", 3, 0.8, 0.7])
+        writer.writerow([20, 2, 0.4, 0.3, 0.5, 0.4, 5e-4, 9, 3, 0.9, 0.85])
+    if task != "diagnosis":
+        write_images(workdir, [EVIL, "image & 2"])
+
+
+def write_images(workdir, ids):
     with (workdir / "scores_test.csv").open("w") as file:
         writer = csv.writer(file)
         writer.writerow(["image_id", "patient_id", "group", "f1_macro", "dice"])
@@ -125,46 +152,90 @@ class PageTest(parameterized.TestCase):
         assert path == self.workdir.resolve() / "report.html"
         return path.read_text()
 
-    @parameterized.parameters("three_level", "mask")
+    @parameterized.parameters("three_level", "mask", "diagnosis")
     def test_a_whole_run_makes_a_whole_page(self, task):
         write_run(self.workdir, task)
         text = self.build()
         parsed = Parser(text)
-        assert parsed.tags.count("img") == 3
+        names = [f"figures/{name}.png" for name in FIGURES[task]]
+        assert parsed.tags.count("img") == len(names)
         assert all(parsed.alts)
         with self.subTest("self-contained"):
             data = [each for each in parsed.references if each.startswith("data:image/png;base64,")]
             links = [each for each in parsed.references if each not in data]
-            assert len(data) == 5  # Curves and spread, light and dark; panels.
+            # Light and dark; panels suit both.
+            assert len(data) == 2 * len(names) - ("panels" in FIGURES[task])
             assert all((self.workdir / link).exists() for link in links)
-            assert {"metrics.csv", "scores_test.csv", "figures/panels.png"} <= set(links)
+            assert {"metrics.csv", "summary_test.json", *names} <= set(links)
             assert "http:" not in text
             assert "https:" not in text
         with self.subTest("escaped"):
             assert "<script" not in text
             assert "script" not in parsed.tags
-            assert f"best: {EVIL}, Dice 0.900" in parsed.alts[-1]
+            assert EVIL in html.unescape(text)
         with self.subTest("figures"):
-            for name in ("loss.png", "panels.png", "scores_test.png"):
-                with Image.open(self.workdir / "figures" / name) as image:
+            for name in names:
+                with Image.open(self.workdir / name) as image:
                     assert image.width > 1000
         with self.subTest("nothing temporary stays"):
             assert not list(pathlib.Path(self.workdir).rglob("*.tmp"))
 
+    def cells_of(self, text):
+        """Row heads and cells of all tables in one list."""
+        return [" ".join(cell.split()) for cell in Parser(text).cells]
+
     def test_numbers_and_notes_stand_in_their_places(self):
         write_run(self.workdir, "three_level")
         text = self.build()
-        cells = [" ".join(cell.split()) for cell in Parser(text).cells]
-        ours, paper = cells.index("test40 images"), cells.index("the paper")
+        cells = self.cells_of(text)
         dash = "\N{EN DASH}"
-        assert cells[ours + 1 : ours + 3] == ["0.00123", "0.8123"]
-        assert cells[paper + 1 : paper + 5] == ["0.00873", "", "", "0.9334"]
-        assert cells[cells.index("network" + "step 1,500") + 1] == "0.00123"
-        assert cells[cells.index("mean maskoften lung") + 1] == "0.32170"
-        assert cells[cells.index("COVID-19 & more20 images") + 1] == "0.43210"
-        assert cells[cells.index("infection") + 1] == dash
+        ours, paper = f"0.001230.3000{dash}0.4000", "0.00873"
+        mse = cells.index("MSE")
+        assert cells[mse + 1 : mse + 7] == [ours, paper] * 3
+        iou = cells.index("IoU")
+        assert cells[iou + 1 : iou + 8] == ["macro", *["0.7345", "0.9334"] * 3]
+        heads = [f"{split}40 images" for split in ("train", "validation", "test")]
+        assert cells[:7] == ["Score", heads[0], "paper", heads[1], "paper", heads[2], "paper"]
+        baselines = cells.index("mean maskoften lung")
+        assert cells[baselines + 2 : baselines + 5] == ["MSE", ours, f"0.321700.3000{dash}0.4000"]
+        groups = cells.index("COVID-19 & more20 images")
+        assert f"0.432100.3000{dash}0.4000" in cells[groups:]
+        infection = len(cells) - 1 - cells[::-1].index("infection")
+        assert cells[infection + 1] == dash
         assert "0.93337 stands beside 0.8856" in text
         assert "Generated X-rays" in text
+
+    def test_a_mask_says_what_is_undefined_and_where_the_threshold_is_from(self):
+        write_run(self.workdir, "mask")
+        text = self.build()
+        assert "HD95 in 3 of 40 test images" in text
+        assert "where the output is above 0.5, chosen on the validation split" in text
+        assert '<span class="muted">HD95, pixels</span>' in text
+        assert "95 %: 0.300\N{EN DASH}0.400" not in text  # Of Dice, not of Dice at stored size.
+        parsed = Parser(text)
+        assert "differences in colour" in parsed.alts[-1]
+        assert f"best: {EVIL}, Dice 0.900" in parsed.alts[-1]
+
+    def test_a_diagnosis_has_its_calls_and_curve_and_no_panels(self):
+        write_run(self.workdir, "diagnosis")
+        text = self.build()
+        cells = self.cells_of(text)
+        row = cells.index("is COVID-19")
+        assert cells[row + 1 : row + 4] == ["110.0 %", "990.0 %", "10"]
+        assert "at the threshold 0.37, chosen on the validation split" in text
+        assert "AUC 0.9789 (95 % interval 0.961\N{EN DASH}0.993)" in text
+        titles = re.findall("<h2>(.*)</h2>", text)
+        assert titles == [
+            "The run",
+            "Scores",
+            "Right and wrong calls",
+            "Network and baselines",
+            "Groups of images",
+            "Training",
+            "ROC curve",
+            "Glossary",
+            "Files",
+        ]
 
     def test_a_lone_summary_is_enough(self):
         write_summary(self.workdir, "test", "mask")

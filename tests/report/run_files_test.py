@@ -1,10 +1,10 @@
 """Files of a workdir are read, and damaged ones named."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
+import report_summary
 from absl.testing import parameterized
 from etils import epath
 
@@ -31,16 +31,63 @@ class RunFilesTest(parameterized.TestCase):
         with pytest.raises(ValueError, match=rf"summary_test\.json: .*{message}"):
             run_files.load_summaries(self.workdir)
 
+    @parameterized.parameters(
+        ("levels", ["lung"], "levels: want two names"),
+        ("num_patients", "many", "num_patients: want a whole number, got 'many'"),
+        ("scores", {"dice": "good"}, "scores.dice: want a number or null"),
+        ("scores", [0.5], "scores: want an object"),
+        ("intervals", {"dice": [0.5]}, r"intervals.dice: want \[low, high\]"),
+        ("intervals", {"dice": 0.5}, r"intervals.dice: want \[low, high\]"),
+        ("by_group", {"a": {"num_images": 1, "scores": {}}}, "by_group.a: .* lacks intervals"),
+        ("baselines", {"a": 3}, "baselines.a: want an object, got 3"),
+        ("paper", {"dice": "0.9"}, "paper.dice: want a number"),
+        ("threshold", "0.5", "threshold: want a number or null"),
+        ("thresholds", {"thresholds": [0.5], "dice": [1.0]}, "thresholds: .* lacks iou"),
+        ("thresholds", {"thresholds": [0.5], "dice": [], "iou": []}, "got 1, 0, 0 values"),
+        ("roc", {"thresholds": [None], "fpr": [0], "tpr": [0]}, "roc: .* lacks auc"),
+        ("confusion", [[1, 2]], "confusion: want 2 x 2 counts"),
+        ("confusion", [[1, 2], [3, 0.5]], "confusion: want 2 x 2 counts"),
+        ("undefined", {"hd95": "two"}, "undefined.hd95: want a number"),
+    )
+    def test_a_wrong_field_of_a_summary_is_named(self, name, value, message):
+        content = report_summary.make("mask", {"dice": 0.5})
+        self.write("summary_test.json", json.dumps(content))
+        assert run_files.load_summaries(self.workdir)[0].scores == {"dice": 0.5}
+        self.write("summary_test.json", json.dumps(content | {name: value}))
+        with pytest.raises(ValueError, match=rf"summary_test\.json: .*{message}"):
+            run_files.load_summaries(self.workdir)
+
     def test_summaries_come_in_the_order_of_splits(self):
         for split in ("validation", "test", "train"):
-            summary = run_files.Summary(split, 1, 1, "mask", ["background", "lung"], {}, {}, {}, {})
-            self.write(f"summary_{split}.json", json.dumps(dataclasses.asdict(summary)))
+            content = report_summary.make("mask", {}, split=split)
+            self.write(f"summary_{split}.json", json.dumps(content))
         got = [summary.split for summary in run_files.load_summaries(self.workdir)]
         assert got == ["train", "validation", "test"]
 
+    def write_metrics(self, names, *rows):
+        self.write("metrics.csv", "\n".join([",".join(names), *rows]))
+
     def test_half_a_last_row_is_left_out(self):
-        self.write("metrics.csv", "step,epoch,loss\n10,1,0.5\n20,2")
-        np.testing.assert_array_equal(run_files.load_metrics(self.workdir)["loss"], [0.5])
+        full = ",".join("1" * len(run_files.METRICS))
+        self.write_metrics(run_files.METRICS, full, "2,0.5")
+        np.testing.assert_array_equal(run_files.load_metrics(self.workdir)["loss"], [1.0])
+
+    def test_a_missing_column_is_named(self):
+        self.write_metrics(("epoch", "loss"), "1,0.5")
+        with pytest.raises(
+            ValueError, match=r"metrics\.csv: want the columns .* lacks loss_excess"
+        ):
+            run_files.load_metrics(self.workdir)
+
+    def test_what_is_no_text_is_named(self):
+        (self.workdir / "metrics.csv").write_bytes(b"epoch\n\xff\xfe")
+        with pytest.raises(ValueError, match=r"metrics\.csv: want a CSV table"):
+            run_files.load_metrics(self.workdir)
+
+    def test_the_score_of_epochs_has_a_twin(self):
+        names = [*run_files.METRICS, "iou_macro"]
+        assert run_files.find_epoch_score(dict.fromkeys(names)) == ""
+        assert run_files.find_epoch_score(dict.fromkeys([*names, "val_iou_macro"])) == "iou_macro"
 
     def test_empty_cells_are_nan(self):
         self.write("scores_test.csv", "image_id,patient_id,group,dice\na,a,,0.5\nb,b,,\n")

@@ -1,0 +1,57 @@
+"""Sentences below the tables: what is between the numbers and their reading."""
+
+from collections.abc import Mapping, Sequence
+
+from jaxlung.report import glossary, run_files
+
+
+def list_notes(summaries: Sequence[run_files.Summary]) -> list[str]:
+    """Whatever there is to say on intervals, images left out and the paper."""
+    main = summaries[-1]
+    notes = [
+        _note_on_intervals(summaries),
+        *map(_note_on_undefined, summaries),
+        _note_on_paper(main.paper, main.task),
+    ]
+    return [note for note in notes if note]
+
+
+def _note_on_intervals(summaries: Sequence[run_files.Summary]) -> str:
+    if not any(summary.intervals for summary in summaries):
+        return ""
+    note = "The small number pairs are 95 % intervals, from bootstrap resamples of "
+    if any(summary.num_patients != summary.num_images for summary in summaries):
+        return note + "patients, each with all of their images."
+    return note + "images: as far as is known, each shows a patient of its own."
+
+
+def _note_on_undefined(summary: run_files.Summary) -> str:
+    """Scores with the same number of images stand together."""
+    by_count: dict[int, list[str]] = {}
+    for key, count in summary.undefined.items():
+        if count:
+            label = glossary.find_term(key, summary.task, summary.levels).label
+            by_count.setdefault(count, []).append(label)
+    if not by_count:
+        return ""
+    parts = [
+        f"{' and '.join(labels)} in {count:,} of {summary.num_images:,} {summary.split} images"
+        for count, labels in by_count.items()
+    ]
+    return f"Undefined, and left out of the mean: {'; '.join(parts)}."
+
+
+def _note_on_paper(paper: Mapping[str, float], task: str) -> str:
+    if not paper:
+        return ""
+    note = "The paper's numbers are as printed there."
+    if task == "mask":
+        note += " Where it doesn't say how it averages, they stand beside our means over images."
+    averaged = task == "three_level" and {"precision", "iou"} <= paper.keys()
+    if averaged and paper["iou"] > paper["precision"]:
+        note += (
+            " It does not say how precision, recall and IoU were averaged, and no one averaging"
+            f" gives them all: IoU is never above precision, yet {paper['iou']} stands beside"
+            f" {paper['precision']}. So each spans both of ours, macro and micro."
+        )
+    return note

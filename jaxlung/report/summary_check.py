@@ -1,0 +1,116 @@
+"""Whether a `summary_<split>.json` has the shape that a page is made from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_NUMBER = (int, float)
+_KINDS: dict[str, Any] = {
+    "split": str,
+    "num_images": int,
+    "num_patients": int,
+    "step": int,
+    "task": str,
+    "levels": list,
+    "scores": dict,
+    "intervals": dict,
+    "by_group": dict,
+    "baselines": dict,
+    "paper": dict,
+    "threshold": (*_NUMBER, type(None)),
+    "thresholds": dict,
+    "roc": dict,
+    "confusion": list,
+    "undefined": dict,
+}
+_CURVES = {
+    "thresholds": ("thresholds", "dice", "iou"),
+    "roc": ("thresholds", "fpr", "tpr"),
+}
+
+
+def check(content: Mapping[str, Any]) -> None:
+    """Passes a good summary.
+
+    Raises:
+        ValueError: the first thing that is wrong; the caller names the file.
+    """
+    missing = [name for name in _KINDS if name not in content]
+    if missing:
+        raise ValueError(f"want the fields {', '.join(_KINDS)}; lacks {', '.join(missing)}.")
+    for name, kind in _KINDS.items():
+        if not isinstance(content[name], kind):
+            raise ValueError(f"{name}: want {_spell(kind)}, got {content[name]!r:.60}.")
+    if len(content["levels"]) < 2 or not all(isinstance(x, str) for x in content["levels"]):
+        raise ValueError(f"levels: want two names or more, got {content['levels']!r:.60}.")
+    _check_scores("", content)
+    for name, wanted in (("by_group", {"num_images": int}), ("baselines", {"description": str})):
+        for key, part in content[name].items():
+            _check_part(f"{name}.{key}", part, wanted | {"scores": dict, "intervals": dict})
+    _check_numbers("paper", content["paper"])
+    _check_numbers("undefined", content["undefined"])
+    for name, columns in _CURVES.items():
+        _check_curve(name, content[name], columns)
+    if content["roc"]:
+        roc = content["roc"]
+        _check_part("roc", roc, {"auc": (*_NUMBER, type(None)), "auc_interval": list})
+        _check_interval("roc.auc_interval", roc["auc_interval"])
+    _check_confusion(content["confusion"], len(content["levels"]))
+
+
+def _check_part(name: str, part: Any, wanted: Mapping[str, Any]) -> None:
+    if not isinstance(part, dict):
+        raise ValueError(f"{name}: want an object, got {part!r:.60}.")
+    for key, kind in wanted.items():
+        if key not in part:
+            raise ValueError(f"{name}: want {', '.join(wanted)}; lacks {key}.")
+        if not isinstance(part[key], kind):
+            raise ValueError(f"{name}.{key}: want {_spell(kind)}, got {part[key]!r:.60}.")
+    if "scores" in wanted:
+        _check_scores(f"{name}.", part)
+
+
+def _check_scores(prefix: str, part: Mapping[str, Any]) -> None:
+    _check_numbers(f"{prefix}scores", part["scores"])
+    for key, interval in part["intervals"].items():
+        _check_interval(f"{prefix}intervals.{key}", interval)
+
+
+def _check_numbers(name: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if not _is_number(value):
+            raise ValueError(f"{name}.{key}: want a number or null, got {value!r:.60}.")
+
+
+def _check_interval(name: str, interval: Any) -> None:
+    is_pair = isinstance(interval, list) and len(interval) == 2
+    if not (is_pair and all(map(_is_number, interval))):
+        raise ValueError(f"{name}: want [low, high], got {interval!r:.60}.")
+
+
+def _check_curve(name: str, curve: Mapping[str, Any], columns: tuple[str, ...]) -> None:
+    if not curve:
+        return
+    _check_part(name, curve, dict.fromkeys(columns, list))
+    lengths = [len(curve[column]) for column in columns]
+    numbers = all(_is_number(value) for column in columns for value in curve[column])
+    if len(set(lengths)) > 1 or not lengths[0] or not numbers:
+        raise ValueError(
+            f"{name}: want {', '.join(columns)} with equally many numbers, at least one; got"
+            f" {', '.join(map(str, lengths))} values."
+        )
+
+
+def _check_confusion(rows: list[Any], num_levels: int) -> None:
+    lists = all(isinstance(row, list) and len(row) == num_levels for row in rows)
+    counts = lists and all(isinstance(n, int) and n >= 0 for row in rows for n in row)
+    if rows and not (len(rows) == num_levels and counts):
+        raise ValueError(f"confusion: want {num_levels} x {num_levels} counts, got {rows!r:.60}.")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, _NUMBER) and not isinstance(value, bool))
+
+
+def _spell(kind: Any) -> str:
+    names = {str: "text", int: "a whole number", dict: "an object", list: "a list"}
+    return names.get(kind, "a number or null")

@@ -1,0 +1,197 @@
+"""The words of a page: what scores mean, how they are grouped, which of them stand large."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A score for readers.
+
+    Attributes:
+        label: its name where it stands alone.
+        definition: one line.
+        decimals: digits after the point.
+        unit: "" for a score that has none.
+    """
+
+    label: str
+    definition: str
+    decimals: int = 4
+    unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Neighbouring rows of a table under one heading.
+
+    Attributes:
+        title: the heading.
+        labels: key -> label of its row.
+        paper_key: a paper's number of this kind whose averaging is not known, or "".
+    """
+
+    title: str
+    labels: dict[str, str]
+    paper_key: str = ""
+
+
+_MACRO = "of each level from the confusion matrix summed over the split; unweighted mean of levels."
+_MICRO = "with all pixels of all images and levels pooled."
+_POOLED = "over the pixels of all images together; large structures count more."
+_MEAN = "in each image; mean over the images."
+_DISTANCE = (
+    "In pixels of the stored image; 0 where both masks are empty. Where one of them is, there is no"
+    " distance: such images are left out of the mean, and counted below the table."
+)
+
+TERMS = {
+    "mse": Term("MSE", "Mean squared error of the raw output in [0, 1], over all pixels.", 5),
+    "mae": Term("MAE", "Mean absolute error of the raw output in [0, 1], over all pixels.", 5),
+    "loss": Term(
+        "Loss", "What training minimises, mean over the images; cross-entropy is in nats a pixel."
+    ),
+    "loss_excess": Term(
+        "Loss above its floor",
+        "Loss minus the least value the targets allow, the entropy of soft targets; 0 is perfect.",
+    ),
+    "precision_macro": Term("Precision macro", f"Precision {_MACRO}"),
+    "recall_macro": Term("Recall macro", f"Recall {_MACRO}"),
+    "f1_macro": Term("F1 macro", f"F1 (= Dice) {_MACRO}"),
+    "iou_macro": Term("IoU macro", f"Intersection over union {_MACRO}"),
+    "precision_micro": Term("Precision micro", f"Precision {_MICRO}"),
+    "recall_micro": Term("Recall micro", f"Recall {_MICRO}"),
+    "f1_micro": Term(
+        "F1 micro", f"F1 {_MICRO} Equals the other two: the share of pixels that are right."
+    ),
+    "iou_micro": Term("IoU micro", f"Intersection over union {_MICRO}"),
+    "dice": Term("Dice", f"2 |A and B| / (|A| + |B|) {_MEAN}"),
+    "iou": Term("IoU", f"|A and B| / |A or B| {_MEAN}"),
+    "mean_iou": Term("Mean IoU", f"Mean of the IoU of foreground and background {_MEAN}"),
+    "precision": Term("Precision", f"TP / (TP + FP): right share of the predicted pixels {_MEAN}"),
+    "sensitivity": Term(
+        "Sensitivity", f"TP / (TP + FN), also recall: found share of the annotated pixels {_MEAN}"
+    ),
+    "specificity": Term(
+        "Specificity", f"TN / (TN + FP): share of the background that is left alone {_MEAN}"
+    ),
+    "accuracy": Term("Accuracy", f"Share of the pixels that are right {_MEAN}"),
+    "hd95": Term(
+        "HD95",
+        "Hausdorff distance, 95th percentile: the larger of the two directions between outlines of"
+        f" prediction and annotation. {_DISTANCE}",
+        decimals=2,
+        unit="pixels",
+    ),
+    "asd": Term(
+        "ASD",
+        "Average symmetric surface distance: mean distance from every point of either outline to"
+        f" the other outline. {_DISTANCE}",
+        decimals=2,
+        unit="pixels",
+    ),
+    "dice_pooled": Term("Dice pooled", f"Dice {_POOLED}"),
+    "iou_pooled": Term("IoU pooled", f"IoU {_POOLED}"),
+    "mean_iou_pooled": Term(
+        "Mean IoU pooled", f"Mean of the IoU of foreground and background {_POOLED}"
+    ),
+    "precision_pooled": Term("Precision pooled", f"Right share of the predicted pixels {_POOLED}"),
+    "sensitivity_pooled": Term(
+        "Sensitivity pooled", f"Found share of the annotated pixels {_POOLED}"
+    ),
+    "specificity_pooled": Term(
+        "Specificity pooled", f"Share of the background that is left alone {_POOLED}"
+    ),
+    "accuracy_pooled": Term("Accuracy pooled", f"Share of the pixels that are right {_POOLED}"),
+}
+# Scores of a yes or no for each image; where they differ from those of masks, these hold.
+DIAGNOSIS_TERMS = {
+    "auc": Term(
+        "AUC",
+        "Area under the ROC curve: how often a positive image gets a higher output than a negative"
+        " one, ties counting half. 0.5 is chance; no threshold is involved.",
+    ),
+    "accuracy": Term("Accuracy", "Share of the images that are right."),
+    "sensitivity": Term(
+        "Sensitivity", "TP / (TP + FN), also recall or TPR: found share of the positive images."
+    ),
+    "specificity": Term(
+        "Specificity", "TN / (TN + FP), 1 - FPR: share of the negative images called negative."
+    ),
+    "precision": Term("Precision", "TP / (TP + FP): share of the images called positive that are."),
+    "f1": Term("F1", "Harmonic mean of precision and sensitivity."),
+    "mse": Term("MSE", "Mean squared error of the output in [0, 1], over all images.", 5),
+    "mae": Term("MAE", "Mean absolute error of the output in [0, 1], over all images.", 5),
+    "loss": Term("Loss", "What training minimises, mean over the images; cross-entropy in nats."),
+}
+LEVEL_TERMS = {
+    "precision": Term("Precision", "Of the pixels predicted as this level, the share that is it."),
+    "recall": Term("Recall", "Of the pixels annotated as this level, the share that is found."),
+    "f1": Term("F1", "Harmonic mean of precision and recall; the same number as Dice."),
+    "iou": Term("IoU", "Pixels that are both predicted and annotated, over those that are either."),
+}
+STORED = "_stored"  # ends the key of a score that is taken at each image's own size
+STORED_TERM = Term(
+    "At stored size", "The prediction is scaled back to its image's own size, then scored."
+)
+COUNTS_TERM = Term(
+    "TP, FP, FN, TN",
+    "True and false positives, false and true negatives: called positive rightly or wrongly, called"
+    " negative wrongly or rightly.",
+)
+THRESHOLD_TERM = Term("Threshold", "What has an output above it counts as positive.")
+ROC_TERM = Term(
+    "ROC curve",
+    "TPR = TP / (TP + FN) against FPR = FP / (FP + TN), from strict thresholds to lax ones.",
+)
+INTERVAL_TERM = Term(
+    "95 % interval",
+    "Middle 95 % of the scores of bootstrap resamples: patients drawn with replacement, each with"
+    " all of their images. Says how far another sample of patients may move the score, not how far"
+    " another training run may.",
+)
+EMPTY_RULE = (
+    "An empty annotation and an empty prediction score 1, and are 0 apart: finding nothing was"
+    " right."
+)
+
+_AVERAGES = ("macro", "micro")
+_OVERLAPS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "mean_iou": "Mean IoU",
+    "precision": "Precision",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "accuracy": "Accuracy",
+}
+_RAW = Group(
+    "Raw output",
+    {"mse": "MSE", "mae": "MAE", "loss": "Loss", "loss_excess": "Loss above floor"},
+)
+GROUPS = (
+    Group("Mean over images", _OVERLAPS),
+    Group("Distance, pixels of the stored image", {"hd95": "HD95", "asd": "ASD"}),
+    Group("All pixels pooled", {f"{key}_pooled": label for key, label in _OVERLAPS.items()}),
+    Group("Precision", {f"precision_{a}": a for a in _AVERAGES}, paper_key="precision"),
+    Group("Recall", {f"recall_{a}": a for a in _AVERAGES}, paper_key="recall"),
+    Group("F1", {f"f1_{a}": a for a in _AVERAGES}, paper_key="f1"),
+    Group("IoU", {f"iou_{a}": a for a in _AVERAGES}, paper_key="iou"),
+    _RAW,
+)
+DIAGNOSIS_GROUPS = (
+    Group("At every threshold", {"auc": "AUC"}),
+    Group(
+        "At the chosen threshold",
+        {
+            key: DIAGNOSIS_TERMS[key].label
+            for key in ("accuracy", "sensitivity", "specificity", "precision", "f1")
+        },
+    ),
+    _RAW,
+)
+# Task -> scores that stand large at the top of its page, at the stored size where they are.
+HEADLINES = {
+    "three_level": ("f1_macro", "iou_macro", "f1_infection", "mae"),
+    "mask": ("dice", "iou", "mean_iou", "hd95"),
+    "diagnosis": ("auc", "sensitivity", "specificity", "accuracy"),
+}

@@ -1,0 +1,113 @@
+"""What a threshold does: overlap of masks by threshold, and the ROC curve of a diagnosis."""
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib import axes as mpl_axes
+from matplotlib import figure as mpl_figure
+
+from jaxlung.report import figures, glossary, run_files
+
+Point = tuple[float, float]
+
+
+def overlap_curves(
+    summary: run_files.Summary, theme: figures.Theme = figures.LIGHT
+) -> mpl_figure.Figure:
+    """Dice and IoU against the threshold, the chosen one marked.
+
+    Args:
+        summary: with `thresholds`.
+        theme: of the page.
+    """
+    curves = {name: _array(values) for name, values in summary.thresholds.items()}
+    figure = figures.new_figure(10.6, 3.5, theme, "constrained")
+    axes = figure.subplots()
+    figures.style(axes, theme)
+    for name, color in (("dice", theme.first), ("iou", theme.second)):
+        label = glossary.find_term(name).label
+        axes.plot(curves["thresholds"], curves[name], color=color, label=label)
+        if summary.threshold is not None:
+            height = np.interp(summary.threshold, curves["thresholds"], curves[name])
+            axes.plot(summary.threshold, height, "o", color=color)
+    _mark_threshold(axes, summary.threshold, theme)
+    axes.set_xlabel("threshold", color=theme.muted)
+    axes.set_ylabel(f"mean over {summary.num_images:,} images", color=theme.muted)
+    axes.legend(frameon=False, labelcolor=theme.text, loc="lower left")
+    return figure
+
+
+def roc_curves(
+    summary: run_files.Summary, theme: figures.Theme = figures.LIGHT
+) -> mpl_figure.Figure:
+    """The ROC curve with the chosen point, and both rates against the threshold.
+
+    Args:
+        summary: with `roc` and `confusion`.
+        theme: of the page.
+    """
+    fpr, tpr, thresholds = (_array(summary.roc[name]) for name in ("fpr", "tpr", "thresholds"))
+    figure = figures.new_figure(10.6, 4.9, theme, "constrained")
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        figures.style(axes, theme)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    left.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.8, linestyle="--", label="chance")
+    left.plot(fpr, tpr, color=theme.first, label="network")
+    point = operating_point(summary.confusion)
+    if point is not None:
+        label = f"chosen: FPR {point[0]:.3f}, TPR {point[1]:.3f}"
+        left.plot(*point, "o", color=theme.second, markersize=8, label=label)
+    left.set_title(title_of(summary.roc), loc="left", color=theme.text, fontsize=11)
+    left.set_xlabel("FPR = FP / (FP + TN)", color=theme.muted)
+    left.set_ylabel("TPR = TP / (TP + FN)", color=theme.muted)
+    left.legend(frameon=False, labelcolor=theme.text, loc="lower right")
+    # The first threshold is infinity, None in the file; 1 is as strict for probabilities.
+    falling = np.append(np.nan_to_num(thresholds, nan=1.0), 0.0)
+    for name, rates, color in (("TPR", tpr, theme.first), ("FPR", fpr, theme.second)):
+        right.step(falling, np.append(rates, rates[-1]), where="post", color=color, label=name)
+    _mark_threshold(right, summary.threshold, theme)
+    right.set_title("Both rates by threshold", loc="left", color=theme.text, fontsize=11)
+    right.set_xlabel("threshold", color=theme.muted)
+    right.legend(frameon=False, labelcolor=theme.text, loc="best")
+    return figure
+
+
+def operating_point(confusion: list[list[int]]) -> Point | None:
+    """(FPR, TPR) of a 2 x 2 table of images; None for another size or without one of the kinds."""
+    if len(confusion) != 2 or not all(map(sum, confusion)):
+        return None
+    (true_negatives, false_positives), (false_negatives, true_positives) = confusion
+    return (
+        false_positives / (false_positives + true_negatives),
+        true_positives / (true_positives + false_negatives),
+    )
+
+
+def title_of(roc: dict[str, Any]) -> str:
+    """ "AUC 0.9850 (95 % interval 0.976\N{EN DASH}0.992)"; without an interval if none is known."""
+    interval = glossary.format_interval("auc", roc["auc_interval"])
+    title = f"AUC {glossary.format_score('auc', roc['auc'])}"
+    return f"{title} (95 % interval {interval})" if interval else title
+
+
+def _mark_threshold(axes: mpl_axes.Axes, threshold: float | None, theme: figures.Theme) -> None:
+    if threshold is None:
+        return
+    axes.axvline(threshold, color=theme.muted, linewidth=1, linestyle=":")
+    axes.annotate(
+        f"chosen: {threshold:.4g}",
+        (threshold, 0),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(4, 6) if threshold < 0.7 else (-4, 6),
+        textcoords="offset points",
+        horizontalalignment="left" if threshold < 0.7 else "right",
+        color=theme.muted,
+        fontsize=9,
+    )
+
+
+def _array(values: list[float | None]) -> np.ndarray:
+    """[T] float64, NaN for None: JSON knows neither NaN nor infinity."""
+    return np.array([math.nan if value is None else value for value in values], np.float64)

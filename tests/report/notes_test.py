@@ -1,0 +1,35 @@
+"""What stands below the tables."""
+
+import report_summary
+from absl.testing import parameterized
+
+from jaxlung.report import notes, run_files
+
+
+def summary_of(task="mask", **fields):
+    return run_files.Summary(**report_summary.make(task, {"dice": 0.5}, **fields))
+
+
+class NotesTest(parameterized.TestCase):
+    def test_nothing_to_say(self):
+        assert notes.list_notes([summary_of(undefined={"hd95": 0})]) == []
+
+    @parameterized.parameters((40, "of images"), (31, "of patients"))
+    def test_intervals_say_what_was_drawn(self, num_patients, words):
+        summary = summary_of(intervals={"dice": [0.4, 0.6]}, num_patients=num_patients)
+        (note,) = notes.list_notes([summary_of(), summary])
+        assert words in note
+
+    def test_undefined_scores_are_counted(self):
+        train = summary_of(split="train", undefined={"hd95": 2, "asd": 2, "dice": 1})
+        assert notes.list_notes([train, summary_of()]) == [
+            "Undefined, and left out of the mean: HD95 and ASD in 2 of 40 train images;"
+            " Dice in 1 of 40 train images."
+        ]
+
+    def test_an_impossible_average_is_told(self):
+        paper = {"precision": 0.8856, "iou": 0.93337}
+        (note,) = notes.list_notes([summary_of("three_level", paper=paper)])
+        assert "0.93337 stands beside 0.8856" in note
+        (note,) = notes.list_notes([summary_of(paper={"iou": 0.9})])
+        assert "means over images" in note
