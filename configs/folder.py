@@ -20,6 +20,8 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.epochs = 30
     config.selection = "best"  # the lowest validation loss; or "last"
     config.log_every_steps = 50
+    config.init_from = ""  # folder of a run whose network this one starts from
+    config.freeze = ""  # regular expression: parameters of matching paths don't train
 
     config.model_name = "unet"  # a key of models.MODELS
     config.model = dict(
@@ -30,8 +32,22 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         dtype="float32",  # of the computation; "bfloat16" on accelerators
     )
     config.task_name = "mask"  # a key of tasks.TASKS
-    config.task = dict(target=variant.target, threshold=0.5)
+    config.task = dict(
+        target=variant.target,
+        threshold=0.5,  # foreground above it
+        loss="bce",  # or "iou", "bce_iou": a key of losses.binary.LOSSES
+        alpha=0.5,  # share of the cross-entropy in bce_iou
+    )
     config.optimizer = dict(learning_rate=1e-3, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)
+    config.control = dict(  # by the validation loss, once an epoch
+        plateau_patience=0,  # epochs without improvement before the rate falls; 0: never
+        plateau_factor=0.5,
+        plateau_min_delta=1e-4,
+        plateau_cooldown=0,  # epochs
+        min_learning_rate=1e-6,
+        stop_patience=0,  # epochs without improvement before training stops; 0: never
+        stop_min_delta=0.0,
+    )
 
     config.data = dict(
         name="folder",

@@ -124,6 +124,33 @@ def restore_latest(
     return None
 
 
+def load_selected(
+    workdir: epath.Path, selection: str, like: train_step.TrainState
+) -> train_step.TrainState:
+    """The checkpoint that `selection` names: "last", or "best" on the validation split.
+
+    Raises:
+        ValueError: no good checkpoint.
+    """
+    with open_manager(workdir) as manager:
+        best_step = manager.best_step()
+        if selection == "best" and best_step is not None:
+            try:
+                return restore(manager, best_step, like)[0]
+            except ValueError as error:
+                logging.warning("%s; using the newest good one in its place", error)
+        restored = restore_latest(manager, like)
+    if restored is None:
+        raise ValueError(f"{workdir}: there is no checkpoint; train first.")
+    return restored[0]
+
+
+def selected_step(selection: str, workdir: epath.Path) -> int | None:
+    """The step of the checkpoint that `selection` names; None if there is none."""
+    with open_manager(workdir) as manager:
+        return manager.best_step() if selection == "best" else manager.latest_step()
+
+
 def set_aside_newer(manager: ocp.CheckpointManager, step: int) -> None:
     """Moves checkpoints newer than `step` (the damaged ones) to `checkpoints_damaged`."""
     for newer in [s for s in manager.all_steps() if s > step]:

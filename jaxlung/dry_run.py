@@ -8,7 +8,7 @@ import ml_collections as mlc
 from absl import logging
 
 from jaxlung import system as system_lib
-from jaxlung.data import stream
+from jaxlung.data import example, stream
 
 
 def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
@@ -24,10 +24,10 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
     system = system_lib.make_system(config)
     size, batch_size = system.settings.image_size, system.settings.batch_size
     state = system.abstract_state()
-    array = jax.ShapeDtypeStruct(
-        (batch_size, size, size), jnp.uint8, sharding=system.shardings.batch
-    )
-    item = {"images": array, "masks": array}
+    item = {
+        name: jax.ShapeDtypeStruct((batch_size, *shape), jnp.uint8, sharding=system.shardings.batch)
+        for name, shape in example.shapes(system.settings).items()
+    }
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
         logging.info("%-40s %s", jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape)
     logging.info("compiling the training step")

@@ -1,5 +1,6 @@
 """Checkpoint and split to scores: a CSV row per image, a summary, and panels for the report."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from jaxlung import baselines, checkpoint, files, inference, panels, progress, t
 from jaxlung import scores as scores_lib
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, record, resize
-from jaxlung.metrics import overlap
+from jaxlung.metrics import overlap, roc
 
 SPLITS = ("train", "validation", "test")
 
@@ -41,8 +42,11 @@ def evaluate(
         ValueError: an empty split, or no good checkpoint.
     """
     system = system_lib.make_system(config)
-    state = load_selected(config.selection, workdir, system)
-    chosen = fit_baselines(system, splits["train"])
+    state = checkpoint.load_selected(workdir, config.selection, system.abstract_state())
+    if system.task.threshold == 0:
+        threshold = choose_threshold(system, state, splits["validation"])
+        system = system_lib.make_system(with_threshold(config, threshold))
+    chosen = fit_baselines(system, splits["train"]) if system.task.is_map else {}
     summaries = {}
     for name in names:
         road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
@@ -52,17 +56,15 @@ def evaluate(
         scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
         summaries[name] = {
             "split": name,
-            "num_images": road.num_records,
             "step": int(state.step),
             "task": system.task.name,
             "levels": list(system.task.levels),
-            "scores": scores_lib.summarise(system.task, scores, slice(None)),
-            "by_group": scores_lib.summarise_groups(system.task, scores),
+            **scores_lib.summarise(system.task, scores),
             "baselines": score_baselines(system, chosen, splits[name], name),
             "paper": config.paper[name].to_dict(),
         }
         files.write_text(workdir / f"scores_{name}.csv", scores_lib.to_csv(system.task, scores))
-        if name == "test":
+        if name == "test" and system.task.is_map:
             ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
             image_ids = scores.ids["image_id"]
             panels.write(workdir / "panels_test.npz", system, state, road, image_ids, ranks)
@@ -72,31 +74,32 @@ def evaluate(
     return summaries
 
 
-def load_selected(
-    selection: str, workdir: epath.Path, system: system_lib.System
-) -> train_step.TrainState:
-    """The checkpoint that `selection` names: "last", or "best" on the validation split.
+def choose_threshold(
+    system: system_lib.System, state: train_step.TrainState, source: record.Source
+) -> float:
+    """The threshold that does best on the validation split (Youden's J); 0.5 without both classes.
 
-    Raises:
-        ValueError: no good checkpoint.
+    Of tasks without maps only.
     """
-    with checkpoint.open_manager(workdir) as manager:
-        like, best_step = system.abstract_state(), manager.best_step()
-        if selection == "best" and best_step is not None:
-            try:
-                return checkpoint.restore(manager, best_step, like)[0]
-            except ValueError as error:
-                logging.warning("%s; scoring the newest good one in its place", error)
-        restored = checkpoint.restore_latest(manager, like)
-    if restored is None:
-        raise ValueError(f"{workdir}: there is no checkpoint to evaluate; train first.")
-    return restored[0]
+    road = pipeline.open_road(source, system.settings, system.shardings, "validation")
+    everything = order.in_turn(road.num_records)
+    outputs = inference.predict(system, state, road, everything, road.num_records)
+    probs, levels = zip(
+        *((o["probs"].item(), o["levels"].item() > 0) for o in outputs), strict=True
+    )
+    if all(levels) or not any(levels):
+        logging.warning("validation has one class only: the threshold is 0.5")
+        return 0.5
+    threshold = roc.best_threshold(np.array(levels), np.array(probs))
+    logging.info("threshold %.4f does best on the validation split", threshold)
+    return float(np.clip(threshold, 1e-6, 1 - 1e-6))  # 0 would choose again.
 
 
-def selected_step(selection: str, workdir: epath.Path) -> int | None:
-    """The step of the checkpoint that `selection` names; None if there is none."""
-    with checkpoint.open_manager(workdir) as manager:
-        return manager.best_step() if selection == "best" else manager.latest_step()
+def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
+    """A copy of the config with the threshold set."""
+    changed = mlc.ConfigDict(config.to_dict())
+    changed.task.threshold = threshold
+    return changed
 
 
 def scored_step(workdir: epath.Path, split: str) -> int | None:
@@ -125,22 +128,29 @@ def score_baselines(
     """The baselines' scores on a split, at the network's size and at the images' own."""
     task, how = system.task, system.settings.resize
     one_hot = np.eye(len(task.levels), dtype=np.float32)
+    people = []
     confusions: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
     stored: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
-    for image, levels, item in fitted(system, source, f"baselines on {name}"):
+    for image, levels, item in fitted(system, source, f"baselines on {name}") if chosen else ():
+        people.append(item.patient_id)
         for key, baseline in chosen.items():
             preds = baseline.predict(image)
             confusions[key].append(overlap.confusion_of_one(levels, preds, len(task.levels)))
             # Labels, not brightness: a level of its own would appear where two others meet.
             shares = resize.unfit(one_hot[preds], *item.image.shape, how)
-            own = task.true_levels(item.mask)
+            own = task.true_levels(item.mask, item.label)
             stored[key].append(
                 overlap.confusion_of_one(own, shares.argmax(axis=-1), len(task.levels))
             )
     return {
         key: {
             "description": baseline.description,
-            "scores": scores_lib.both_sizes(task, np.array(confusions[key]), np.array(stored[key])),
+            **scores_lib.with_intervals(
+                functools.partial(
+                    scores_lib.both_sizes, task, np.array(confusions[key]), np.array(stored[key])
+                ),
+                np.array(people),
+            ),
         }
         for key, baseline in chosen.items()
     }
@@ -154,4 +164,4 @@ def fitted(
     for index in progress.report(range(len(source)), what, "images", len(source)):
         item = source[index]
         image, mask = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
-        yield image, system.task.true_levels(mask), item
+        yield image, system.task.true_levels(mask, item.label), item

@@ -5,16 +5,32 @@ import json
 from collections.abc import Mapping
 
 import ml_collections as mlc
+import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import evaluate, files, progress, system, train, workdir
+from jaxlung import checkpoint, evaluate, files, progress, system, train, workdir
 from jaxlung.data import record, splits_file
 from jaxlung.report import page
 from jaxlung.tasks import task as task_lib
 
 FINISHED = "finished.txt"  # Written last; holds the step that was scored.
-HEADLINES = ("mse", "mae", "dice", "iou", "dice_stored", "f1_macro", "iou_macro", "iou_micro")
+HEADLINES = (
+    "mse",
+    "mae",
+    "dice",
+    "iou",
+    "mean_iou",
+    "dice_stored",
+    "hd95",
+    "f1_macro",
+    "iou_macro",
+    "iou_micro",
+    "auc",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+)
 
 
 def run(config: mlc.ConfigDict, path: epath.Path) -> None:
@@ -41,7 +57,7 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         check_records(splits, system.make_task(config), config.data.num_threads)
     if not train.train(config, path, splits):
         return
-    step = evaluate.selected_step(config.selection, path)
+    step = checkpoint.selected_step(config.selection, path)
     missing = [name for name in evaluate.SPLITS if evaluate.scored_step(path, name) != step]
     evaluate.evaluate(config, path, splits, missing)
     page.build(path)
@@ -91,18 +107,21 @@ def check_records(
     """Decodes every image and mask once, so that a bad file is told now and not after training.
 
     Raises:
-        ValueError: a file is damaged (named), or no training mask has what the task looks for.
+        ValueError: a file is damaged (named), or no training image has what the task looks for.
     """
+
+    def has_any(item: record.Record) -> bool:
+        return bool(task.true_levels(item.mask[None], np.array([item.label])).any())
+
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for name, source in splits.items():
             found = pool.map(
-                lambda index, source=source: bool((source[index].mask & task.needs).any()),
-                range(len(source)),
+                lambda index, source=source: has_any(source[index]), range(len(source))
             )
             found = list(progress.report(found, f"checking {name}", "images", len(source)))
             if name == "train" and not any(found):
                 raise ValueError(
-                    f"data: none of the {len(found)} training masks has a pixel of "
+                    f"data: none of the {len(found)} training images has "
                     f"{' or '.join(task.levels[1:])}."
                 )
 
@@ -113,5 +132,5 @@ def log_scores(path: epath.Path, split: str) -> None:
     rows = {"network": summary["scores"]}
     rows |= {name: baseline["scores"] for name, baseline in summary["baselines"].items()}
     for name, scores in rows.items():
-        shown = [f"{key} {scores[key]:.4f}" for key in HEADLINES if key in scores]
+        shown = [f"{key} {scores[key]:.4f}" for key in HEADLINES if scores.get(key) is not None]
         logging.info("%s, %d images, %s: %s", split, summary["num_images"], name, ", ".join(shown))

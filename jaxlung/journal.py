@@ -2,7 +2,8 @@
 
 import math
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,11 +14,12 @@ from jaxlung import metrics_log, progress
 SECONDS_BETWEEN_LINES = 20.0  # Inside an epoch; every epoch ends with a line of its own.
 
 
-class Losses(NamedTuple):
-    """A mean loss, and how far it is above the least value that the targets allow."""
+class Means(NamedTuple):
+    """Of an epoch or a split: the mean loss, how far it is above its floor, and a score."""
 
     loss: float
     excess: float
+    score: float
 
 
 class Journal:
@@ -29,7 +31,12 @@ class Journal:
         batch_size: images per step.
         first_step: steps that were finished before this process.
         total_steps: steps of the whole run.
-        epoch_losses: of the steps of an unfinished epoch that a resumed run begins in.
+        epoch_steps: what `epoch_steps` was when the run was saved within an epoch; [] else.
+        score: name of the score that is followed, and what computes it from a confusion matrix.
+
+    Attributes:
+        epoch_steps: for every step of the unfinished epoch the loss, the loss above its floor,
+            and the confusion matrix; plain numbers, for a checkpoint.
     """
 
     def __init__(
@@ -40,7 +47,8 @@ class Journal:
         batch_size: int,
         first_step: int,
         total_steps: int,
-        epoch_losses: list[list[float]],
+        epoch_steps: list[list[Any]],
+        score: tuple[str, Callable[[np.ndarray], float]],
     ) -> None:
         self._log = log
         self._num_epochs = num_epochs
@@ -48,7 +56,8 @@ class Journal:
         self._total_steps = total_steps
         self._step = first_step
         self._pending: list[dict[str, jax.Array]] = []
-        self.epoch_losses = epoch_losses
+        self.epoch_steps = epoch_steps
+        self._score_name, self._score = score
         # The first step compiles: speed is measured from its end.
         self._start = self._epoch_start = self._last_line = 0.0
         self._start_step = self._epoch_start_step = first_step + 1
@@ -70,25 +79,29 @@ class Journal:
         rows = jax.device_get(self._pending)
         for step, row in enumerate(rows, self._step - len(rows) + 1):
             require_finite(step, loss=row["loss"], grad_norm=row["grad_norm"])
-        self.epoch_losses += [[float(row["loss"]), float(row["loss_excess"])] for row in rows]
+        self.epoch_steps += [
+            [float(row["loss"]), float(row["loss_excess"]), row["confusion"].tolist()]
+            for row in rows
+        ]
         self._pending = []
         if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             logging.info("step %d of %d: %s", self._step, self._total_steps, self._how_it_goes())
 
-    def end_epoch(self, epoch: int, train_seconds: float, val: Losses) -> None:
+    def end_epoch(self, epoch: int, train_seconds: float, val: Means, learning_rate: float) -> None:
         """Writes the epoch's row and line; to be called after `fetch`.
 
         Args:
             epoch: epochs that are finished.
             train_seconds: from `train_seconds`, before the validation.
             val: of the validation split.
+            learning_rate: of this epoch's updates.
 
         Raises:
             FloatingPointError: the validation loss is not finite.
         """
         require_finite(self._step, val_loss=val.loss)
-        train = self._mean_losses()
+        train = self._means()
         steps = self._step - self._epoch_start_step
         row = {
             "step": self._step,
@@ -97,18 +110,23 @@ class Journal:
             "loss_excess": train.excess,
             "val_loss": val.loss,
             "val_loss_excess": val.excess,
+            "learning_rate": learning_rate,
             "images_per_s": steps * self._batch_size / train_seconds if steps else math.nan,
             "seconds": train_seconds,
+            self._score_name: train.score,
+            f"val_{self._score_name}": val.score,
         }
         self._log.write(row)
         logging.info(
-            "epoch %d of %d: %s, validation loss %.4f",
+            "epoch %d of %d: %s, validation loss %.4f, %s %.4f",
             row["epoch"],
             self._num_epochs,
             self._how_it_goes(),
             val.loss,
+            self._score_name.replace("_", " "),
+            val.score,
         )
-        self.epoch_losses = []
+        self.epoch_steps = []
         self._epoch_start = self._last_line = time.monotonic()
         self._epoch_start_step = self._step
 
@@ -116,12 +134,13 @@ class Journal:
         """Seconds of training in this epoch and process, without the step that compiled."""
         return max(time.monotonic() - self._epoch_start, 1e-9)
 
-    def _mean_losses(self) -> Losses:
-        loss, excess = np.mean(np.float64(self.epoch_losses), axis=0)
-        return Losses(float(loss), float(excess))
+    def _means(self) -> Means:
+        losses, excesses, confusions = zip(*self.epoch_steps, strict=True)
+        score = self._score(np.sum(confusions, axis=0, dtype=np.int64))
+        return Means(float(np.mean(losses)), float(np.mean(excesses)), score)
 
     def _how_it_goes(self) -> str:
-        train = self._mean_losses()
+        train = self._means()
         text = f"loss {train.loss:.4f}"
         if abs(train.excess - train.loss) > 1e-9:
             text += f" ({train.excess:.4f} above its floor)"

@@ -17,6 +17,7 @@ COLUMNS = (
     "loss_excess",
     "val_loss",
     "val_loss_excess",
+    "learning_rate",
     "images_per_s",
     "seconds",
 )
@@ -28,12 +29,14 @@ class MetricsLog:
     Args:
         workdir: the run's folder.
         step: the step that the run goes on from.
+        score: name of the score that is followed, in columns of its own: "mean_iou".
     """
 
-    def __init__(self, workdir: epath.Path, step: int) -> None:
+    def __init__(self, workdir: epath.Path, step: int, score: str) -> None:
         self._path = workdir / "metrics.csv"
+        self._columns = (*COLUMNS, score, f"val_{score}")
         rows = [row for row in load_rows(workdir) if int(row["step"]) <= step]
-        files.write_text(self._path, _to_csv(rows, header=True))
+        files.write_text(self._path, self._to_csv(rows, header=True))
         self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> Self:
@@ -48,12 +51,20 @@ class MetricsLog:
         self._events.close()
 
     def write(self, row: dict[str, float]) -> None:
-        """Adds one epoch; `row` has the keys `COLUMNS`."""
+        """Adds one epoch; `row` has the keys `COLUMNS` and the score's two."""
         with self._path.open("a") as file:
-            file.write(_to_csv([row], header=False))
-        for name in COLUMNS[2:]:
+            file.write(self._to_csv([row], header=False))
+        for name in self._columns[2:]:
             self._events.add_scalar(name, row[name], int(row["step"]))
         self._events.flush()
+
+    def _to_csv(self, rows: list[dict[str, float]] | list[dict[str, str]], *, header: bool) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
 
 
 def load_rows(workdir: epath.Path) -> list[dict[str, str]]:
@@ -63,12 +74,3 @@ def load_rows(workdir: epath.Path) -> list[dict[str, str]]:
         return []
     rows = csv.DictReader(io.StringIO(path.read_text()))
     return [row for row in rows if None not in row.values()]
-
-
-def _to_csv(rows: list[dict[str, float]] | list[dict[str, str]], *, header: bool) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

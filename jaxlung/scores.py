@@ -3,16 +3,20 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from jaxlung import train_step
 from jaxlung.data import record, resize
-from jaxlung.metrics import overlap
+from jaxlung.metrics import bootstrap, overlap, roc, surface
 from jaxlung.tasks import task as task_lib
 
 PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # of the raw output, per image
+Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
+NUM_RESAMPLES = 1000  # of the bootstrap (our choice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +25,20 @@ class SplitScores:
 
     Attributes:
         ids: "image_id", "patient_id" and "group" -> [N] str.
-        pixel_means: `PIXEL_MEANS` -> [N] float64.
+        means: score name -> [N] float64, of the raw output and, for binary masks, distances in
+            pixels of the stored image; NaN where there is none.
         confusions: [N, L, L] int64 at the network's size.
-        stored: [N, L, L] int64 at the images' own size.
+        stored: [N, L, L] int64 at the images' own size; of tasks without maps, `confusions`.
+        at_thresholds: [N, T, 2, 2] int64 at `train_step.THRESHOLDS`; T = 0 but for binary masks.
+        probs: [N] float64, the one output of tasks without maps; NaN of others.
     """
 
     ids: dict[str, np.ndarray]
-    pixel_means: dict[str, np.ndarray]
+    means: dict[str, np.ndarray]
     confusions: np.ndarray
     stored: np.ndarray
+    at_thresholds: np.ndarray
+    probs: np.ndarray
 
 
 def collect(
@@ -46,50 +55,121 @@ def collect(
         source: the records.
         how: `resize` of the images, to be undone for scores at their own size.
     """
-    records, rows, stored = [], [], []
-    for index, output in enumerate(outputs):
-        item = source[index]
-        records.append((item.image_id, item.patient_id, item.group))
-        rows.append([output[name] for name in PIXEL_MEANS] + [output["confusion"]])
-        stored.append(_stored_confusion(task, output["probs"], item, how))
-    *means, confusions = zip(*rows, strict=True)
-    names = ("image_id", "patient_id", "group")
-    columns = zip(*records, strict=True)
+    rows = [score_image(task, output, source[i], how) for i, output in enumerate(outputs)]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
     return SplitScores(
-        ids={name: np.array(values) for name, values in zip(names, columns, strict=True)},
-        pixel_means={
-            name: np.array(values, np.float64)
-            for name, values in zip(PIXEL_MEANS, means, strict=True)
-        },
-        confusions=np.array(confusions, np.int64),
-        stored=np.array(stored),
+        ids={name: np.array(columns.pop(name)) for name in ("image_id", "patient_id", "group")},
+        confusions=np.array(columns.pop("confusion"), np.int64),
+        stored=np.array(columns.pop("stored"), np.int64),
+        at_thresholds=np.array(columns.pop("at_thresholds"), np.int64),
+        probs=np.array(columns.pop("prob"), np.float64),
+        means={name: np.array(values, np.float64) for name, values in columns.items()},
     )
 
 
-def _stored_confusion(
-    task: task_lib.Task, probs: np.ndarray, item: record.Record, how: str
-) -> np.ndarray:
-    probs = resize.unfit(probs, *item.image.shape, how)
-    preds = task.postprocess(probs[..., None])
-    return overlap.confusion_of_one(task.true_levels(item.mask), preds, len(task.levels))
+def score_image(
+    task: task_lib.Task, output: Mapping[str, np.ndarray], item: record.Record, how: str
+) -> dict[str, Any]:
+    """One image's entries of every array of `SplitScores`, by name."""
+    row = {
+        "image_id": item.image_id,
+        "patient_id": item.patient_id,
+        "group": item.group,
+        "confusion": output["confusion"],
+        "stored": output["confusion"],
+        "at_thresholds": output.get("threshold_confusions", np.empty((0, 2, 2))),
+        "prob": math.nan if task.is_map else output["probs"].item(),
+    }
+    row |= {name: output[name] for name in PIXEL_MEANS}
+    if task.is_map:
+        probs = resize.unfit(output["probs"], *item.image.shape, how)
+        preds = task.postprocess(probs[..., None])
+        levels = task.true_levels(item.mask, item.label)
+        row["stored"] = overlap.confusion_of_one(levels, preds, len(task.levels))
+        if task.is_binary_map:
+            row |= surface.surface_scores(preds > 0, levels > 0, 1.0)
+    return row
 
 
-def summarise(task: task_lib.Task, scores: SplitScores, which: Any) -> dict[str, float]:
-    """All scores over the images that the index `which` picks; "..._stored" at their own size."""
-    result = {name: float(values[which].mean()) for name, values in scores.pixel_means.items()}
-    return result | both_sizes(task, scores.confusions[which], scores.stored[which])
+def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
+    """Everything that a summary says about one split's scores, as JSON values."""
+    people = scores.ids["patient_id"]
+    everyone = np.ones(len(people), bool)
+    return {
+        "num_images": len(people),
+        "num_patients": len(np.unique(people)),
+        **summarise_part(task, scores, everyone),
+        "by_group": summarise_groups(task, scores),
+        "threshold": task.threshold,
+        "thresholds": score_thresholds(task, scores),
+        "roc": draw_roc(task, scores),
+        "confusion": [] if task.is_map else scores.confusions.sum(axis=0).tolist(),
+        "undefined": {
+            name: int(np.isnan(values).sum())
+            for name, values in scores.means.items()
+            if np.isnan(values).any()
+        },
+    }
 
 
-def both_sizes(task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray) -> dict[str, float]:
+def summarise_part(
+    task: task_lib.Task, scores: SplitScores, which: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """ "scores" and their 95 % "intervals" over the images that [N] bool picks.
+
+    "..._stored" are at the images' own size.
+    """
+    part = {name: values[which] for name, values in scores.means.items()}
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        result = {name: bootstrap.weighted_mean(x, weights) for name, x in part.items()}
+        if not task.is_map:
+            result["auc"] = image_auc(scores, which, weights)
+        return result | both_sizes(task, scores.confusions[which], scores.stored[which], weights)
+
+    return with_intervals(compute, scores.ids["patient_id"][which])
+
+
+def with_intervals(compute: Compute, people: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Scores of all images, and their intervals over resamples of the people on them.
+
+    Args:
+        compute: weights [R, N] of the images -> score name -> [R].
+        people: [N] str.
+    """
+    once = compute(np.ones((1, len(people)), np.int32))
+    resampled = compute(bootstrap.resample(people, NUM_RESAMPLES, seed=0))
+    return {
+        "scores": {name: to_json(float(value[0])) for name, value in once.items()},
+        "intervals": {
+            name: [to_json(end) for end in bootstrap.interval(values)]
+            for name, values in resampled.items()
+        },
+    }
+
+
+def both_sizes(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     """Scores of a split at the network's size, and those at the images' own as "..._stored".
 
     The latter are left out where the sizes are the same, pixel for pixel.
     """
-    result = task.split_scores(confusions)
+    result = split_scores(task, confusions, weights)
     if not same_sizes(confusions, stored):
-        own = task.split_scores(stored)
-        result |= {f"{name}_stored": value for name, value in own.items()}
+        own = split_scores(task, stored, weights)
+        result |= {f"{name}_stored": values for name, values in own.items()}
     return result
+
+
+def split_scores(
+    task: task_lib.Task, confusions: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Score name -> [R], from [N, L, L] confusions counted `weights` [R, N] times each."""
+    pooled = np.tensordot(weights.astype(np.float64), confusions, axes=1)
+    means = task.image_scores(confusions) if task.averages_images else {}
+    means = {name: bootstrap.weighted_mean(x, weights) for name, x in means.items()}
+    return means | task.pooled_scores(pooled)
 
 
 def same_sizes(confusions: np.ndarray, stored: np.ndarray) -> bool:
@@ -106,15 +186,60 @@ def summarise_groups(task: task_lib.Task, scores: SplitScores) -> dict[str, dict
     return {
         name: {
             "num_images": int((groups == name).sum()),
-            "scores": summarise(task, scores, groups == name),
+            **summarise_part(task, scores, groups == name),
         }
         for name in names
     }
 
 
+def score_thresholds(task: task_lib.Task, scores: SplitScores) -> dict[str, list[float]]:
+    """Mean Dice and IoU of the images at each of `train_step.THRESHOLDS`; {} without a mask."""
+    if not task.is_binary_map:
+        return {}
+    at_each = task.image_scores(scores.at_thresholds)
+    curves = {name: at_each[name].mean(axis=0).tolist() for name in ("dice", "iou")}
+    return {"thresholds": list(train_step.THRESHOLDS), **curves}
+
+
+def draw_roc(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
+    """The ROC curve of the images, of at most 500 points; {} for maps or without both classes."""
+    labels = is_positive(scores)
+    if task.is_map or labels.all() or not labels.any():
+        return {}
+    curve = roc.roc_curve(labels, scores.probs)
+    kept = np.unique(np.linspace(0, len(curve.fpr) - 1, 500).round().astype(int))
+    weights = bootstrap.resample(scores.ids["patient_id"], NUM_RESAMPLES, seed=0)
+    resampled = roc.auc(labels, scores.probs, weights)
+    return {
+        "fpr": curve.fpr[kept].tolist(),
+        "tpr": curve.tpr[kept].tolist(),
+        "thresholds": [to_json(x) for x in curve.thresholds[kept].tolist()],
+        "auc": roc.auc(labels, scores.probs),
+        "auc_interval": [to_json(end) for end in bootstrap.interval(resampled)],
+    }
+
+
+def image_auc(scores: SplitScores, which: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[R] AUC of the images that [N] bool picks; NaN where a class is absent."""
+    return np.asarray(roc.auc(is_positive(scores)[which], scores.probs[which], weights))
+
+
+def is_positive(scores: SplitScores) -> np.ndarray:
+    """[N] bool, of a task without maps: whether the reference is level 1."""
+    return scores.confusions[:, 1].sum(axis=-1) > 0
+
+
+def to_json(value: float) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else None
+
+
 def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
     """A row per image: who it is, and its scores."""
-    columns = scores.ids | scores.pixel_means | task.image_scores(scores.confusions)
+    columns = scores.ids | scores.means
+    if not task.is_map:
+        columns |= {"probability": scores.probs, "is_positive": is_positive(scores).astype(int)}
+    columns |= task.image_scores(scores.confusions)
     if not same_sizes(scores.confusions, scores.stored):
         stored = task.image_scores(scores.stored)
         columns |= {f"{name}_stored": values for name, values in stored.items()}

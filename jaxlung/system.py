@@ -11,7 +11,15 @@ import ml_collections as mlc
 import numpy as np
 import optax
 
-from jaxlung import models, optimizer, sharding, tasks, train_step
+from jaxlung import (
+    frozen,
+    models,
+    optimizer,
+    sharding,
+    tasks,
+    train_step,
+    training_control,
+)
 from jaxlung.data import augment, datasets, pipeline, record
 from jaxlung.data import settings as settings_lib
 from jaxlung.tasks import task as task_lib
@@ -26,6 +34,9 @@ class System:
         task: what its logits mean.
         tx: the optimizer.
         augmentation: what is varied in training.
+        control: when the learning rate falls and when training stops.
+        learning_rate: that training starts with.
+        freeze: pattern of the parameters that don't train.
         shardings: where arrays live.
         settings: how records become batches.
         seed: [] uint32 on every device.
@@ -35,6 +46,9 @@ class System:
     task: task_lib.Task
     tx: optax.GradientTransformation
     augmentation: augment.Augment
+    control: training_control.Settings
+    learning_rate: float
+    freeze: str
     shardings: sharding.Shardings
     settings: settings_lib.Settings
     seed: jax.Array
@@ -51,12 +65,26 @@ class System:
             shapes,
         )
 
+    def abstract_params(self) -> Any:
+        """Shapes of the parameters; depends on neither data nor optimizer."""
+        size = self.settings.image_size
+        images = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
+        masks = jax.ShapeDtypeStruct((1, size, size), np.uint8)
+
+        def init(images: jax.Array, masks: jax.Array) -> Any:
+            inputs = self.task.inputs(images, masks)
+            return self.model.init(jax.random.key(0), inputs, train=False)["params"]
+
+        return jax.eval_shape(init, images, masks)
+
     def _init_fn(self) -> Callable[[jax.Array], train_step.TrainState]:
         return functools.partial(
             train_step.init_state,
             model=self.model,
             tx=self.tx,
+            task=self.task,
             image_size=self.settings.image_size,
+            learning_rate=self.learning_rate,
         )
 
     def jit_train_step(self, take: Callable[[Any, Any], pipeline.Batch]) -> Callable[..., Any]:
@@ -73,6 +101,7 @@ class System:
                 tx=self.tx,
                 task=self.task,
                 augmentation=self.augmentation,
+                freeze=self.freeze,
                 images_sharding=self.shardings.images,
             )
 
@@ -107,15 +136,21 @@ def make_system(config: mlc.ConfigDict) -> System:
             f"{settings.image_size}."
         )
     model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
-    return System(
+    system = System(
         model=model,
         task=make_task(config),
-        tx=optimizer.make_optimizer(**config.optimizer),
+        tx=optimizer.make_optimizer(**config.optimizer, freeze=config.freeze),
         augmentation=augment.Augment(**config.augment),
+        control=training_control.Settings(**config.control),
+        learning_rate=config.optimizer.learning_rate,
+        freeze=config.freeze,
         shardings=shardings,
         settings=settings,
         seed=jax.device_put(np.uint32(config.seed), shardings.replicated),
     )
+    if config.freeze:
+        frozen.require_sensible(system.abstract_params(), config.freeze)
+    return system
 
 
 def require_sensible(config: mlc.ConfigDict) -> None:

@@ -1,5 +1,7 @@
 """The training loop: when to step, log, evaluate, save and stop."""
 
+import functools
+import math
 from collections.abc import Mapping
 
 import jax
@@ -9,13 +11,22 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from jaxlung import checkpoint, interrupt, journal, metrics_log, train_step
+from jaxlung import (
+    checkpoint,
+    interrupt,
+    journal,
+    metrics_log,
+    train_step,
+    training_control,
+    transfer,
+)
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, record
+from jaxlung.tasks import task as task_lib
 
 
 def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, record.Source]) -> bool:
-    """Trains for `config.epochs`, resuming from `workdir` if it can.
+    """Trains for `config.epochs` or until it stops by itself, resuming from `workdir` if it can.
 
     Args:
         config: the run.
@@ -50,10 +61,11 @@ def _train(
     system = system_lib.make_system(config)
     num_records, batch_size = len(splits["train"]), system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_records, batch_size)
-    state, progress = restore_or_init(manager, system)
+    state, progress = restore_or_init(manager, system, config.init_from)
+    control = training_control.from_json(progress["control"])
     first_step = step = int(state.step)
-    if first_step >= total_steps:
-        return total_steps, total_steps
+    if first_step >= total_steps or control.stopped:
+        return first_step, total_steps
 
     road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
     val_road = pipeline.open_road(
@@ -65,7 +77,7 @@ def _train(
         order.shuffled(config.seed, num_records), batch_size, first_step, total_steps
     )
     with (
-        metrics_log.MetricsLog(workdir, first_step) as log,
+        metrics_log.MetricsLog(workdir, first_step, system.task.epoch_score[1]) as log,
         jax.transfer_guard("disallow"),
     ):
         notes = journal.Journal(
@@ -74,7 +86,8 @@ def _train(
             batch_size=batch_size,
             first_step=first_step,
             total_steps=total_steps,
-            epoch_losses=progress["epoch_losses"],
+            epoch_steps=progress["epoch_steps"],
+            score=(system.task.epoch_score[1], functools.partial(epoch_score, system.task)),
         )
         for step, item in enumerate(items, first_step + 1):
             state, metrics = step_fn(state, road.store, item, system.seed)
@@ -85,38 +98,75 @@ def _train(
                 notes.fetch()  # Before a save: a state that is not finite is never saved.
             if ends_epoch:
                 seconds = notes.train_seconds()
-                val = mean_losses(system, state, val_road)
-                notes.end_epoch(epoch, seconds, val)
-                checkpoint.save(manager, state, {"epoch_losses": []}, val.loss)
-            elif stop.received:
-                checkpoint.save(manager, state, {"epoch_losses": notes.epoch_losses})
-            if stop.received:
+                val = score_split(system, state, val_road)
+                notes.end_epoch(epoch, seconds, val, control.learning_rate)
+                state, control = next_epoch(system, state, control, val.loss)
+            if ends_epoch or stop.received:
+                progress = {
+                    "control": training_control.to_json(control),
+                    "epoch_steps": notes.epoch_steps,
+                }
+                checkpoint.save(manager, state, progress, val.loss if ends_epoch else math.inf)
+            if stop.received or control.stopped:
                 break
     return step, total_steps
 
 
 def restore_or_init(
-    manager: ocp.CheckpointManager, system: system_lib.System
+    manager: ocp.CheckpointManager, system: system_lib.System, init_from: str
 ) -> tuple[train_step.TrainState, checkpoint.Progress]:
     """The newest good checkpoint, or a fresh state; created where it will live."""
     restored = checkpoint.restore_latest(manager, system.abstract_state())
     if restored is None:
-        return system.init_state(), {"epoch_losses": []}
+        state = system.init_state()
+        if init_from:
+            state = transfer.copy_network(init_from, state)
+        control = training_control.start(system.learning_rate)
+        return state, {"control": training_control.to_json(control), "epoch_steps": []}
     state, progress = restored
     checkpoint.set_aside_newer(manager, int(state.step))
     logging.info("going on from step %d", int(state.step))
     return state, progress
 
 
-def mean_losses(
+def next_epoch(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    control: training_control.State,
+    val_loss: float,
+) -> tuple[train_step.TrainState, training_control.State]:
+    """What the next epoch begins with: maybe a lower learning rate, maybe nothing more to do."""
+    after = training_control.after_epoch(system.control, control, val_loss)
+    if after.learning_rate != control.learning_rate:
+        logging.info("learning rate %g", after.learning_rate)
+        rate = jax.device_put(np.float32(after.learning_rate), system.shardings.replicated)
+        state = state.replace(learning_rate=rate)
+    if after.stopped:
+        logging.info("stopped: no lower validation loss for %d epochs", after.stop_wait)
+    return state, after
+
+
+def score_split(
     system: system_lib.System, state: train_step.TrainState, road: pipeline.Road
-) -> journal.Losses:
-    """Mean losses over all images of a split."""
+) -> journal.Means:
+    """Mean losses over all images of a split, and the score that is followed."""
     batch_size = system.settings.eval_batch_size
     num_steps = -(-road.num_records // batch_size)
     batches = road.batches(order.in_turn(road.num_records), batch_size, num_steps)
+    names = ("loss", "loss_excess", "confusion")
     outputs = (system.eval_step(state, batch) for batch in batches)
-    fetched = jax.device_get([(output["loss"], output["loss_excess"]) for output in outputs])
+    fetched = jax.device_get([[output[name] for name in names] for output in outputs])
     # The last batch is padded: what is past the split's end is dropped.
-    means = np.concatenate(fetched, axis=1)[:, : road.num_records].mean(axis=1, dtype=np.float64)
-    return journal.Losses(*means.tolist())
+    loss, excess, confusions = (
+        np.concatenate(parts)[: road.num_records] for parts in zip(*fetched, strict=True)
+    )
+    return journal.Means(
+        float(loss.mean(dtype=np.float64)),
+        float(excess.mean(dtype=np.float64)),
+        epoch_score(system.task, confusions.sum(axis=0, dtype=np.int64)),
+    )
+
+
+def epoch_score(task: task_lib.Task, confusion: np.ndarray) -> float:
+    """The score that is followed, of a split's [L, L] confusion matrix."""
+    return float(task.pooled_scores(confusion)[task.epoch_score[0]])

@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxlung import files
 
-SECTIONS = ("model", "task", "optimizer", "data", "augment", "mesh", "paper")
+SECTIONS = ("model", "task", "optimizer", "control", "data", "augment", "mesh", "paper")
 
 # Where things are read from and how; they don't change what is computed.
 FREE_FIELDS = (

@@ -3,16 +3,22 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxlung.data import folder, prepared, record
+from jaxlung.data import folder, patient_split, prepared, record, selection
 from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder
+from tfds_builders.montgomery_cxr import montgomery_cxr_dataset_builder
 from tfds_builders.phantoms import covid_qu_ex as phantom_covid_qu_ex
+from tfds_builders.phantoms import montgomery_cxr as phantom_montgomery
+from tfds_builders.phantoms import shenzhen_cxr as phantom_shenzhen
+from tfds_builders.phantoms import v7_covid_cxr as phantom_v7
+from tfds_builders.shenzhen_cxr import shenzhen_cxr_dataset_builder
+from tfds_builders.v7_covid_cxr import v7_covid_cxr_dataset_builder
 
 
 def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[str, record.Source]:
     """Opens the dataset that a config's `data` section names.
 
     Args:
-        fields: "name" ("covid_qu_ex/infection", "folder"), and what its opener takes.
+        fields: "name" ("covid_qu_ex/infection", "cxr_lungs/512"), and what its opener takes.
         needs: bits of `record` that the task must find annotated.
         seed: of splits that are drawn.
 
@@ -46,16 +52,129 @@ def _open_covid_qu_ex(
     variant: str, *, needs: int, seed: int, **fields: Any
 ) -> Mapping[str, record.Source]:
     del seed  # The splits are the published ones.
-    return prepared.open_splits(
+    builder = prepared.open_builder(
         covid_qu_ex_dataset_builder.Builder,
         variant,
         needs=needs,
         phantoms=phantom_covid_qu_ex,
         **fields,
     )
+    return prepared.open_splits(builder)
+
+
+def _open_covid_only(
+    variant: str, *, needs: int, seed: int, **fields: Any
+) -> Mapping[str, record.Source]:
+    splits = _open_covid_qu_ex(variant, needs=needs, seed=seed, **fields)
+    return {
+        split: selection.Subset(
+            source, [i for i, group in enumerate(source.groups()) if group == prepared.COVID]
+        )
+        for split, source in splits.items()
+    }
+
+
+def _open_cxr_lungs(
+    variant: str,
+    *,
+    needs: int,
+    seed: int,
+    raw_dir_montgomery: str,
+    raw_dir_shenzhen: str,
+    validation_fraction: float,
+    test_fraction: float,
+    **fields: Any,
+) -> Mapping[str, record.Source]:
+    """Montgomery and Shenzhen together, split by patient; each in its own share."""
+    parts = (
+        (montgomery_cxr_dataset_builder, phantom_montgomery, raw_dir_montgomery),
+        (shenzhen_cxr_dataset_builder, phantom_shenzhen, raw_dir_shenzhen),
+    )
+    sources = [
+        prepared.PreparedSource(
+            prepared.open_builder(
+                module.Builder, variant, needs=needs, phantoms=phantoms, raw_dir=raw_dir, **fields
+            ),
+            "full",
+        )
+        for module, phantoms, raw_dir in parts
+    ]
+    group_of = {
+        patient: str(part) for part, source in enumerate(sources) for _, patient in source.people()
+    }
+    split_of = patient_split.draw_within(
+        group_of,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    return _divide(selection.Joined(sources), split_of)
+
+
+def _open_v7(
+    variant: str,
+    *,
+    needs: int,
+    seed: int,
+    protocol: str,
+    held_out_fraction: float,
+    **fields: Any,
+) -> Mapping[str, record.Source]:
+    """V7's X-rays; both classes are split by themselves, by patient.
+
+    Protocol "paper": the held-out patients of both classes are the test split, those with COVID-19
+    the validation split, as paper 003's; "halves": the held-out patients are halved between
+    validation and test.
+    """
+    if protocol not in ("paper", "halves"):
+        raise ValueError(f"data.protocol: got {protocol!r}, want one of paper, halves.")
+    builder = prepared.open_builder(
+        v7_covid_cxr_dataset_builder.Builder,
+        variant,
+        needs=needs,
+        phantoms=phantom_v7,
+        **fields,
+    )
+    source = prepared.PreparedSource(builder, "full")
+    groups = source.groups()
+    # A person with both kinds of image counts as having COVID-19.
+    group_of: dict[str, str] = {}
+    for (_, patient), group in zip(source.people(), groups, strict=True):
+        if group_of.get(patient) != prepared.COVID:
+            group_of[patient] = group
+    split_of = patient_split.draw_within(
+        group_of,
+        validation_fraction=held_out_fraction / 2,
+        test_fraction=held_out_fraction / 2,
+        seed=seed,
+    )
+    splits = _divide(source, split_of)
+    if protocol == "halves":
+        return splits
+    held_out = [i for i, (_, who) in enumerate(source.people()) if split_of[who] != "train"]
+    covid = [i for i in held_out if groups[i] == prepared.COVID]
+    return {
+        "train": splits["train"],
+        "validation": selection.Subset(source, covid),
+        "test": selection.Subset(source, held_out),
+    }
+
+
+def _divide(source: record.Source, split_of: Mapping[str, str]) -> dict[str, record.Source]:
+    """The source in splits, from patient_id -> split."""
+    people = source.people()
+    return {
+        split: selection.Subset(
+            source, [i for i, (_, patient) in enumerate(people) if split_of[patient] == split]
+        )
+        for split in patient_split.SPLITS
+    }
 
 
 DATASETS: dict[str, Callable[..., Mapping[str, record.Source]]] = {
     "covid_qu_ex": _open_covid_qu_ex,
+    "covid_qu_ex_covid_only": _open_covid_only,
+    "cxr_lungs": _open_cxr_lungs,
     "folder": _open_folder,
+    "v7_covid_cxr": _open_v7,
 }

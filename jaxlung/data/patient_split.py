@@ -1,7 +1,7 @@
 """Training, validation and test patients: drawn by seed, or checked as given."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,6 +38,35 @@ def draw(
     splits = dict.fromkeys(ranked, "train")
     splits.update(dict.fromkeys(ranked[:num_test], "test"))
     splits.update(dict.fromkeys(ranked[num_test:num_held], "validation"))
+    return splits
+
+
+def draw_within(
+    group_of: Mapping[str, str], *, validation_fraction: float, test_fraction: float, seed: int
+) -> dict[str, str]:
+    """`draw` in every group of patients by itself, so that all splits have their share of each.
+
+    Args:
+        group_of: patient_id -> group.
+        validation_fraction: of each group's patients, in (0, 1).
+        test_fraction: likewise.
+        seed: another seed, another draw.
+
+    Raises:
+        ValueError: as `draw`, with the group's name.
+    """
+    splits = {}
+    for group in sorted(set(group_of.values())):
+        patients = [patient for patient, own in group_of.items() if own == group]
+        try:
+            splits |= draw(
+                patients,
+                validation_fraction=validation_fraction,
+                test_fraction=test_fraction,
+                seed=seed,
+            )
+        except ValueError as error:
+            raise ValueError(f"patients of {group!r}: {error}") from error
     return splits
 
 

@@ -10,7 +10,7 @@ from jaxlung import sharding
 from jaxlung.data import order, record, resident, resize, stream
 from jaxlung.data import settings as settings_lib
 
-Batch = dict[str, jax.Array]  # "images" and "masks", [B, S, S] uint8
+Batch = dict[str, jax.Array]  # "images" and "masks" [B, S, S], "labels" [B], uint8
 
 
 @dataclasses.dataclass(frozen=True)

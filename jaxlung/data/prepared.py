@@ -6,7 +6,8 @@ import io
 import json
 import pathlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -15,7 +16,8 @@ from etils import epath
 
 from jaxlung import files, interrupt
 from jaxlung.data import record
-from tfds_builders import kaggle_download
+
+COVID = "COVID-19"  # the group that a diagnosis looks for
 
 
 class PreparedSource:
@@ -23,10 +25,11 @@ class PreparedSource:
 
     Args:
         builder: prepared.
-        split: "train", "validation" or "test".
+        split: its name there.
+        prefix: goes before image ids, to tell datasets apart that are used together.
     """
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, prefix: str = "") -> None:
         self._records = builder.as_data_source(split)
         self._undecoded = builder.as_data_source(
             split,
@@ -37,6 +40,7 @@ class PreparedSource:
             },
         )
         self._groups = builder.info.features["label"].names
+        self._prefix = prefix
 
     def __len__(self) -> int:
         return len(self._records)
@@ -46,23 +50,37 @@ class PreparedSource:
         mask = (example["lung_mask"][..., 0] > 0) * np.uint8(record.LUNG)
         if "infection_mask" in example:
             mask |= (example["infection_mask"][..., 0] > 0) * np.uint8(record.INFECTION)
-        image_id = example["image_id"].decode()
+        image_id, patient_id = self._who(example)
+        group = self._group(example)
         return record.Record(
             image=example["image"][..., 0],
             mask=mask,
             image_id=image_id,
-            patient_id=image_id,  # The dataset doesn't say who is who.
-            group=self._groups[example["label"]],
+            patient_id=patient_id,
+            group=group,
+            label=int(group == COVID),
         )
 
     def people(self) -> list[tuple[str, str]]:
         """(image_id, patient_id) of every record, without decoding images."""
-        ids = [example["image_id"].decode() for example in self._undecoded]
-        return list(zip(ids, ids, strict=True))
+        return [self._who(example) for example in self._undecoded]
+
+    def groups(self) -> list[str]:
+        """The group of every record, without decoding images."""
+        return [self._group(example) for example in self._undecoded]
+
+    def _who(self, example: Mapping[str, Any]) -> tuple[str, str]:
+        image_id = self._prefix + example["image_id"].decode()
+        if "patient_id" not in example:
+            return image_id, image_id  # The dataset doesn't say who is who.
+        return image_id, example["patient_id"].decode()
+
+    def _group(self, example: Mapping[str, Any]) -> str:
+        return self._groups[example["label"]]
 
 
-def open_splits(
-    make_builder: Callable[..., tfds.core.GeneratorBasedBuilder],
+def open_builder(
+    make_builder: type[tfds.core.GeneratorBasedBuilder],
     variant: str,
     *,
     needs: int,
@@ -71,7 +89,7 @@ def open_splits(
     raw_dir: str,
     download: bool,
     phantom_images: int,
-) -> Mapping[str, record.Source]:
+) -> tfds.core.DatasetBuilder:
     """Opens a dataset, preparing it first if that was not done yet.
 
     Args:
@@ -81,11 +99,11 @@ def open_splits(
         phantoms: its generator, of `tfds_builders.phantoms`.
         data_dir: folder of prepared datasets.
         raw_dir: the download, zip or folder; "" for the builder's manual folder.
-        download: fetch the download from Kaggle instead.
+        download: fetch the download instead, as far as that can be done.
         phantom_images: more than 0 generates that many images in place of the download.
 
     Returns:
-        "train", "validation" and "test".
+        The builder, prepared.
 
     Raises:
         ValueError: an unknown variant, a damaged download, or annotations that are not there.
@@ -102,10 +120,10 @@ def open_splits(
     if phantom_images:
         folder /= f"phantom_{make_builder.name}_v{phantoms.VERSION}_{phantom_images}"
         raw_dir = str(folder / "raw")
-    open_builder = functools.partial(
+    make = functools.partial(
         make_builder, config=variant, data_dir=folder, file_format="array_record"
     )
-    builder = open_builder(raw_dir=raw_dir or None)
+    builder = make(raw_dir=raw_dir or None)
     if download and (raw_dir or phantom_images):
         raise ValueError("data.download: got raw_dir or phantom_images too, want only one of them.")
     if not builder.is_prepared():
@@ -115,12 +133,17 @@ def open_splits(
                 phantoms.write(pathlib.Path(raw_dir), phantom_images)
         elif not raw_dir:
             raw_dir = _find_raw(make_builder, folder, download)
-            builder = open_builder(raw_dir=raw_dir or None)
+            builder = make(raw_dir=raw_dir or None)
         prepare(builder, raw_dir, quietly=bool(phantom_images))
     elif raw_dir and not phantom_images:
         _require_same_raw(builder, raw_dir)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:
         raise ValueError(f"data.name: {builder.info.full_name} has no infection masks.")
+    return builder
+
+
+def open_splits(builder: tfds.core.DatasetBuilder) -> dict[str, PreparedSource]:
+    """The sources of a dataset that was published in splits."""
     return {split: PreparedSource(builder, split) for split in ("train", "validation", "test")}
 
 
@@ -128,17 +151,15 @@ def _find_raw(
     make_builder: type[tfds.core.GeneratorBasedBuilder], folder: pathlib.Path, download: bool
 ) -> str:
     """Path of a fresh download; "" for the builder's manual folder, if there is anything in it."""
-    dataset = make_builder.KAGGLE_DATASET
     if download:
-        version = make_builder.KAGGLE_VERSION
-        return str(kaggle_download.download(dataset, version, folder / "downloads"))
+        with interrupt.clean_up():
+            return str(make_builder.fetch(folder / "downloads" / make_builder.name))
     manual = folder / "downloads" / "manual"
     if not (manual.is_dir() and any(manual.iterdir())):
         raise FileNotFoundError(
-            f"{make_builder.name} is not in {folder}: get it from "
-            f"https://www.kaggle.com/datasets/{dataset} and put the zip into {manual}, or say "
-            "where it is with --config.data.raw_dir=PATH (zip or folder); to try without data, "
-            "--config.data.phantom_images=500."
+            f"{make_builder.name} is not in {folder}. {make_builder.MANUAL_DOWNLOAD_INSTRUCTIONS} "
+            f"(This folder: {manual}; raw_dir: --config.data.raw_dir=PATH; to try without data: "
+            "--config.data.phantom_images=500.)"
         )
     return ""
 

@@ -20,6 +20,7 @@ class Record:
         image_id: names the image within its dataset, unique.
         patient_id: the person; equal to `image_id` where the dataset does not say.
         group: what a table is broken down by ("COVID-19"), or "".
+        label: 1 for COVID-19, 0 for anything else; for tasks that look for no pixels.
     """
 
     image: np.ndarray
@@ -27,6 +28,7 @@ class Record:
     image_id: str
     patient_id: str
     group: str
+    label: int = 0
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxlung import progress, sharding
-from jaxlung.data import order, record, resize
+from jaxlung.data import example, order, record
 from jaxlung.data import settings as settings_lib
 
 # Of the device's memory; the rest is for parameters and activations (our choice).
@@ -39,16 +39,16 @@ def load_store(
     """Reads all records and puts them on every device.
 
     Returns:
-        "images" and "masks", [N, S, S] uint8, replicated.
+        "images" and "masks" [N, S, S], "labels" [N], uint8, replicated.
     """
-    shape = (len(source), settings.image_size, settings.image_size)
-    store = {"images": np.empty(shape, np.uint8), "masks": np.empty(shape, np.uint8)}
+    store = {
+        name: np.empty((len(source), *shape), np.uint8)
+        for name, shape in example.shapes(settings).items()
+    }
 
     def load(index: int) -> None:
-        item = source[index]
-        store["images"][index], store["masks"][index] = resize.fit(
-            item.image, item.mask, settings.image_size, settings.resize
-        )
+        for name, array in example.make(source[index], settings).items():
+            store[name][index] = array
 
     with concurrent.futures.ThreadPoolExecutor(settings.num_threads) as pool:
         loads = pool.map(load, range(len(source)))

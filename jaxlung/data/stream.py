@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxlung import sharding
-from jaxlung.data import order, record, resize
+from jaxlung.data import example, order, record
 from jaxlung.data import settings as settings_lib
 
 BATCHES_AHEAD = 2  # One computed on, one in flight.
@@ -35,12 +35,10 @@ def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, j
 def make_items(
     source: record.Source, settings: settings_lib.Settings, shardings: sharding.Shardings
 ) -> settings_lib.MakeItems:
-    """Items of this road are batches: "images" and "masks", [B, S, S] uint8."""
+    """Items of this road are batches: "images" and "masks" [B, S, S], "labels" [B], uint8."""
 
     def load(index: int) -> dict[str, np.ndarray]:
-        item = source[index]
-        images, masks = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
-        return {"images": images, "masks": masks}
+        return example.make(source[index], settings)
 
     def items(
         record_at: order.Order, batch_size: int, first_step: int, last_step: int

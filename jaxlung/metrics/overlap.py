@@ -82,6 +82,45 @@ def macro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     return {name: score.mean(axis=-1) for name, score in level_scores(confusions).items()}
 
 
+def binary_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of one mask; what is in neither reference nor prediction scores 1.
+
+    Args:
+        confusions: [..., 2, 2] counts, rows the reference, foreground last.
+
+    Returns:
+        "dice", "iou", "mean_iou" (of foreground and background), "precision", "sensitivity" (TP /
+        (TP + FN), recall), "specificity" (TN / (TN + FP)) and "accuracy", [...] float64 in [0, 1].
+    """
+    levels = level_scores(confusions)
+    foreground = {name: score[..., 1] for name, score in levels.items()}
+    return {
+        "dice": foreground["f1"],
+        "iou": foreground["iou"],
+        "mean_iou": levels["iou"].mean(axis=-1),
+        "precision": foreground["precision"],
+        "sensitivity": foreground["recall"],
+        "specificity": levels["recall"][..., 0],
+        "accuracy": micro_scores(confusions)["f1"],
+    }
+
+
+def threshold_confusions(
+    levels: jax.Array, probs: jax.Array, thresholds: tuple[float, ...]
+) -> jax.Array:
+    """`confusion` of a binary mask at several thresholds.
+
+    Args:
+        levels: [B, H, W] int reference, 0 or 1.
+        probs: [B, H, W] float32 in [0, 1].
+        thresholds: T of them; foreground is above.
+
+    Returns:
+        [B, T, 2, 2] int32.
+    """
+    return jnp.stack([confusion(levels, probs > t, 2) for t in thresholds], axis=1)
+
+
 def _ratios(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
     absent = (predicted + present) == 0
 

@@ -1,7 +1,7 @@
 """Blocks that several networks share, in the forms that XLA runs fast."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -223,13 +223,13 @@ def require_dtype(dtype: str) -> None:
     require("dtype", dtype, dtype in ("float32", "bfloat16"), "one of float32, bfloat16")
 
 
-def batch_norm(*, train: bool, dtype: str, name: str) -> nn.BatchNorm:
+def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], jax.Array]:
     """BatchNorm as every network here uses it: float32 statistics over the global batch.
 
     Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults (it writes the momentum as 0.1). Unlike
     PyTorch's, the running variance is the biased one: over B H W values, a factor of
     1 - 1 / (B H W).
     """
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
-    )
+    norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    # An argument of the call, not of the module: `frozen.still_statistics` changes it.
+    return functools.partial(norm, use_running_average=not train)

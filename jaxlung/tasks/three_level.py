@@ -22,14 +22,19 @@ def make_task() -> task.Task:
         levels=LEVELS,
         greys=GREYS,
         needs=record.LUNG | record.INFECTION,
-        true_levels=true_levels,
-        targets=targets,
+        is_map=True,
+        threshold=None,
+        inputs=task.whole_image,
+        true_levels=lambda masks, labels: true_levels(masks),
+        targets=lambda masks, labels: targets(masks),
         loss=cross_entropy.bce,
         floor=cross_entropy.bce_floor,
         postprocess=nearest_level,
-        image_scores=image_scores,
-        split_scores=split_scores,
+        image_scores=scores,
+        pooled_scores=scores,  # As Table 1: from the confusion matrix of the whole split.
+        averages_images=False,
         rank_by="f1_macro",
+        epoch_score=("iou_macro", "iou_macro"),
     )
 
 
@@ -66,14 +71,17 @@ def nearest_level(probs: jax.Array) -> jax.Array:
     return sum((probs[..., 0] > border).astype(jnp.uint8) for border in borders)
 
 
-def image_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Macro and micro scores, and F1 and IoU of each level, of every image.
+def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Macro and micro scores, and F1 and IoU of each level, of every confusion matrix.
+
+    Paper 000 doesn't say how it averages, and no single average gives its numbers: macro and
+    micro are both given.
 
     Args:
-        confusions: [N, 3, 3] counts.
+        confusions: [..., 3, 3] counts.
 
     Returns:
-        Score name -> [N] float64.
+        Score name -> [...] float64.
     """
     levels = overlap.level_scores(confusions)
     macro = {f"{name}_macro": x for name, x in overlap.macro_scores(confusions).items()}
@@ -84,13 +92,3 @@ def image_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
         for i, level in enumerate(LEVELS)
     }
     return macro | micro | by_level
-
-
-def split_scores(confusions: np.ndarray) -> dict[str, float]:
-    """The same scores from the confusion matrix summed over a split (Table 1 of paper 000).
-
-    The paper doesn't say how it averages, and no single average gives its numbers: macro and
-    micro are both given.
-    """
-    pooled = image_scores(np.sum(confusions, axis=0, dtype=np.int64)[None])
-    return {name: float(x[0]) for name, x in pooled.items()}

@@ -1,11 +1,12 @@
 """TFDS builder of COVID-QU-Ex (Tahir et al., 2021)."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from tfds_builders import raw_builder, raw_tree
+from tfds_builders import kaggle_download, raw_builder, raw_tree
 from tfds_builders.covid_qu_ex import layout, pixels
 
 
@@ -30,6 +31,11 @@ class Builder(raw_builder.RawBuilder):
         f"{KAGGLE_VERSION}, 1.2 GB, free account) and put the zip, packed or unpacked, in this "
         "folder, or say where it is with raw_dir."
     )
+
+    @classmethod
+    def fetch(cls, folder: pathlib.Path) -> pathlib.Path:
+        """Downloads from Kaggle; see `kaggle_download.download`."""
+        return kaggle_download.download(cls.KAGGLE_DATASET, cls.KAGGLE_VERSION, folder)
 
     def _info(self) -> tfds.core.DatasetInfo:
         grey = raw_builder.GREY_PNG

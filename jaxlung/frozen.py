@@ -1,0 +1,71 @@
+"""Parts of a network that don't train: named by a pattern over the paths of their parameters."""
+
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+
+def which(tree: Any, pattern: str) -> Any:
+    """For every leaf, whether the whole of its path ("encoder/conv_0/kernel") matches.
+
+    Args:
+        tree: parameters or statistics.
+        pattern: regular expression; "" matches nothing.
+
+    Returns:
+        The tree, of bool.
+    """
+
+    def matches(path: tuple[Any, ...], leaf: Any) -> bool:
+        del leaf
+        return _matches(jax.tree_util.keystr(path, simple=True, separator="/"), pattern)
+
+    return jax.tree_util.tree_map_with_path(matches, tree)
+
+
+def require_sensible(params: Any, pattern: str) -> None:
+    """Raises ValueError for a pattern that is none, or that freezes nothing or everything."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"freeze: got {pattern!r}, want a regular expression ({error})."
+        ) from error
+    leaves = jax.tree.leaves(which(params, pattern))
+    if pattern and all(leaves):
+        raise ValueError(f"freeze: got {pattern!r}, which leaves no parameter to train.")
+    if pattern and not any(leaves):
+        paths = jax.tree_util.tree_leaves_with_path(params)
+        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+        raise ValueError(
+            f"freeze: got {pattern!r}, which matches the whole path of no parameter; they are "
+            f"{', '.join(names[:3])}, ..."
+        )
+
+
+def still_statistics(pattern: str) -> AbstractContextManager[None]:
+    """Within it, frozen BatchNorms use their running statistics and leave them as they are."""
+
+    def run(
+        next_fun: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        module = context.module
+        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+            path = "/".join((*module.path, "mean"))
+            kwargs = kwargs | {
+                "use_running_average": kwargs["use_running_average"] or _matches(path, pattern)
+            }
+        return next_fun(*args, **kwargs)
+
+    return nn.intercept_methods(run)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return bool(pattern) and re.fullmatch(pattern, path) is not None

@@ -1,0 +1,98 @@
+"""Paper 003: COVID-19 or not, from a whole X-ray or from the lungs in it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlung.data import record
+from jaxlung.losses import cross_entropy
+from jaxlung.metrics import overlap
+from jaxlung.tasks import task
+
+LUNGS = ("none", "predicted", "true")
+
+
+def make_task(*, lungs: str, crop_pixels: int, threshold: float) -> task.Task:
+    """A yes or no for every image, as a map of one pixel.
+
+    Args:
+        lungs: what the network sees: "none", all of the image; "predicted" or "true", only what
+            lies inside the lungs that a lung network found, or that are annotated.
+        crop_pixels: cut off at the top, left and right (not at the bottom), as the paper's 10.
+        threshold: COVID-19 above this probability; 0 chooses it on the validation split.
+
+    Raises:
+        ValueError: an unknown choice of lungs, a negative crop, or a threshold outside [0, 1).
+    """
+    if lungs not in LUNGS:
+        raise ValueError(f"task.lungs: got {lungs!r}, want one of {', '.join(LUNGS)}.")
+    if crop_pixels < 0:
+        raise ValueError(f"task.crop_pixels: got {crop_pixels}, want 0 or more.")
+    if not 0 <= threshold < 1:
+        raise ValueError(
+            f"task.threshold: got {threshold}, want a number between 0 and 1, or 0 to choose it on "
+            "the validation split."
+        )
+    return task.Task(
+        name="diagnosis",
+        levels=("other", "COVID-19"),
+        greys=(0, 255),
+        needs=record.LUNG,
+        is_map=False,
+        threshold=threshold,
+        inputs=functools.partial(inputs, in_lungs=lungs != "none", crop=crop_pixels),
+        true_levels=lambda masks, labels: one_pixel(labels),
+        targets=lambda masks, labels: one_pixel(labels)[..., None].astype(jnp.float32),
+        loss=cross_entropy.bce,
+        floor=cross_entropy.bce_floor,
+        postprocess=functools.partial(task.above, threshold=threshold or 0.5),
+        image_scores=image_scores,
+        pooled_scores=scores,
+        averages_images=False,
+        rank_by="",
+        epoch_score=("accuracy", "accuracy"),
+    )
+
+
+def inputs(images: jax.Array, masks: jax.Array, *, in_lungs: bool, crop: int) -> jax.Array:
+    """What the network sees of [B, S, S, 1]: [B, S - crop, S - 2 crop, 1].
+
+    Raises:
+        ValueError: nothing is left after the crop.
+    """
+    if images.shape[1] <= 2 * crop:
+        raise ValueError(
+            f"task.crop_pixels: got {crop} for images of {images.shape[1]} pixels; want less than "
+            "half of them."
+        )
+    if in_lungs:
+        images = images * ((masks & record.LUNG) != 0)[..., None]
+    return images[:, crop:, crop : images.shape[2] - crop]
+
+
+def one_pixel(labels: jax.Array) -> jax.Array:
+    """[B] to [B, 1, 1] uint8."""
+    return labels.reshape(-1, 1, 1).astype(np.uint8)
+
+
+def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of the images of a split, from [..., 2, 2] counts of images.
+
+    Sensitivity is NaN without an image of COVID-19, specificity without another one.
+    """
+    binary = overlap.binary_scores(confusions)
+    num_negative, num_positive = np.moveaxis(np.sum(confusions, axis=-1), -1, 0)
+    return {
+        "accuracy": binary["accuracy"],
+        "sensitivity": np.where(num_positive > 0, binary["sensitivity"], np.nan),
+        "specificity": np.where(num_negative > 0, binary["specificity"], np.nan),
+        "precision": binary["precision"],
+        "f1": binary["dice"],
+    }
+
+
+def image_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
+    """Of one image: whether it was right."""
+    return {"right": np.trace(confusions, axis1=-2, axis2=-1).astype(np.float64)}
