@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import checkpoint, evaluate, files, progress, system, train, workdir
+from jaxlung import checkpoint, evaluate, files, lung_masks, progress, system, train, workdir
 from jaxlung.data import record, splits_file
 from jaxlung.report import page
 from jaxlung.tasks import task as task_lib
@@ -98,6 +98,8 @@ def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record
         splits_file.require_same(path / "splits.csv", splits)
     else:
         splits_file.write(path / "splits.csv", splits)
+    if config.task.get("lungs") == "predicted":
+        splits = lung_masks.replace(splits, config.lungs_run, path)
     return splits
 
 

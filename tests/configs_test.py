@@ -7,11 +7,15 @@ import jax.numpy as jnp
 import pytest
 
 from jaxlung import config_file, system
-from jaxlung.data import stream
+from jaxlung.data import example, stream
 
 VARIANTS = {
     "covidqu": ["", "phantom", "quick"],
+    "covidqu_residual": ["", "loss=iou", "loss=bce_iou,phantom", "quick"],
+    "cxr_lungs": ["", "phantom", "quick"],
     "folder": ["", "target=infection", "target=lung,quick"],
+    "v7_diagnosis": ["", "lungs=predicted,phantom", "lungs=true,quick"],
+    "v7_lungs": ["", "phantom", "quick"],
 }
 SPECS = [(name, arg) for name, args in VARIANTS.items() for arg in args]
 
@@ -25,13 +29,16 @@ def test_step_keeps_the_shapes_of_the_state(name, arg):
     config = config_file.load(config_file.resolve(f"{name}:{arg}"))
     parts = system.make_system(config)
     state = parts.abstract_state()
-    size = parts.settings.image_size
-    array = jax.ShapeDtypeStruct((parts.settings.batch_size, size, size), jnp.uint8)
+    batch = {
+        name: jax.ShapeDtypeStruct((parts.settings.batch_size, *shape), jnp.uint8)
+        for name, shape in example.shapes(parts.settings).items()
+    }
     step_fn = parts.jit_train_step(stream.take)
-    batch = {"images": array, "masks": array}
     after, metrics = jax.eval_shape(step_fn, state, {}, batch, parts.seed)
     for before_leaf, after_leaf in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         assert (before_leaf.shape, before_leaf.dtype) == (after_leaf.shape, after_leaf.dtype)
+    num_levels = len(parts.task.levels)
+    assert metrics.pop("confusion").shape == (num_levels, num_levels)
     assert all(leaf.shape == () for leaf in metrics.values())
 
 
@@ -44,7 +51,16 @@ def test_every_field_is_plain_and_literal(name):
     assert all(isinstance(value, plain) for value in values)
 
 
-def test_paper_000s_network_has_the_published_widths_and_31_million_parameters():
-    parts = system.make_system(config_file.load(config_file.resolve("covidqu")))
-    params = parts.abstract_state().params
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 31_036_482
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("covidqu", 31_036_482),  # the original U-Net's widths; by hand in models/unet_test.py
+        ("covidqu_residual", 31_736_834),
+        ("cxr_lungs", 99_587),  # and two statistics: paper 002's 99,589
+        ("v7_lungs", 31_032_837),  # paper 003
+        ("v7_diagnosis", 14_027_841),  # paper 003
+    ],
+)
+def test_each_systems_network_has_its_published_size(name, parameters):
+    parts = system.make_system(config_file.load(config_file.resolve(name)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(parts.abstract_params())) == parameters

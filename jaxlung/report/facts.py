@@ -14,7 +14,7 @@ _FACTS = (
     ("Images from", "{data[root]}"),
     ("Generated X-rays", "{data[phantom_images]}"),
     ("Image size", "{data[image_size]} by {data[image_size]} pixels (resize: {data[resize]})"),
-    ("Seen of an X-ray", "{data[lungs]}"),
+    ("Seen of an X-ray", "{task[lungs]}"),
     ("Network", "{model_name} with {model[widths]} channels, {model[dtype]}"),
     ("Starts from", "{init_from}"),
     ("Frozen parameters", "{freeze}"),
@@ -89,13 +89,11 @@ def name_loss(config: Mapping[str, Any]) -> str:
 def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields whose values are names of ours, in words."""
     fields = {}
-    if "data" in config:
-        data = _in_words(config["data"])
-        if "lungs" in data:
-            data |= {"lungs": _LUNGS.get(data["lungs"], data["lungs"])}
-        fields["data"] = data
     if "task" in config:
-        fields["task"] = _in_words(config["task"]) | {"loss": name_loss(config)}
+        task = _in_words(config["task"]) | {"loss": name_loss(config)}
+        if "lungs" in task:
+            task["lungs"] = _LUNGS.get(task["lungs"], task["lungs"])
+        fields["task"] = task
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
     if config.get("control", {}).get("stop_patience") and "epochs" in config:

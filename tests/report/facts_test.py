@@ -63,7 +63,7 @@ class FactsTest(parameterized.TestCase):
             "selection": "best",
             "init_from": "runs/a",
             "freeze": ["encoder", "norm"],
-            "data": {"lungs": "predicted"},
+            "task": {"lungs": "predicted"},
         }
         assert facts.list_facts(config, {}) == {
             "Seen of an X-ray": "what a lung network finds to be lungs",

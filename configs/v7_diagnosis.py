@@ -1,0 +1,100 @@
+"""Paper 003, second half: COVID-19 or not on V7's X-rays, from the whole image or its lungs.
+
+Paper's scores: accuracy 0.9620 (training), 0.9666 (validation), AUC 0.985. The paper sees the whole
+image; what the lungs alone tell is its future work. Both classes are held out, by patient.
+
+    python -m jaxlung.main --config=configs/v7_diagnosis.py
+    python -m jaxlung.main --config=configs/v7_lungs.py && \
+        python -m jaxlung.main --config=configs/v7_diagnosis.py:lungs=predicted
+    python -m jaxlung.main --config=configs/v7_diagnosis.py:lungs=true
+    python -m jaxlung.main --config=configs/v7_diagnosis.py:phantom    # generated X-rays, minutes
+"""
+
+import ml_collections as mlc
+
+from jaxlung import config_arg
+
+
+def get_config(arg: str = "") -> mlc.ConfigDict:
+    """The run; `arg` is "lungs=none|predicted|true", "phantom", "quick", or two of them."""
+    variant = config_arg.parse_arg(arg, lungs="none", phantom=False, quick=False)
+    config = mlc.ConfigDict()
+    config.seed = 0
+    config.epochs = 15
+    config.selection = "best"  # the lowest validation loss; or "last"
+    config.log_every_steps = 50
+    config.init_from = ""  # folder of a run whose network this one starts from
+    config.freeze = ""  # regular expression: parameters of matching paths don't train
+
+    # Folder of the run that finds the lungs; only for lungs=predicted.
+    config.lungs_run = "runs/v7_lungs"
+
+    config.model_name = "diagnosis_cnn"  # a key of models.MODELS
+    config.model = dict(
+        filters=(32, 64),  # of the convolutions
+        dense=64,  # units of the layer before the last
+        in_channels=3,  # the grey X-ray, three times
+        dtype="float32",  # of the computation; "bfloat16" on accelerators
+    )
+    config.task_name = "diagnosis"  # a key of tasks.TASKS
+    config.task = dict(
+        lungs=variant.lungs,  # "none": it sees all; else inside "predicted" or "true" lungs
+        crop_pixels=10,  # off top, left and right
+        threshold=0.0,  # COVID-19 above it; 0: chosen on the validation split
+    )
+    # The paper names Adam only: Keras's default rate and epsilon.
+    config.optimizer = dict(learning_rate=1e-3, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)
+    config.control = dict(  # by the validation loss, once an epoch
+        plateau_patience=0,  # epochs without improvement before the rate falls; 0: never
+        plateau_factor=0.5,
+        plateau_min_delta=1e-4,
+        plateau_cooldown=0,  # epochs
+        min_learning_rate=1e-6,
+        stop_patience=1,  # epochs without improvement before training stops; 0: never
+        stop_min_delta=0.0,
+    )
+
+    config.data = dict(
+        name="v7_covid_cxr/256",  # stored with 256, 512, 1024 or native pixels, longest side
+        data_dir="~/tensorflow_datasets",  # prepared data
+        raw_dir="",  # the download: folder or zip; "" looks in data_dir/downloads/manual
+        download=False,  # True: fetch the annotations; the images need an account
+        phantom_images=0,  # more than 0: generate that many X-rays in place of the download
+        held_out_fraction=0.3,  # of the patients of either class
+        protocol="halves",  # of the held-out patients: half validation, half test
+        image_size=256,  # pixels, height and width
+        resize="squash",  # or "pad": keep the aspect ratio
+        batch_size=32,  # images per step, over all devices
+        eval_batch_size=32,
+        placement="auto",  # "device", "host", or "auto": on the device if it fits
+        num_threads=4,  # that decode
+    )
+    config.augment = dict(  # The paper uses none.
+        flip_probability=0.0,  # left and right
+        rotation_degrees=0.0,  # uniform in +-
+        shift_fraction=0.0,  # of the image's size, uniform in +-
+        shear_degrees=0.0,
+        zoom_range=(1.0, 1.0),
+        brightness=0.0,  # added, uniform in +-
+        contrast=0.0,  # factor 1 +- this
+    )
+    config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), an image
+    config.paper = dict(
+        train=dict(accuracy=0.9620), validation=dict(accuracy=0.9666, auc=0.985), test=dict()
+    )
+    config.lock()  # From here on a misspelt field is an error.
+
+    if variant.phantom:  # Minutes on two CPU cores: smaller and fewer images, smaller network.
+        config.lungs_run = "runs/v7_lungs_phantom"
+        config.model.update(filters=(8, 16), dense=32)
+        config.task.crop_pixels = 4
+        config.control.stop_patience = 4  # Losses of 30 validation images jump about.
+        config.data.update(phantom_images=200, image_size=96, batch_size=8)
+    if variant.quick:  # The whole job in under a minute.
+        config.epochs = 2
+        config.log_every_steps = 2
+        config.lungs_run = "runs/v7_lungs_quick"
+        config.model.update(filters=(4, 4), dense=4)
+        config.task.crop_pixels = 1
+        config.data.update(phantom_images=60, image_size=32, batch_size=8, eval_batch_size=8)
+    return config

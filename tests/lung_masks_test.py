@@ -1,0 +1,83 @@
+"""Lungs found by one run's network, for another run."""
+
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxlung import config_file, job, lung_masks, system, workdir
+from jaxlung.data import predicted, record, selection
+from tests import array_source
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def make_config(spec, data_dir, **changes):
+    config = config_file.load(config_file.resolve(spec))
+    config.data.data_dir = str(data_dir)
+    config.update_from_flattened_dict({"epochs": 1} | changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def lungs_run(tmp_path_factory, data_dir):
+    path = epath.Path(tmp_path_factory.mktemp("lungs"))
+    job.run(make_config("v7_lungs:quick", data_dir), path)
+    return path
+
+
+class Unread:
+    """A source whose images must not be looked at."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __len__(self):
+        return len(self._source)
+
+    def people(self):
+        return self._source.people()
+
+
+def test_found_lungs_take_the_place_of_the_annotated_ones_at_the_stored_size():
+    source = array_source.ArraySource(2, size=24)
+    masks = np.zeros((2, 8, 8), bool)
+    masks[1, :4] = True
+    changed = predicted.WithLungs(source, masks, "squash")
+    assert changed.people() == source.people()
+    assert not (changed[0].mask & record.LUNG).any()
+    want = np.zeros((24, 24), bool)
+    want[:12] = True
+    np.testing.assert_array_equal((changed[1].mask & record.LUNG) > 0, want)
+    for before, after in zip(source, [changed[0], changed[1]], strict=False):
+        np.testing.assert_array_equal(before.mask & 2, after.mask & 2)  # Infection stays.
+        assert before.image_id == after.image_id
+
+
+@pytest.mark.slow
+def test_a_diagnosis_in_predicted_lungs_runs_and_keeps_the_masks(lungs_run, data_dir, tmp_path):
+    path = epath.Path(tmp_path / "run")
+    spec = "v7_diagnosis:lungs=predicted,quick"
+    job.run(make_config(spec, data_dir, lungs_run=str(lungs_run)), path)
+    assert (path / "report.html").exists()
+    splits = system.open_splits(make_config(spec, data_dir))
+    once = lung_masks.replace(splits, str(lungs_run), path)
+    unread = {name: Unread(source) for name, source in splits.items()}
+    kept = lung_masks.replace(unread, str(lungs_run), path)
+    np.testing.assert_array_equal(kept["test"]._masks, once["test"]._masks)
+    fewer = {"test": selection.Subset(splits["test"], [1])}  # Other images: found anew.
+    found = lung_masks.replace(fewer, str(lungs_run), path)["test"]
+    np.testing.assert_array_equal(found._masks, once["test"]._masks[1:2])
+
+
+def test_what_is_no_run_of_lungs_is_told(tmp_path, data_dir):
+    with pytest.raises(ValueError, match=r"lungs_run: .* holds no finished run; train one"):
+        lung_masks.replace({}, str(tmp_path), epath.Path(tmp_path))
+    run = epath.Path(tmp_path)
+    config = make_config("covidqu:quick", data_dir)
+    workdir.open_for(config, run)
+    (run / "finished.txt").write_text("1")
+    with pytest.raises(ValueError, match="is a run of task three_level, want lung masks"):
+        lung_masks.replace({}, str(tmp_path), run)
