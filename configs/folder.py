@@ -1,10 +1,11 @@
-"""Your own images and masks: a U-Net for one binary mask, lungs or infection.
+"""Your own images and masks: one binary mask, lungs or infection, by a network of your choice.
 
 A folder with `images/` and `masks/` (PNG or JPEG of any size, matched by stem), or a CSV file.
 Patients are kept together; 80 % train, 10 % validation, 10 % test.
 
     python -m jaxlung.main --config=configs/folder.py --config.data.root=MY_IMAGES
     python -m jaxlung.main --config=configs/folder.py:target=infection --config.data.root=A,B
+    python -m jaxlung.main --config=configs/folder.py:network=slim_unet --config.data.root=A
 """
 
 import ml_collections as mlc
@@ -13,8 +14,8 @@ from jaxlung import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
-    """The run; `arg` is "" or "target=lung|infection", with ",quick" for a trial run."""
-    variant = config_arg.parse_arg(arg, target="lung", quick=False)
+    """The run; `arg` is "" or some of "target=lung|infection", "network=...", and "quick"."""
+    variant = config_arg.parse_arg(arg, target="lung", network="unet", quick=False)
     config = mlc.ConfigDict()
     config.seed = 0
     config.epochs = 30
@@ -23,14 +24,32 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.init_from = ""  # folder of a run whose network this one starts from
     config.freeze = ""  # regular expression: parameters of matching paths don't train
 
-    config.model_name = "unet"  # a key of models.MODELS
-    config.model = dict(
-        widths=(8, 16, 32, 64, 128),  # channels of each level: half a million parameters
-        num_classes=1,
-        head_norm=False,  # a bias after the last convolution
-        pad_input=False,  # True: sizes that are no multiple of 16 are padded
-        dtype="float32",  # of the computation; "bfloat16" on accelerators
+    config.model_name = variant.network  # a key of `networks`
+    networks = dict(
+        unet=dict(
+            widths=(8, 16, 32, 64, 128),  # channels of each level: half a million parameters
+            num_classes=1,
+            head_norm=False,  # a bias after the last convolution
+            pad_input=False,  # True: sizes that are no multiple of 16 are padded
+            dtype="float32",  # of the computation; "bfloat16" on accelerators
+        ),
+        residual_unet=dict(
+            widths=(8, 16, 32, 64, 128),
+            num_classes=1,
+            head_norm=False,
+            pad_input=False,
+            dtype="float32",
+        ),
+        slim_unet=dict(  # paper 002's 99,589 parameters, for images cut to the chest or not
+            num_classes=1, noise_std=0.25, leaky_slope=0.2, border=0, dtype="float32"
+        ),
+        v7_unet=dict(
+            widths=(8, 16, 32, 64, 128), num_classes=1, in_channels=1, dropout=0.5, dtype="float32"
+        ),
     )
+    if variant.network not in networks:
+        raise ValueError(f"network: got {variant.network!r}, want one of {', '.join(networks)}.")
+    config.model = networks[variant.network]
     config.task_name = "mask"  # a key of tasks.TASKS
     config.task = dict(
         target=variant.target,
@@ -84,6 +103,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
 
     if variant.quick:
         config.epochs = 2
-        config.model.widths = (4, 8)
+        if "widths" in config.model:
+            config.model.widths = (4, 8)
         config.data.update(image_size=32, batch_size=4, eval_batch_size=4)
     return config

@@ -13,7 +13,12 @@ VARIANTS = {
     "covidqu": ["", "phantom", "quick"],
     "covidqu_residual": ["", "loss=iou", "loss=bce_iou,phantom", "quick"],
     "cxr_lungs": ["", "phantom", "quick"],
-    "folder": ["", "target=infection", "target=lung,quick"],
+    "folder": [
+        "",
+        "target=infection,network=residual_unet",
+        "target=lung,network=slim_unet,quick",
+        "network=v7_unet",
+    ],
     "v7_diagnosis": ["", "lungs=predicted,phantom", "lungs=true,quick"],
     "v7_lungs": ["", "phantom", "quick"],
 }

@@ -15,6 +15,7 @@ _FACTS = (
     ("Generated X-rays", "{data[phantom_images]}"),
     ("Image size", "{data[image_size]} by {data[image_size]} pixels (resize: {data[resize]})"),
     ("Seen of an X-ray", "{task[lungs]}"),
+    ("Network", "{model_name}, {model[dtype]}"),
     ("Network", "{model_name} with {model[widths]} channels, {model[dtype]}"),
     ("Starts from", "{init_from}"),
     ("Frozen parameters", "{freeze}"),
