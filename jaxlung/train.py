@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import ml_collections as mlc
@@ -94,20 +95,18 @@ def _train(
             notes.add(metrics)
             epoch = order.epochs_after(step, num_records, batch_size)
             ends_epoch = epoch > order.epochs_after(step - 1, num_records, batch_size)
-            if ends_epoch or stop.received or step % config.log_every_steps == 0:
+            saves = ends_epoch or bool(stop.received)  # One look: a signal may come after it.
+            if saves or step % config.log_every_steps == 0:
                 notes.fetch()  # Before a save: a state that is not finite is never saved.
             if ends_epoch:
                 seconds = notes.train_seconds()
                 val = score_split(system, state, val_road)
                 notes.end_epoch(epoch, seconds, val, control.learning_rate)
                 state, control = next_epoch(system, state, control, val.loss)
-            if ends_epoch or stop.received:
-                progress = {
-                    "control": training_control.to_json(control),
-                    "epoch_steps": notes.epoch_steps,
-                }
+            if saves:
+                progress = make_progress(control, notes.epoch_steps)
                 checkpoint.save(manager, state, progress, val.loss if ends_epoch else math.inf)
-            if stop.received or control.stopped:
+            if control.stopped or (saves and stop.received):
                 break
     return step, total_steps
 
@@ -122,11 +121,18 @@ def restore_or_init(
         if init_from:
             state = transfer.copy_network(init_from, state)
         control = training_control.start(system.learning_rate)
-        return state, {"control": training_control.to_json(control), "epoch_steps": []}
+        return state, make_progress(control, [])
     state, progress = restored
     checkpoint.set_aside_newer(manager, int(state.step))
     logging.info("going on from step %d", int(state.step))
     return state, progress
+
+
+def make_progress(
+    control: training_control.State, epoch_steps: list[list[Any]]
+) -> checkpoint.Progress:
+    """What a checkpoint says beside the state; `epoch_steps` as in `journal.Journal`."""
+    return {"control": training_control.to_json(control), "epoch_steps": epoch_steps}
 
 
 def next_epoch(
