@@ -32,4 +32,5 @@ def _make_record(index: int, size: int, seed: int) -> record.Record:
     image = np.clip(60 + 80 * lung + 80 * infection + noise, 0, 255).astype(np.uint8)
     mask = lung * np.uint8(record.LUNG) + infection * np.uint8(record.INFECTION)
     group = "COVID-19" if index % 2 == 0 else "Normal"
-    return record.Record(image, mask, f"image_{index}", f"patient_{index // 2}", group)
+    who = (f"image_{index}", f"patient_{index // 2}")
+    return record.Record(image, mask, *who, group, label=int(index % 2 == 0))

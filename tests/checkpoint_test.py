@@ -20,6 +20,7 @@ def make_state(step):
         params={"kernel": jnp.asarray(np_rng.normal(size=(64, 64)), jnp.float32)},
         batch_stats={"mean": jnp.asarray(np_rng.normal(size=8), jnp.bfloat16)},
         opt_state=(jnp.int32(step), jnp.asarray(np_rng.normal(size=(64, 64)), jnp.float32)),
+        learning_rate=jnp.float32(0.1),
     )
     return jax.device_put(state, where)
 
@@ -36,7 +37,7 @@ LIKE = abstract(make_state(0))
 def save_all(path, val_losses):
     with checkpoint.open_manager(epath.Path(path)) as manager:
         for step, val_loss in val_losses.items():
-            checkpoint.save(manager, make_state(step), {"epoch_losses": [[step, 0.5]]}, val_loss)
+            checkpoint.save(manager, make_state(step), {"epoch_steps": [[step, 0.5]]}, val_loss)
         manager.wait_until_finished()
 
 
@@ -59,7 +60,7 @@ def test_what_was_saved_comes_back(tmp_path):
     save_all(tmp_path, {3: 0.5})
     state, progress = restore_latest(tmp_path)
     assert_is_step(state, 3)
-    assert progress == {"epoch_losses": [[3, 0.5]]}
+    assert progress == {"epoch_steps": [[3, 0.5]]}
 
 
 def test_the_latest_two_and_the_best_are_kept_also_after_reopening(tmp_path):
@@ -79,6 +80,31 @@ def test_a_save_in_the_middle_of_an_epoch_is_never_the_best(tmp_path):
         manager.wait_until_finished()
         assert sorted(manager.all_steps()) == [1, 3, 4]
         assert manager.best_step() == 1
+
+
+def test_the_selected_one_is_the_last_or_the_best(tmp_path):
+    path = epath.Path(tmp_path)
+    save_all(path, {1: 0.5, 2: 0.1, 3: 0.4, 4: 0.3})
+    for selection, step in (("last", 4), ("best", 2)):
+        assert checkpoint.selected_step(selection, path) == step
+        assert_is_step(checkpoint.load_selected(path, selection, LIKE), step)
+
+
+def test_a_damaged_best_is_named_and_the_newest_used(tmp_path, caplog):
+    path = epath.Path(tmp_path)
+    save_all(path, {1: 0.5, 2: 0.1, 3: 0.4})
+    truncate(data_files(path, 2)[-1])
+    with caplog.at_level(logging.WARNING):
+        assert_is_step(checkpoint.load_selected(path, "best", LIKE), 3)
+    assert "checkpoint 2" in caplog.text
+
+
+def test_without_a_checkpoint_nothing_is_selected(tmp_path):
+    path = epath.Path(tmp_path)
+    for selection in ("last", "best"):
+        assert checkpoint.selected_step(selection, path) is None
+        with pytest.raises(ValueError, match="there is no checkpoint; train first"):
+            checkpoint.load_selected(path, selection, LIKE)
 
 
 def zero_64_bytes(file):

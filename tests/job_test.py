@@ -48,7 +48,7 @@ def test_a_folder_of_ones_own_goes_the_same_way(tmp_path):
     summary = json.loads((path / "summary_test.json").read_text())
     assert summary["levels"] == ["background", "lung"]
     assert summary["num_images"] == 2
-    assert {"dice", "dice_stored", "iou_stored"} <= set(summary["scores"])
+    assert {"dice", "dice_stored", "iou_stored", "hd95"} <= set(summary["scores"])
     assert "dice_stored" in summary["baselines"]["mean_mask"]["scores"]
     assert len({row["patient_id"] for row in read_csv(path / "scores_test.csv")}) == 1
     assert (path / "report.html").exists()
@@ -159,9 +159,10 @@ def test_masks_without_any_foreground_are_an_error():
             item = super().__getitem__(index)
             return dataclasses.replace(item, mask=np.zeros_like(item.mask))
 
+    lungs = mask.make_task(target="lung", threshold=0.5, loss="bce", alpha=0.5)
     splits = {"train": Empty(4), "validation": Empty(2), "test": Empty(2)}
-    with pytest.raises(ValueError, match="none of the 4 training masks has a pixel of lung"):
-        job.check_records(splits, mask.make_task(target="lung", threshold=0.5), 2)
+    with pytest.raises(ValueError, match="none of the 4 training images has lung"):
+        job.check_records(splits, lungs, 2)
 
 
 def test_a_run_does_not_go_on_with_other_data(finished):

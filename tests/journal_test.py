@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxlung import journal
@@ -18,35 +19,44 @@ class Rows:
         self.rows.append(row)
 
 
-def make(log, epoch_losses=(), first_step=0):
+def accuracy(confusion):
+    return np.trace(confusion) / np.sum(confusion)
+
+
+def make(log, epoch_steps=(), first_step=0):
     return journal.Journal(
         log,
         num_epochs=2,
         batch_size=4,
         first_step=first_step,
         total_steps=10,
-        epoch_losses=list(epoch_losses),
+        epoch_steps=list(epoch_steps),
+        score=("accuracy", accuracy),
     )
 
 
-def step(loss, grad_norm=1.0):
+def step(loss, grad_norm=1.0, confusion=((1, 0), (0, 1))):
     metrics = {"loss": loss, "loss_excess": loss - 1, "grad_norm": grad_norm}
-    return {name: jnp.float32(x) for name, x in metrics.items()}
+    metrics = {name: jnp.float32(x) for name, x in metrics.items()}
+    return metrics | {"confusion": jnp.array(confusion)}
 
 
 def test_an_epochs_row_is_the_mean_of_its_steps_also_of_those_before_a_stop():
     log = Rows()
-    notes = make(log, epoch_losses=[[6.0, 5.0]], first_step=1)
+    notes = make(log, epoch_steps=[[6.0, 5.0, [[7, 0], [0, 1]]]], first_step=1)
     for loss in (2.0, 4.0):
-        notes.add(step(loss))
+        notes.add(step(loss, confusion=((0, 1), (0, 0))))
     notes.fetch()
-    notes.end_epoch(1, 2.0, journal.Losses(0.5, 0.25))
+    notes.end_epoch(1, 2.0, journal.Means(0.5, 0.25, 0.75), 1e-3)
     (row,) = log.rows
     assert (row["step"], row["epoch"], row["loss"], row["loss_excess"]) == (3, 1, 4.0, 3.0)
     assert (row["val_loss"], row["val_loss_excess"]) == (0.5, 0.25)
+    # Of all pixels: 8 + 0 + 0 of 8 + 1 + 1 are right.
+    assert (row["accuracy"], row["val_accuracy"]) == (0.8, 0.75)
+    assert row["learning_rate"] == 1e-3
     # The first step compiled; one step of four images is left in two seconds.
     assert row["images_per_s"] == 2.0
-    assert notes.epoch_losses == []
+    assert notes.epoch_steps == []
 
 
 @pytest.mark.parametrize(
@@ -71,5 +81,5 @@ def test_a_validation_loss_that_is_not_finite_is_an_error_and_writes_no_row():
     notes.add(step(1.0))
     notes.fetch()
     with pytest.raises(FloatingPointError, match="step 1: val_loss is nan"):
-        notes.end_epoch(1, 1.0, journal.Losses(math.nan, 0.0))
+        notes.end_epoch(1, 1.0, journal.Means(math.nan, 0.0, 0.0), 1e-3)
     assert log.rows == []

@@ -28,11 +28,12 @@ class OptimizerTest(parameterized.TestCase):
     def test_matches_pytorchs_adam_with_l2(self):
         start = np.random.default_rng(0).normal(size=5)
         want = torch_adam(start, lambda theta: np.cos(theta), 20, **SETTINGS)
-        tx = optimizer.make_optimizer(**SETTINGS)
+        tx = optimizer.make_optimizer(**SETTINGS, freeze="")
 
         def step(carry, _):
             theta, opt_state = carry
             updates, opt_state = tx.update(jnp.cos(theta), opt_state, theta)
+            updates *= SETTINGS["learning_rate"]  # As the training step does.
             return (optax.apply_updates(theta, updates), opt_state), None
 
         theta = jnp.asarray(start, jnp.float32)
@@ -40,7 +41,20 @@ class OptimizerTest(parameterized.TestCase):
         # Twenty float32 steps of 1e-2: a relative 1e-5 of the way gone.
         np.testing.assert_allclose(got, want, atol=2e-6)
 
-    @parameterized.parameters(("learning_rate", 0.0), ("weight_decay", -1.0))
+    def test_frozen_parameters_get_no_updates_and_others_those_they_got_alone(self):
+        """Weight decay would move a parameter without a gradient, too."""
+        both = {"encoder": {"kernel": jnp.ones(3)}, "head": jnp.full(2, 2.0)}
+        tx = optimizer.make_optimizer(**SETTINGS, freeze="encoder/.*")
+        updates, _ = tx.update(jax.tree.map(jnp.cos, both), tx.init(both), both)
+        np.testing.assert_array_equal(updates["encoder"]["kernel"], np.zeros(3))
+        alone, head = optimizer.make_optimizer(**SETTINGS, freeze=""), both["head"]
+        want, _ = alone.update(jnp.cos(head), alone.init(head), head)
+        np.testing.assert_array_equal(updates["head"], want)
+        assert np.all(want != 0)
+
+    @parameterized.parameters(
+        ("learning_rate", 0.0), ("weight_decay", -1.0), ("b1", 1.0), ("b2", -0.1)
+    )
     def test_settings_that_can_not_be_are_errors(self, name, value):
         with pytest.raises(ValueError, match=f"optimizer.{name}: got {value}"):
-            optimizer.make_optimizer(**SETTINGS | {name: value})
+            optimizer.make_optimizer(**SETTINGS | {name: value}, freeze="")

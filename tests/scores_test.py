@@ -1,22 +1,30 @@
 """Tables from per-image scores, against scikit-learn on the pixels themselves."""
 
 import csv
+import dataclasses
 import io
+import json
+import math
 
 import numpy as np
+import pytest
 from sklearn import metrics
 
 from jaxlung import scores as scores_lib
+from jaxlung import train_step
 from jaxlung.data import record, resize
 from jaxlung.metrics import overlap
-from jaxlung.tasks import mask, three_level
+from jaxlung.tasks import diagnosis, mask, three_level
+
+LUNGS = mask.make_task(target="lung", threshold=0.5, loss="bce", alpha=0.5)
+COVID = diagnosis.make_task(lungs="none", crop_pixels=0, threshold=0.5)
 
 
 class Records:
-    """Records of the given masks; images are blank."""
+    """Records of the given masks, two a patient; images are blank."""
 
-    def __init__(self, masks):
-        self._masks = masks
+    def __init__(self, masks, labels=None):
+        self._masks, self._labels = masks, np.zeros(len(masks), int) if labels is None else labels
 
     def __len__(self):
         return len(self._masks)
@@ -24,13 +32,15 @@ class Records:
     def __getitem__(self, index):
         mask = self._masks[index]
         group = "even" if index % 2 == 0 else "odd"
-        return record.Record(np.zeros_like(mask), mask, f"i{index}", f"p{index // 2}", group)
+        ids = (f"i{index}", f"p{index // 2}", group)
+        return record.Record(np.zeros_like(mask), mask, *ids, label=int(self._labels[index]))
 
 
-def make_output(task, item, probs):
-    levels = task.true_levels(item)
-    preds = task.postprocess(probs[..., None])
-    return {
+def make_output(task, item, probs, label=0):
+    """As `train_step.eval_step` gives for one image."""
+    levels = task.true_levels(item[None], np.array([label]))[0]
+    preds = task.postprocess(probs[None, ..., None])[0]
+    output = {
         "loss": 0.5,
         "loss_excess": 0.25,
         "mse": float(probs.mean()),
@@ -38,6 +48,11 @@ def make_output(task, item, probs):
         "confusion": overlap.confusion_of_one(levels, preds, len(task.levels)),
         "probs": probs,
     }
+    if task.is_binary_map:
+        output["threshold_confusions"] = overlap.threshold_confusions(
+            levels[None], probs[None], train_step.THRESHOLDS
+        )[0]
+    return output
 
 
 def collect(task, masks, probs):
@@ -51,10 +66,45 @@ def draw(num=4, size=9):
     return masks, np_rng.random((num, size, size), np.float32)
 
 
+def draw_with_empty(num=6):
+    """The first image has no lungs, the second no prediction, the third neither."""
+    masks, probs = draw(num)
+    masks[[0, 2]] &= record.INFECTION
+    probs[[1, 2]] *= 0.04
+    return masks, probs
+
+
+def collect_diagnoses(num=30, seed=0):
+    np_rng = np.random.default_rng(seed)
+    labels = np_rng.integers(0, 2, num)
+    # Of two decimals, so that some are equal.
+    probs = np.round(np.clip(0.3 + 0.3 * labels + np_rng.normal(0, 0.25, num), 0, 1), 2)
+    blank = np.zeros((num, 4, 4), np.uint8)
+    outputs = [
+        make_output(COVID, blank[i], np.float32(probs[i]).reshape(1, 1), labels[i])
+        for i in range(num)
+    ]
+    scores = scores_lib.collect(COVID, outputs, Records(blank, labels), "squash")
+    return scores, labels, probs.astype(np.float32)
+
+
+def oracle(name, true, preds):
+    """scikit-learn's score of one mask; what is in neither scores 1, in one of them only 0."""
+    function, positive = {
+        "dice": (metrics.f1_score, 1),
+        "iou": (metrics.jaccard_score, 1),
+        "precision": (metrics.precision_score, 1),
+        "sensitivity": (metrics.recall_score, 1),
+        "specificity": (metrics.recall_score, 0),
+    }[name]
+    anywhere = (true == positive).any() or (preds == positive).any()
+    return function(true, preds, pos_label=positive, zero_division=float(not anywhere))
+
+
 def test_split_scores_are_sklearns_over_all_pixels():
     task = three_level.make_task()
     masks, probs = draw()
-    got = scores_lib.summarise(task, collect(task, masks, probs), slice(None))
+    got = scores_lib.summarise(task, collect(task, masks, probs))["scores"]
     true = np.select([masks >= 2, masks == 1], [2, 1], 0).ravel()
     preds = np.select([probs > 190 / 255, probs > 62.5 / 255], [2, 1], 0).ravel()
     np.testing.assert_allclose(got["f1_macro"], metrics.f1_score(true, preds, average="macro"))
@@ -65,20 +115,137 @@ def test_split_scores_are_sklearns_over_all_pixels():
     assert not [name for name in got if name.endswith("_stored")]
 
 
+@pytest.mark.parametrize("name", ["dice", "iou", "precision", "sensitivity", "specificity"])
+def test_a_masks_scores_are_sklearns_averaged_over_images_and_pooled(name):
+    masks, probs = draw_with_empty()
+    got = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))["scores"]
+    true, preds = (masks & 1).reshape(6, -1), (probs > 0.5).astype(int).reshape(6, -1)
+    want = [oracle(name, t, p) for t, p in zip(true, preds, strict=True)]
+    np.testing.assert_allclose(got[name], np.mean(want))
+    np.testing.assert_allclose(got[f"{name}_pooled"], oracle(name, true.ravel(), preds.ravel()))
+    np.testing.assert_allclose(got["accuracy"], (true == preds).mean())
+    both = [
+        np.mean([oracle("iou", t, p), oracle("iou", 1 - t, 1 - p)])
+        for t, p in zip(true, preds, strict=True)
+    ]
+    np.testing.assert_allclose(got["mean_iou"], np.mean(both))
+
+
+def test_the_curves_over_thresholds_are_sklearns_at_each():
+    masks, probs = draw_with_empty()
+    got = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))["thresholds"]
+    assert got["thresholds"] == [round(0.05 * i, 2) for i in range(1, 20)]
+    true = (masks & 1).reshape(6, -1)
+    for name in ("dice", "iou"):
+        want = [
+            np.mean(
+                [
+                    oracle(name, t, (p > np.float32(threshold)).astype(int))
+                    for t, p in zip(true, probs.reshape(6, -1), strict=True)
+                ]
+            )
+            for threshold in got["thresholds"]
+        ]
+        np.testing.assert_allclose(got[name], want)
+    # 0.5 is the task's own.
+    summary = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))
+    np.testing.assert_allclose(got["dice"][9], summary["scores"]["dice"])
+
+
+def test_a_diagnosis_is_scored_as_by_sklearn():
+    scores, labels, probs = collect_diagnoses()
+    summary = scores_lib.summarise(COVID, scores)
+    got, preds = summary["scores"], (probs > 0.5).astype(int)
+    want = {
+        "accuracy": metrics.accuracy_score(labels, preds),
+        "sensitivity": metrics.recall_score(labels, preds),
+        "specificity": metrics.recall_score(labels, preds, pos_label=0),
+        "precision": metrics.precision_score(labels, preds),
+        "f1": metrics.f1_score(labels, preds),
+        "auc": metrics.roc_auc_score(labels, probs),
+    }
+    assert {name: got[name] for name in want} == pytest.approx(want)
+    np.testing.assert_array_equal(summary["confusion"], metrics.confusion_matrix(labels, preds))
+    fpr, tpr, thresholds = metrics.roc_curve(labels, probs, drop_intermediate=False)
+    np.testing.assert_allclose(summary["roc"]["fpr"], fpr)
+    np.testing.assert_allclose(summary["roc"]["tpr"], tpr)
+    np.testing.assert_allclose(summary["roc"]["thresholds"][1:], thresholds[1:])
+    assert summary["roc"]["auc"] == pytest.approx(want["auc"])
+    assert summary["roc"]["auc_interval"] == pytest.approx(summary["intervals"]["auc"])
+    assert not [name for name in got if name.endswith("_stored")]
+
+
+def test_a_diagnosis_of_one_class_alone_has_no_area_and_is_still_json():
+    scores, labels, _ = collect_diagnoses()
+    part = scores_lib.summarise_part(COVID, scores, labels == 0)
+    for name in ("sensitivity", "auc"):
+        assert part["scores"][name] is None
+        assert part["intervals"][name] == [None, None]
+    negatives = dataclasses.replace(
+        scores, confusions=np.tile([[1, 0], [0, 0]], (len(labels), 1, 1))
+    )
+    summary = scores_lib.summarise(COVID, negatives)
+    assert summary["roc"] == {}
+    json.dumps(summary, allow_nan=False)
+
+
+def select(scores, indices, people):
+    """The images at `indices`, as those of `people`."""
+    fields = {
+        field.name: getattr(scores, field.name)[indices]
+        for field in dataclasses.fields(scores)
+        if field.name not in ("ids", "means")
+    }
+    ids = {name: values[indices] for name, values in scores.ids.items()}
+    means = {name: values[indices] for name, values in scores.means.items()}
+    return scores_lib.SplitScores(ids=ids | {"patient_id": people}, means=means, **fields)
+
+
+@pytest.mark.parametrize("task", ["mask", "diagnosis"])
+def test_intervals_hold_the_score_and_resample_patients_not_images(task):
+    if task == "mask":
+        task, scores = LUNGS, collect(LUNGS, *draw(12))
+    else:
+        task, (scores, _, _) = COVID, collect_diagnoses()
+    num = len(scores.confusions)
+    people = np.array([f"p{i:02}" for i in range(num)])
+    alone = scores_lib.summarise(task, select(scores, np.arange(num), people))
+    for name, (low, high) in alone["intervals"].items():
+        assert low <= alone["scores"][name] + 1e-12, name
+        assert high >= alone["scores"][name] - 1e-12, name
+    low, high = alone["intervals"]["accuracy"]
+    assert high - low > 0.01
+
+    # Every patient with all images thrice: nothing more is known.
+    thrice = np.repeat(np.arange(num), 3)
+    repeated = scores_lib.summarise(task, select(scores, thrice, people[thrice]))
+    for name, interval in alone["intervals"].items():
+        assert repeated["intervals"][name] == pytest.approx(interval), name
+    # The same images of as many patients: more is known.
+    others = np.array([f"p{i:02}" for i in range(3 * num)])
+    more = scores_lib.summarise(task, select(scores, thrice, others))
+    narrower = np.subtract(*more["intervals"]["accuracy"][::-1])
+    assert narrower < 0.8 * (high - low)
+    # All of one patient: nothing to resample.
+    one = scores_lib.summarise(task, select(scores, np.arange(num), np.full(num, "p")))
+    for name, interval in one["intervals"].items():
+        assert interval == pytest.approx([one["scores"][name]] * 2), name
+    assert (one["num_images"], one["num_patients"]) == (num, 1)
+
+
 def test_groups_are_scored_by_themselves():
     task = three_level.make_task()
     masks, probs = draw(num=5)
     groups = scores_lib.summarise_groups(task, collect(task, masks, probs))
     alone = collect(task, masks[1::2], probs[1::2])
-    want = scores_lib.summarise(task, alone, slice(None))
+    want = scores_lib.summarise(task, alone)["scores"]
     assert groups["odd"]["num_images"] == 2
-    np.testing.assert_allclose(list(groups["odd"]["scores"].values()), list(want.values()))
+    assert groups["odd"]["scores"] == pytest.approx(want)
 
 
 def test_the_csv_has_a_row_per_image_with_its_own_dice():
-    task = mask.make_task(target="lung", threshold=0.5)
     masks, probs = draw()
-    rows = list(csv.DictReader(io.StringIO(scores_lib.to_csv(task, collect(task, masks, probs)))))
+    rows = list(csv.DictReader(io.StringIO(scores_lib.to_csv(LUNGS, collect(LUNGS, masks, probs)))))
     assert [row["image_id"] for row in rows] == ["i0", "i1", "i2", "i3"]
     assert [row["patient_id"] for row in rows] == ["p0", "p0", "p1", "p1"]
     want = [
@@ -88,15 +255,58 @@ def test_the_csv_has_a_row_per_image_with_its_own_dice():
     np.testing.assert_allclose([float(row["dice"]) for row in rows], want)
 
 
+def test_the_csv_of_a_diagnosis_has_probability_and_truth():
+    scores, labels, probs = collect_diagnoses()
+    rows = list(csv.DictReader(io.StringIO(scores_lib.to_csv(COVID, scores))))
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], probs)
+    assert [int(row["is_positive"]) for row in rows] == labels.tolist()
+    assert [float(row["right"]) for row in rows] == ((probs > 0.5) == labels).tolist()
+
+
+def squares(shift):
+    """A mask of 64 x 64 and the probabilities of its half-size copy, moved right by `shift`."""
+    stored, probs = np.zeros((64, 64), np.uint8), np.zeros((32, 32), np.float32)
+    stored[16:48, 16:48] = record.LUNG
+    probs[8:24, 8 + shift : 24 + shift] = 1
+    return stored, probs
+
+
+def collect_squares(*pairs):
+    outputs = []
+    for stored, probs in pairs:
+        small = resize.fit(stored, stored, 32, "squash")[1]
+        outputs.append(make_output(LUNGS, small, probs))
+    return scores_lib.collect(LUNGS, outputs, Records([stored for stored, _ in pairs]), "squash")
+
+
 def test_scores_at_the_stored_size_undo_the_resizing():
     """A mask that the network gets right at its own size is nearly right at any stored size."""
-    task = mask.make_task(target="lung", threshold=0.5)
     row, column = np.mgrid[:90, :60]
     disc = (np.hypot(row - 40, column - 25) < 18).astype(np.uint8)
     _, small = resize.fit(disc, disc, 32, "squash")
-    outputs = [make_output(task, small, small.astype(np.float32))]
-    scores = scores_lib.summarise(
-        task, scores_lib.collect(task, outputs, Records([disc]), "squash"), slice(None)
-    )
+    outputs = [make_output(LUNGS, small, small.astype(np.float32))]
+    collected = scores_lib.collect(LUNGS, outputs, Records([disc]), "squash")
+    scores = scores_lib.summarise(LUNGS, collected)["scores"]
     assert scores["dice"] == 1
     assert 0.95 < scores["dice_stored"] < 1
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_distances_count_pixels_of_the_stored_image(shift):
+    """Two of them are one of the network's."""
+    scores = scores_lib.summarise(LUNGS, collect_squares(squares(shift)))["scores"]
+    assert scores["hd95"] == 2 * shift
+    assert (scores["asd"] > 0) == (shift > 0)
+
+
+def test_distances_that_are_not_defined_are_left_out_and_counted():
+    stored, probs = squares(1)
+    missed, empty = (stored, 0 * probs), (0 * stored, 0 * probs)
+    summary = scores_lib.summarise(LUNGS, collect_squares((stored, probs), missed, empty))
+    assert summary["undefined"] == {"hd95": 1, "asd": 1}
+    assert summary["scores"]["hd95"] == 1  # Of 2 and, for two empty masks, 0.
+    rows = scores_lib.to_csv(LUNGS, collect_squares((stored, probs), missed)).splitlines()
+    assert math.isnan(float(list(csv.DictReader(rows))[1]["hd95"]))
+    only = scores_lib.summarise(LUNGS, collect_squares(missed))
+    assert only["scores"]["hd95"] is None
+    json.dumps(only, allow_nan=False)

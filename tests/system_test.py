@@ -100,8 +100,8 @@ def test_the_step_runs_without_implicit_transfers():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_name": "unett"}, "model_name: got 'unett', want one of unet"),
-        ({"task_name": "lungs"}, "task_name: got 'lungs', want one of mask, three_level"),
+        ({"model_name": "unett"}, "model_name: got 'unett', want one of unet, "),
+        ({"task_name": "lungs"}, "task_name: got 'lungs', want one of diagnosis, mask"),
         ({"mesh.data": 3}, r"mesh: got data=3 x space=1 = 3, want the number of devices, 4"),
         ({"mesh.space": 0}, r"mesh: got data=-1, space=0"),
         ({"data.batch_size": 6}, r"data.batch_size: got 6, want a multiple of the 4 device"),

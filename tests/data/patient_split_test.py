@@ -64,6 +64,39 @@ class DrawTest(parameterized.TestCase):
             draw(PATIENTS[:count])
 
 
+class DrawWithinTest(parameterized.TestCase):
+    groups = {f"sick{i}": "sick" for i in range(20)} | {f"well{i}": "well" for i in range(180)}
+
+    def draw(self, groups=None, validation_fraction=0.1, test_fraction=0.2, seed=0):
+        return patient_split.draw_within(
+            groups or self.groups,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+        )
+
+    @parameterized.parameters(0, 1)
+    def test_every_split_has_its_share_of_every_group(self, seed):
+        splits = self.draw(seed=seed)
+        assert set(splits) == set(self.groups)
+        for group, want in {"sick": [14, 2, 4], "well": [126, 18, 36]}.items():
+            sizes = [
+                sum(self.groups[patient] == group for patient in members(splits, name))
+                for name in patient_split.SPLITS
+            ]
+            assert sizes == want
+
+    def test_a_group_is_drawn_as_if_it_were_alone(self):
+        sick = {patient: group for patient, group in self.groups.items() if group == "sick"}
+        together = self.draw()
+        assert self.draw(sick) == {patient: together[patient] for patient in sick}
+        assert self.draw(dict(reversed(self.groups.items()))) == together
+
+    def test_a_group_of_too_few_is_named(self):
+        with pytest.raises(ValueError, match="patients of 'rare': want at least three patients"):
+            self.draw(self.groups | {"one": "rare"})
+
+
 class CheckGivenTest(parameterized.TestCase):
     def test_agreeing_pairs_are_kept(self):
         pairs = [("a", "train"), ("b", "test"), ("a", "train"), ("c", "validation")]

@@ -23,11 +23,13 @@ SECTION = dict(
 )
 
 
-def open_road(placement, num_images=10):
+def open_road(placement, num_images=10, size=32):
     shardings = sharding.make_shardings(data=-1, space=1)
     section = SECTION | {"placement": placement}
     settings = settings_lib.Settings(**{k: v for k, v in section.items() if k != "name"})
-    return pipeline.open_road(array_source.ArraySource(num_images), settings, shardings, "train")
+    return pipeline.open_road(
+        array_source.ArraySource(num_images, size), settings, shardings, "train"
+    )
 
 
 def batches(road, first, last, seed=0):
@@ -45,6 +47,7 @@ class RoadsTest(parameterized.TestCase):
         for got, want in pairs:
             np.testing.assert_array_equal(got["images"], want["images"])
             np.testing.assert_array_equal(got["masks"], want["masks"])
+            np.testing.assert_array_equal(got["labels"], want["labels"])
 
     @parameterized.parameters("device", "host")
     def test_a_later_start_gives_what_the_whole_run_gave(self, placement):
@@ -64,6 +67,15 @@ class RoadsTest(parameterized.TestCase):
 
         assert pairs(got) == pairs(want)
         assert len(set(pairs(got))) == 10
+
+    @parameterized.parameters("device", "host")
+    def test_labels_are_those_of_their_images(self, placement):
+        source = array_source.ArraySource(10, size=16)
+        label_of = {source[i].image.tobytes(): source[i].label for i in range(10)}
+        for batch in batches(open_road(placement, size=16), 0, 5):
+            want = [label_of[image.tobytes()] for image in batch["images"]]
+            np.testing.assert_array_equal(batch["labels"], want)
+            assert batch["labels"].dtype == np.uint8
 
     def test_batches_are_split_over_the_devices(self):
         road = open_road("host")

@@ -1,5 +1,7 @@
 """Overlap scores against scikit-learn."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,17 @@ class ConfusionTest(parameterized.TestCase):
         with pytest.raises(ValueError, match="must agree"):
             overlap.confusion_of_one(np.zeros((2, 2)), np.zeros((2, 3)), 2)
 
+    def test_at_thresholds_it_is_sklearns_of_what_is_above(self):
+        levels, thresholds = draw(2)[0], (0.0, 0.25, 0.5, 0.9)
+        # Eighths are exact: some pixels are at a threshold, and not above it.
+        probs = np.random.default_rng(1).integers(0, 9, levels.shape).astype(np.float32) / 8
+        got = jax.jit(overlap.threshold_confusions, static_argnums=2)(levels, probs, thresholds)
+        assert got.shape == (3, 4, 2, 2)
+        for image, (i, threshold) in itertools.product(range(3), enumerate(thresholds)):
+            above = (probs[image] > threshold).ravel()
+            want = metrics.confusion_matrix(levels[image].ravel(), above, labels=[0, 1])
+            np.testing.assert_array_equal(got[image, i], want)
+
 
 class ScoresTest(parameterized.TestCase):
     @parameterized.product(name=list(SKLEARN), num_levels=[2, 3], seed=[0, 1])
@@ -64,6 +77,22 @@ class ScoresTest(parameterized.TestCase):
         scores = overlap.level_scores(np.array(counts))
         for name in SKLEARN:
             assert scores[name][1] == 0
+
+    def test_a_masks_scores_by_hand(self):
+        """TN 80, FP 4, FN 6, TP 10; then an image that is all lungs, and is found to be."""
+        got = overlap.binary_scores(np.array([[[80, 4], [6, 10]], [[0, 0], [0, 7]]]))
+        want = {
+            "dice": [20 / 30, 1],
+            "iou": [10 / 20, 1],
+            "mean_iou": [(10 / 20 + 80 / 90) / 2, 1],
+            "precision": [10 / 14, 1],
+            "sensitivity": [10 / 16, 1],
+            "specificity": [80 / 84, 1],
+            "accuracy": [90 / 100, 1],
+        }
+        assert got.keys() == want.keys()
+        for name, score in want.items():
+            np.testing.assert_allclose(got[name], score)
 
     def test_two_flips_change_nothing(self):
         levels, preds = draw(3)

@@ -51,11 +51,11 @@ class ThreeLevelTest(parameterized.TestCase):
             assert isinstance(on_host, np.ndarray)
             np.testing.assert_array_equal(on_host, jax.jit(function)(argument))
 
-    def test_split_scores_pool_pixels_and_not_images(self):
+    def test_pooled_scores_are_of_pixels_and_not_of_images(self):
         """Worked by hand: two images, infection in one of them only."""
         first = np.array([[8, 0, 0], [0, 4, 0], [0, 1, 3]])
         second = np.array([[10, 2, 0], [0, 4, 0], [0, 0, 0]])
-        scores = three_level.make_task().split_scores(np.stack([first, second]))
+        scores = three_level.make_task().pooled_scores(first + second)
         np.testing.assert_allclose(scores["iou_outside"], 18 / 20)
         np.testing.assert_allclose(scores["iou_lung"], 8 / 11)
         np.testing.assert_allclose(scores["iou_infection"], 3 / 4)

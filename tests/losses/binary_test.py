@@ -1,0 +1,60 @@
+"""Losses of one mask, by name."""
+
+import jax
+import numpy as np
+import pytest
+from absl.testing import parameterized
+from scipy import special
+from sklearn import metrics
+
+from jaxlung.losses import binary
+
+
+def draw(seed=0):
+    np_rng = np.random.default_rng(seed)
+    logits = np_rng.normal(0, 3, (4, 6, 5, 1)).astype(np.float32)
+    targets = (np_rng.random(logits.shape) < 0.4).astype(np.float32)
+    targets[0] = 0  # Nothing to find.
+    return logits, targets
+
+
+def bce(logits, targets):
+    probs = special.expit(logits.astype(np.float64))
+    return [
+        metrics.log_loss(t.ravel(), p.ravel(), labels=[0, 1])
+        for t, p in zip(targets, probs, strict=True)
+    ]
+
+
+def iou_loss(logits, targets):
+    probs = special.expit(logits.astype(np.float64))
+    shared = (probs * targets).sum(axis=(1, 2, 3))
+    return 1 - (shared + 1) / (probs.sum(axis=(1, 2, 3)) + targets.sum(axis=(1, 2, 3)) - shared + 1)
+
+
+class LossesTest(parameterized.TestCase):
+    @parameterized.product(name=list(binary.LOSSES), alpha=[0.0, 0.3, 1.0])
+    def test_every_name_is_its_share_of_both(self, name, alpha):
+        logits, targets = draw()
+        share = {"bce": 1.0, "iou": 0.0, "bce_iou": alpha}[name]
+        want = share * np.array(bce(logits, targets)) + (1 - share) * iou_loss(logits, targets)
+        got = jax.jit(binary.make_loss(name, alpha))(logits, targets)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+    @parameterized.parameters(*binary.LOSSES)
+    def test_a_perfect_answer_costs_nothing_and_gradients_stay_finite(self, name):
+        loss = binary.make_loss(name, 0.5)
+        _, targets = draw()
+        np.testing.assert_allclose(loss(200 * targets - 100, targets), 0, atol=1e-6)
+        for logits in (0 * targets, 100 - 200 * targets):
+            grads = jax.grad(lambda x: loss(x, targets).sum())(logits)
+            assert np.isfinite(grads).all()
+
+    def test_settings_that_can_not_be_are_errors(self):
+        with pytest.raises(
+            ValueError, match=r"task.loss: got 'dice', want one of bce, iou, bce_io"
+        ):
+            binary.make_loss("dice", 0.5)
+        for alpha in (-0.1, 1.5, float("nan")):
+            with pytest.raises(ValueError, match=f"task.alpha: got {alpha}, want a number from 0"):
+                binary.make_loss("bce", alpha)
