@@ -194,7 +194,7 @@ def test_an_unknown_split_and_an_untrained_run_are_errors(finished, tmp_path):
     config, path = finished
     with pytest.raises(ValueError, match="'tset', want one of train, validation, test"):
         job.run_evaluate(None, epath.Path(path), "tset")
-    with pytest.raises(ValueError, match="there is no checkpoint to evaluate"):
+    with pytest.raises(ValueError, match="there is no checkpoint; train first"):
         evaluate.evaluate(config, epath.Path(tmp_path), {}, ["test"])
 
 
