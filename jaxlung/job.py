@@ -9,7 +9,17 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import checkpoint, evaluate, files, lung_masks, progress, system, train, workdir
+from jaxlung import (
+    checkpoint,
+    evaluate,
+    files,
+    lung_masks,
+    progress,
+    system,
+    train,
+    transfer,
+    workdir,
+)
 from jaxlung.data import record, splits_file
 from jaxlung.report import page
 from jaxlung.tasks import task as task_lib
@@ -39,7 +49,10 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     Raises:
         ValueError, OSError: bad config, data or workdir; see `train.train`.
     """
-    system.make_system(config).abstract_state()  # A bad setting is told before data are read.
+    # Bad settings are told before data are read.
+    state = system.make_system(config).abstract_state()
+    if config.init_from and not workdir.is_trained(path):
+        transfer.open_network(config.init_from, state)
     workdir.open_for(config, path)
     with workdir.lock(path):
         _run(config, path)

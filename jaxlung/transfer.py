@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import ml_collections as mlc
 from absl import logging
 from etils import epath
 
@@ -20,16 +21,31 @@ def copy_network(run: str, state: train_step.TrainState) -> train_step.TrainStat
     Raises:
         ValueError: no trained run there, or a network of other shapes; names the parameters.
     """
+    path, config, like = open_network(run, state)
+    restored = checkpoint.load_selected(path, config.selection, like)
+    logging.info("starting from the network of %s, step %d", path, int(restored.step))
+    return state.replace(params=restored.params, batch_stats=restored.batch_stats)
+
+
+def open_network(
+    run: str, state: train_step.TrainState
+) -> tuple[epath.Path, mlc.ConfigDict, train_step.TrainState]:
+    """Folder, config and abstract state of a trained run whose network has the shapes of `state`.
+
+    Raises:
+        ValueError: as `copy_network`; nothing was read but its config.
+    """
     path = epath.Path(run).expanduser().resolve()
-    config = workdir.load_config(path)
+    try:
+        config = workdir.load_config(path)
+    except ValueError as error:
+        raise ValueError(f"init_from: {error}") from error
     if not workdir.is_trained(path):
         raise ValueError(f"init_from: {path} has no checkpoint; train it first.")
     like = system_lib.make_system(config).abstract_state()
     for name in ("params", "batch_stats"):
         _require_same(path, getattr(like, name), getattr(state, name))
-    restored = checkpoint.load_selected(path, config.selection, like)
-    logging.info("starting from the network of %s, step %d", path, int(restored.step))
-    return state.replace(params=restored.params, batch_stats=restored.batch_stats)
+    return path, config, like
 
 
 def _require_same(path: epath.Path, theirs: Any, ours: Any) -> None:

@@ -87,17 +87,28 @@ def _open_cxr_lungs(
 ) -> Mapping[str, record.Source]:
     """Montgomery and Shenzhen together, split by patient; each in its own share."""
     parts = (
-        (montgomery_cxr_dataset_builder, phantom_montgomery, raw_dir_montgomery),
-        (shenzhen_cxr_dataset_builder, phantom_shenzhen, raw_dir_shenzhen),
+        (
+            montgomery_cxr_dataset_builder,
+            phantom_montgomery,
+            raw_dir_montgomery,
+            "raw_dir_montgomery",
+        ),
+        (shenzhen_cxr_dataset_builder, phantom_shenzhen, raw_dir_shenzhen, "raw_dir_shenzhen"),
     )
     sources = [
         prepared.PreparedSource(
             prepared.open_builder(
-                module.Builder, variant, needs=needs, phantoms=phantoms, raw_dir=raw_dir, **fields
+                module.Builder,
+                variant,
+                needs=needs,
+                phantoms=phantoms,
+                raw_dir=raw_dir,
+                raw_field=raw_field,
+                **fields,
             ),
             "full",
         )
-        for module, phantoms, raw_dir in parts
+        for module, phantoms, raw_dir, raw_field in parts
     ]
     group_of = {
         patient: str(part) for part, source in enumerate(sources) for _, patient in source.people()

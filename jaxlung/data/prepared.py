@@ -89,6 +89,7 @@ def open_builder(
     raw_dir: str,
     download: bool,
     phantom_images: int,
+    raw_field: str = "raw_dir",
 ) -> tfds.core.DatasetBuilder:
     """Opens a dataset, preparing it first if that was not done yet.
 
@@ -101,6 +102,7 @@ def open_builder(
         raw_dir: the download, zip or folder; "" for the builder's manual folder.
         download: fetch the download instead, as far as that can be done.
         phantom_images: more than 0 generates that many images in place of the download.
+        raw_field: what the config calls `raw_dir`, for messages.
 
     Returns:
         The builder, prepared.
@@ -132,7 +134,7 @@ def open_builder(
             with interrupt.clean_up():
                 phantoms.write(pathlib.Path(raw_dir), phantom_images)
         elif not raw_dir:
-            raw_dir = _find_raw(make_builder, folder, download)
+            raw_dir = _find_raw(make_builder, folder, download, raw_field)
             builder = make(raw_dir=raw_dir or None)
         prepare(builder, raw_dir, quietly=bool(phantom_images))
     elif raw_dir and not phantom_images:
@@ -148,7 +150,10 @@ def open_splits(builder: tfds.core.DatasetBuilder) -> dict[str, PreparedSource]:
 
 
 def _find_raw(
-    make_builder: type[tfds.core.GeneratorBasedBuilder], folder: pathlib.Path, download: bool
+    make_builder: type[tfds.core.GeneratorBasedBuilder],
+    folder: pathlib.Path,
+    download: bool,
+    raw_field: str,
 ) -> str:
     """Path of a fresh download; "" for the builder's manual folder, if there is anything in it."""
     if download:
@@ -158,8 +163,8 @@ def _find_raw(
     if not (manual.is_dir() and any(manual.iterdir())):
         raise FileNotFoundError(
             f"{make_builder.name} is not in {folder}. {make_builder.MANUAL_DOWNLOAD_INSTRUCTIONS} "
-            f"(This folder: {manual}; raw_dir: --config.data.raw_dir=PATH; to try without data: "
-            "--config.data.phantom_images=500.)"
+            f"(This folder: {manual}; raw_dir: --config.data.{raw_field}=PATH; to try without "
+            "data: --config.data.phantom_images=500.)"
         )
     return ""
 
