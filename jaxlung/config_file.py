@@ -1,11 +1,14 @@
-"""Config files: found by path or by name, with overrides checked before they are set."""
+"""Config and study files: found by path or by name; overrides checked before they are set."""
 
 import difflib
 import importlib.util
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections as mlc
+
+SHIPPED = {"config": "", "study": "studies"}  # flag -> where its files are, inside configs/
 
 
 def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
@@ -30,11 +33,12 @@ def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
     return argv, spec
 
 
-def resolve(spec: str) -> str:
-    """Finds the file of `--config=SPEC`.
+def resolve(spec: str, flag: str = "config") -> str:
+    """Finds the file of `--config=SPEC` or `--study=SPEC`.
 
     Args:
         spec: "configs/covidqu.py", "covidqu" (a config that jaxlung ships), either with ":ARG".
+        flag: a key of `SHIPPED`.
 
     Returns:
         Path of the file, with ":ARG" if `spec` has one.
@@ -45,10 +49,10 @@ def resolve(spec: str) -> str:
     name, colon, arg = spec.partition(":")
     path = pathlib.Path(name)
     if not path.is_file():
-        shipped = shipped_configs()
+        shipped = _shipped(flag)
         if name not in shipped:
             raise ValueError(
-                f"--config: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
+                f"--{flag}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
                 f"{', '.join(shipped)}."
             )
         path = shipped[name]
@@ -57,34 +61,46 @@ def resolve(spec: str) -> str:
 
 def shipped_configs() -> dict[str, pathlib.Path]:
     """Configs by name: those inside an installed wheel, or else the checkout's own folder."""
+    return _shipped("config")
+
+
+def shipped_studies() -> dict[str, pathlib.Path]:
+    """Studies by name, from the same place."""
+    return _shipped("study")
+
+
+def _shipped(flag: str) -> dict[str, pathlib.Path]:
     inside = pathlib.Path(__file__).parent / "configs"
     folder = inside if inside.is_dir() else inside.parent.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {path.stem: path for path in sorted((folder / SHIPPED[flag]).glob("*.py"))}
 
 
-def load(spec: str) -> mlc.ConfigDict:
-    """Runs `get_config` of a resolved `spec`.
+def load(spec: str, function: str = "get_config") -> Any:
+    """Runs `get_config` or `get_study` of a resolved `spec`.
+
+    Returns:
+        What the function returns: an `mlc.ConfigDict` or a `study.Study`.
 
     Raises:
-        ValueError: the file is no config; names it.
+        ValueError: the file has no such function, or can't be run; names it.
     """
     name, _, arg = spec.partition(":")
     module_spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem, name)
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        return module.get_config(arg)
+        return getattr(module, function)(arg)
     except ValueError:
         raise
     except Exception as error:  # It is a user's own file: any kind of slip.
         raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
 
-def default_workdir(spec: str) -> str:
+def default_workdir(spec: str, folder: str = "runs") -> str:
     """`runs/covidqu` for configs/covidqu.py, `runs/covidqu_quick` for its ":quick"."""
     name, _, arg = spec.partition(":")
     words = [pathlib.Path(name).stem, *arg.replace("=", "_").split(",")]
-    return "runs/" + "_".join(filter(None, words))
+    return f"{folder}/" + "_".join(filter(None, words))
 
 
 def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
@@ -96,10 +112,11 @@ def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name.startswith("config."):
-            _require_field(config, name.removeprefix("config."))
+            require_field(config, name.removeprefix("config."))
 
 
-def _require_field(config: mlc.ConfigDict, name: str) -> None:
+def require_field(config: mlc.ConfigDict, name: str) -> None:
+    """Raises ValueError if `name`, "data.batch_size", is no field; names the nearest one."""
     node = config
     for depth, part in enumerate(name.split("."), 1):
         if not isinstance(node, mlc.ConfigDict) or part not in node:

@@ -1,22 +1,44 @@
 """The command line: `python -m jaxlung.main --config=configs/covidqu.py`, or `jaxlung ...`."""
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import ml_collections as mlc
 from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
 from jaxlung import config_file, console, interrupt
+from jaxlung.study import study as study_lib
+from jaxlung.study import study_file
 
 FLAGS = flags.FLAGS
 
 config_flags.DEFINE_config_file("config", None, "Config file, or the name of a shipped one.")
-flags.DEFINE_string("workdir", None, "Folder of the run; runs/<name of the config> by default.")
-flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+flags.DEFINE_string("study", None, "Study file, or the name of a shipped one.")
+flags.DEFINE_string(
+    "workdir", None, "Folder of the run; runs/<name of the config> or studies/<name> by default."
+)
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "study"], "What to do.")
 flags.DEFINE_string("split", "test", "The split to evaluate: train, validation or test.")
 flags.DEFINE_bool("dry_run", False, "Compile the step, say what it costs, train nothing.")
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What was typed, looked at.
+
+    Attributes:
+        path: the workdir, absolute.
+        study: None but for `--mode=study`.
+        configs: of the study's runs, by name.
+    """
+
+    path: epath.Path
+    study: study_lib.Study | None = None
+    configs: Mapping[str, mlc.ConfigDict] = dataclasses.field(default_factory=dict)
 
 
 def cli() -> None:
@@ -40,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(usage())
         return 0
     try:
-        spec = parse(argv)
+        command = parse(argv)
     except (flags.Error, ValueError) as error:
         return console.complain(error, 2, debug=any(arg.startswith("--debug") for arg in argv))
     try:
         with interrupt.stop_at_once():
-            run(spec)
+            run(command)
     except (ValueError, OSError, FloatingPointError) as error:
         return console.complain(error, 1, debug=FLAGS.debug)
     except RuntimeError as error:
@@ -64,25 +86,28 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> str:
+def parse(argv: Sequence[str]) -> Command:
     """Parses flags and looks at them together.
-
-    Returns:
-        The resolved `--config`, or "".
 
     Raises:
         flags.Error, ValueError: what the user typed can't be.
     """
     argv, spec = config_file.resolve_argument(argv)
+    overrides = []
     if spec:
         config_file.check_overrides(config_file.load(spec), argv)
+    else:  # The flags of a config are not there: a study's runs take them later.
+        argv, overrides = split_overrides(argv)
     rest = FLAGS(argv)[1:]
     if rest:
         raise ValueError(f"got {' '.join(rest)!r}, want only flags such as --config=FILE.")
-    if not spec and (FLAGS.mode == "train" or FLAGS.workdir is None):
+    check_study(spec)
+    if FLAGS.mode == "study":
+        return parse_study(config_file.resolve(FLAGS.study, "study"), overrides)
+    if not spec and (FLAGS.mode == "train" or FLAGS.workdir is None or overrides):
         raise ValueError(
             f"want --config=FILE or a name ({', '.join(config_file.shipped_configs())})"
-            + ("." if FLAGS.mode == "train" else ", or --workdir of a trained run.")
+            + ("." if FLAGS.mode == "train" or overrides else ", or --workdir of a trained run.")
         )
     if not spec and FLAGS.dry_run:
         raise ValueError("--dry_run: want --config=FILE too.")
@@ -90,41 +115,80 @@ def parse(argv: Sequence[str]) -> str:
         raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
     if FLAGS["split"].present and FLAGS.mode != "evaluate":
         raise ValueError("--split: want --mode=evaluate too.")
-    return spec
+    return Command(workdir_path(spec))
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without those like `--config.FIELD=VALUE`, and these."""
+    overrides = [arg for arg in argv if arg.startswith(("--config.", "-config."))]
+    return [arg for arg in argv if arg not in overrides], overrides
+
+
+def check_study(spec: str) -> None:
+    """Raises ValueError if `--study` and its mode don't go with the other flags."""
+    if FLAGS.mode != "study":
+        if FLAGS.study is not None:
+            raise ValueError("--study: want --mode=study too.")
+        return
+    if FLAGS.study is None:
+        shipped = ", ".join(config_file.shipped_studies())
+        raise ValueError(f"--mode=study: want --study=FILE or a name ({shipped}) too.")
+    if spec:
+        raise ValueError("--study: got --config too; a study names the configs of its runs.")
+    for name in ("dry_run", "split"):
+        if FLAGS[name].present:
+            raise ValueError(f"--{name}: got --mode=study too, want only one of them.")
+
+
+def parse_study(spec: str, overrides: Sequence[str]) -> Command:
+    """A study's command; every run's config is made, so that a slip in one is told now."""
+    path = workdir_path(spec, "studies")
+    study = study_file.load(spec)
+    return Command(path, study, study_file.make_configs(study, path, overrides))
 
 
 def usage() -> str:
     """What `--help` shows."""
-    names = ("config", "workdir", "mode", "split", "dry_run", "debug")
+    names = ("config", "study", "workdir", "mode", "split", "dry_run", "debug")
     lines = [f"  --{name:8} {FLAGS[name].help}" for name in names]
-    shipped = ", ".join(config_file.shipped_configs())
+    configs = ", ".join(config_file.shipped_configs())
+    studies = ", ".join(config_file.shipped_studies())
     return "\n".join(
         [
             "python -m jaxlung.main --config=FILE_OR_NAME [--config.SECTION.FIELD=VALUE ...]",
+            "python -m jaxlung.main --mode=study --study=FILE_OR_NAME [--config.FIELD=VALUE ...]",
             *lines,
-            f"Shipped configs: {shipped}. Each file says what its fields are.",
+            f"Shipped configs: {configs}. Each file says what its fields are.",
+            f"Shipped studies: {studies}. Fields that are set go to every run of a study.",
             "",
         ]
     )
 
 
-def workdir_path(spec: str) -> epath.Path:
-    """The run's folder, absolute (Orbax wants it so): `--workdir`, or named after the config."""
-    path = epath.Path(FLAGS.workdir or config_file.default_workdir(spec))
+def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
+    """The run's folder, absolute (Orbax wants it so): `--workdir`, or in `folder`, named by `spec`.
+
+    Args:
+        spec: resolved, of a config or study.
+        folder: where folders are by default.
+    """
+    path = epath.Path(FLAGS.workdir or config_file.default_workdir(spec, folder))
     return path.expanduser().resolve()
 
 
-def run(spec: str) -> None:
+def run(command: Command) -> None:
     """Starts what the flags ask for."""
     from jaxlung import dry_run, job  # JAX starts here: a typo is told in half a second.
+    from jaxlung.study import runner
 
-    path = workdir_path(spec)
-    if FLAGS.dry_run:
+    if command.study:
+        runner.run(command.study, command.configs, command.path)
+    elif FLAGS.dry_run:
         sys.stdout.write(dry_run.to_line(dry_run.dry_run(FLAGS.config)) + "\n")
     elif FLAGS.mode == "evaluate":
-        job.run_evaluate(FLAGS.config, path, FLAGS.split)
+        job.run_evaluate(FLAGS.config, command.path, FLAGS.split)
     else:
-        job.run(FLAGS.config, path)
+        job.run(FLAGS.config, command.path)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Several runs and what they come to side by side: a file in configs/studies, a table, figures."""

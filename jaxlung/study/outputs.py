@@ -1,0 +1,99 @@
+"""The raw outputs of every run of a study for the same few test images."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxlung import checkpoint, inference, job, system
+from jaxlung.data import pipeline
+from jaxlung.study import results
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """K test images as R runs see them.
+
+    Attributes:
+        wanted: the images that the study asks for, counted from 1.
+        numbers: [K] those that are shown, counted from 1.
+        num_images: of the test split.
+        image_ids: K names.
+        images: [K, S, S] uint8.
+        targets: [K, S, S] uint8 greys of the annotation.
+        labels: R rows of the table.
+        probs: [R, K, S, S] float32 in [0, 1].
+    """
+
+    wanted: tuple[int, ...]
+    numbers: tuple[int, ...]
+    num_images: int
+    image_ids: tuple[str, ...]
+    images: np.ndarray
+    targets: np.ndarray
+    labels: tuple[str, ...]
+    probs: np.ndarray
+
+
+def choose(wanted: Sequence[int], num_images: int) -> tuple[int, ...]:
+    """`wanted` if the split has that many images, or else as many, evenly spread over it.
+
+    Args:
+        wanted: counted from 1.
+        num_images: of the split.
+
+    Returns:
+        Counted from 1, no image twice.
+    """
+    if max(wanted) <= num_images:
+        return tuple(dict.fromkeys(wanted))
+    places = (np.arange(len(wanted)) + 0.5) * num_images / len(wanted)
+    return tuple(dict.fromkeys((places.astype(int) + 1).tolist()))
+
+
+def collect(wanted: tuple[int, ...], found: Sequence[results.Result]) -> Outputs:
+    """Predicts the images with every run's selected checkpoint.
+
+    Raises:
+        ValueError: a run has no maps to show, or the runs have other test splits or sizes.
+    """
+    numbers = choose(wanted, found[0].summary.num_images)
+    parts = [_predict(result, numbers) for result in found]
+    first = parts[0]
+    for result, part in zip(found, parts, strict=True):
+        if not all(np.array_equal(part[key], first[key]) for key in ("image", "levels")):
+            raise ValueError(
+                f"study: the test images of run {result.run.name} are not the first's."
+            )
+    greys = np.array(system.make_task(found[0].config).greys, np.uint8)
+    return Outputs(
+        wanted=wanted,
+        numbers=numbers,
+        num_images=found[0].summary.num_images,
+        image_ids=tuple(first["image_id"].tolist()),
+        images=first["image"],
+        targets=greys[first["levels"]],
+        labels=tuple(result.run.label for result in found),
+        probs=np.stack([part["probs"] for part in parts]),
+    )
+
+
+def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """ "image_id" [K] str, and "image", "levels" and "probs" of the images, [K, S, S] each."""
+    parts = system.make_system(result.config)
+    if not parts.task.is_map:
+        raise ValueError(f"study: run {result.run.name} has no maps, so images can't be shown.")
+    source = job.open_splits(result.config, result.path)["test"]
+    if len(source) < max(numbers):
+        raise ValueError(f"study: run {result.run.name} has other test images than the first.")
+    state = checkpoint.load_selected(result.path, result.config.selection, parts.abstract_state())
+    road = pipeline.open_road(source, parts.settings, parts.shardings, "test")
+    places = [number - 1 for number in numbers]
+    last = len(places) - 1
+    rows = list(  # The padding of the last batch repeats the last of them.
+        inference.predict(
+            parts, state, road, lambda p: places[min(p, len(places) - 1)], len(places)
+        )
+    )
+    arrays = {key: np.stack([row[key] for row in rows]) for key in ("image", "levels", "probs")}
+    return arrays | {"image_id": np.array([source[place].image_id for place in places])}

@@ -1,0 +1,63 @@
+"""What a finished run of a study came to."""
+
+import dataclasses
+
+import ml_collections as mlc
+from etils import epath
+
+from jaxlung import job
+from jaxlung.report import run_files
+from jaxlung.study import study as study_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A run with its scores on the test split.
+
+    Attributes:
+        run: as the study has it.
+        config: of the run.
+        path: its folder.
+        summary: of the test split.
+        epochs: that were trained.
+        loss: on the training split, in the last epoch.
+        val_loss: on the validation split, after the last epoch.
+    """
+
+    run: study_lib.Run
+    config: mlc.ConfigDict
+    path: epath.Path
+    summary: run_files.Summary
+    epochs: int
+    loss: float
+    val_loss: float
+
+
+def is_finished(path: epath.Path) -> bool:
+    """Whether the run in `path` has been trained, scored and reported."""
+    return (path / job.FINISHED).exists()
+
+
+def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path) -> Result:
+    """Reads a finished run.
+
+    Raises:
+        ValueError: a file of it is missing or damaged; names it.
+    """
+    summaries = {summary.split: summary for summary in run_files.load_summaries(path)}
+    metrics = run_files.load_metrics(path)
+    for name, found in (("summary_test.json", summaries.get("test")), ("metrics.csv", metrics)):
+        if not found:
+            raise ValueError(
+                f"{path / name}: want the results of a finished run, got none; remove "
+                f"{path / job.FINISHED} to have them made again."
+            )
+    return Result(
+        run=run,
+        config=config,
+        path=path,
+        summary=summaries["test"],
+        epochs=int(metrics["epoch"][-1]),
+        loss=float(metrics["loss"][-1]),
+        val_loss=float(metrics["val_loss"][-1]),
+    )

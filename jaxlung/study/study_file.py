@@ -1,0 +1,68 @@
+"""Study files made into configs; nothing here needs JAX, so a typo is told at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections as mlc
+from absl import flags
+from etils import epath
+from ml_collections import config_flags
+
+from jaxlung import config_file
+from jaxlung.study import study as study_lib
+
+
+def load(spec: str) -> study_lib.Study:
+    """Runs `get_study` of a resolved `spec`.
+
+    Raises:
+        ValueError: the file is no study; names it.
+    """
+    path = spec.partition(":")[0]
+    try:
+        study = config_file.load(spec, "get_study")
+    except ValueError as error:
+        told = str(error).startswith(path)
+        raise ValueError(str(error) if told else f"{path}: {error}") from error
+    if not isinstance(study, study_lib.Study):
+        raise ValueError(f"{path}: get_study returns a {type(study).__name__}, want a study.Study.")
+    return study
+
+
+def make_configs(
+    study: study_lib.Study, workdir: epath.Path, overrides: Sequence[str] = ()
+) -> dict[str, mlc.ConfigDict]:
+    """The config of every run, by its name.
+
+    Args:
+        study: the study.
+        workdir: its folder, absolute.
+        overrides: "--config.FIELD=VALUE" as on the command line, for all runs.
+
+    Raises:
+        ValueError: a run's config can't be had as the study or the overrides want it; names it.
+    """
+    configs = {}
+    for run in study.runs:
+        try:
+            config = config_file.load(config_file.resolve(run.config))
+            for field, value in run.overrides.items():
+                config_file.require_field(config, field)
+                config.update_from_flattened_dict({field: _fill_in(value, workdir)})
+            _set_overrides(config, overrides)
+        except (ValueError, TypeError, flags.Error) as error:
+            raise ValueError(f"study, run {run.name}: {error}") from error
+        configs[run.name] = config
+    return configs
+
+
+def _fill_in(value: Any, workdir: epath.Path) -> Any:
+    return value.replace("{runs}", str(workdir / "runs")) if isinstance(value, str) else value
+
+
+def _set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> None:
+    """Sets "--config.FIELD=VALUE" just as the command line does for a single run."""
+    config_file.check_overrides(config, overrides)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    values(["study", *overrides])
