@@ -68,8 +68,24 @@ def inputs(images: jax.Array, masks: jax.Array, *, in_lungs: bool, crop: int) ->
             "half of them."
         )
     if in_lungs:
-        images = images * ((masks & record.LUNG) != 0)[..., None]
+        images = only_inside(images, (masks & record.LUNG) != 0)
     return images[:, crop:, crop : images.shape[2] - crop]
+
+
+def only_inside(images: jax.Array, inside: jax.Array) -> jax.Array:
+    """The X-ray inside a mask, scaled to [0, 1] by what is there; 0 outside.
+
+    The scale of the whole image would tell something of what lies outside.
+
+    Args:
+        images: [B, H, W, 1] float32 in [0, 1].
+        inside: [B, H, W] bool.
+    """
+    inside = inside[..., None]
+    low = jnp.min(images, axis=(1, 2), keepdims=True, where=inside, initial=1)
+    high = jnp.max(images, axis=(1, 2), keepdims=True, where=inside, initial=0)
+    scaled = (images - low) / jnp.maximum(high - low, 1 / 255)  # One grey level at least.
+    return jnp.where(inside, scaled, 0)
 
 
 def one_pixel(labels: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from jaxlung import config_file
 from jaxlung import system as system_lib
-from jaxlung.data import order, pipeline, record
+from jaxlung.data import order, pipeline, preprocess, record
 from jaxlung.tasks import diagnosis
 from tests import array_source
 
@@ -47,6 +47,19 @@ class InputsTest(parameterized.TestCase):
         np.testing.assert_array_equal(see(np.where(outside, other, images), masks), want)
         changed = np.asarray(see(np.where(outside, images, other), masks)) != want
         np.testing.assert_array_equal(changed, ~outside[:, 2:, 2:-2])
+
+    def test_not_even_the_scale_of_the_image_tells_what_lies_outside(self):
+        _, masks = draw()
+        levels = np.random.default_rng(2).integers(50, 150, masks.shape).astype(np.uint8)
+        brighter = np.where(masks & record.LUNG, levels, 255).astype(np.uint8)
+        see = make_task("true").inputs
+        got, want = (see(preprocess.min_max_scale(x), masks) for x in (brighter, levels))
+        np.testing.assert_allclose(got, want, atol=1e-5)
+        assert np.max(got) == pytest.approx(1)
+
+    def test_an_image_without_lungs_is_black(self):
+        images, masks = draw()
+        np.testing.assert_array_equal(make_task("true").inputs(images, 0 * masks), 0 * images)
 
     def test_without_lungs_the_mask_plays_no_part(self):
         images, masks = draw()
