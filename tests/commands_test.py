@@ -7,7 +7,11 @@ import sys
 
 import pytest
 
+from jaxlung import config_file
+
 ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = ", ".join(config_file.shipped_configs())
+STUDIES = ", ".join(config_file.shipped_studies())
 
 
 def run(*args, cwd=ROOT):
@@ -19,13 +23,9 @@ def run(*args, cwd=ROOT):
 @pytest.mark.parametrize(
     ("args", "code", "sentence"),
     [
-        ([], 2, "want --config=FILE or a name (covidqu, folder)."),
+        ([], 2, f"want --config=FILE or a name ({CONFIGS})."),
         (["--mode=evaluate"], 2, "or --workdir of a trained run."),
-        (
-            ["--config=covidqq"],
-            2,
-            "and jaxlung ships only covidqu, folder.",
-        ),
+        (["--config=covidqq"], 2, f"and jaxlung ships only {CONFIGS}."),
         (["--config=covidqu:phantm"], 2, "got 'phantm', want one of phantom, quick."),
         (
             ["--config=covidqu", "--config.data.batch_sise=3"],
@@ -38,6 +38,18 @@ def run(*args, cwd=ROOT):
         (["--config=covidqu", "--split=test"], 2, "--split: want --mode=evaluate too."),
         (["--mode=evaluate", "--workdir=x", "--dry_run"], 2, "--dry_run: want --config=FILE too."),
         (["--config=covidqu", "extra"], 2, "got 'extra', want only flags"),
+        (["--config.seed=3"], 2, "want --config=FILE or a name"),
+        (["--mode=study"], 2, f"--mode=study: want --study=FILE or a name ({STUDIES}) too."),
+        (["--study=alphas"], 2, "--study: want --mode=study too."),
+        (["--config=covidqu", "--study=alphas"], 2, "--study: want --mode=study too."),
+        (["--mode=study", "--study=alphas", "--config=covidqu"], 2, "--study: got --config too;"),
+        (["--mode=study", "--study=alpha"], 2, f"--study: no file 'alpha' in {ROOT}, and jaxlung"),
+        (["--mode=study", "--study=alpha"], 2, f"ships only {STUDIES}."),
+        (["--mode=study", "--study=alphas:phantm"], 2, "got 'phantm', want one of phantom, quick."),
+        (["--mode=study", "--study=configs/folder.py"], 2, "has no attribute 'get_study'"),
+        (["--mode=study", "--study=alphas", "--dry_run"], 2, "--dry_run: got --mode=study too,"),
+        (["--mode=study", "--study=alphas", "--split=test"], 2, "--split: got --mode=study too,"),
+        (["--mode=study", "--study=alphas", "--config.sed=1"], 2, "nearest: --config.seed."),
     ],
 )
 def test_what_can_not_be_typed_exits_with_2(args, code, sentence):

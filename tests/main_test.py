@@ -5,7 +5,7 @@ import os
 import pytest
 from absl.testing import flagsaver
 
-from jaxlung import main
+from jaxlung import config_file, main
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,18 @@ def test_the_workdir_is_absolute(workdir, want, monkeypatch, tmp_path):
     with flagsaver.flagsaver(workdir=workdir):
         got = main.workdir_path("configs/covidqu.py:quick")
     assert str(got) == want.format(here=os.path.realpath(tmp_path), home=os.path.expanduser("~"))
+
+
+def test_a_studys_folder_is_named_after_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with flagsaver.flagsaver(workdir=None):
+        got = main.workdir_path("configs/studies/alphas.py:phantom", "studies")
+    assert str(got) == os.path.realpath(tmp_path) + "/studies/alphas_phantom"
+
+
+def test_help_names_what_is_shipped():
+    text = main.usage()
+    for name in (*config_file.shipped_configs(), *config_file.shipped_studies()):
+        assert name in text
+    assert "studies" not in config_file.shipped_configs()
+    assert not set(config_file.shipped_configs()) & set(config_file.shipped_studies())

@@ -12,14 +12,13 @@ from jaxlung.report import figures, glossary
 from jaxlung.study import outputs, results
 from jaxlung.study import study as study_lib
 
-MOST_ACROSS = 3  # scores beside each other
 SIDE, MARGIN = 2.1, 0.15  # inches
 THEME = figures.LIGHT
 
 
 def score_chart(study: study_lib.Study, shown: Sequence[results.Result]) -> mpl_figure.Figure:
     """A small chart per score: a point and its 95 % interval per run, the paper's as diamonds."""
-    across = min(MOST_ACROSS, len(study.columns))
+    across = {1: 1, 2: 2, 4: 2}.get(len(study.columns), 3)
     down = -(-len(study.columns) // across)
     papers = [paper for paper in study.paper if paper.in_chart]
     num_rows = len(shown) + len(papers)
@@ -65,7 +64,7 @@ def output_panels(shown: outputs.Outputs) -> mpl_figure.Figure:
     titles = ["input", "annotation", *(f"output: {label}" for label in shown.labels)]
     num_rows = len(shown.images)
     figure = figures.new_figure(
-        SIDE * len(titles) + 2 * MARGIN, (SIDE + 0.25) * num_rows + 0.4, theme, "constrained"
+        SIDE * len(titles) + 2 * MARGIN, (SIDE + 0.06) * num_rows + 0.35, theme, "constrained"
     )
     all_axes = figure.subplots(num_rows, len(titles), squeeze=False)
     for row, axes_row in enumerate(all_axes):

@@ -89,11 +89,8 @@ def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.nda
     state = checkpoint.load_selected(result.path, result.config.selection, parts.abstract_state())
     road = pipeline.open_road(source, parts.settings, parts.shardings, "test")
     places = [number - 1 for number in numbers]
-    last = len(places) - 1
-    rows = list(  # The padding of the last batch repeats the last of them.
-        inference.predict(
-            parts, state, road, lambda p: places[min(p, len(places) - 1)], len(places)
-        )
-    )
+    places += places[-1:] * (-len(places) % parts.settings.eval_batch_size)  # Fills the last batch.
+    outputs = inference.predict(parts, state, road, places.__getitem__, len(numbers))
+    rows = list(outputs)
     arrays = {key: np.stack([row[key] for row in rows]) for key in ("image", "levels", "probs")}
-    return arrays | {"image_id": np.array([source[place].image_id for place in places])}
+    return arrays | {"image_id": np.array([source[number - 1].image_id for number in numbers])}

@@ -1,12 +1,12 @@
 """Study files made into configs; nothing here needs JAX, so a typo is told at once."""
 
+import ast
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections as mlc
-from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
 from jaxlung import config_file
 from jaxlung.study import study as study_lib
@@ -50,7 +50,7 @@ def make_configs(
                 config_file.require_field(config, field)
                 config.update_from_flattened_dict({field: _fill_in(value, workdir)})
             _set_overrides(config, overrides)
-        except (ValueError, TypeError, flags.Error) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"study, run {run.name}: {error}") from error
         configs[run.name] = config
     return configs
@@ -61,8 +61,21 @@ def _fill_in(value: Any, workdir: epath.Path) -> Any:
 
 
 def _set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> None:
-    """Sets "--config.FIELD=VALUE" just as the command line does for a single run."""
+    """Sets "--config.FIELD=VALUE" as the command line does for a single run."""
     config_file.check_overrides(config, overrides)
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values)
-    values(["study", *overrides])
+    for override in overrides:
+        flag, _, text = override.partition("=")
+        field = flag.lstrip("-").removeprefix("config.")
+        old = functools.reduce(lambda node, part: node[part], field.split("."), config)
+        try:
+            value = text if isinstance(old, str) else _read(text)
+            config.update_from_flattened_dict({field: value})
+        except (ValueError, SyntaxError, TypeError) as error:
+            kind = type(old).__name__
+            raise ValueError(f"{flag}: got {text!r}, want a value of type {kind}.") from error
+
+
+def _read(text: str) -> Any:
+    """The value that is written as "3", "1e-4", "(64, 128)" or "true"."""
+    words = {"true": True, "false": False}
+    return words[text.lower()] if text.lower() in words else ast.literal_eval(text)

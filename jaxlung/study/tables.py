@@ -81,7 +81,7 @@ def _score_table(study: study_lib.Study, shown: Sequence[results.Result]) -> str
     ]
     for paper in study.paper:
         numbers = [paper.scores.get(key) for key in study.columns]
-        cells = [DASH if number is None else f"*{number:g}*" for number in numbers]
+        cells = [DASH if number is None else f"*{number}*" for number in numbers]
         rows.append([f"*paper: {paper.label}*", *cells, DASH, DASH])
     rules = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(map(_escape, row)) + " |" for row in (head, rules, *rows))
@@ -127,7 +127,7 @@ def describe_images(images: outputs.Outputs) -> str:
         for number, image_id in zip(images.numbers, images.image_ids, strict=True)
     ]
     text = f"Test images {', '.join(named)}, counted from 1 in the order of `splits.csv`"
-    if set(images.numbers) <= set(images.wanted):
+    if max(images.wanted) <= images.num_images:
         return f"{text}."
     wanted = ", ".join(map(str, images.wanted))
     return f"{text}: the split has {images.num_images}, so no. {wanted} are not all there."
@@ -135,7 +135,8 @@ def describe_images(images: outputs.Outputs) -> str:
 
 def _describe_run(result: results.Result) -> str:
     """ "bce: covidqu_residual:loss=bce, 100 epochs, ..., [report](runs/bce/report.html)" """
-    changed = [f"{field} = {value}" for field, value in result.run.overrides.items()]
+    overrides = result.run.overrides.items()
+    changed = [f"{field} = {value}".replace("{runs}", "runs") for field, value in overrides]
     said = [
         f"`{result.run.config}`" + (f" with {', '.join(changed)}" if changed else ""),
         f"seed {result.config.seed}",
