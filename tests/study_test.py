@@ -14,6 +14,7 @@ from etils import epath
 from PIL import Image
 
 from jaxlung import config_file, job, main
+from jaxlung.report import page
 from jaxlung.study import outputs, results, runner, study, study_file
 
 STUDY = study.Study(
@@ -35,8 +36,10 @@ def finished(tmp_path_factory):
     path = epath.Path(folder / "study")
     overrides = [f"--config.data.data_dir={folder / 'data'}"]
     configs = study_file.make_configs(STUDY, path, overrides)
-    assert runner.run(STUDY, configs, path)
-    return configs, path
+    with pytest.MonkeyPatch.context() as patch:  # Reports have their own tests, and take seconds.
+        patch.setattr(page, "build", lambda path: (path / "report.html").write_text("a report"))
+        assert runner.run(STUDY, configs, path)
+        yield configs, path
 
 
 def read_rows(path):
