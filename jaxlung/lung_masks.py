@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxlung import checkpoint, files, inference, progress, train_step, workdir
 from jaxlung import system as system_lib
-from jaxlung.data import order, pipeline, predicted, record
+from jaxlung.data import order, pipeline, predicted, record, splits_file
 
 
 def replace(
@@ -33,6 +33,7 @@ def replace(
     system = system_lib.make_system(config)
     state = checkpoint.load_selected(run_path, config.selection, system.abstract_state())
     made_by = f"{run_path}, step {int(state.step)}"
+    _warn_of_overlap(run_path, splits)
     return {
         name: predicted.WithLungs(
             source,
@@ -53,6 +54,24 @@ def _load_config(run: epath.Path) -> mlc.ConfigDict:
     if config.task.get("target") != "lung":
         raise ValueError(f"lungs_run: {run} is a run of task {config.task_name}, want lung masks.")
     return config
+
+
+def _warn_of_overlap(run: epath.Path, splits: Mapping[str, record.Source]) -> None:
+    """The lungs of images that the lung network learned from are better than those of new ones."""
+    split_there = splits_file.read(run / "splits.csv")
+    for name in ("validation", "test"):
+        if name in splits:
+            ids = [image_id for image_id, _ in splits[name].people()]
+            known = sum(split_there.get(image_id) == "train" for image_id in ids)
+            if known:
+                logging.warning(
+                    "%d of %d %s images trained the lung network of %s; split both alike, with one "
+                    "seed",
+                    known,
+                    len(ids),
+                    name,
+                    run,
+                )
 
 
 def _find(

@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 
 from jaxlung import config_file, job, lung_masks, system, workdir
-from jaxlung.data import predicted, record, selection
+from jaxlung.data import predicted, record, selection, splits_file
 from tests import array_source
 
 
@@ -70,6 +70,19 @@ def test_a_diagnosis_in_predicted_lungs_runs_and_keeps_the_masks(lungs_run, data
     fewer = {"test": selection.Subset(splits["test"], [1])}  # Other images: found anew.
     found = lung_masks.replace(fewer, str(lungs_run), path)["test"]
     np.testing.assert_array_equal(found._masks, once["test"]._masks[1:2])
+
+
+def test_images_that_the_lung_network_learned_from_are_told(tmp_path, caplog):
+    source = array_source.ArraySource(4)
+    run = epath.Path(tmp_path)
+    splits_file.write(run / "splits.csv", {"train": source, "test": source})
+    with caplog.at_level("WARNING"):
+        lung_masks._warn_of_overlap(run, {"test": selection.Subset(source, [1, 2])})
+    assert not caplog.messages  # In that file the last split of an image counts: "test".
+    splits_file.write(run / "splits.csv", {"train": selection.Subset(source, [0, 1])})
+    with caplog.at_level("WARNING"):
+        lung_masks._warn_of_overlap(run, {"test": selection.Subset(source, [1, 2])})
+    assert caplog.messages[0].startswith("1 of 2 test images trained the lung network")
 
 
 def test_what_is_no_run_of_lungs_is_told(tmp_path, data_dir):

@@ -30,6 +30,12 @@ def write(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
     files.write_text(path, _to_csv(splits))
 
 
+def read(path: epath.Path) -> dict[str, str]:
+    """image_id -> split, as `write` left it."""
+    rows = csv.DictReader(io.StringIO(path.read_text()))
+    return {row["image_id"]: row["split"] for row in rows}
+
+
 def _to_csv(splits: Mapping[str, record.Source]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
