@@ -89,8 +89,8 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         config.lungs_run = "runs/v7_lungs_phantom"
         config.model.update(filters=(8, 16), dense=32)
         config.task.crop_pixels = 4
-        config.control.stop_patience = 4  # Losses of 30 validation images jump about.
-        config.data.update(phantom_images=200, image_size=96, batch_size=8)
+        config.control.stop_patience = 4  # Losses of 220 validation images jump about.
+        config.data.update(phantom_images=1500, image_size=96, batch_size=8)
     if variant.quick:  # The whole job in under a minute.
         config.epochs = 2
         config.log_every_steps = 2

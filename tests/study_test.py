@@ -47,6 +47,7 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_table_has_each_runs_scores_intervals_and_last_losses(finished):
     _, path = finished
     rows = {row["run"]: row for row in read_rows(path) if row["source"] == "run"}
@@ -64,6 +65,7 @@ def test_the_table_has_each_runs_scores_intervals_and_last_losses(finished):
     assert rows["zero"]["mae"] != rows["one"]["mae"]
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_stand_in_rows_of_their_own(finished):
     _, path = finished
     paper = [row for row in read_rows(path) if row["source"] == "paper"]
@@ -74,6 +76,7 @@ def test_the_papers_numbers_stand_in_rows_of_their_own(finished):
     assert "| *paper: table 1* | *102168.546* |" in text
 
 
+@pytest.mark.slow
 def test_the_markdown_says_what_was_run_and_on_what(finished):
     _, path = finished
     text = (path / "study.md").read_text()
@@ -90,6 +93,7 @@ def test_the_markdown_says_what_was_run_and_on_what(finished):
     assert all((path / link).exists() for link in links)
 
 
+@pytest.mark.slow
 def test_figures_are_pictures(finished):
     _, path = finished
     for name in ("study.png", "figures/outputs.png"):
@@ -97,6 +101,7 @@ def test_figures_are_pictures(finished):
             assert min(image.size) > 200
 
 
+@pytest.mark.slow
 def test_again_only_what_is_missing_is_done(finished):
     configs, path = finished
     before = {name: (path / name).read_text() for name in ("study.md", "study.csv")}
@@ -118,6 +123,7 @@ def stamp(path):
     return {file.name: os.stat(file).st_mtime_ns for file in files}
 
 
+@pytest.mark.slow
 def test_outputs_are_those_of_the_runs_own_images(finished):
     """Predicted for the table, against what the run's report drew from the same checkpoint."""
     configs, path = finished

@@ -263,6 +263,7 @@ def test_a_run_that_stopped_early_is_complete_and_does_not_go_on(tmp_path):
     assert int(last_state(tmp_path, config).step) == 8
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_epochs_takes_the_same_decisions_afterwards(tmp_path, monkeypatch):
     """The wait for a plateau, a cooldown and the wait for the end all outlive the process."""
     config = make_config(**control_of(plateau_patience=2, plateau_cooldown=2, stop_patience=4))
