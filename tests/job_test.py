@@ -29,6 +29,7 @@ def finished(tmp_path_factory):
     return config, folder / "run"
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_goes_the_same_way(tmp_path):
     """The binary task, images of several sizes, masks with a suffix, patients in the names."""
     root = tmp_path / "mine"

@@ -111,6 +111,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_to_the_bit
     assert_same_run(tmp_path, whole_run)
 
 
+@pytest.mark.slow
 def test_a_run_saved_before_its_last_rows_drops_them_and_writes_them_again(whole_run, tmp_path):
     config = make_config()
     config.epochs = 2
@@ -153,6 +154,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkp
     assert int(last_state(tmp_path, config).step) == 3
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(whole_run, tmp_path, caplog):
     config = make_config()
     config.epochs = 2
@@ -302,6 +304,7 @@ class Late(interrupt.Interrupt):
         return "SIGTERM" if self._left <= 0 else ""
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_between_two_looks_loses_no_step(whole_run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(interrupt, "catch", lambda: contextlib.nullcontext(Late(2)))
