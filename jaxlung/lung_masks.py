@@ -1,6 +1,8 @@
 """Lungs that another run's network finds, in place of the annotated ones (paper 003's outlook)."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 
 import ml_collections as mlc
@@ -74,6 +76,20 @@ def _warn_of_overlap(run: epath.Path, splits: Mapping[str, record.Source]) -> No
                 )
 
 
+def _load(file: epath.Path, who: list[str]) -> np.ndarray | None:
+    """The masks in `file`, [N, S, S] bool; None if absent, damaged or of others than `who`."""
+    if not file.exists():
+        return None
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as content:
+            if content["who"].tolist() != who:
+                return None
+            return np.unpackbits(content["masks"], axis=-1)[..., : content["size"]] > 0
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        logging.warning("%s: damaged (%s); finding the lungs again", file, error)
+        return None
+
+
 def _find(
     system: system_lib.System,
     state: train_step.TrainState,
@@ -83,10 +99,9 @@ def _find(
 ) -> np.ndarray:
     """[N, S, S] bool; from `file` if it was made from the same images by the same network."""
     who = [made_by, *(image_id for image_id, _ in source.people())]
-    if file.exists():
-        with np.load(io.BytesIO(file.read_bytes())) as content:
-            if content["who"].tolist() == who:
-                return np.unpackbits(content["masks"], axis=-1)[..., : content["size"]] > 0
+    kept = _load(file, who)
+    if kept is not None:
+        return kept
     road = pipeline.open_road(source, system.settings, system.shardings, file.stem)
     everything = order.in_turn(road.num_records)
     outputs = inference.predict(system, state, road, everything, road.num_records)

@@ -1,5 +1,7 @@
 """Lungs found by one run's network, for another run."""
 
+import io
+
 import numpy as np
 import pytest
 from etils import epath
@@ -70,6 +72,20 @@ def test_a_diagnosis_in_predicted_lungs_runs_and_keeps_the_masks(lungs_run, data
     fewer = {"test": selection.Subset(splits["test"], [1])}  # Other images: found anew.
     found = lung_masks.replace(fewer, str(lungs_run), path)["test"]
     np.testing.assert_array_equal(found._masks, once["test"]._masks[1:2])
+
+
+@pytest.mark.parametrize("damage", [lambda x: x[: len(x) // 2], lambda x: b"", lambda x: b"text"])
+def test_damaged_masks_are_told_and_found_again(tmp_path, damage, caplog):
+    file, content = epath.Path(tmp_path) / "lungs_test.npz", io.BytesIO()
+    masks = np.random.default_rng(0).random((2, 9, 9)) > 0.5
+    np.savez_compressed(content, masks=np.packbits(masks, axis=-1), size=9, who=np.array(["a"]))
+    file.write_bytes(content.getvalue())
+    np.testing.assert_array_equal(lung_masks._load(file, ["a"]), masks)
+    assert lung_masks._load(file, ["b"]) is None
+    file.write_bytes(damage(content.getvalue()))
+    with caplog.at_level("WARNING"):
+        assert lung_masks._load(file, ["a"]) is None
+    assert "lungs_test.npz: damaged" in caplog.messages[0]
 
 
 def test_images_that_the_lung_network_learned_from_are_told(tmp_path, caplog):
