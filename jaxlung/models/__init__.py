@@ -1,6 +1,7 @@
 """Networks by name: a new one is one file here and one line in `MODELS`."""
 
 from jaxlung.models.diagnosis_cnn import DiagnosisCNN
+from jaxlung.models.fv_paspp_unet import FvPasppUNet
 from jaxlung.models.residual_unet import ResidualUNet
 from jaxlung.models.slim_unet import SlimUNet
 from jaxlung.models.unet import UNet
@@ -12,4 +13,5 @@ MODELS = {
     "slim_unet": SlimUNet,
     "v7_unet": V7UNet,
     "diagnosis_cnn": DiagnosisCNN,
+    "fv_paspp_unet": FvPasppUNet,
 }

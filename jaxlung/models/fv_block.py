@@ -1,0 +1,78 @@
+"""The feature variation block of paper 004 (Yan 2021): attention to channels and to places."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.models import layers_3d
+
+ATTENTIONS = ("none", "se", "ce")
+
+
+class FVBlock(nn.Module):
+    """Features gated by channel, features gated by place, and features: fused, added to the input.
+
+    With `f = relu(norm(conv1(x)))`, `out = x + relu(norm(conv3([gate f, map f, f])))` (paper 004,
+    section 2.1). The paper draws the block without sizes. Ours: the map has one value per voxel,
+    its hidden layer is as wide as f, and its convolutions have a bias.
+
+    Attributes:
+        attention: what gates the channels, "se" or "ce" (`ChannelGate`).
+        dtype: compute type; parameters and statistics are float32.
+    """
+
+    attention: str
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, D, H, W, C] to the same, C even; `train` uses and updates batch statistics."""
+        channels = x.shape[-1]
+        to_features = layers_3d.ConvNorm(channels, size=1, dtype=self.dtype, name="features")
+        features = nn.relu(to_features(x, train=train))
+        gate = ChannelGate(channels if self.attention == "se" else 1, name="gate")(features)
+        place = PlaceMap(self.dtype, name="map")(features)
+        branches = [gate.astype(features.dtype) * features, place * features, features]
+        fuse = layers_3d.ConvNorm(channels, dtype=self.dtype, name="fuse")
+        fused = nn.relu(fuse(jnp.concatenate(branches, axis=-1), train=train))
+        return x.astype(fused.dtype) + fused
+
+
+class ChannelGate(nn.Module):
+    """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / 2 channels.
+
+    Squeeze and excitation (SE; Hu 2018) has one gate per channel, contrast enhancement (CE; Yan
+    2021) one per volume (paper 004, section 3.3). All in float32: a mean over 131,072 voxels has no
+    place in bfloat16.
+
+    Attributes:
+        gates: C or 1.
+    """
+
+    gates: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, D, H, W, C] to [B, 1, 1, 1, gates] float32 in (0, 1)."""
+        batch, channels = x.shape[0], x.shape[-1]
+        means = jnp.mean(x, axis=(1, 2, 3), dtype=jnp.float32)
+        init = nn.initializers.he_normal()
+        hidden = nn.relu(nn.Dense(channels // 2, kernel_init=init, name="squeeze")(means))
+        gates = nn.sigmoid(nn.Dense(self.gates, name="excite")(hidden))
+        return gates.reshape(batch, 1, 1, 1, self.gates)
+
+
+class PlaceMap(nn.Module):
+    """`sigmoid(conv3(relu(conv3(x))))`, one value per voxel.
+
+    Attributes:
+        dtype: compute type; parameters are float32.
+    """
+
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, D, H, W, C] to [B, D, H, W, 1] of the compute type, in [0, 1]."""
+        x = nn.relu(layers_3d.Conv3x3x3(x.shape[-1], dtype=self.dtype, name="conv_0")(x))
+        return nn.sigmoid(layers_3d.Conv3x3x3(1, dtype=self.dtype, name="conv_1")(x))

@@ -1,0 +1,147 @@
+"""The 3D U-Net of paper 004: residual blocks, FV blocks, PASPP, deep supervision."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.models import fv_block, layers, layers_3d, paspp
+
+
+class FvPasppUNet(nn.Module):
+    """Residual 3D U-Net, each of the paper's three additions switched by an attribute.
+
+    Paper 004, section 3.2 and figure 1, which give no sizes. Ours: every level, on the way up too,
+    is one `layers_3d.ResidualBlock`; the way down is the stride of its first convolution, the way
+    up `layers_3d.UpConv3D`; FV blocks stand behind the encoder's first two levels and the
+    bottleneck, before PASPP.
+
+    Deep supervision puts a 1 x 1 x 1 convolution on every level of the decoder between the
+    bottleneck and the last. The paper up-samples before it; after it is the same function on fewer
+    voxels. Up-sampling is to the nearest: our choice.
+
+    Attributes:
+        widths: channels of each level, finest first; the last one is the bottleneck.
+        strides: of each way down, along D, H, W, each 1 or 2; one triple less than levels.
+        attention: "none" for no FV blocks, "se" or "ce" for FV blocks with that gate.
+        paspp: PASPP at the bottleneck.
+        paspp_rates: of its four atrous convolutions, along D, H, W (paper: 1, 2, 4, 8).
+        deep_supervision: logits of the intermediate levels too, in training.
+        num_classes: output channels.
+        dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+    """
+
+    widths: Sequence[int]
+    strides: Sequence[layers_3d.Triple]
+    attention: str
+    paspp: bool
+    paspp_rates: Sequence[layers_3d.Triple]
+    deep_supervision: bool
+    num_classes: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for attributes that are no network."""
+        self._require_levels()
+        self._require_blocks()
+        layers.require_dtype(self.dtype)
+        layers.require("num_classes", self.num_classes, self.num_classes > 0, "a count above 0")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+        """Maps volumes to logits.
+
+        Args:
+            images: [B, D, H, W, 1] float32.
+            train: use and update the statistics of this batch.
+
+        Returns:
+            [B, D, H, W, num_classes] float32 logits. With `deep_supervision` and `train`, a tuple:
+            these, then those of the intermediate levels at the same size, deepest first.
+
+        Raises:
+            ValueError: D, H or W is not a multiple of the product of its strides.
+        """
+        multiples = layers_3d.total_strides(self.strides)
+        remedy = f"change the patch size or model.strides ({len(self.widths)} levels)"
+        layers_3d.require_multiples(images, multiples, remedy)
+        skips = self._encode(images.astype(self.dtype), train)
+        finest, *others = reversed(self._decode(skips, train))
+        logits = self._head(finest, "head")
+        # All parameters exist from the start, however the network is first called.
+        if not self.deep_supervision or not (train or self.is_initializing()):
+            return logits
+        supervised = [self._supervise(x, level) for level, x in enumerate(others, start=1)]
+        return (logits, *reversed(supervised)) if train else logits
+
+    def _encode(self, x: jax.Array, train: bool) -> list[jax.Array]:
+        """What each level puts out, finest first; the last is the bottleneck's."""
+        outputs = []
+        bottom = len(self.widths) - 1
+        for level, features in enumerate(self.widths):
+            name = f"encoder_{level}" if level < bottom else "bottleneck"
+            strides = self.strides[level - 1] if level else layers_3d.ONES
+            x = layers_3d.ResidualBlock(features, strides, self.dtype, name=name)(x, train=train)
+            if self.attention != "none" and (level < 2 or level == bottom):
+                x = fv_block.FVBlock(self.attention, self.dtype, name=f"fv_{level}")(x, train=train)
+            outputs.append(x)
+        if self.paspp:
+            outputs[-1] = paspp.PASPP(self.paspp_rates, self.dtype, name="paspp")(x, train=train)
+        return outputs
+
+    def _decode(self, skips: list[jax.Array], train: bool) -> list[jax.Array]:
+        """What each level of the decoder puts out, deepest first."""
+        *skips, x = skips
+        outputs = []
+        for level in reversed(range(len(skips))):
+            features = self.widths[level]
+            up = layers_3d.UpConv3D(features, self.strides[level], self.dtype, name=f"up_{level}")
+            x = jnp.concatenate([skips[level], up(x)], axis=-1)
+            block = layers_3d.ResidualBlock(features, dtype=self.dtype, name=f"decoder_{level}")
+            x = block(x, train=train)
+            outputs.append(x)
+        return outputs
+
+    def _head(self, x: jax.Array, name: str) -> jax.Array:
+        """The 1 x 1 x 1 convolution that makes logits: float32 from here on."""
+        return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x).astype(jnp.float32)
+
+    def _supervise(self, x: jax.Array, level: int) -> jax.Array:
+        factors = layers_3d.total_strides(self.strides[:level])
+        return layers_3d.upsample(self._head(x, f"head_{level}"), factors)
+
+    def _require_levels(self) -> None:
+        levels = len(self.widths)
+        layers.require_counts("widths", self.widths, at_least=2)
+        good = len(self.strides) == levels - 1 and _are_triples(self.strides, most=2)
+        want = f"{levels - 1} triples (D, H, W) of 1 or 2, one less than widths"
+        layers.require("strides", self.strides, good, want)
+        good = not self.deep_supervision or levels > 2
+        want = "False, or three or more widths: two levels have none in between"
+        layers.require("deep_supervision", self.deep_supervision, good, want)
+
+    def _require_blocks(self) -> None:
+        choices = fv_block.ATTENTIONS
+        good = self.attention in choices
+        layers.require("attention", self.attention, good, f"one of {', '.join(choices)}")
+        attended = () if self.attention == "none" else (*self.widths[:2], self.widths[-1])
+        good = all(width % 2 == 0 for width in attended)
+        want = "even widths of the levels with FV blocks (the first two and the last)"
+        layers.require("widths", tuple(self.widths), good, want)
+        good = len(self.paspp_rates) == paspp.BRANCHES and _are_triples(self.paspp_rates)
+        want = f"{paspp.BRANCHES} triples (D, H, W) of counts above 0"
+        layers.require("paspp_rates", self.paspp_rates, good, want)
+        good = not self.paspp or self.widths[-1] % paspp.BRANCHES == 0
+        want = f"a last one that is a multiple of {paspp.BRANCHES}, for PASPP"
+        layers.require("widths", tuple(self.widths), good, want)
+
+
+def _are_triples(values: Sequence[Sequence[int]], most: int | None = None) -> bool:
+    """Whether `values` are triples of whole numbers from 1 to `most`."""
+    return all(
+        len(value) == 3
+        and all(isinstance(v, int) and v >= 1 and (most is None or v <= most) for v in value)
+        for value in values
+    )
