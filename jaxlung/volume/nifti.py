@@ -1,6 +1,7 @@
 """NIfTI-1 and NIfTI-2 files (.nii, .nii.gz) as arrays on a grid, in and out."""
 
 import gzip
+import logging as std_logging
 import os
 import re
 import zlib
@@ -17,6 +18,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by their own size
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _WRITABLE = ("uint8", "int16", "float32")
+# Nibabel prints what it makes of a header; we say it once, as an error, or not at all.
+_SILENT = std_logging.Logger("nifti", level=std_logging.CRITICAL)
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT: the affine leads to the scanner's own coordinates
 
 
@@ -77,7 +80,7 @@ def write(path: os.PathLike[str] | str, array: np.ndarray, grid: grid_lib.Grid) 
     image.set_qform(grid.affine, code=_SCANNER, strip_shears=True)
     if not np.allclose(image.get_qform(), grid.affine, atol=1e-3):
         image.set_qform(None, code=0)
-    # Harder compression takes six times as long for a tenth of the size.
+    # Level 6 takes a CT three times as long, for 2 % less.
     files.write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
@@ -110,13 +113,13 @@ def _header(content: bytes) -> nibabel.Nifti1Header:
     size = kinds.pop() if kinds else 0
     if not 0 < size <= len(content):
         raise ValueError(f"want a NIfTI file, got {len(content)} bytes that do not start as one.")
-    try:
-        header = _HEADERS[size](content[:size])
-        header.get_data_dtype()
-    except (nibabel.spatialimages.HeaderDataError, ValueError, KeyError) as error:
-        raise ValueError(f"a NIfTI header that can't be used ({error}).") from error
+    header = _HEADERS[size](content[:size], check=False)
     if header["magic"].item()[:3] not in (b"n+1", b"n+2"):
         raise ValueError("want a single .nii, got an ANALYZE or .hdr header without its voxels.")
+    try:
+        header.check_fix(logger=_SILENT)
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise ValueError(f"a NIfTI header that can't be used ({error}).") from error
     return header
 
 
