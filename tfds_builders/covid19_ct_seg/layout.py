@@ -1,0 +1,219 @@
+"""Which file of a COVID-19-CT-Seg download is what.
+
+Zenodo has four zips, whose .nii.gz have the case's name in each. Kaggle has four folders of .nii,
+in which a CT is not called as its masks. Files are joined by the case that their names speak of,
+never by their order.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import re
+
+from absl import logging
+
+from tfds_builders import raw_tree
+
+WANTED = (
+    "COVID-19-CT-Seg (folders or zips like COVID-19-CT-Seg_20cases and Lung_Mask, or Kaggle's "
+    "ct_scans and lung_mask, with .nii or .nii.gz)"
+)
+SOURCES = ("coronacases", "radiopaedia")
+PUBLISHED = 20
+
+_KIND = re.compile(
+    r"(?:^|/)(COVID-19-CT-Seg_20cases|ct_scans?|lung_and_infection_mask|lung_mask|infection_mask)"
+    r"(?:\.zip)?(?=/)",
+    re.IGNORECASE,
+)
+_CORONACASES = re.compile(r"(?:coronacases[_a-z]*|case)(\d{3})", re.IGNORECASE)
+# Not \D before the number: Kaggle's names have "covid-19" there.
+_RADIOPAEDIA = re.compile(r"radiopaedia.*?((\d+)_\d+_\d+)", re.IGNORECASE)
+
+Files = dict[str, dict[str, str]]  # Names in a tree by kind, then by case.
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Files of one case; there is a mask for its lungs and one for its infection.
+
+    Attributes:
+        case_id: "coronacases_001" or "radiopaedia_10_85902_1"; unique.
+        patient_id: the person: "coronacases_001", "radiopaedia_10".
+        ct: name in the tree.
+        lung_mask: name in the tree, or None.
+        infection_mask: name in the tree, or None.
+        both_mask: of lungs and infection; name in the tree, or None.
+    """
+
+    case_id: str
+    patient_id: str
+    ct: str
+    lung_mask: str | None
+    infection_mask: str | None
+    both_mask: str | None
+
+    @property
+    def source(self) -> str:
+        """One of `SOURCES`."""
+        return self.case_id.partition("_")[0]
+
+
+def open_tree(place: str | pathlib.Path) -> raw_tree.RawTree:
+    """Opens a zip, or a folder in which zips count as folders: `Lung_Mask.zip/x.nii.gz`.
+
+    Raises:
+        ValueError: there is no such place, or no CT of this dataset, or a damaged zip.
+    """
+    path = pathlib.Path(place).expanduser()
+    if not path.is_dir():
+        return raw_tree.find(path, has_cts, WANTED)
+    tree = _with_zips(raw_tree.open_folder(path), path)
+    if not has_cts(tree):
+        shown = ", ".join(tree.names[:3]) or "no files"
+        raise ValueError(f"{tree.where}: want {WANTED}, found {shown}.")
+    return tree
+
+
+def has_cts(tree: raw_tree.RawTree) -> bool:
+    """Whether the tree holds any CT of the dataset."""
+    return any(_kind(name) == "ct" and case_of(name) for name in _volumes(tree))
+
+
+def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
+    """Joins CTs and masks by case, and warns of another number than the published one.
+
+    A file that is there packed and unpacked, or nested in a copy of the tree, is taken once.
+
+    Returns:
+        Samples by source, then by the numbers of the case.
+
+    Raises:
+        ValueError: two files for one mask or CT of a case, a CT without a mask of its lungs or
+            of its infection, or a mask without a CT.
+    """
+    files = _files_by_kind(tree)
+    _require_paired(files, tree.where)
+    samples = [
+        Sample(case_id, patient_of(case_id), name, *(files[kind].get(case_id) for kind in _MASKS))
+        for case_id, name in sorted(files["ct"].items(), key=lambda item: _order(item[0]))
+    ]
+    sources = collections.Counter(sample.source for sample in samples)
+    logging.info("%s: %d CTs, %s", tree.where, len(samples), dict(sources))
+    if len(samples) != PUBLISHED:
+        logging.warning("%s: %d CTs, unlike the published %d", tree.where, len(samples), PUBLISHED)
+    return samples
+
+
+def case_of(name: str) -> str | None:
+    """The case that a file's name speaks of, whoever named it; None if of none.
+
+    "radiopaedia_org_covid-19-pneumonia-10_85902_1-dcm.nii" is of "radiopaedia_10_85902_1".
+    """
+    file = name.rpartition("/")[2]
+    if match := _RADIOPAEDIA.search(file):
+        return f"radiopaedia_{match[1]}"
+    if match := _CORONACASES.search(file):
+        return f"coronacases_{match[1]}"
+    return None
+
+
+def patient_of(case_id: str) -> str:
+    """The person of a case: for Radiopaedia, the first number alone.
+
+    10_85902_1 and 10_85902_3 are of one person. The authors count 29_86490_1 and 29_86491_1 as
+    two, though Radiopaedia gave them one number: kept together, they can't leak (our choice).
+    """
+    match = _RADIOPAEDIA.search(case_id)
+    return f"radiopaedia_{match[2]}" if match else case_id
+
+
+_MASKS = ("lung mask", "infection mask", "lung and infection mask")
+
+
+def _kind(name: str) -> str | None:
+    """ "ct" or one of `_MASKS`, by the innermost folder or zip that says so."""
+    found = _KIND.findall(name)
+    if not found:
+        return None
+    kind = found[-1].lower().replace("_", " ")
+    return kind if kind in _MASKS else "ct"
+
+
+def _volumes(tree: raw_tree.RawTree) -> list[str]:
+    """NIfTI files, without what systems leave behind: __MACOSX/._coronacases_001.nii.gz."""
+    return [
+        name
+        for name in tree.names
+        if name.lower().endswith((".nii", ".nii.gz"))
+        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    ]
+
+
+def _files_by_kind(tree: raw_tree.RawTree) -> Files:
+    files = {kind: {} for kind in ("ct", *_MASKS)}
+    unnamed = []
+    for name in _volumes(tree):
+        kind, case_id = _kind(name), case_of(name)
+        if kind is None:
+            continue
+        if case_id is None:
+            unnamed.append(name)
+            continue
+        known = files[kind].get(case_id)
+        files[kind][case_id] = name if known is None else _one_of(known, name, kind, tree.where)
+    if unnamed:
+        logging.warning(
+            "%s: %s speaks of no case and is left out (%d such).",
+            tree.where,
+            unnamed[0],
+            len(unnamed),
+        )
+    return files
+
+
+def _one_of(known: str, other: str, kind: str, where: str) -> str:
+    """Which of two names to take, if they are one file twice: unpacked, and less deep."""
+
+    def unpacked(name: str) -> str:
+        return re.sub(r"\.zip/", "/", name, flags=re.IGNORECASE)
+
+    shorter, longer = sorted((unpacked(known), unpacked(other)), key=len)
+    if not f"/{longer}".endswith(f"/{shorter}"):
+        raise ValueError(
+            f"{where}: want one {kind.replace('ct', 'CT')} for {case_of(known)}, found {known} "
+            f"and {other}."
+        )
+    return min(known, other, key=lambda name: (".zip/" in name.lower(), len(name)))
+
+
+def _require_paired(files: Files, where: str) -> None:
+    cts = files["ct"]
+    for kind in _MASKS:
+        if orphans := sorted(files[kind].keys() - cts.keys()):
+            name = files[kind][orphans[0]]
+            raise ValueError(f"{where}: {name} is a mask without a CT ({len(orphans)} such).")
+        unmasked = cts.keys() - files[kind].keys() - files["lung and infection mask"].keys()
+        if unmasked:
+            name = cts[min(unmasked)]
+            raise ValueError(f"{where}: {name} has no {kind} ({len(unmasked)} such).")
+
+
+def _order(case_id: str) -> tuple[str, list[int]]:
+    return case_id.partition("_")[0], [int(number) for number in re.findall(r"\d+", case_id)]
+
+
+def _with_zips(folder: raw_tree.RawTree, path: pathlib.Path) -> raw_tree.RawTree:
+    """The folder, with the files in its zips."""
+    inside = {}
+    for zip_name in (name for name in folder.names if name.lower().endswith(".zip")):
+        packed = raw_tree.open_zip(path / zip_name)
+        inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
+
+    def read(name: str) -> bytes:
+        if name not in inside:
+            return folder.read(name)
+        packed, name_inside = inside[name]
+        return packed.read(name_inside)
+
+    return raw_tree.RawTree(folder.where, sorted([*folder.names, *inside]), read)
