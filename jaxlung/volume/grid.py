@@ -149,5 +149,6 @@ def _canonical_axes(grid: Grid) -> tuple[int, int, int]:
 def _is_regular(affine: np.ndarray) -> bool:
     if not np.isfinite(affine).all():
         return False
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    with np.errstate(over="ignore"):  # of damaged headers: lengths become infinite, and fail
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return lengths.min() > 0 and abs(np.linalg.det(affine[:3, :3] / lengths)) > _LEAST_DETERMINANT

@@ -118,13 +118,15 @@ def _header(content: bytes) -> nibabel.Nifti1Header:
         raise ValueError("want a single .nii, got an ANALYZE or .hdr header without its voxels.")
     try:
         header.check_fix(logger=_SILENT)
-    except nibabel.spatialimages.HeaderDataError as error:
+        header.get_data_offset()  # a float in the file, so it may be no number
+    except (nibabel.spatialimages.HeaderDataError, ValueError, OverflowError) as error:
         raise ValueError(f"a NIfTI header that can't be used ({error}).") from error
     return header
 
 
 def _shape_3d(header: nibabel.Nifti1Header) -> tuple[int, int, int]:
-    shape = tuple(int(length) for length in header.get_data_shape())
+    # Not get_data_shape(), which takes some shapes for FreeSurfer's surfaces.
+    shape = tuple(header["dim"][1 : 1 + max(0, int(header["dim"][0]))].tolist())
     if len(shape) < 3 or any(length != 1 for length in shape[3:]):
         raise ValueError(f"want a 3D volume, got {len(shape)}D of shape {shape}.")
     if min(shape) < 1:

@@ -117,6 +117,7 @@ class GridTest(parameterized.TestCase):
         ("parallel_columns", [[1, 2, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], "inverted"),
         ("nan", np.diag([1.0, np.nan, 1, 1]), "finite"),
         ("infinite", [[1, 0, 0, np.inf], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], "finite"),
+        ("astronomical", np.diag([1e300, 1, 1, 1]), "inverted"),
         ("last_row", np.ones((4, 4)), "last row"),
         ("three_by_three", np.eye(3), "last row"),
     )
