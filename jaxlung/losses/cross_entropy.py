@@ -11,8 +11,8 @@ def bce(logits: jax.Array, targets: jax.Array) -> jax.Array:
     Computed from logits, so that large ones neither overflow nor lose their gradient.
 
     Args:
-        logits: [B, H, W, C] float32.
-        targets: [B, H, W, C] float32 in [0, 1]; soft targets are allowed.
+        logits: [B, ..., C] float32, images or volumes.
+        targets: same shape, float32 in [0, 1]; soft targets are allowed.
 
     Returns:
         [B] float32, >= 0.
@@ -22,7 +22,7 @@ def bce(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """
     if logits.shape != targets.shape:
         raise ValueError(f"bce: logits {logits.shape} and targets {targets.shape} must agree.")
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, targets), axis=(1, 2, 3))
+    return _means(optax.sigmoid_binary_cross_entropy(logits, targets))
 
 
 def bce_floor(targets: jax.Array) -> jax.Array:
@@ -31,10 +31,15 @@ def bce_floor(targets: jax.Array) -> jax.Array:
     0 for targets of 0 and 1; 0.693 nats for every lung pixel of paper 000's 125 / 255.
 
     Args:
-        targets: [B, H, W, C] float32 in [0, 1].
+        targets: [B, ..., C] float32 in [0, 1].
 
     Returns:
         [B] float32, nats per pixel.
     """
     entropy = jax.scipy.special.entr(targets) + jax.scipy.special.entr(1 - targets)
-    return jnp.mean(entropy, axis=(1, 2, 3))
+    return _means(entropy)
+
+
+def _means(x: jax.Array) -> jax.Array:
+    """[B, ...] to the mean of each of B."""
+    return jnp.mean(x, axis=tuple(range(1, x.ndim)))

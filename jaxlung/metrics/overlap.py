@@ -6,11 +6,11 @@ import numpy as np
 
 
 def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array:
-    """Counts, for every image, the pixels of each true level that got each predicted level.
+    """Counts, for every image or volume, the pixels of each true level that got each predicted one.
 
     Args:
-        levels: [B, H, W] int reference in [0, num_levels).
-        preds: [B, H, W] int.
+        levels: [B, ...] int reference in [0, num_levels).
+        preds: same shape, int.
         num_levels: how many levels there are.
 
     Returns:
@@ -23,7 +23,8 @@ def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array
         raise ValueError(f"confusion: levels {levels.shape} and preds {preds.shape} must agree.")
     # num_levels ** 2 masked sums fuse into one pass; a scatter-add would be serial.
     pairs = [(t, p) for t in range(num_levels) for p in range(num_levels)]
-    counts = [jnp.sum((levels == t) & (preds == p), axis=(1, 2), dtype=jnp.int32) for t, p in pairs]
+    axes = tuple(range(1, levels.ndim))
+    counts = [jnp.sum((levels == t) & (preds == p), axis=axes, dtype=jnp.int32) for t, p in pairs]
     return jnp.stack(counts, axis=-1).reshape(-1, num_levels, num_levels)
 
 
@@ -111,8 +112,8 @@ def threshold_confusions(
     """`confusion` of a binary mask at several thresholds.
 
     Args:
-        levels: [B, H, W] int reference, 0 or 1.
-        probs: [B, H, W] float32 in [0, 1].
+        levels: [B, ...] int reference, 0 or 1.
+        probs: same shape, float32 in [0, 1].
         thresholds: T of them; foreground is above.
 
     Returns:

@@ -9,41 +9,54 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 PERCENTILE = 95
+SPARSE = 1 / 8  # Surface voxels per voxel, both masks': below, a tree beats a distance transform.
 
 
 def surface_scores(
-    pred: np.ndarray, reference: np.ndarray, spacing_mm: float | Sequence[float]
+    pred: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: float | Sequence[float],
+    tolerance_mm: float | None = None,
 ) -> dict[str, float]:
-    """Both distances of this file, from one pair of distance transforms.
+    """All scores of this file, from one search for nearest voxels each way.
 
     Two empty masks are 0 apart: finding nothing was right. If only one is empty there is no
-    distance: NaN, to be left out of means and counted.
+    distance: NaN, to be left out of means and counted; but its NSD is 0.
 
     Args:
         pred: [H, W] or [D, H, W] bool.
         reference: bool, same shape.
         spacing_mm: size of a voxel along each axis, in mm, or one number for all axes; 1.0 makes
             the distances count pixels.
+        tolerance_mm: asks for "nsd"; 0 or more.
 
     Returns:
         "hd95" and "asd", see `hausdorff_95` and `average_surface_distance`; in mm, >= 0 or NaN.
+        With a tolerance "nsd", see `normalised_surface_distance`; in [0, 1].
 
     Raises:
         ValueError: arrays that are not bool, not 2D or 3D or differ in shape; a spacing that is
-            not one number above 0 per axis.
+            not one number above 0 per axis; a tolerance below 0.
     """
     spacing = _check(pred, reference, spacing_mm)
+    if tolerance_mm is not None and not 0 <= tolerance_mm < math.inf:
+        raise ValueError(f"surface: tolerance_mm: got {tolerance_mm}, want a number of 0 or more.")
     if not (pred.any() and reference.any()):
-        apart = math.nan if pred.any() or reference.any() else 0.0
-        return {"hd95": apart, "asd": apart}
+        one = pred.any() or reference.any()
+        apart = math.nan if one else 0.0
+        nsd = {} if tolerance_mm is None else {"nsd": 0.0 if one else 1.0}
+        return {"hd95": apart, "asd": apart} | nsd
     there, back = _directed_distances(pred, reference, spacing)
+    both = np.concatenate([there, back])
+    # Two voxels of 0.7 mm are not to miss a tolerance of 1.4 mm by a rounding error.
+    nsd = {} if tolerance_mm is None else {"nsd": float(np.mean(both <= tolerance_mm + 1e-6))}
     return {
         "hd95": float(max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))),
-        "asd": float(np.concatenate([there, back]).mean()),
-    }
+        "asd": float(both.mean()),
+    } | nsd
 
 
 def hausdorff_95(
@@ -78,6 +91,28 @@ def average_surface_distance(
     return surface_scores(pred, reference, spacing_mm)["asd"]
 
 
+def normalised_surface_distance(
+    pred: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: float | Sequence[float],
+    tolerance_mm: float,
+) -> float:
+    """Share of both surfaces that lies within a tolerance of the other (NSD, surface Dice).
+
+    Nikolov et al. (JMIR 2021) weigh every piece of surface by its area in mm^2, found by marching
+    cubes around the corners of voxels. Here the pieces are surface voxels, all of one weight: steps
+    of a slanted surface count more than its area, the more so the more the spacing differs from
+    axis to axis. Distances are those between voxel centres, so that a tolerance below the smallest
+    spacing lets only voxels count that coincide.
+
+    Arguments and errors as in `surface_scores`.
+
+    Returns:
+        In [0, 1]; two empty masks 1, one empty 0.
+    """
+    return surface_scores(pred, reference, spacing_mm, tolerance_mm)["nsd"]
+
+
 def _directed_distances(
     pred: np.ndarray, reference: np.ndarray, spacing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +137,19 @@ def _surface(mask: np.ndarray) -> np.ndarray:
 
 def _distances(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """From every voxel of `source` to the nearest of `target`: [source.sum()] float64, mm."""
+    voxels = np.count_nonzero(source) + np.count_nonzero(target)
+    by = _by_tree if voxels < SPARSE * source.size else _by_transform
+    return by(source, target, spacing)
+
+
+def _by_tree(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """About 2 us per surface voxel: 4 times faster than `_by_transform` for the lungs of a CT."""
+    tree = spatial.cKDTree(np.argwhere(target) * spacing, balanced_tree=False)
+    return tree.query(np.argwhere(source) * spacing)[0]
+
+
+def _by_transform(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """About 0.2 us per voxel of any kind: faster where much is surface, as in noise."""
     # Distances of all voxels would take several float64 copies of a CT; nearest voxels are int32.
     nearest = ndimage.distance_transform_edt(
         ~target, sampling=spacing, return_distances=False, return_indices=True

@@ -32,12 +32,24 @@ def iou_loss(logits, targets):
     return 1 - (shared + 1) / (probs.sum(axis=(1, 2, 3)) + targets.sum(axis=(1, 2, 3)) - shared + 1)
 
 
+def dice_loss(logits, targets):
+    probs = special.expit(logits.astype(np.float64))
+    shared = (probs * targets).sum(axis=(1, 2, 3))
+    return 1 - (2 * shared + 1) / (probs.sum(axis=(1, 2, 3)) + targets.sum(axis=(1, 2, 3)) + 1)
+
+
 class LossesTest(parameterized.TestCase):
     @parameterized.product(name=list(binary.LOSSES), alpha=[0.0, 0.3, 1.0])
     def test_every_name_is_its_share_of_both(self, name, alpha):
         logits, targets = draw()
-        share = {"bce": 1.0, "iou": 0.0, "bce_iou": alpha}[name]
-        want = share * np.array(bce(logits, targets)) + (1 - share) * iou_loss(logits, targets)
+        shares = {  # of cross-entropy, IoU, Dice
+            "bce": (1, 0, 0),
+            "iou": (0, 1, 0),
+            "bce_iou": (alpha, 1 - alpha, 0),
+            "bce_dice": (alpha, 0, 1),
+        }[name]
+        terms = [loss(logits, targets) for loss in (bce, iou_loss, dice_loss)]
+        want = np.tensordot(shares, terms, 1)
         got = jax.jit(binary.make_loss(name, alpha))(logits, targets)
         np.testing.assert_allclose(got, want, rtol=1e-5)
 
@@ -49,6 +61,14 @@ class LossesTest(parameterized.TestCase):
         for logits in (0 * targets, 100 - 200 * targets):
             grads = jax.grad(lambda x: loss(x, targets).sum())(logits)
             assert np.isfinite(grads).all()
+
+    def test_paper_004_on_volumes_is_half_the_cross_entropy_and_all_of_dice(self):
+        logits, targets = draw()
+        volumes = [np.stack([x, x], axis=1) for x in (logits, targets)]
+        got = binary.make_loss("bce_dice", 0.5)(*volumes)
+        doubled = [np.concatenate([x, x], axis=1) for x in (logits, targets)]
+        want = 0.5 * np.array(bce(logits, targets)) + dice_loss(*doubled)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
 
     def test_settings_that_can_not_be_are_errors(self):
         with pytest.raises(

@@ -12,10 +12,11 @@ from jaxlung.losses import cross_entropy
 
 
 class BceTest(parameterized.TestCase):
-    def test_matches_sklearn_log_loss_per_image(self):
+    @parameterized.parameters([(3, 4, 5, 1)], [(3, 2, 4, 5, 1)], [(3, 7)])
+    def test_matches_sklearn_log_loss_per_image_and_volume(self, shape):
         np_rng = np.random.default_rng(0)
-        logits = np_rng.normal(size=(3, 4, 5, 1)).astype(np.float32) * 3
-        targets = (np_rng.random((3, 4, 5, 1)) > 0.5).astype(np.float32)
+        logits = np_rng.normal(size=shape).astype(np.float32) * 3
+        targets = (np_rng.random(shape) > 0.5).astype(np.float32)
         got = jax.jit(cross_entropy.bce)(logits, targets)
         want = [
             metrics.log_loss(t.ravel(), special.expit(x.ravel()))
@@ -30,8 +31,9 @@ class BceTest(parameterized.TestCase):
         np.testing.assert_allclose(value, 5e3)
         np.testing.assert_allclose(grad.ravel(), [0, 0, 0.25, -0.25])
 
-    def test_floor_is_the_entropy_of_soft_targets(self):
-        targets = np.array([0, 125 / 255, 1, 0.1], np.float32).reshape(1, 2, 2, 1)
+    @parameterized.parameters([(1, 2, 2, 1)], [(1, 1, 2, 2, 1)])
+    def test_floor_is_the_entropy_of_soft_targets(self, shape):
+        targets = np.array([0, 125 / 255, 1, 0.1], np.float32).reshape(shape)
         p = targets.astype(np.float64)
         want = (special.entr(p) + special.entr(1 - p)).mean()
         np.testing.assert_allclose(cross_entropy.bce_floor(targets), [want], rtol=1e-6)

@@ -24,9 +24,9 @@ def draw(num_levels, shape=(3, 7, 9), seed=0):
 
 
 class ConfusionTest(parameterized.TestCase):
-    @parameterized.parameters(2, 3)
-    def test_matches_sklearn_per_image(self, num_levels):
-        levels, preds = draw(num_levels)
+    @parameterized.product(num_levels=[2, 3], shape=[(3, 7, 9), (3, 4, 5, 6)])
+    def test_matches_sklearn_per_image_and_volume(self, num_levels, shape):
+        levels, preds = draw(num_levels, shape)
         got = jax.jit(overlap.confusion, static_argnums=2)(levels, preds, num_levels)
         for image in range(3):
             want = metrics.confusion_matrix(

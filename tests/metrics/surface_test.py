@@ -11,6 +11,8 @@ from scipy.spatial import distance
 
 from jaxlung.metrics import surface
 
+TOLERANCE_MM = 0.95  # No distance is near it, whatever the spacing below.
+
 
 def surface_by_hand(mask):
     """Coordinates of foreground voxels with a neighbour that is background or outside."""
@@ -35,6 +37,7 @@ def scores_by_hand(pred, reference, spacing):
     return {
         "hd95": max(np.percentile(there, 95), np.percentile(back, 95)),
         "asd": np.mean([*there, *back]),
+        "nsd": np.mean(np.array([*there, *back]) <= TOLERANCE_MM),
     }
 
 
@@ -62,11 +65,40 @@ class SurfaceScoresTest(parameterized.TestCase):
     def test_match_brute_force(self, shape_and_spacing, seed):
         shape, spacing = shape_and_spacing
         pred, reference = blobs(shape, seed)
-        got = surface.surface_scores(pred, reference, spacing)
+        got = surface.surface_scores(pred, reference, spacing, TOLERANCE_MM)
         want = scores_by_hand(pred, reference, spacing)
         assert got == pytest.approx(want)
         assert surface.hausdorff_95(pred, reference, spacing) == got["hd95"]
         assert surface.average_surface_distance(pred, reference, spacing) == got["asd"]
+        nsd = surface.normalised_surface_distance(pred, reference, spacing, TOLERANCE_MM)
+        assert nsd == got["nsd"]
+        assert 0 < nsd < 1
+        assert "nsd" not in surface.surface_scores(pred, reference, spacing)
+
+    @parameterized.product(
+        shape_and_spacing=[((40, 50), (0.3, 2.0)), ((9, 20, 22), (5.0, 0.7, 0.8))],
+        sigma=[0.0, 1.0, 4.0],
+    )
+    def test_both_ways_to_the_nearest_voxel_agree(self, shape_and_spacing, sigma):
+        shape, spacing = shape_and_spacing
+        noise = np.random.default_rng(0).normal(size=(2, *shape))
+        masks = ndimage.gaussian_filter(noise, (0, *[sigma] * len(shape))) > 0
+        source, target = map(surface._surface, masks)
+        by_tree = surface._by_tree(source, target, np.array(spacing))
+        by_transform = surface._by_transform(source, target, np.array(spacing))
+        np.testing.assert_allclose(by_tree, by_transform, atol=1e-6)
+        # The choice between them sees noise and smooth masks.
+        chosen = surface._distances(source, target, np.array(spacing))
+        np.testing.assert_allclose(chosen, by_tree, atol=1e-6)
+
+    def test_nsd_by_hand(self):
+        # A line of 20 pixels, and the same 2 pixels of 0.7 mm lower with one left out.
+        reference = mask_of((9, 20), np.s_[3, :])
+        pred = mask_of((9, 20), np.s_[5, :19])
+        for tolerance_mm, want in [(0, 0), (1.39, 0), (1.4, 38 / 39), (1.8, 1)]:
+            got = surface.surface_scores(pred, reference, (0.7, 1.0), tolerance_mm)["nsd"]
+            assert got == pytest.approx(want)
+        assert surface.surface_scores(pred, pred, 1.0, 0)["nsd"] == 1
 
     def test_two_squares_three_pixels_apart(self):
         # Columns 2, 3 and 7, 8: each square has two pixels at 4 and two at 5.
@@ -131,6 +163,14 @@ class SurfaceScoresTest(parameterized.TestCase):
         assert surface.surface_scores(none, none, 1.0) == {"hd95": 0.0, "asd": 0.0}
         for pair in ((some, none), (none, some)):
             assert all(math.isnan(score) for score in surface.surface_scores(*pair, 1.0).values())
+            assert surface.normalised_surface_distance(*pair, 1.0, 5.0) == 0
+        assert surface.normalised_surface_distance(none, none, 1.0, 0.0) == 1
+
+    @parameterized.parameters(-1.0, math.nan, math.inf)
+    def test_a_tolerance_that_can_not_be_is_an_error(self, tolerance_mm):
+        mask = mask_of((4, 4), np.s_[1, 1])
+        with pytest.raises(ValueError, match=f"tolerance_mm: got {tolerance_mm}, want a number"):
+            surface.surface_scores(mask, mask, 1.0, tolerance_mm)
 
     @parameterized.parameters(
         (np.zeros((4, 4)), np.zeros((4, 4), bool), 1.0, "want bool masks, got float64"),
