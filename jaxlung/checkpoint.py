@@ -12,24 +12,25 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxlung import train_step
 
+SELECTIONS = ("last", "best", "best_score")  # best: the lowest validation loss
 Progress = dict[str, Any]  # JSON beside the state: what else a resumed run must know
 
 
 def open_manager(workdir: epath.Path) -> ocp.CheckpointManager:
-    """Opens `workdir/checkpoints`, which keeps the latest two steps and the lowest `val_loss`."""
+    """Opens `workdir/checkpoints`, which keeps the latest two steps and the lowest `rank`."""
     keep = preservation_policy.AnyPreservationPolicy(
         [
             preservation_policy.LatestN(2),
             preservation_policy.BestN(
-                get_metric_fn=_val_loss,
-                reverse=True,  # It keeps the end of the list: the lowest loss.
+                get_metric_fn=_rank,
+                reverse=True,  # It keeps the end of the list: the lowest.
                 n=1,
                 keep_checkpoints_without_metrics=False,
             ),
         ]
     )
     options = ocp.CheckpointManagerOptions(
-        best_fn=_val_loss,  # Without it the metrics are not written.
+        best_fn=_rank,  # Without it the metrics are not written.
         best_mode="min",
         preservation_policy=keep,
         cleanup_tmp_directories=True,  # What a killed run left.
@@ -37,15 +38,15 @@ def open_manager(workdir: epath.Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(workdir / "checkpoints", options=options)
 
 
-def _val_loss(metrics: dict[str, float]) -> float:
-    return metrics["val_loss"]
+def _rank(metrics: dict[str, float]) -> float:
+    return metrics["rank"]
 
 
 def save(
     manager: ocp.CheckpointManager,
     state: train_step.TrainState,
     progress: Progress,
-    val_loss: float = math.inf,
+    rank: float = math.inf,
 ) -> None:
     """Starts to save `state`; returns as soon as its buffers may be reused.
 
@@ -53,7 +54,8 @@ def save(
         manager: from `open_manager`.
         state: at a step that has no checkpoint yet.
         progress: JSON values that belong to this step.
-        val_loss: validation loss at this step; infinite in the middle of an epoch.
+        rank: the lower the better: validation loss, or minus the validation score; infinite in
+            the middle of an epoch.
     """
     digests = {name: int(digest) for name, digest in jax.device_get(digest_state(state)).items()}
     step = int(jax.device_get(state.step))
@@ -64,7 +66,7 @@ def save(
                 state=ocp.args.StandardSave(state),
                 progress=ocp.args.JsonSave({**progress, "digests": digests}),
             ),
-            metrics={"val_loss": val_loss},
+            metrics={"rank": rank},
         )
 
 
@@ -127,14 +129,14 @@ def restore_latest(
 def load_selected(
     workdir: epath.Path, selection: str, like: train_step.TrainState
 ) -> train_step.TrainState:
-    """The checkpoint that `selection` names: "last", or "best" on the validation split.
+    """The checkpoint that `selection`, one of `SELECTIONS`, names.
 
     Raises:
         ValueError: no good checkpoint.
     """
     with open_manager(workdir) as manager:
         best_step = manager.best_step()
-        if selection == "best" and best_step is not None:
+        if selection != "last" and best_step is not None:
             try:
                 return restore(manager, best_step, like)[0]
             except ValueError as error:
@@ -148,7 +150,7 @@ def load_selected(
 def selected_step(selection: str, workdir: epath.Path) -> int | None:
     """The step of the checkpoint that `selection` names; None if there is none."""
     with open_manager(workdir) as manager:
-        return manager.best_step() if selection == "best" else manager.latest_step()
+        return manager.latest_step() if selection == "last" else manager.best_step()
 
 
 def set_aside_newer(manager: ocp.CheckpointManager, step: int) -> None:

@@ -3,7 +3,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import ml_collections as mlc
 from absl import logging
 
@@ -22,11 +21,13 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
         device while it runs (state, batch, activations).
     """
     system = system_lib.make_system(config)
-    size, batch_size = system.settings.image_size, system.settings.batch_size
+    batch_size = system.settings.batch_size
     state = system.abstract_state()
     item = {
-        name: jax.ShapeDtypeStruct((batch_size, *shape), jnp.uint8, sharding=system.shardings.batch)
-        for name, shape in example.shapes(system.settings).items()
+        name: jax.ShapeDtypeStruct(
+            (batch_size, *spec.shape), spec.dtype, sharding=system.shardings.batch
+        )
+        for name, spec in example.specs(system.settings).items()
     }
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
         logging.info("%-40s %s", jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape)
@@ -42,10 +43,8 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
         - memory.alias_size_in_bytes,
     }
     logging.info(
-        "batch [%d, %d, %d], %s parameters, %.2f GFLOP per image, %.2f GiB on a device",
-        batch_size,
-        size,
-        size,
+        "batch %s, %s parameters, %.2f GFLOP per image, %.2f GiB on a device",
+        [batch_size, *system.settings.input_shape],
         f"{costs['parameters']:,}",
         costs["flops_per_image"] / 1e9,
         costs["memory_bytes"] / 2**30,

@@ -10,13 +10,24 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import baselines, checkpoint, files, inference, panels, progress, train_step
+from jaxlung import (
+    baselines,
+    checkpoint,
+    files,
+    hu_baseline,
+    panels,
+    progress,
+    train_step,
+    volume_scores,
+)
 from jaxlung import scores as scores_lib
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, record, resize
+from jaxlung.inference import images as image_inference
 from jaxlung.metrics import overlap, roc
 
 SPLITS = ("train", "validation", "test")
+Judged = tuple[str, scores_lib.SplitScores, dict[str, dict[str, Any]]]
 
 
 def evaluate(
@@ -27,7 +38,8 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Scores the selected checkpoint on splits.
 
-    Writes `scores_<split>.csv` and `summary_<split>.json` for each, and `panels_test.npz`.
+    Writes `scores_<split>.csv` and `summary_<split>.json` for each; of the test split also
+    `panels_test.npz`, or, of volumes, `planes_test.npz` and `predictions/<case>.nii.gz`.
 
     Args:
         config: the run.
@@ -46,32 +58,61 @@ def evaluate(
     if system.task.threshold == 0:
         threshold = choose_threshold(system, state, splits["validation"])
         system = system_lib.make_system(with_threshold(config, threshold))
-    chosen = fit_baselines(system, splits["train"]) if system.task.is_map else {}
     summaries = {}
-    for name in names:
-        road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
-        everything = order.in_turn(road.num_records)
-        outputs = inference.predict(system, state, road, everything, road.num_records)
-        outputs = progress.report(outputs, f"evaluating {name}", "images", road.num_records)
-        scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
-        summaries[name] = {
+    judge = judge_volumes if system.is_volumetric else judge_images
+    for name, scores, baseline_scores in judge(system, state, splits, names, workdir):
+        summary = {
             "split": name,
             "step": int(state.step),
             "task": system.task.name,
             "levels": list(system.task.levels),
             **scores_lib.summarise(system.task, scores),
-            "baselines": score_baselines(system, chosen, splits[name], name),
+            "baselines": baseline_scores,
             "paper": config.paper[name].to_dict(),
         }
+        summaries[name] = summary
         files.write_text(workdir / f"scores_{name}.csv", scores_lib.to_csv(system.task, scores))
+        # Last: a summary says that the split is done.
+        text = json.dumps(summary, indent=2) + "\n"
+        files.write_text(workdir / f"summary_{name}.json", text)
+    return summaries
+
+
+def judge_images(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    splits: Mapping[str, record.Source],
+    names: Sequence[str],
+    workdir: epath.Path,
+) -> Iterator[Judged]:
+    """Name, scores and baselines' scores of one split after the other."""
+    chosen = fit_baselines(system, splits["train"]) if system.task.is_map else {}
+    for name in names:
+        road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
+        everything = order.in_turn(road.num_examples)
+        outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+        outputs = progress.report(outputs, f"evaluating {name}", "images", road.num_examples)
+        scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
         if name == "test" and system.task.is_map:
             ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
             image_ids = scores.ids["image_id"]
             panels.write(workdir / "panels_test.npz", system, state, road, image_ids, ranks)
-        # Last: a summary says that the split is done.
-        text = json.dumps(summaries[name], indent=2) + "\n"
-        files.write_text(workdir / f"summary_{name}.json", text)
-    return summaries
+        yield name, scores, score_baselines(system, chosen, splits[name], name)
+
+
+def judge_volumes(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    splits: Mapping[str, record.Source],
+    names: Sequence[str],
+    workdir: epath.Path,
+) -> Iterator[Judged]:
+    """The same, of volumes."""
+    band = hu_baseline.fit(hu_baseline.voxels(system, splits["train"]))
+    for name in names:
+        keep_in = workdir if name == "test" else None
+        scores = volume_scores.score_split(system, state, splits[name], name, keep_in)
+        yield name, scores, hu_baseline.score(system, band, splits[name])
 
 
 def choose_threshold(
@@ -82,8 +123,8 @@ def choose_threshold(
     Of tasks without maps only.
     """
     road = pipeline.open_road(source, system.settings, system.shardings, "validation")
-    everything = order.in_turn(road.num_records)
-    outputs = inference.predict(system, state, road, everything, road.num_records)
+    everything = order.in_turn(road.num_examples)
+    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
     probs, levels = zip(
         *((o["probs"].item(), o["levels"].item() > 0) for o in outputs), strict=True
     )

@@ -10,9 +10,10 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import checkpoint, files, inference, progress, train_step, workdir
+from jaxlung import checkpoint, files, progress, train_step, workdir
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, predicted, record, splits_file
+from jaxlung.inference import images as image_inference
 
 
 def replace(
@@ -103,9 +104,9 @@ def _find(
     if kept is not None:
         return kept
     road = pipeline.open_road(source, system.settings, system.shardings, file.stem)
-    everything = order.in_turn(road.num_records)
-    outputs = inference.predict(system, state, road, everything, road.num_records)
-    outputs = list(progress.report(outputs, f"finding {file.stem}", "images", road.num_records))
+    everything = order.in_turn(road.num_examples)
+    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+    outputs = list(progress.report(outputs, f"finding {file.stem}", "images", road.num_examples))
     masks = np.stack([output["preds"] > 0 for output in outputs])
     dice = np.mean([system.task.image_scores(output["confusion"])["dice"] for output in outputs])
     logging.info("%s: %d images, Dice against the annotation %.4f", file.stem, len(masks), dice)

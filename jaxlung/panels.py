@@ -5,9 +5,10 @@ import io
 import numpy as np
 from etils import epath
 
-from jaxlung import files, inference, train_step
+from jaxlung import files, train_step
 from jaxlung import system as system_lib
-from jaxlung.data import pipeline
+from jaxlung.data import road as road_lib
+from jaxlung.inference import images as image_inference
 
 
 def choose(ranks: np.ndarray) -> list[tuple[str, int]]:
@@ -34,7 +35,7 @@ def write(
     path: epath.Path,
     system: system_lib.System,
     state: train_step.TrainState,
-    road: pipeline.Road,
+    road: road_lib.Road,
     image_ids: np.ndarray,
     ranks: np.ndarray,
 ) -> None:
@@ -54,7 +55,7 @@ def write(
     chosen = choose(ranks)
     indices = [index for _, index in chosen]
     outputs = list(
-        inference.predict(
+        image_inference.predict(
             system, state, road, lambda p: indices[min(p, len(indices) - 1)], len(indices)
         )
     )

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ class SplitScores:
     """Scores of every image of a split, in the order of its source.
 
     Attributes:
-        ids: "image_id", "patient_id" and "group" -> [N] str.
+        ids: "image_id", "patient_id" and "group" -> [N] str; of volumes "shape" and "spacing_mm".
         means: score name -> [N] float64, of the raw output and, for binary masks, distances in
-            pixels of the stored image; NaN where there is none.
+            pixels of the stored image, or mm of a volume; NaN where there is none.
         confusions: [N, L, L] int64 at the network's size.
         stored: [N, L, L] int64 at the images' own size; of tasks without maps, `confusions`.
         at_thresholds: [N, T, 2, 2] int64 at `train_step.THRESHOLDS`; T = 0 but for binary masks.
@@ -55,10 +55,15 @@ def collect(
         source: the records.
         how: `resize` of the images, to be undone for scores at their own size.
     """
-    rows = [score_image(task, output, source[i], how) for i, output in enumerate(outputs)]
+    return gather([score_image(task, output, source[i], how) for i, output in enumerate(outputs)])
+
+
+def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
+    """The rows of a split as one; each has an entry for every array, by name."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
+    texts = [name for name, value in rows[0].items() if isinstance(value, str)]
     return SplitScores(
-        ids={name: np.array(columns.pop(name)) for name in ("image_id", "patient_id", "group")},
+        ids={name: np.array(columns.pop(name)) for name in texts},
         confusions=np.array(columns.pop("confusion"), np.int64),
         stored=np.array(columns.pop("stored"), np.int64),
         at_thresholds=np.array(columns.pop("at_thresholds"), np.int64),

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxlung import (
+    checkpoint,
     frozen,
     models,
     optimizer,
@@ -20,7 +21,8 @@ from jaxlung import (
     train_step,
     training_control,
 )
-from jaxlung.data import augment, datasets, pipeline, record
+from jaxlung.data import augment, datasets, preprocess, record
+from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 from jaxlung.tasks import task as task_lib
 
@@ -33,25 +35,34 @@ class System:
         model: the network.
         task: what its logits mean.
         tx: the optimizer.
-        augmentation: what is varied in training.
+        scale: makes what is stored the network's, float32 in [0, 1].
+        augment: what is varied in training.
         control: when the learning rate falls and when training stops.
         learning_rate: that training starts with.
         freeze: pattern of the parameters that don't train.
         shardings: where arrays live.
         settings: how records become batches.
+        inference: how whole volumes are predicted; None of images.
         seed: [] uint32 on every device.
     """
 
     model: nn.Module
     task: task_lib.Task
     tx: optax.GradientTransformation
-    augmentation: augment.Augment
+    scale: train_step.Scale
+    augment: train_step.Augment
     control: training_control.Settings
     learning_rate: float
     freeze: str
     shardings: sharding.Shardings
     settings: settings_lib.Settings
+    inference: settings_lib.InferenceSettings | None
     seed: jax.Array
+
+    @property
+    def is_volumetric(self) -> bool:
+        """Whether records are volumes, and examples patches of them."""
+        return self.inference is not None
 
     def init_state(self) -> train_step.TrainState:
         """A fresh state, created where it will live."""
@@ -67,9 +78,9 @@ class System:
 
     def abstract_params(self) -> Any:
         """Shapes of the parameters; depends on neither data nor optimizer."""
-        size = self.settings.image_size
-        images = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
-        masks = jax.ShapeDtypeStruct((1, size, size), np.uint8)
+        shape = self.settings.input_shape
+        images = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
+        masks = jax.ShapeDtypeStruct((1, *shape), np.uint8)
 
         def init(images: jax.Array, masks: jax.Array) -> Any:
             inputs = self.task.inputs(images, masks)
@@ -83,11 +94,11 @@ class System:
             model=self.model,
             tx=self.tx,
             task=self.task,
-            image_size=self.settings.image_size,
+            input_shape=self.settings.input_shape,
             learning_rate=self.learning_rate,
         )
 
-    def jit_train_step(self, take: Callable[[Any, Any], pipeline.Batch]) -> Callable[..., Any]:
+    def jit_train_step(self, take: road_lib.Take) -> Callable[..., Any]:
         """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused."""
 
         def step_fn(
@@ -100,7 +111,8 @@ class System:
                 model=self.model,
                 tx=self.tx,
                 task=self.task,
-                augmentation=self.augmentation,
+                scale=self.scale,
+                augment=self.augment,
                 freeze=self.freeze,
                 images_sharding=self.shardings.images,
             )
@@ -108,12 +120,25 @@ class System:
         return jax.jit(step_fn, donate_argnums=0, out_shardings=self.shardings.replicated)
 
     @functools.cached_property
-    def eval_step(self) -> Callable[[train_step.TrainState, pipeline.Batch], dict[str, jax.Array]]:
+    def eval_step(self) -> Callable[[train_step.TrainState, road_lib.Batch], dict[str, jax.Array]]:
         """The jitted `train_step.eval_step`; compiled once, whatever the split."""
         step_fn = functools.partial(
             train_step.eval_step,
             model=self.model,
             task=self.task,
+            scale=self.scale,
+            images_sharding=self.shardings.images,
+        )
+        return jax.jit(step_fn, out_shardings=self.shardings.replicated)
+
+    @functools.cached_property
+    def window_step(self) -> Callable[[train_step.TrainState, road_lib.Batch], jax.Array]:
+        """The jitted `train_step.window_step`; compiled once, whatever the volume."""
+        step_fn = functools.partial(
+            train_step.window_step,
+            model=self.model,
+            task=self.task,
+            scale=self.scale,
             images_sharding=self.shardings.images,
         )
         return jax.jit(step_fn, out_shardings=self.shardings.replicated)
@@ -126,21 +151,21 @@ def make_system(config: mlc.ConfigDict) -> System:
         ValueError: a field has a value that can't be; the message names field, value and choices.
     """
     require_sensible(config)
-    _, settings = pipeline.split_section(config.data.to_dict())
+    _, settings = settings_lib.split_section(config.data.to_dict(), config.seed)
     shardings = sharding.make_shardings(**config.mesh)
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
     sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
-    if settings.image_size % shardings.num_space_shards:
+    if settings.input_shape[0] % shardings.num_space_shards:
         raise ValueError(
-            f"mesh.space: got {shardings.num_space_shards}, want a divisor of data.image_size, "
-            f"{settings.image_size}."
+            f"mesh.space: got {shardings.num_space_shards}, want a divisor of "
+            f"{settings.input_shape[0]}, the first axis of the network's input."
         )
     model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
     system = System(
         model=model,
         task=make_task(config),
         tx=optimizer.make_optimizer(**config.optimizer, freeze=config.freeze),
-        augmentation=augment.Augment(**config.augment),
+        **make_input_parts(config, settings),
         control=training_control.Settings(**config.control),
         learning_rate=config.optimizer.learning_rate,
         freeze=config.freeze,
@@ -153,13 +178,34 @@ def make_system(config: mlc.ConfigDict) -> System:
     return system
 
 
+def make_input_parts(config: mlc.ConfigDict, settings: settings_lib.Settings) -> dict[str, Any]:
+    """What differs between images and patches of volumes."""
+    if isinstance(settings, settings_lib.PatchSettings):
+        from jaxlung.data import augment_3d  # LATER
+
+        amounts = augment_3d.Augment3D(**config.augment)
+        return dict(
+            scale=functools.partial(preprocess.window_hu, window=tuple(config.window_hu)),
+            augment=functools.partial(augment_3d.augment, settings=amounts),
+            inference=settings_lib.InferenceSettings(**config.inference),
+        )
+    amounts = augment.Augment(**config.augment)
+    return dict(
+        scale=preprocess.min_max_scale,
+        augment=functools.partial(augment.augment, settings=amounts),
+        inference=None,
+    )
+
+
 def require_sensible(config: mlc.ConfigDict) -> None:
     """Raises ValueError for what would only be noticed hours later, or as a strange shape."""
     for name in ("epochs", "log_every_steps"):
         if config[name] < 1:
             raise ValueError(f"{name}: got {config[name]}, want 1 or more.")
-    if config.selection not in ("last", "best"):
-        raise ValueError(f"selection: got {config.selection!r}, want one of last, best.")
+    if config.selection not in checkpoint.SELECTIONS:
+        raise ValueError(
+            f"selection: got {config.selection!r}, want one of {', '.join(checkpoint.SELECTIONS)}."
+        )
     if config.model.get("num_classes", 1) != 1:
         raise ValueError(
             f"model.num_classes: got {config.model.num_classes}, want 1; every task has one map."
@@ -170,7 +216,7 @@ def require_sensible(config: mlc.ConfigDict) -> None:
 
 def open_splits(config: mlc.ConfigDict) -> Mapping[str, record.Source]:
     """Opens the config's dataset; see `datasets.open_splits`."""
-    fields, _ = pipeline.split_section(config.data.to_dict())
+    fields, _ = settings_lib.split_section(config.data.to_dict(), config.seed)
     return datasets.open_splits(fields, needs=make_task(config).needs, seed=config.seed)
 
 

@@ -20,10 +20,10 @@ from jaxlung import (
     train_step,
     training_control,
     transfer,
+    validation,
 )
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, record
-from jaxlung.tasks import task as task_lib
 
 
 def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, record.Source]) -> bool:
@@ -60,8 +60,9 @@ def _train(
 ) -> tuple[int, int]:
     """The loop itself; the steps that are done and those of the whole run."""
     system = system_lib.make_system(config)
-    num_records, batch_size = len(splits["train"]), system.settings.batch_size
-    total_steps = order.steps_after_epochs(config.epochs, num_records, batch_size)
+    num_examples = system.settings.num_examples(len(splits["train"]))
+    batch_size = system.settings.batch_size
+    total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
     state, progress = restore_or_init(manager, system, config.init_from)
     control = training_control.from_json(progress["control"])
     first_step = step = int(state.step)
@@ -69,16 +70,15 @@ def _train(
         return first_step, total_steps
 
     road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
-    val_road = pipeline.open_road(
-        splits["validation"], system.settings, system.shardings, "validation"
-    )
+    validate = validation.open_split(system, splits["validation"])
+    score_name = system.task.epoch_score[1]
     step_fn = system.jit_train_step(road.take)
     logging.info("compiling the training step")
     items = road.items(
-        order.shuffled(config.seed, num_records), batch_size, first_step, total_steps
+        order.shuffled(config.seed, num_examples), batch_size, first_step, total_steps
     )
     with (
-        metrics_log.MetricsLog(workdir, first_step, system.task.epoch_score[1]) as log,
+        metrics_log.MetricsLog(workdir, first_step, score_name) as log,
         jax.transfer_guard("disallow"),
     ):
         notes = journal.Journal(
@@ -88,24 +88,25 @@ def _train(
             first_step=first_step,
             total_steps=total_steps,
             epoch_steps=progress["epoch_steps"],
-            score=(system.task.epoch_score[1], functools.partial(epoch_score, system.task)),
+            score=(score_name, functools.partial(validation.epoch_score, system.task)),
         )
         for step, item in enumerate(items, first_step + 1):
             state, metrics = step_fn(state, road.store, item, system.seed)
             notes.add(metrics)
-            epoch = order.epochs_after(step, num_records, batch_size)
-            ends_epoch = epoch > order.epochs_after(step - 1, num_records, batch_size)
+            epoch = order.epochs_after(step, num_examples, batch_size)
+            ends_epoch = epoch > order.epochs_after(step - 1, num_examples, batch_size)
             saves = ends_epoch or bool(stop.received)  # One look: a signal may come after it.
             if saves or step % config.log_every_steps == 0:
                 notes.fetch()  # Before a save: a state that is not finite is never saved.
             if ends_epoch:
                 seconds = notes.train_seconds()
-                val = score_split(system, state, val_road)
+                val = validate(state)
                 notes.end_epoch(epoch, seconds, val, control.learning_rate)
                 state, control = next_epoch(system, state, control, val.loss)
             if saves:
                 progress = make_progress(control, notes.epoch_steps)
-                checkpoint.save(manager, state, progress, val.loss if ends_epoch else math.inf)
+                rank = find_rank(config.selection, val) if ends_epoch else math.inf
+                checkpoint.save(manager, state, progress, rank)
             if control.stopped or (saves and stop.received):
                 break
     return step, total_steps
@@ -152,27 +153,6 @@ def next_epoch(
     return state, after
 
 
-def score_split(
-    system: system_lib.System, state: train_step.TrainState, road: pipeline.Road
-) -> journal.Means:
-    """Mean losses over all images of a split, and the score that is followed."""
-    batch_size = system.settings.eval_batch_size
-    num_steps = -(-road.num_records // batch_size)
-    batches = road.batches(order.in_turn(road.num_records), batch_size, num_steps)
-    names = ("loss", "loss_excess", "confusion")
-    outputs = (system.eval_step(state, batch) for batch in batches)
-    fetched = jax.device_get([[output[name] for name in names] for output in outputs])
-    # The last batch is padded: what is past the split's end is dropped.
-    loss, excess, confusions = (
-        np.concatenate(parts)[: road.num_records] for parts in zip(*fetched, strict=True)
-    )
-    return journal.Means(
-        float(loss.mean(dtype=np.float64)),
-        float(excess.mean(dtype=np.float64)),
-        epoch_score(system.task, confusions.sum(axis=0, dtype=np.int64)),
-    )
-
-
-def epoch_score(task: task_lib.Task, confusion: np.ndarray) -> float:
-    """The score that is followed, of a split's [L, L] confusion matrix."""
-    return float(task.pooled_scores(confusion)[task.epoch_score[0]])
+def find_rank(selection: str, val: journal.Means) -> float:
+    """What the best checkpoint has the lowest of, for `selection` of `checkpoint.SELECTIONS`."""
+    return -val.score if selection == "best_score" else val.loss

@@ -1,5 +1,6 @@
 """The training and evaluation steps: pure functions of (state, batch, seed)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -10,10 +11,13 @@ import optax
 from jax.sharding import NamedSharding
 
 from jaxlung import frozen
-from jaxlung.data import augment, pipeline, preprocess
+from jaxlung.data import road as road_lib
+from jaxlung.losses import deep_supervision
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task as task_lib
 
+Scale = Callable[[jax.Array], jax.Array]  # as stored, to [..., 1] float32 in [0, 1]
+Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the curves in a report
 
 
@@ -42,12 +46,12 @@ def init_state(
     model: nn.Module,
     tx: optax.GradientTransformation,
     task: task_lib.Task,
-    image_size: int,
+    input_shape: tuple[int, ...],
     learning_rate: float,
 ) -> TrainState:
     """A fresh state; parameters depend on `seed` [] uint32 alone."""
-    images = jnp.zeros((1, image_size, image_size, 1), jnp.float32)
-    masks = jnp.zeros((1, image_size, image_size), jnp.uint8)
+    images = jnp.zeros((1, *input_shape, 1), jnp.float32)
+    masks = jnp.zeros((1, *input_shape), jnp.uint8)
     variables = model.init(jax.random.key(seed), task.inputs(images, masks), train=False)
     params = variables["params"]
     return TrainState(
@@ -61,13 +65,14 @@ def init_state(
 
 def train_step(
     state: TrainState,
-    batch: pipeline.Batch,
+    batch: road_lib.Batch,
     seed: jax.Array,
     *,
     model: nn.Module,
     tx: optax.GradientTransformation,
     task: task_lib.Task,
-    augmentation: augment.Augment,
+    scale: Scale,
+    augment: Augment,
     freeze: str,
     images_sharding: NamedSharding,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -75,8 +80,10 @@ def train_step(
 
     Args:
         state: before the update.
-        batch: "images" and "masks" [B, S, S], "labels" [B], uint8.
+        batch: see `road.Batch`.
         seed: [] uint32; with `state.step` it gives all randomness of the step.
+        scale: makes what is stored the network's.
+        augment: images, masks, key -> both, changed.
         freeze: pattern of the parameters that stay as they are, with their statistics.
 
     Returns:
@@ -87,22 +94,23 @@ def train_step(
     rng_augment, rng_dropout = jax.random.split(
         jax.random.fold_in(jax.random.key(seed), state.step)
     )
-    images = preprocess.min_max_scale(batch["images"])
-    images, masks = augment.augment(images, batch["masks"], rng_augment, augmentation)
+    images, masks = augment(scale(batch["images"]), batch["masks"], rng_augment)
     images = jax.lax.with_sharding_constraint(images, images_sharding)
     images = task.inputs(images, masks)
     targets = task.targets(masks, batch["labels"])
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
         with frozen.still_statistics(freeze):
-            logits, updated = model.apply(
+            outputs, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"dropout": rng_dropout},
             )
-        return jnp.mean(task.loss(logits, targets)), (updated.get("batch_stats", {}), logits)
+        loss = jnp.mean(deep_supervision.weighted(task.loss, outputs, targets))
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        return loss, (updated.get("batch_stats", {}), logits)
 
     (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     batch_stats, logits = aux
@@ -128,17 +136,19 @@ def train_step(
 
 def eval_step(
     state: TrainState,
-    batch: pipeline.Batch,
+    batch: road_lib.Batch,
     *,
     model: nn.Module,
     task: task_lib.Task,
+    scale: Scale,
     images_sharding: NamedSharding,
 ) -> dict[str, jax.Array]:
     """Scores of every image of a batch, with running statistics.
 
     Args:
         state: the network.
-        batch: "images" and "masks" [B, S, S], "labels" [B], uint8.
+        batch: see `road.Batch`.
+        scale: makes what is stored the network's.
 
     Returns:
         "loss", "loss_excess", "mse", "mae": [B] float32, means over an image's pixels;
@@ -147,10 +157,7 @@ def eval_step(
         post-processing and the reference; "image": [B, S, S] uint8, as given; for binary masks
         "threshold_confusions" too, [B, T, 2, 2] int32 at `THRESHOLDS`.
     """
-    images = preprocess.min_max_scale(batch["images"])
-    images = jax.lax.with_sharding_constraint(images, images_sharding)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    logits = model.apply(variables, task.inputs(images, batch["masks"]), train=False)
+    logits = _logits(state, batch, model, task, scale, images_sharding)
     targets = task.targets(batch["masks"], batch["labels"])
     probs = jax.nn.sigmoid(logits)
     preds = task.postprocess(probs)
@@ -159,8 +166,8 @@ def eval_step(
     outputs = {
         "loss": loss,
         "loss_excess": loss - task.floor(targets),
-        "mse": jnp.mean((probs - targets) ** 2, axis=(1, 2, 3)),
-        "mae": jnp.mean(jnp.abs(probs - targets), axis=(1, 2, 3)),
+        "mse": jnp.mean((probs - targets) ** 2, axis=tuple(range(1, probs.ndim))),
+        "mae": jnp.mean(jnp.abs(probs - targets), axis=tuple(range(1, probs.ndim))),
         "confusion": overlap.confusion(levels, preds, len(task.levels)),
         "probs": probs[..., 0],
         "preds": preds,
@@ -172,3 +179,38 @@ def eval_step(
             levels, probs[..., 0], THRESHOLDS
         )
     return outputs
+
+
+def window_step(
+    state: TrainState,
+    batch: road_lib.Batch,
+    *,
+    model: nn.Module,
+    task: task_lib.Task,
+    scale: Scale,
+    images_sharding: NamedSharding,
+) -> jax.Array:
+    """Probabilities of windows of a volume, with running statistics.
+
+    Args:
+        state: the network.
+        batch: "images" [B, D, H, W] int16 HU, "masks" uint8.
+
+    Returns:
+        [B, D, H, W] float32.
+    """
+    return jax.nn.sigmoid(_logits(state, batch, model, task, scale, images_sharding))[..., 0]
+
+
+def _logits(
+    state: TrainState,
+    batch: road_lib.Batch,
+    model: nn.Module,
+    task: task_lib.Task,
+    scale: Scale,
+    images_sharding: NamedSharding,
+) -> jax.Array:
+    """The network's, with running statistics."""
+    images = jax.lax.with_sharding_constraint(scale(batch["images"]), images_sharding)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return model.apply(variables, task.inputs(images, batch["masks"]), train=False)

@@ -3,13 +3,19 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from jaxlung import config_file, system
 from jaxlung.data import example, stream
 
 VARIANTS = {
+    "covid19_ct": [
+        "",
+        "attention=none,paspp=false,deep_supervision=false",
+        "attention=ce,paspp=false,deep_supervision=false,region=full",
+        "target=lungs,phantom",
+        "fold=1,folds=5,quick",
+    ],
     "covidqu": ["", "phantom", "quick"],
     "covidqu_residual": ["", "loss=iou", "loss=bce_iou,phantom", "quick"],
     "cxr_lungs": ["", "phantom", "quick"],
@@ -35,8 +41,8 @@ def test_step_keeps_the_shapes_of_the_state(name, arg):
     parts = system.make_system(config)
     state = parts.abstract_state()
     batch = {
-        name: jax.ShapeDtypeStruct((parts.settings.batch_size, *shape), jnp.uint8)
-        for name, shape in example.shapes(parts.settings).items()
+        name: jax.ShapeDtypeStruct((parts.settings.batch_size, *spec.shape), spec.dtype)
+        for name, spec in example.specs(parts.settings).items()
     }
     step_fn = parts.jit_train_step(stream.take)
     after, metrics = jax.eval_shape(step_fn, state, {}, batch, parts.seed)

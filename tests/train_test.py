@@ -21,6 +21,7 @@ from jaxlung import (
     journal,
     train,
     training_control,
+    validation,
 )
 from jaxlung import system as system_lib
 from jaxlung.data import pipeline
@@ -175,7 +176,7 @@ def test_means_of_a_split_leave_the_padding_out(whole_run):
 
     def means_of(source):
         road = pipeline.open_road(source, system.settings, system.shardings, "validation")
-        return train.score_split(system, state, road)
+        return validation.score_road(system, state, road)
 
     class Part:
         def __init__(self, source, indices):

@@ -1,11 +1,14 @@
 """Datasets by name: each opens as three sources; a new one is a builder and one line here."""
 
+import collections
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxlung.data import folder, patient_split, prepared, record, selection
+from jaxlung.data import folder, patient_split, prepared, prepared_ct, record, selection
+from tfds_builders.covid19_ct_seg import covid19_ct_seg_dataset_builder
 from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder
 from tfds_builders.montgomery_cxr import montgomery_cxr_dataset_builder
+from tfds_builders.phantoms import covid19_ct_seg as phantom_covid19_ct
 from tfds_builders.phantoms import covid_qu_ex as phantom_covid_qu_ex
 from tfds_builders.phantoms import montgomery_cxr as phantom_montgomery
 from tfds_builders.phantoms import shenzhen_cxr as phantom_shenzhen
@@ -171,6 +174,38 @@ def _open_v7(
     }
 
 
+def _open_covid19_ct(
+    variant: str,
+    *,
+    needs: int,
+    seed: int,
+    num_validation: int,
+    num_test: int,
+    fold: int,
+    folds: int,
+    **fields: Any,
+) -> Mapping[str, record.Source]:
+    """CT volumes, split by patient: so many of each, or one fold of a cross-validation."""
+    builder = prepared.open_builder(
+        covid19_ct_seg_dataset_builder.Builder,
+        variant,
+        needs=needs,
+        phantoms=phantom_covid19_ct,
+        **fields,
+    )
+    source = prepared_ct.PreparedVolumes(builder, "full")
+    num_of = collections.Counter(patient for _, patient in source.people())
+    if folds:
+        split_of = patient_split.draw_fold(
+            num_of, fold=fold, folds=folds, num_validation=num_validation, seed=seed
+        )
+    else:
+        split_of = patient_split.draw_counts(
+            num_of, num_validation=num_validation, num_test=num_test, seed=seed
+        )
+    return _divide(source, split_of)
+
+
 def _divide(source: record.Source, split_of: Mapping[str, str]) -> dict[str, record.Source]:
     """The source in splits, from patient_id -> split."""
     people = source.people()
@@ -183,6 +218,7 @@ def _divide(source: record.Source, split_of: Mapping[str, str]) -> dict[str, rec
 
 
 DATASETS: dict[str, Callable[..., Mapping[str, record.Source]]] = {
+    "covid19_ct_seg": _open_covid19_ct,
     "covid_qu_ex": _open_covid_qu_ex,
     "covid_qu_ex_covid_only": _open_covid_only,
     "cxr_lungs": _open_cxr_lungs,

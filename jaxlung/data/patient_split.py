@@ -1,7 +1,7 @@
 """Training, validation and test patients: drawn by seed, or checked as given."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 SPLITS = ("train", "validation", "test")
 
@@ -67,6 +67,85 @@ def draw_within(
             )
         except ValueError as error:
             raise ValueError(f"patients of {group!r}: {error}") from error
+    return splits
+
+
+def draw_counts(
+    num_of: Mapping[str, int], *, num_validation: int, num_test: int, seed: int
+) -> dict[str, str]:
+    """Gives every patient a split, so that validation and test have so many records, not more.
+
+    Args:
+        num_of: patient_id -> records of that patient.
+        num_validation: records, 1 or more.
+        num_test: likewise; some are left to train on.
+        seed: another seed, another draw.
+
+    Returns:
+        patient_id -> one of `SPLITS`.
+
+    Raises:
+        ValueError: there are not enough records, or the patients' can't be summed to such numbers.
+    """
+    ranked = sorted(num_of, key=lambda patient: (_rank(seed, patient), patient))
+    test = _pick(ranked, num_of, num_test, "num_test")
+    validation = _pick(
+        [x for x in ranked if x not in test], num_of, num_validation, "num_validation"
+    )
+    return _assemble(ranked, validation, test)
+
+
+def draw_fold(
+    num_of: Mapping[str, int], *, fold: int, folds: int, num_validation: int, seed: int
+) -> dict[str, str]:
+    """One of the splits of a cross-validation: every patient is tested in exactly one fold.
+
+    Args:
+        num_of: patient_id -> records of that patient.
+        fold: which one, from 0.
+        folds: how many, 2 or more.
+        num_validation: records of the validation split, out of those that are not tested.
+        seed: another seed, another draw; of all folds at once.
+
+    Raises:
+        ValueError: no such fold, fewer patients than folds, or as `draw_counts`.
+    """
+    if not 2 <= folds <= len(num_of):
+        raise ValueError(
+            f"data.folds: got {folds}, want 2 to the number of patients, {len(num_of)}."
+        )
+    if not 0 <= fold < folds:
+        raise ValueError(f"data.fold: got {fold}, want 0 to {folds - 1}.")
+    ranked = sorted(num_of, key=lambda patient: (_rank(seed, patient), patient))
+    test = ranked[fold::folds]
+    rest = [patient for patient in ranked if patient not in test]
+    return _assemble(ranked, _pick(rest, num_of, num_validation, "num_validation"), test)
+
+
+def _pick(ranked: Sequence[str], num_of: Mapping[str, int], count: int, field: str) -> list[str]:
+    """The first patients that have `count` records together; who has too many is passed over."""
+    picked, left = [], count
+    for patient in ranked:
+        if num_of[patient] <= left:
+            picked.append(patient)
+            left -= num_of[patient]
+    if count < 1 or left:
+        raise ValueError(
+            f"data.{field}: got {count}, want 1 or more, and no more than the "
+            f"{sum(num_of[patient] for patient in ranked)} records there are for it."
+        )
+    return picked
+
+
+def _assemble(
+    ranked: Sequence[str], validation: Sequence[str], test: Sequence[str]
+) -> dict[str, str]:
+    splits = dict.fromkeys(ranked, "train")
+    splits |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
+    if "train" not in splits.values():
+        raise ValueError(
+            "data: validation and test take all patients, want one or more to train on."
+        )
     return splits
 
 

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxlung.volume import hounsfield
+
 
 def min_max_scale(images: jax.Array) -> jax.Array:
     """Scales every image to [0, 1] by its own smallest and largest value (paper 000, section 4.1).
@@ -18,3 +20,16 @@ def min_max_scale(images: jax.Array) -> jax.Array:
     high = jnp.max(x, axis=(1, 2), keepdims=True)
     # maximum() keeps 0 / 0 out: a constant image is all zeros.
     return ((x - low) / jnp.maximum(high - low, 1))[..., None]
+
+
+def window_hu(images: jax.Array, window: tuple[float, float]) -> jax.Array:
+    """Scales a window of Hounsfield units to [0, 1].
+
+    Args:
+        images: [B, D, H, W] int16 HU.
+        window: low and high, HU.
+
+    Returns:
+        [B, D, H, W, 1] float32.
+    """
+    return hounsfield.scale(images, window)[..., None]

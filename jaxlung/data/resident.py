@@ -9,20 +9,21 @@ import numpy as np
 
 from jaxlung import progress, sharding
 from jaxlung.data import example, order, record
+from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 
 # Of the device's memory; the rest is for parameters and activations (our choice).
 LARGEST_SHARE = 0.25
 
 
-def fits(num_records: int, image_size: int) -> bool:
-    """Whether images and masks take at most a quarter of a device's memory.
+def fits(num_bytes: int) -> bool:
+    """Whether so much takes at most a quarter of a device's memory.
 
     Devices that don't tell, such as CPUs, share the machine's.
     """
     stats = jax.local_devices()[0].memory_stats() or {}
     memory = stats.get("bytes_limit", _host_memory() / jax.local_device_count())
-    return 2 * num_records * image_size**2 <= LARGEST_SHARE * memory
+    return num_bytes <= LARGEST_SHARE * memory
 
 
 def _host_memory() -> int:
@@ -32,7 +33,7 @@ def _host_memory() -> int:
 
 def load_store(
     source: record.Source,
-    settings: settings_lib.Settings,
+    settings: settings_lib.ImageSettings,
     shardings: sharding.Shardings,
     name: str,
 ) -> dict[str, jax.Array]:
@@ -42,8 +43,8 @@ def load_store(
         "images" and "masks" [N, S, S], "labels" [N], uint8, replicated.
     """
     store = {
-        name: np.empty((len(source), *shape), np.uint8)
-        for name, shape in example.shapes(settings).items()
+        name: np.empty((len(source), *spec.shape), spec.dtype)
+        for name, spec in example.specs(settings).items()
     }
 
     def load(index: int) -> None:
@@ -63,8 +64,8 @@ def take(store: dict[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array
 
 
 def make_items(
-    source: record.Source, settings: settings_lib.Settings, shardings: sharding.Shardings
-) -> settings_lib.MakeItems:
+    source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
+) -> road_lib.MakeItems:
     """Items of this road are record indices, [B] int32."""
     del source, settings  # The records are on the device already.
 

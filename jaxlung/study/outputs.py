@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlung import checkpoint, inference, job, system
+from jaxlung import checkpoint, job, system
 from jaxlung.data import pipeline
+from jaxlung.inference import images as image_inference
 from jaxlung.study import results
 
 
@@ -90,7 +91,7 @@ def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.nda
     road = pipeline.open_road(source, parts.settings, parts.shardings, "test")
     places = [number - 1 for number in numbers]
     places += places[-1:] * (-len(places) % parts.settings.eval_batch_size)  # Fills the last batch.
-    outputs = inference.predict(parts, state, road, places.__getitem__, len(numbers))
+    outputs = image_inference.predict(parts, state, road, places.__getitem__, len(numbers))
     rows = list(outputs)
     arrays = {key: np.stack([row[key] for row in rows]) for key in ("image", "levels", "probs")}
     return arrays | {"image_id": np.array([source[number - 1].image_id for number in numbers])}

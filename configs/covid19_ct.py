@@ -1,0 +1,156 @@
+"""Paper 004: 3D U-Net with FV, PASPP and deep supervision, infection on COVID-19 CT volumes.
+
+Data: the 20 volumes of "COVID-19 CT Lung and Infection Segmentation Dataset" (Zenodo 3757476), or
+Kaggle's copy; 14 train, 2 validate, 4 test, by patient. Test Dice of the paper 0.7627, of volumes
+multiplied by the lung mask.
+
+    python -m jaxlung.main --config=configs/covid19_ct.py
+    python -m jaxlung.main --config=configs/covid19_ct.py:attention=ce,paspp=false
+    python -m jaxlung.main --config=configs/covid19_ct.py:region=full
+    python -m jaxlung.main --config=configs/covid19_ct.py:target=lungs
+    python -m jaxlung.main --config=configs/covid19_ct.py:fold=0,folds=5
+    python -m jaxlung.main --config=configs/covid19_ct.py:phantom    # generated CTs, minutes
+"""
+
+import types
+
+import ml_collections as mlc
+
+from jaxlung import config_arg
+
+
+def get_config(arg: str = "") -> mlc.ConfigDict:
+    """The run; `arg` is "" or some of the variants of the first line below, with commas between."""
+    variant = config_arg.parse_arg(
+        arg,
+        attention="se",  # of the FV blocks; "ce", or "none" for a network without them
+        paspp=True,
+        deep_supervision=True,
+        region="",  # "lung" or "full"; "": "lung" for infection, "full" for lungs
+        target="infection",  # or "lungs"
+        fold=0,  # of so many `folds`; 0 folds: the paper's one split
+        folds=0,
+        phantom=False,
+        quick=False,
+    )
+    if variant.target not in ("infection", "lungs"):
+        raise ValueError(f"target: got {variant.target!r}, want one of infection, lungs.")
+    target = {"infection": "infection", "lungs": "lung"}[variant.target]
+    region = variant.region or {"infection": "lung", "lung": "full"}[target]
+    config = mlc.ConfigDict()
+    config.seed = 0
+    config.epochs = 200
+    config.selection = "best_score"  # the highest validation Dice; or "best" loss, or "last"
+    config.log_every_steps = 50
+    config.init_from = ""  # folder of a run whose network this one starts from
+    config.freeze = ""  # regular expression: parameters of matching paths don't train
+
+    config.model_name = "fv_paspp_unet"  # a key of models.MODELS
+    config.model = dict(
+        widths=(32, 64, 128, 256),  # channels of each level
+        strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)),  # between levels: slices, rows, columns
+        attention=variant.attention,  # "none" (no FV blocks), "se" or "ce"
+        paspp=variant.paspp,
+        paspp_rates=((1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 8, 8)),  # there are two slices left
+        deep_supervision=variant.deep_supervision,
+        num_classes=1,
+        dtype="float32",  # of the computation; "bfloat16" on accelerators
+    )
+    config.task_name = "volume_mask"  # a key of tasks.TASKS
+    config.task = dict(
+        target=target,
+        region=region,  # what the network sees: the CT times the lung mask, or all of it
+        threshold=0.5,  # foreground above it
+        loss="bce_dice",  # a key of losses.binary.LOSSES
+        alpha=0.5,  # weight of the cross-entropy beside the Dice loss
+    )
+    config.optimizer = dict(learning_rate=1e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)
+    config.control = dict(  # by the validation loss, once an epoch
+        plateau_patience=0,  # epochs without improvement before the rate falls; 0: never
+        plateau_factor=0.5,
+        plateau_min_delta=1e-4,
+        plateau_cooldown=0,  # epochs
+        min_learning_rate=1e-6,
+        stop_patience=0,  # epochs without improvement before training stops; 0: never
+        stop_min_delta=0.0,
+    )
+
+    config.window_hu = (-1250.0, 250.0)  # scaled to [0, 1]; the authors' advice for this dataset
+    config.data = dict(
+        name="covid19_ct_seg/native",
+        data_dir="~/tensorflow_datasets",  # prepared data
+        raw_dir="",  # the download: folder or zip; "" looks in data_dir/downloads/manual
+        download=False,  # True: fetch it from Zenodo
+        phantom_images=0,  # more than 0: generate that many CTs in place of the download
+        num_validation=2,  # volumes
+        num_test=4,  # where there are no folds
+        fold=variant.fold,
+        folds=variant.folds,  # 0: no cross-validation
+        patch_size=(8, 128, 128),  # slices, rows, columns
+        patches_per_volume=50,  # in an epoch
+        foreground_fraction=0.5,  # of the patches that are centred on the target
+        foreground=target,
+        crop_to_lungs=region == "lung",  # what is outside the lungs' box is not seen anyway
+        spacing_mm=(0.0, 0.0, 0.0),  # resample to; 0: as scanned
+        batch_size=5,  # patches per step, over all devices
+        eval_batch_size=8,  # windows
+        placement="auto",  # "device", "host", or "auto": on the device if it fits
+        num_threads=4,  # that decode
+    )
+    config.augment = dict(  # The paper names none: ours.
+        flip_probability=(0.0, 0.5, 0.5),  # of slices, rows, columns: in the files they vary
+        rotation_degrees=10.0,  # in the plane of the slices, uniform in +-
+        shift_fraction=0.0,  # of the patch's size, uniform in +-
+        zoom_range=(0.9, 1.1),
+        brightness=0.05,  # added, uniform in +-
+        contrast=0.1,  # factor 1 +- this
+        noise_std=0.01,  # of the window
+    )
+    config.inference = dict(
+        overlap=0.5,  # of windows
+        validation_overlap=0.0,  # at the end of an epoch
+        mirror=False,  # True: average over mirror images
+        keep_largest=2 if target == "lung" else 0,  # connected parts; 0: all
+        inside_lungs=region == "lung",  # no foreground outside the annotated lungs
+    )
+    config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), a patch
+    config.paper = dict(train=dict(), validation=dict(), test=dict())
+    if target == "infection":  # Tables 2 and 3, and 5 for the whole CT.
+        config.paper.test.update(_paper_scores(variant, region))
+    config.lock()  # From here on a misspelt field is an error.
+
+    if variant.phantom:  # Minutes on two CPU cores: smaller CTs, patches and network.
+        config.epochs = 8
+        config.model.widths = (8, 16, 32, 64)
+        config.optimizer.learning_rate = 3e-3
+        config.data.update(phantom_images=20, patch_size=(8, 48, 48), patches_per_volume=20)
+    if variant.quick:  # The whole job in under a minute.
+        config.epochs = 2
+        config.log_every_steps = 2
+        config.model.widths = (4, 8)
+        config.model.strides = ((1, 2, 2),)
+        config.data.update(
+            phantom_images=6,
+            num_validation=1,
+            num_test=2,
+            patch_size=(4, 16, 16),
+            patches_per_volume=4,
+            batch_size=4,
+            eval_batch_size=32,
+        )
+    return config
+
+
+def _paper_scores(variant: types.SimpleNamespace, region: str) -> dict[str, float]:
+    """The paper's test scores of the network, {} where it has none."""
+    rows = {  # attention, paspp, deep supervision, region
+        ("none", False, False, "lung"): (0.7196, 0.5704, 0.6480, 0.8435),
+        ("se", False, False, "lung"): (0.7229, 0.5731, 0.7009, 0.7727),
+        ("ce", False, False, "lung"): (0.7203, 0.5722, 0.7002, 0.7578),
+        ("se", True, False, "lung"): (0.7471, 0.6055, 0.7106, 0.7983),
+        ("se", True, True, "lung"): (0.7627, 0.6237, 0.6938, 0.8563),
+        ("se", True, True, "full"): (0.5074, 0.3955, 0.7328, 0.5247),
+    }
+    row = (variant.attention, variant.paspp, variant.deep_supervision, region)
+    names = ("dice", "iou", "sensitivity", "precision")
+    return dict(zip(names, rows[row], strict=True)) if row in rows else {}

@@ -1,0 +1,65 @@
+"""The network over whole volumes: probabilities, and the mask that is given."""
+
+import functools
+
+import numpy as np
+
+from jaxlung import system as system_lib
+from jaxlung import train_step
+from jaxlung.data import prepared_ct, record, volumes
+from jaxlung.volume import components, sliding_window
+
+IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and columns mirror well.
+
+
+def predict(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    volume: volumes.Volume,
+    *,
+    overlap: float,
+    mirror: bool,
+) -> np.ndarray:
+    """Probabilities of a volume that was made ready.
+
+    Args:
+        system: the run.
+        state: the network.
+        volume: from `volumes.load`.
+        overlap: see `settings.InferenceSettings`.
+        mirror: likewise.
+
+    Returns:
+        [D, H, W] float32, on `volume.image`'s voxels.
+    """
+    return sliding_window.predict(
+        functools.partial(system.window_step, state),
+        {"images": volume.image, "masks": volume.mask},
+        window=system.settings.patch_size,
+        overlap=overlap,
+        batch_size=system.settings.eval_batch_size,
+        mirror_axes=IN_PLANE if mirror else (),
+    )
+
+
+def predict_record(
+    system: system_lib.System, state: train_step.TrainState, item: prepared_ct.VolumeRecord
+) -> np.ndarray:
+    """Probabilities on a record's own voxels, [D, H, W] float32."""
+    volume = volumes.load(item, system.settings)
+    probs = predict(
+        system, state, volume, overlap=system.inference.overlap, mirror=system.inference.mirror
+    )
+    return volumes.restore(probs, volume, item.image.shape)
+
+
+def find_foreground(
+    system: system_lib.System, probs: np.ndarray, item: prepared_ct.VolumeRecord
+) -> np.ndarray:
+    """[D, H, W] bool of probabilities [D, H, W]: threshold, lungs and largest parts."""
+    inside = item.mask & record.LUNG != 0 if system.inference.inside_lungs else None
+    return components.postprocess(
+        system.task.postprocess(probs[..., None]) > 0,
+        keep_largest=system.inference.keep_largest,
+        inside=inside,
+    )

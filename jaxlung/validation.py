@@ -1,0 +1,81 @@
+"""What an epoch ends with: loss and score of the validation split."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from jaxlung import journal, train_step
+from jaxlung import system as system_lib
+from jaxlung.data import order, pipeline, record, volumes
+from jaxlung.data import road as road_lib
+from jaxlung.metrics import overlap
+from jaxlung.tasks import task as task_lib
+
+Validate = Callable[[train_step.TrainState], journal.Means]
+
+
+def open_split(system: system_lib.System, source: record.Source) -> Validate:
+    """Reads the validation split; what comes back scores a network on it.
+
+    Of images, loss and score are of every image. Of volumes, the loss is of as many patches as in
+    an epoch, always the same ones, and the score is the mean over whole volumes.
+    """
+    road = pipeline.open_road(source, system.settings, system.shardings, "validation")
+    if not system.is_volumetric:
+        return lambda state: score_road(system, state, road)
+    whole = [volumes.load(source[i], system.settings) for i in range(len(source))]
+
+    def validate(state: train_step.TrainState) -> journal.Means:
+        means = score_road(system, state, road)
+        return means._replace(score=score_volumes(system, state, whole))
+
+    return validate
+
+
+def score_road(
+    system: system_lib.System, state: train_step.TrainState, road: road_lib.Road
+) -> journal.Means:
+    """Mean losses over all examples of a split, and the score that is followed."""
+    batch_size = system.settings.eval_batch_size
+    num_steps = -(-road.num_examples // batch_size)
+    batches = road.batches(order.in_turn(road.num_examples), batch_size, num_steps)
+    names = ("loss", "loss_excess", "confusion")
+    outputs = (system.eval_step(state, batch) for batch in batches)
+    fetched = jax.device_get([[output[name] for name in names] for output in outputs])
+    # The last batch is padded: what is past the split's end is dropped.
+    loss, excess, confusions = (
+        np.concatenate(parts)[: road.num_examples] for parts in zip(*fetched, strict=True)
+    )
+    return journal.Means(
+        float(loss.mean(dtype=np.float64)),
+        float(excess.mean(dtype=np.float64)),
+        epoch_score(system.task, confusions.sum(axis=0, dtype=np.int64)),
+    )
+
+
+def score_volumes(
+    system: system_lib.System, state: train_step.TrainState, whole: Sequence[volumes.Volume]
+) -> float:
+    """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap."""
+    from jaxlung.inference import volumes as volume_inference  # LATER
+
+    quick = functools.partial(
+        volume_inference.predict,
+        system,
+        state,
+        overlap=system.inference.validation_overlap,
+        mirror=False,
+    )
+    confusions = []
+    for volume in whole:
+        preds = system.task.postprocess(quick(volume)[..., None])
+        levels = system.task.true_levels(volume.mask, 0)
+        confusions.append(overlap.confusion_of_one(levels, preds, len(system.task.levels)))
+    return float(system.task.image_scores(np.array(confusions))[system.task.rank_by].mean())
+
+
+def epoch_score(task: task_lib.Task, confusion: np.ndarray) -> float:
+    """The score that is followed, of a split's [L, L] confusion matrix."""
+    return float(task.pooled_scores(confusion)[task.epoch_score[0]])
