@@ -139,7 +139,7 @@ def with_sides(labels: np.ndarray, grid: grid_lib.Grid, name: str) -> np.ndarray
     if not lungs.any():
         raise ValueError(f"{name}: want labels 1 and 2 for the lungs, got infection (3) alone.")
     # Three int32 for every voxel: not for those around the body.
-    (box,) = ndimage.find_objects(labels > 0)
+    (box,) = ndimage.find_objects((labels > 0).astype(np.uint8))
     spacing_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
     nearest = ndimage.distance_transform_edt(
         lungs[box] == 0, sampling=spacing_mm, return_distances=False, return_indices=True

@@ -30,6 +30,8 @@ _CORONACASES = re.compile(r"(?:coronacases[_a-z]*|case)(\d{3})", re.IGNORECASE)
 # Not \D before the number: Kaggle's names have "covid-19" there.
 _RADIOPAEDIA = re.compile(r"radiopaedia.*?((\d+)_\d+_\d+)", re.IGNORECASE)
 
+_MASKS = ("lung mask", "infection mask", "lung and infection mask")
+
 Files = dict[str, dict[str, str]]  # Names in a tree by kind, then by case.
 
 
@@ -77,7 +79,7 @@ def open_tree(place: str | pathlib.Path) -> raw_tree.RawTree:
 
 def has_cts(tree: raw_tree.RawTree) -> bool:
     """Whether the tree holds any CT of the dataset."""
-    return any(_kind(name) == "ct" and case_of(name) for name in _volumes(tree))
+    return any(_kind(name) == "CT" and case_of(name) for name in _volumes(tree))
 
 
 def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
@@ -96,7 +98,7 @@ def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
     _require_paired(files, tree.where)
     samples = [
         Sample(case_id, patient_of(case_id), name, *(files[kind].get(case_id) for kind in _MASKS))
-        for case_id, name in sorted(files["ct"].items(), key=lambda item: _order(item[0]))
+        for case_id, name in sorted(files["CT"].items(), key=lambda item: _order(item[0]))
     ]
     sources = collections.Counter(sample.source for sample in samples)
     logging.info("%s: %d CTs, %s", tree.where, len(samples), dict(sources))
@@ -128,16 +130,13 @@ def patient_of(case_id: str) -> str:
     return f"radiopaedia_{match[2]}" if match else case_id
 
 
-_MASKS = ("lung mask", "infection mask", "lung and infection mask")
-
-
 def _kind(name: str) -> str | None:
-    """ "ct" or one of `_MASKS`, by the innermost folder or zip that says so."""
+    """One of `_MASKS` or "CT", by the innermost folder or zip that says so."""
     found = _KIND.findall(name)
     if not found:
         return None
     kind = found[-1].lower().replace("_", " ")
-    return kind if kind in _MASKS else "ct"
+    return kind if kind in _MASKS else "CT"
 
 
 def _volumes(tree: raw_tree.RawTree) -> list[str]:
@@ -151,7 +150,7 @@ def _volumes(tree: raw_tree.RawTree) -> list[str]:
 
 
 def _files_by_kind(tree: raw_tree.RawTree) -> Files:
-    files = {kind: {} for kind in ("ct", *_MASKS)}
+    files = {kind: {} for kind in ("CT", *_MASKS)}
     unnamed = []
     for name in _volumes(tree):
         kind, case_id = _kind(name), case_of(name)
@@ -181,21 +180,20 @@ def _one_of(known: str, other: str, kind: str, where: str) -> str:
     shorter, longer = sorted((unpacked(known), unpacked(other)), key=len)
     if not f"/{longer}".endswith(f"/{shorter}"):
         raise ValueError(
-            f"{where}: want one {kind.replace('ct', 'CT')} for {case_of(known)}, found {known} "
-            f"and {other}."
+            f"{where}: want one {kind} for {case_of(known)}, found {known} and {other}."
         )
     return min(known, other, key=lambda name: (".zip/" in name.lower(), len(name)))
 
 
 def _require_paired(files: Files, where: str) -> None:
-    cts = files["ct"]
+    cts, both = files["CT"], files["lung and infection mask"]
     for kind in _MASKS:
         if orphans := sorted(files[kind].keys() - cts.keys()):
             name = files[kind][orphans[0]]
             raise ValueError(f"{where}: {name} is a mask without a CT ({len(orphans)} such).")
-        unmasked = cts.keys() - files[kind].keys() - files["lung and infection mask"].keys()
-        if unmasked:
-            name = cts[min(unmasked)]
+    for kind in ("lung mask", "infection mask"):
+        if unmasked := sorted(cts.keys() - files[kind].keys() - both.keys()):
+            name = cts[unmasked[0]]
             raise ValueError(f"{where}: {name} has no {kind} ({len(unmasked)} such).")
 
 

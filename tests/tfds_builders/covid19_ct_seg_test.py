@@ -1,0 +1,468 @@
+"""The CT builder, on phantom trees of both layouts and on tiny spoilt ones."""
+
+import csv
+import gzip
+import logging
+import pathlib
+import shutil
+import zipfile
+from unittest import mock
+
+import nibabel
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from absl.testing import absltest, parameterized
+
+from jaxlung.volume import grid as grid_lib
+from tfds_builders import raw_tree, url_download
+from tfds_builders.covid19_ct_seg import case, covid19_ct_seg_dataset_builder, layout
+from tfds_builders.phantoms import covid19_ct_seg
+
+_NUM_CASES = 5
+_CASES = (
+    "coronacases_001",
+    "coronacases_002",
+    "coronacases_003",
+    "radiopaedia_4_85506_1",
+    "radiopaedia_7_85703_0",
+)
+_CT, _LUNG, _INFECTION, _BOTH = (
+    "COVID-19-CT-Seg_20cases",
+    "Lung_Mask",
+    "Infection_Mask",
+    "Lung_and_Infection_Mask",
+)
+_FIRST = "coronacases_001.nii.gz"
+# What the two copies on the web call the same files, from their own lists.
+_ZENODO_NAMES = (f"{_CT}/coronacases_010.nii.gz", f"{_CT}/radiopaedia_10_85902_3.nii.gz")
+_KAGGLE_NAMES = (
+    "ct_scans/coronacases_org_010.nii",
+    "ct_scans/radiopaedia_org_covid-19-pneumonia-10_85902_3-dcm.nii",
+)
+
+
+def _prepare(data_dir: pathlib.Path, raw_dir: pathlib.Path):
+    builder = covid19_ct_seg_dataset_builder.Builder(
+        config="native", data_dir=data_dir, raw_dir=str(raw_dir), file_format="array_record"
+    )
+    builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+def _records(builder) -> dict[str, dict]:
+    return {r["image_id"].decode(): r for r in builder.as_data_source("full")}
+
+
+def _canonical(path: pathlib.Path) -> np.ndarray:
+    """A file's voxels to superior, posterior, left: nibabel's RAS, turned by hand."""
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.asarray(image.dataobj).transpose(2, 1, 0)[:, ::-1, ::-1]
+
+
+def _zip(folder: pathlib.Path, path: pathlib.Path, *, flat: bool = True) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder if flat else folder.parent).as_posix())
+
+
+def _names(names) -> raw_tree.RawTree:
+    return raw_tree.RawTree("here", sorted(names), lambda name: b"")
+
+
+class BuilderTest(parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.made = pathlib.Path(absltest.get_default_test_tmpdir()) / "covid19_ct_seg_test"
+        shutil.rmtree(cls.made, ignore_errors=True)
+        cls.raw = covid19_ct_seg.write(cls.made / "raw", _NUM_CASES)
+        cls.builder = _prepare(cls.made / "prepared", cls.raw)
+        cls.records = _records(cls.builder)
+
+    def setUp(self):
+        super().setUp()
+        self.tmp = pathlib.Path(self.create_tempdir().full_path)
+
+    def _assert_same_records(self, got):
+        assert list(got) == list(self.records)
+        for case_id, record in self.records.items():
+            for name, want in record.items():
+                np.testing.assert_array_equal(got[case_id][name], want)
+
+    def test_cases_are_in_the_order_of_their_numbers(self):
+        assert tuple(self.records) == _CASES
+
+    @parameterized.parameters(*_CASES)
+    def test_voxels_are_the_files_turned_to_superior_posterior_left(self, case_id):
+        record = self.records[case_id]
+        stored = _canonical(self.raw / _CT / f"{case_id}.nii.gz").astype(np.float64)
+        if case_id.startswith("radiopaedia"):
+            stored = np.maximum(stored / 255 * 1500 - 1250, -1024)
+        np.testing.assert_array_equal(record["ct"], np.rint(stored))
+        for name, folder in (("lung_mask", _LUNG), ("infection_mask", _INFECTION)):
+            stored = _canonical(self.raw / folder / f"{case_id}.nii.gz")
+            np.testing.assert_allclose(record[name], stored, atol=0.01)
+            assert record[name].dtype == np.uint8
+        assert (record["ct"].dtype, record["spacing_mm"].dtype) == (np.int16, np.float32)
+
+    @parameterized.parameters(*_CASES)
+    def test_record_is_what_was_drawn(self, case_id):
+        record = self.records[case_id]
+        scan, spacing_mm = covid19_ct_seg.make_case(case_id, seed=0)
+        np.testing.assert_array_equal(record["lung_mask"], scan.lung_mask)
+        np.testing.assert_array_equal(record["infection_mask"], scan.infection_mask)
+        np.testing.assert_allclose(record["spacing_mm"], spacing_mm, rtol=1e-6)
+        if case_id.startswith("coronacases"):
+            np.testing.assert_array_equal(record["ct"], scan.image)
+        else:  # Half a level of the window, and rounding.
+            inside = np.clip(scan.image, -1024, 250)
+            assert np.abs(record["ct"] - inside).max() <= 1500 / 255 / 2 + 1
+
+    def test_left_lung_is_at_higher_columns_and_the_spine_at_higher_rows(self):
+        for record in self.records.values():
+            lungs, ct = record["lung_mask"], record["ct"]
+            columns = [np.nonzero(lungs == label)[2].mean() for label in (1, 2)]
+            assert columns[0] > columns[1] + 20
+            bone = np.nonzero((ct > 200) & (np.abs(np.indices(ct.shape)[2] - ct.shape[2] / 2) < 8))
+            assert bone[1].mean() > np.nonzero(lungs)[1].mean() + 5
+            # The lungs' bases are wider than their tips.
+            areas = (lungs > 0).sum((1, 2))
+            assert areas[: len(areas) // 2].sum() > areas[len(areas) // 2 :].sum()
+
+    def test_file_grid_is_kept_for_the_way_back(self):
+        for case_id, orientation in zip(_CASES, ["LPS"] * 3 + ["RAS", "RAI"], strict=True):
+            record = self.records[case_id]
+            image = nibabel.load(self.raw / _CT / f"{case_id}.nii.gz")
+            np.testing.assert_array_equal(record["affine"], image.affine)
+            assert tuple(record["shape"]) == image.shape
+            assert record["orientation"].decode() == orientation
+            grid = grid_lib.Grid(tuple(record["shape"]), record["affine"])
+            back = grid_lib.from_canonical(record["lung_mask"], grid)
+            stored = nibabel.load(self.raw / _LUNG / f"{case_id}.nii.gz").dataobj
+            np.testing.assert_array_equal(back, np.rint(stored))
+
+    def test_sources_intensities_and_people(self):
+        sources = self.builder.info.features["label"].names
+        for case_id, record in self.records.items():
+            source = case_id.split("_")[0]
+            assert sources[record["label"]] == source
+            want = {"coronacases": b"hu", "radiopaedia": b"windowed"}[source]
+            assert record["intensities"] == want
+        people = [record["patient_id"].decode() for record in self.records.values()]
+        assert people == [*_CASES[:3], "radiopaedia_4", "radiopaedia_7"]
+
+    def test_prepared_folder_opens_without_the_builder(self):
+        self._assert_same_records(_records(tfds.builder_from_directory(self.builder.data_dir)))
+
+    def test_kaggle_gives_the_same_records_packed_or_not(self):
+        raw = covid19_ct_seg.write(self.tmp / "raw", _NUM_CASES, "kaggle")
+        self._assert_same_records(_records(_prepare(self.tmp / "unpacked", raw)))
+        _zip(raw, self.tmp / "archive.zip")
+        self._assert_same_records(_records(_prepare(self.tmp / "packed", self.tmp / "archive.zip")))
+
+    def test_zips_and_folders_mix(self):
+        place = self.tmp / "place"
+        for folder in (_CT, _INFECTION):
+            _zip(self.raw / folder, place / f"{folder}.zip")
+        # Some packers keep the folder, and some people keep what they unpacked.
+        _zip(self.raw / _BOTH, place / f"{_BOTH}.zip", flat=False)
+        shutil.copytree(self.raw / _LUNG, place / _LUNG / _LUNG)
+        _zip(self.raw / _LUNG, place / f"{_LUNG}.zip")
+        self._assert_same_records(_records(_prepare(self.tmp / "data", place)))
+
+    def test_mask_of_both_serves_where_it_is_the_only_one(self):
+        raw = pathlib.Path(shutil.copytree(self.raw, self.tmp / "raw"))
+        shutil.rmtree(raw / _LUNG)
+        shutil.rmtree(raw / _INFECTION)
+        got = _records(_prepare(self.tmp / "data", raw))
+        for case_id, record in self.records.items():
+            for name in ("ct", "infection_mask"):
+                np.testing.assert_array_equal(got[case_id][name], record[name])
+            found, want = got[case_id]["lung_mask"], record["lung_mask"]
+            np.testing.assert_array_equal(found > 0, want > 0)
+            assert np.mean(found != want) < 1e-3
+
+    def test_a_few_cases_are_told_in_one_warning(self):
+        with self.assertLogs("absl", logging.WARNING) as logs:
+            layout.find_samples(layout.open_tree(self.raw))
+        self.assertLen(logs.output, 1)
+        assert f"{_NUM_CASES} CTs, unlike the published 20" in logs.output[0]
+
+    def test_without_a_download_says_where_to_get_it_and_where_to_put_it(self):
+        builder = covid19_ct_seg_dataset_builder.Builder(
+            config="native", data_dir=self.tmp / "data", file_format="array_record"
+        )
+        config = tfds.download.DownloadConfig(manual_dir=self.tmp / "manual")
+        with pytest.raises(ValueError, match=r"manual does not exist .*zenodo.*kaggle"):
+            builder.download_and_prepare(file_format="array_record", download_config=config)
+
+
+class FetchTest(absltest.TestCase):
+    def test_four_zips_of_zenodo_with_their_checksums(self):
+        folder = pathlib.Path(self.create_tempdir().full_path)
+        with mock.patch.object(url_download, "download") as asked:
+            got = covid19_ct_seg_dataset_builder.Builder.fetch(folder)
+        assert got == folder
+        urls = [call.args[0] for call in asked.call_args_list]
+        start = "https://zenodo.org/records/3757476/files/"
+        assert urls == [f"{start}{x}.zip?download=1" for x in (_CT, _LUNG, _INFECTION, _BOTH)]
+        for url, path, sha256 in (call.args for call in asked.call_args_list):
+            assert path == folder / url.removeprefix(start).removesuffix("?download=1")
+            self.assertLen(bytes.fromhex(sha256), 32)
+
+
+class LayoutTest(parameterized.TestCase):
+    @parameterized.parameters(
+        ("coronacases_001.nii.gz", "coronacases_001"),
+        ("coronacases_org_001.nii", "coronacases_001"),
+        ("coronacases_org_case007.nii", "coronacases_007"),
+        ("case009.nii", "coronacases_009"),
+        ("radiopaedia_10_85902_1.nii.gz", "radiopaedia_10_85902_1"),
+        ("radiopaedia_org_covid-19-pneumonia-4_85506_1-dcm.nii", "radiopaedia_4_85506_1"),
+        ("radiopaedia_org_covid-19-pneumonia-29_86490_1-dcm.nii", "radiopaedia_29_86490_1"),
+        ("ct_scans/case009.nii/scan.nii", None),
+        ("case009.nii/case009.nii", "coronacases_009"),
+        ("tr_im.nii.gz", None),
+    )
+    def test_names_speak_of_cases(self, name, want):
+        assert layout.case_of(name) == want
+
+    def test_two_scans_of_one_person_share_it_and_all_others_do_not(self):
+        cases = covid19_ct_seg.case_ids(20)
+        people = [layout.patient_of(case_id) for case_id in cases]
+        of = dict(zip(cases, people, strict=True))
+        assert of["radiopaedia_10_85902_1"] == of["radiopaedia_10_85902_3"]
+        assert of["radiopaedia_29_86490_1"] == of["radiopaedia_29_86491_1"]
+        self.assertLen(set(people), 18)
+
+    def test_names_of_either_copy_pair_by_case(self):
+        for cts, suffix in ((_ZENODO_NAMES, ".nii.gz"), (_KAGGLE_NAMES, ".nii")):
+            cases = ("coronacases_010", "radiopaedia_10_85902_3")
+            masks = [f"{x}/{y}{suffix}" for x in ("lung_mask", "infection_mask") for y in cases]
+            samples = layout.find_samples(_names([*cts, *masks]))
+            assert [sample.ct for sample in samples] == list(cts)
+            for sample in samples:
+                for name in (sample.lung_mask, sample.infection_mask):
+                    self.assertEndsWith(name, f"{sample.case_id}{suffix}")
+
+    def test_published_number_gives_no_warning_and_the_order_of_numbers(self):
+        cases = covid19_ct_seg.case_ids(20)
+        names = [f"{x}/{y}.nii.gz" for x in (_CT, _BOTH) for y in cases]
+        with self.assertNoLogs("absl", logging.WARNING):
+            samples = layout.find_samples(_names(names))
+        assert [sample.case_id for sample in samples] == cases
+
+    def test_files_of_systems_are_passed_over_and_strange_names_told(self):
+        names = [f"{x}/{_FIRST}" for x in (_CT, _BOTH)]
+        strays = [f"__MACOSX/{_CT}/._{_FIRST}", f"{_CT}/._{_FIRST}", f"elsewhere/{_FIRST}"]
+        with self.assertLogs("absl", logging.WARNING) as logs:
+            (sample,) = layout.find_samples(_names([*names, *strays, f"{_CT}/mine.nii"]))
+        assert sample.ct == f"{_CT}/{_FIRST}"
+        assert f"{_CT}/mine.nii speaks of no case and is left out (1 such)" in logs.output[0]
+
+    @parameterized.parameters(
+        ([f"{_CT}/{_FIRST}"], "coronacases_001.nii.gz has no lung mask"),
+        ([f"{_CT}/{_FIRST}", f"{_LUNG}/{_FIRST}"], "has no infection mask .1 such"),
+        (
+            [f"{_CT}/{_FIRST}", f"{_BOTH}/{_FIRST}", f"{_LUNG}/coronacases_002.nii.gz"],
+            "Lung_Mask/coronacases_002.nii.gz is a mask without a CT",
+        ),
+        (
+            [f"{_CT}/{_FIRST}", "ct_scans/coronacases_org_001.nii", f"{_BOTH}/{_FIRST}"],
+            f"want one CT for coronacases_001, found {_CT}/{_FIRST} and ct_scans/coronacases_org",
+        ),
+        (
+            [f"{_CT}/{_FIRST}", f"{_BOTH}/{_FIRST}", f"{_BOTH}/coronacases_001.nii"],
+            "want one lung and infection mask for coronacases_001",
+        ),
+    )
+    def test_cases_that_do_not_pair_are_named(self, names, message):
+        with pytest.raises(ValueError, match=message) as caught:
+            layout.find_samples(_names(names))
+        self.assertStartsWith(str(caught.value), "here: ")
+
+    def test_nothing_of_the_dataset_is_told(self):
+        folder = pathlib.Path(self.create_tempdir().full_path) / "folder"
+        folder.mkdir()
+        (folder / "scan.nii").write_bytes(b"")
+        packed = folder.with_name("other.zip")
+        _zip(folder, packed)
+        for place, found in ((folder, "scan.nii"), (packed, "1 other files")):
+            with pytest.raises(ValueError, match=f"want COVID-19-CT-Seg .*found .*{found}"):
+                layout.open_tree(place)
+        with pytest.raises(ValueError, match="found no such place"):
+            layout.open_tree(folder / "absent")
+
+
+class CaseTest(parameterized.TestCase):
+    """One tiny case, spoilt in turn."""
+
+    def setUp(self):
+        super().setUp()
+        self.raw = pathlib.Path(self.create_tempdir().full_path)
+        np_rng = np.random.default_rng(0)
+        self.affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+        self.ct = np_rng.integers(-1000, 300, (6, 5, 4)).astype(np.int16)
+        self.both = np.zeros((6, 5, 4), np.uint8)
+        self.both[4:], self.both[:2] = 1, 2
+        self.both[3], self.both[1, 1] = 3, 3
+        self.lungs = np.where(self.both == 3, 0, self.both)
+        self.lungs[3], self.lungs[1, 1] = 1, 2
+        self._save(_CT, self.ct)
+        self._save(_LUNG, self.lungs)
+        self._save(_INFECTION, (self.both == 3).astype(np.uint8))
+
+    def _save(self, folder, volume, affine=None):
+        (self.raw / folder).mkdir(exist_ok=True)
+        image = nibabel.Nifti1Image(volume, self.affine if affine is None else affine)
+        nibabel.save(image, self.raw / folder / _FIRST)
+
+    def _example(self):
+        tree = layout.open_tree(self.raw)
+        (sample,) = layout.find_samples(tree)
+        return case.make_example(tree, sample)
+
+    def _assert_refused(self, folder, message):
+        with pytest.raises(ValueError, match=message) as caught:
+            self._example()
+        self.assertStartsWith(str(caught.value), f"{self.raw}: {folder}/{_FIRST}: ")
+        assert "\n" not in str(caught.value)
+
+    def test_lps_file_is_only_transposed(self):
+        got = self._example()
+        np.testing.assert_array_equal(got["ct"], self.ct.transpose(2, 1, 0))
+        np.testing.assert_array_equal(got["lung_mask"], self.lungs.transpose(2, 1, 0))
+        np.testing.assert_array_equal(got["spacing_mm"], [2, 1, 1])
+
+    def test_labels_are_rounded(self):
+        self._save(_LUNG, self.lungs.astype(np.float32) * np.float32(0.99995))
+        np.testing.assert_array_equal(self._example()["lung_mask"], self.lungs.transpose(2, 1, 0))
+
+    @parameterized.parameters([(_LUNG,)], [(_INFECTION,)], [(_LUNG, _INFECTION)])
+    def test_infected_voxels_are_of_the_nearest_lung(self, lacking):
+        want = self._example()
+        for folder in lacking:
+            shutil.rmtree(self.raw / folder)
+        self._save(_BOTH, self.both)
+        got = self._example()
+        for name in ("lung_mask", "infection_mask"):
+            np.testing.assert_array_equal(got[name], want[name])
+
+    def test_nearest_is_in_millimetres_and_not_in_voxels(self):
+        labels = np.zeros((5, 5, 1), np.uint8)
+        labels[0, 0], labels[0, 3], labels[2, 0] = 3, 1, 2
+        near = grid_lib.Grid(labels.shape, np.diag([9.0, 1, 1, 1]))
+        assert case.with_sides(labels, near, "x")[0, 0, 0] == 1
+        far = grid_lib.Grid(labels.shape, np.diag([1.0, 9, 1, 1]))
+        assert case.with_sides(labels, far, "x")[0, 0, 0] == 2
+
+    def test_infection_without_a_lung_is_refused(self):
+        shutil.rmtree(self.raw / _LUNG)
+        self._save(_BOTH, np.where(self.both == 3, self.both, 0))
+        self._assert_refused(_BOTH, "want labels 1 and 2 for the lungs, got infection .3. alone")
+
+    @parameterized.parameters(
+        (_LUNG, 3.0, "want labels from 0 to 2, got 3 .1 of 120 voxels"),
+        (_LUNG, 1.5, "want labels from 0 to 2, got 1.5"),
+        (_LUNG, -1.0, "want labels from 0 to 2, got -1"),
+        (_INFECTION, 2.0, "want labels from 0 to 1, got 2"),
+        (_INFECTION, np.nan, "NaN"),
+        (_CT, np.nan, "NaN"),
+    )
+    def test_voxels_that_can_not_be_are_refused(self, folder, value, message):
+        volume = {_CT: self.ct, _LUNG: self.lungs, _INFECTION: self.both == 3}[folder]
+        volume = volume.astype(np.float32)
+        volume[0, 0, 0] = value
+        self._save(folder, volume)
+        self._assert_refused(folder, message)
+
+    def test_mask_on_another_grid_names_both_files(self):
+        moved = self.affine.copy()
+        moved[0, 3] = 0.5
+        for volume, affine in ((self.lungs[1:], self.affine), (self.lungs, moved)):
+            self._save(_LUNG, volume, affine)
+            self._assert_refused(_LUNG, f"want the grid of .*{_CT}/{_FIRST}")
+
+    def test_rounding_of_an_affine_is_no_other_grid(self):
+        self._save(_LUNG, self.lungs, self.affine + 1e-6 * (np.indices((4, 4))[0] < 3))
+        assert self._example()["lung_mask"].any()
+
+    @parameterized.parameters(_CT, _LUNG, _INFECTION)
+    def test_truncated_file_is_named(self, folder):
+        path = self.raw / folder / _FIRST
+        whole = path.read_bytes()
+        for content in (whole[:-20], gzip.compress(gzip.decompress(whole)[:-9]), b""):
+            path.write_bytes(content)
+            self._assert_refused(folder, "truncated|0 bytes")
+
+    def test_the_builder_tells_it_too(self):
+        self._save(_LUNG, self.lungs + np.uint8(1))
+        with pytest.raises(ValueError, match="want labels from 0 to 2, got 3"):
+            _prepare(self.raw / "data", self.raw)
+
+    def test_values_that_do_not_look_like_ct_are_told(self):
+        self._save(_CT, np.abs(self.ct) + np.int16(300))
+        with self.assertLogs("absl", logging.WARNING) as logs:
+            self._example()
+        assert any(f"{_CT}/{_FIRST}: values from" in line for line in logs.output)
+
+
+class PhantomTreeTest(parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.root = pathlib.Path(self.create_tempdir().full_path) / "raw"
+
+    def test_names_are_the_real_ones(self):
+        names = [covid19_ct_seg.ct_name(x, "zenodo") for x in covid19_ct_seg.case_ids(20)]
+        assert set(_ZENODO_NAMES) <= set(names)
+        names = [covid19_ct_seg.ct_name(x, "kaggle") for x in covid19_ct_seg.case_ids(20)]
+        assert set(_KAGGLE_NAMES) <= set(names)
+        self.assertLen(set(names), 20)
+
+    def test_few_cases_are_of_both_sources_and_many_go_on(self):
+        assert covid19_ct_seg.case_ids(2) == ["coronacases_001", "radiopaedia_4_85506_1"]
+        assert covid19_ct_seg.case_ids(22)[:12] == [f"coronacases_{n:03}" for n in range(1, 13)]
+
+    def test_kaggles_list_names_the_files_there_are(self):
+        covid19_ct_seg.write(self.root, 2, "kaggle")
+        with (self.root / "metadata.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        listed = [
+            name.removeprefix("../input/covid19-ct-scans/") for r in rows for name in r.values()
+        ]
+        assert sorted(listed) == sorted(
+            path.relative_to(self.root).as_posix() for path in self.root.rglob("*.nii")
+        )
+
+    def test_oddities_of_the_real_ones(self):
+        covid19_ct_seg.write(self.root, 4)
+        cts = [nibabel.load(path) for path in sorted((self.root / _CT).glob("*.nii.gz"))]
+        values = [np.asarray(ct.dataobj) for ct in cts]
+        assert all(v.dtype == np.int16 and v.min() < -900 for v in values[:2])
+        assert all(v.min() >= 0 and v.max() <= 255 for v in values[2:])
+        assert {v.dtype.name for v in values[2:]} == {"uint8", "float32"}
+        self.assertLen({ct.shape for ct in cts}, 4)
+        self.assertLen({ct.header.get_zooms() for ct in cts}, 4)
+        mask = np.asarray(nibabel.load(self.root / _LUNG / "coronacases_002.nii.gz").dataobj)
+        np.testing.assert_allclose(np.unique(mask), [0, 0.99995, 1.9999], rtol=1e-6)
+
+    def test_same_arguments_same_bytes_and_another_seed_another(self):
+        trees = []
+        for name, seed in (("one", 5), ("two", 5), ("three", 6)):
+            root = covid19_ct_seg.write(self.root / name, 2, seed=seed)
+            trees.append({p.relative_to(root): p.read_bytes() for p in root.rglob("*.nii.gz")})
+        assert trees[0] == trees[1]
+        assert all(trees[0][name] != trees[2][name] for name in trees[0])
+
+    def test_what_can_not_be_written_is_told(self):
+        with pytest.raises(ValueError, match="at least 2, got 1"):
+            covid19_ct_seg.write(self.root, 1)
+        with pytest.raises(ValueError, match="want one of zenodo, kaggle, got 'drive'"):
+            covid19_ct_seg.write(self.root, 2, "drive")
+
+
+if __name__ == "__main__":
+    absltest.main()
