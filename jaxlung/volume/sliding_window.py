@@ -34,6 +34,7 @@ def predict(
     overlap: float,
     batch_size: int,
     mirror_axes: Sequence[int] = (),
+    sharding: jax.sharding.Sharding | None = None,
 ) -> np.ndarray:
     """Probabilities of a whole volume, blended from windows as nnU-Net does (Isensee, 2021).
 
@@ -50,6 +51,8 @@ def predict(
         batch_size: windows at a time.
         mirror_axes: of 0, 1, 2: every window is also judged mirrored along each combination of
             them, at 2 ** len(mirror_axes) times the cost, and the answers averaged.
+        sharding: where the volume lives, None for the default device; `Shardings.replicated` for a
+            `forward` over a mesh, which splits the windows itself by a sharding constraint.
 
     Returns:
         [D, H, W] float32 in [0, 1].
@@ -64,15 +67,16 @@ def predict(
         for size, length, multiple in zip(shape, window, MULTIPLES, strict=True)
     )
     widths = [(0, after - before) for before, after in zip(shape, padded, strict=True)]
-    volumes = jax.device_put({k: np.pad(v, widths, mode="edge") for k, v in arrays.items()})
+    put = functools.partial(jax.device_put, device=sharding)
+    volumes = put({k: np.pad(v, widths, mode="edge") for k, v in arrays.items()})
     starts = [_starts(*axis, overlap) for axis in zip(shape, window, strict=True)]
     weights = [_gaussian(length) for length in window]
-    on_device = jax.device_put(weights)
+    on_device = put(weights)
     combinations = _combinations(mirror_axes)
 
-    total = _zeros(padded)
+    total = put(_zeros(padded))
     for corners, share in _batches(starts, batch_size):
-        corners, share = jax.device_put((corners, share / len(combinations)))
+        corners, share = put((corners, share / len(combinations)))
         batch = _cut(volumes, corners, window=window)
         probs = forward(batch)
         if probs.shape != (batch_size, *window):
@@ -83,7 +87,7 @@ def predict(
             probs = _plus_flipped(probs, forward(_flip(batch, axes=axes)), axes=axes)
         total = _add(total, probs, corners, share, on_device)
     sums = [_sums(*axis) for axis in zip(padded, starts, weights, strict=True)]
-    probs = jax.device_get(_divide(total, jax.device_put(sums)))
+    probs = jax.device_get(_divide(total, put(sums)))
     return probs[: shape[0], : shape[1], : shape[2]].copy()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
+from jaxlung import sharding
 from jaxlung.data import record
 from jaxlung.volume import sliding_window
 
@@ -114,6 +115,29 @@ class PredictTest(parameterized.TestCase):
             for shape in [(7, 19, 13), (2, 67, 71), (31, 5, 9)]:
                 predict(forward, volumes(shape), mirror_axes=(0, 2), batch_size=32)
         assert traces == [(32, *WINDOW)]
+
+    def test_a_network_on_four_devices_agrees_with_one(self):
+        if jax.device_count() < 4:
+            self.skipTest("one device")
+        shardings = sharding.make_shardings(data=4, space=1)
+        scale = jax.device_put(np.float32(1), shardings.replicated)
+
+        @jax.jit
+        def split(batch, scale):
+            batch = jax.lax.with_sharding_constraint(batch, shardings.batch)
+            return uneven(batch) * scale
+
+        arrays = volumes((7, 19, 13))
+        with jax.transfer_guard("disallow"):
+            got = predict(
+                lambda batch: split(batch, scale),
+                arrays,
+                batch_size=8,
+                mirror_axes=(1,),
+                sharding=shardings.replicated,
+            )
+        want = predict(uneven, arrays, batch_size=8, mirror_axes=(1,))
+        np.testing.assert_allclose(got, want, atol=1e-6)
 
     def test_shapes_alike_share_the_programs_that_cut_and_add(self):
         predict(voxelwise, volumes((9, 40, 33)))
