@@ -161,7 +161,7 @@ class UpConv3D(nn.Module):
     """Transposed convolution whose windows are its `strides`, 1 or 2 along each axis.
 
     The windows don't overlap, so it is a dense layer whose outputs are laid side by side, as
-    `layers.UpConv2x2`; the gradient of a 3D transposed convolution is slow on every device.
+    `layers.UpConv2x2`; XLA is slow at the gradient of a 3D transposed convolution.
     `out[s d + a, s h + b, s w + c] = in[d, h, w] @ kernel[a, b, c] + bias`, with a < s and so on.
 
     Attributes:
