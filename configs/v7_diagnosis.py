@@ -61,7 +61,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         download=False,  # True: fetch the annotations; the images need an account
         phantom_images=0,  # more than 0: generate that many X-rays in place of the download
         held_out_fraction=0.3,  # of the patients of either class
-        protocol="halves",  # of the held-out patients: half validation, half test
+        # Of the held-out patients half validate, half test; or "paper_both": all do both, as the
+        # paper, which has no other images to test on.
+        protocol="halves",
         image_size=256,  # pixels, height and width
         resize="squash",  # or "pad": keep the aspect ratio
         batch_size=32,  # images per step, over all devices

@@ -56,7 +56,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         download=False,  # True: fetch the annotations; the images need an account
         phantom_images=0,  # more than 0: generate that many X-rays in place of the download
         held_out_fraction=0.3,  # of the patients of either class
-        protocol="paper",  # validation: held-out COVID-19; test: all held-out. Or "halves"
+        # Validation: held-out COVID-19; test: all held-out. "paper_both": both are all held-out;
+        # "halves": one half each.
+        protocol="paper",
         image_size=256,  # pixels, height and width
         resize="squash",  # or "pad": keep the aspect ratio
         batch_size=32,  # images per step, over all devices

@@ -131,9 +131,21 @@ def choose_threshold(
     if all(levels) or not any(levels):
         logging.warning("validation has one class only: the threshold is 0.5")
         return 0.5
-    threshold = roc.best_threshold(np.array(levels), np.array(probs))
-    logging.info("threshold %.4f does best on the validation split", threshold)
-    return float(np.clip(threshold, 1e-6, 1 - 1e-6))  # 0 would choose again.
+    threshold = to_float32(roc.best_threshold(np.array(levels), np.array(probs)))
+    logging.info("threshold %.4g does best on the validation split", threshold)
+    return threshold
+
+
+def to_float32(threshold: float) -> float:
+    """The next lower float32, as a device compares: rounded up, it could be a probability itself.
+
+    Never 0, which would choose again, nor 1, which is no threshold: their neighbours are.
+    """
+    zero, one = np.float32(0), np.float32(1)
+    rounded = np.float32(threshold)
+    if float(rounded) > threshold:  # As float32 the two are equal.
+        rounded = np.nextafter(rounded, zero)
+    return float(np.clip(rounded, np.nextafter(zero, one), np.nextafter(one, zero)))
 
 
 def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:

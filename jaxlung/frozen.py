@@ -1,5 +1,6 @@
 """Parts of a network that don't train: named by a pattern over the paths of their parameters."""
 
+import difflib
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -41,14 +42,19 @@ def require_sensible(params: Any, pattern: str) -> None:
     if pattern and not any(leaves):
         paths = jax.tree_util.tree_leaves_with_path(params)
         names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+        nearest = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)[0]
+        groups = dict.fromkeys(name.partition("/")[0] for name in names)
         raise ValueError(
-            f"freeze: got {pattern!r}, which matches the whole path of no parameter; they are "
-            f"{', '.join(names[:3])}, ..."
+            f"freeze: got {pattern!r}, which matches the whole path of no parameter; the nearest "
+            f"is {nearest}; all begin with one of {', '.join(groups)}."
         )
 
 
 def still_statistics(pattern: str) -> AbstractContextManager[None]:
-    """Within it, frozen BatchNorms use their running statistics and leave them as they are."""
+    """Within it, frozen BatchNorms use their running statistics and leave them as they are.
+
+    Frozen is one whose statistics ("encoder/norm/mean") match, or all of whose parameters do.
+    """
 
     def run(
         next_fun: Callable[..., Any],
@@ -58,13 +64,19 @@ def still_statistics(pattern: str) -> AbstractContextManager[None]:
     ) -> Any:
         module = context.module
         if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
-            path = "/".join((*module.path, "mean"))
-            kwargs = kwargs | {
-                "use_running_average": kwargs["use_running_average"] or _matches(path, pattern)
-            }
+            still = kwargs["use_running_average"] or _is_frozen(module, pattern)
+            kwargs = kwargs | {"use_running_average": still}
         return next_fun(*args, **kwargs)
 
     return nn.intercept_methods(run)
+
+
+def _is_frozen(norm: nn.BatchNorm, pattern: str) -> bool:
+    uses = {"scale": norm.use_scale, "bias": norm.use_bias}
+    params = [
+        _matches("/".join((*norm.path, name)), pattern) for name, used in uses.items() if used
+    ]
+    return _matches("/".join((*norm.path, "mean")), pattern) or (bool(params) and all(params))
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -51,8 +51,11 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     """
     # Bad settings are told before data are read.
     state = system.make_system(config).abstract_state()
+    require_both_classes(config)
     if config.init_from and not workdir.is_trained(path):
         transfer.open_network(config.init_from, state)
+    if config.task.get("lungs") == "predicted":
+        lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
     workdir.open_for(config, path)
     with workdir.lock(path):
         _run(config, path)
@@ -77,6 +80,16 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     files.write_text(finished, f"{step}\n")
     log_scores(path, "test")
     logging.info("report: %s", report)
+
+
+def require_both_classes(config: mlc.ConfigDict) -> None:
+    """Raises ValueError if a diagnosis would be validated on patients with COVID-19 only."""
+    if config.task_name == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
+        raise ValueError(
+            "data.protocol: got 'paper', whose validation images all have COVID-19, with "
+            "task_name='diagnosis'; want halves, or paper_both, which validates on the held-out "
+            "images of both classes, as the paper's diagnosis."
+        )
 
 
 def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) -> None:
@@ -107,6 +120,7 @@ def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) ->
 def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:
     """Opens the data; once something was trained, they must be those that `splits.csv` names."""
     splits = system.open_splits(config)
+    warn_of_shared(splits, config)
     if workdir.is_trained(path):
         splits_file.require_same(path / "splits.csv", splits)
     else:
@@ -114,6 +128,25 @@ def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record
     if config.task.get("lungs") == "predicted":
         splits = lung_masks.replace(splits, config.lungs_run, path)
     return splits
+
+
+def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) -> None:
+    """Says so if images of the test split have a say in what is tested."""
+    validation, test = ({who for who, _ in splits[x].people()} for x in ("validation", "test"))
+    decided = {
+        "the checkpoint": config.selection != "last",
+        "the threshold": system.make_task(config).threshold == 0,
+        "the end of training": config.control.stop_patience > 0,
+    }
+    chosen = [what for what, does in decided.items() if does]
+    if chosen and validation & test:
+        logging.warning(
+            "%d of %d test images are validation images too, which choose %s: test scores are too "
+            "good",
+            len(validation & test),
+            len(test),
+            ", ".join(chosen),
+        )
 
 
 def check_records(

@@ -20,7 +20,10 @@ FREE_FIELDS = (
     "data.num_threads",
     "data.placement",
     "data.raw_dir",
+    "data.raw_dir_montgomery",
+    "data.raw_dir_shenzhen",
     "log_every_steps",
+    "lungs_run",  # `lung_masks` sees to it that it is the same network.
     "mesh.data",
     "mesh.space",
 )
@@ -29,7 +32,8 @@ FREE_FIELDS = (
 def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
     """Makes the folder if there is none and writes `config.json`; checks the one of a run there.
 
-    A folder in which nothing was trained yet takes any config.
+    A folder in which nothing was trained yet takes any config. `lungs_run` is written as an
+    absolute path, so that the run goes on from anywhere.
 
     Args:
         config: the run.
@@ -40,6 +44,8 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
         OSError: it can't be written.
     """
     wanted = to_json(config)
+    if "lungs_run" in wanted:
+        wanted["lungs_run"] = str(epath.Path(config.lungs_run).expanduser().resolve())
     if is_trained(path) and (path / "config.json").exists():
         differing = differences(to_json(load_config(path)), wanted)
         if differing:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from etils import epath
@@ -79,6 +80,45 @@ class Healthy(array_source.ArraySource):
 
     def __getitem__(self, index):
         return dataclasses.replace(super().__getitem__(index), label=0)
+
+
+def find_threshold(monkeypatch, config, positive, negative):
+    """What is chosen where the network says these float32 probabilities."""
+    probs = np.float32([*positive, *negative])
+    outputs = [
+        {"probs": prob.reshape(1, 1), "levels": np.full((1, 1), i < len(positive))}
+        for i, prob in enumerate(probs)
+    ]
+    monkeypatch.setattr(evaluate.image_inference, "predict", lambda *_: iter(outputs))
+    system = system_lib.make_system(config)
+    source = array_source.ArraySource(len(outputs))
+    return evaluate.choose_threshold(system, None, source)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative"),
+    [
+        ([3e-7, 2e-7], [1e-7, 0.0]),
+        ([1e-20], [1e-30]),
+        ([1.0], [1 - 2**-24]),  # Neighbours as float32; the middle is rounded to 1.
+        ([0.5 + 2**-22], [0.5 + 2**-22 - 2**-24]),  # Likewise: to the upper one, which is even.
+    ],
+)
+def test_a_perfect_threshold_stays_perfect_on_the_device(monkeypatch, positive, negative):
+    config = make_config(0.0)
+    threshold = find_threshold(monkeypatch, config, positive, negative)
+    chosen = evaluate.with_threshold(config, threshold)
+    postprocess = jax.jit(system_lib.make_system(chosen).task.postprocess)
+    for probs, want in ((positive, 1), (negative, 0)):
+        preds = postprocess(np.float32(probs).reshape(-1, 1, 1, 1))
+        np.testing.assert_array_equal(preds, np.full((len(probs), 1, 1), want))
+
+
+def test_a_threshold_of_0_or_1_gives_way_to_its_neighbour():
+    """0 means "to be chosen"; 1 is none."""
+    assert evaluate.to_float32(1.0) == 1 - 2**-24
+    assert 0 < evaluate.to_float32(0.0) < 1e-40
+    assert evaluate.to_float32(1e-9) == np.float32(1e-9)
 
 
 def test_without_both_classes_in_validation_the_threshold_is_one_half(untrained, caplog):

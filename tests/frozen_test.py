@@ -1,5 +1,7 @@
 """Frozen parts: what a pattern names stays as it is, and all else trains."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from jaxlung import config_file, frozen
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline
+from jaxlung.models import unet
 from tests import array_source
 
 ENCODER = r"encoder_.*|bottleneck/.*"
@@ -83,9 +86,30 @@ def test_frozen_batchnorms_use_running_statistics_in_training():
 
 
 @pytest.mark.parametrize(
+    ("freeze", "are_still"),
+    [(r"encoder_.*/(kernel|bias|scale)", True), (r"encoder_.*/(kernel|bias)", False)],
+)
+def test_statistics_are_still_where_all_parameters_of_a_batchnorm_are(freeze, are_still):
+    model = unet.UNet((2, 4), 1, head_norm=True, pad_input=False, dtype="float32")
+    images = np.random.default_rng(0).random((2, 4, 4, 1), np.float32)
+    init = functools.partial(model.init, train=False)
+    variables = jax.jit(init)(jax.random.key(0), images)
+    apply = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    with frozen.still_statistics(freeze):
+        after = jax.jit(apply)(variables, images)[1]
+    statistics = set(by_path(variables["batch_stats"]))
+    encoder = {name for name in statistics if name.startswith("encoder_")}
+    assert encoder < statistics
+    want = statistics - encoder if are_still else statistics
+    assert moved(variables["batch_stats"], after["batch_stats"]) == want
+
+
+@pytest.mark.parametrize(
     ("freeze", "message"),
     [
-        ("encoder", "freeze: got 'encoder', which matches the whole path of no parameter; they"),
+        ("encoder", "freeze: got 'encoder', which matches the whole path of no parameter; the"),
+        ("encoder_0/conv_0/kernl", r"the nearest is encoder_0/conv_0/kernel; all begin with one "),
+        ("x", r"one of bottleneck, decoder_0, encoder_0, head, head_norm, up_0\."),
         (".*", r"freeze: got '\.\*', which leaves no parameter to train"),
         ("encoder_(", r"freeze: got 'encoder_\(', want a regular expression \(missing \)"),
     ],

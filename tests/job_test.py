@@ -10,7 +10,7 @@ from etils import epath
 from PIL import Image
 
 from jaxlung import config_file, dry_run, evaluate, job, train, workdir
-from jaxlung.data import order, record
+from jaxlung.data import order, record, selection
 from jaxlung.tasks import mask, three_level
 from tests import array_source
 
@@ -152,6 +152,55 @@ def test_a_bad_file_of_any_split_is_told_before_training(split):
     job.check_records(splits, task, 2)
     with pytest.raises(ValueError, match=r"x\.png"):
         job.check_records(splits | {split: Damaged(6)}, task, 2)
+
+
+def warnings_of_shared(caplog, test, **changes):
+    config = config_file.load(config_file.resolve("covidqu:quick"))
+    config.update_from_flattened_dict({"selection": "last"} | changes)
+    with caplog.at_level("WARNING"):
+        job.warn_of_shared({"validation": array_source.ArraySource(3), "test": test}, config)
+    return caplog.messages
+
+
+def test_test_images_that_choose_the_checkpoint_are_told(caplog):
+    test, changes = array_source.ArraySource(4), {"selection": "best", "control.stop_patience": 2}
+    (message,) = warnings_of_shared(caplog, test, **changes)
+    want = "3 of 4 test images are validation images too, which choose the checkpoint, the end of"
+    assert message.startswith(want)
+
+
+def test_test_images_that_choose_nothing_or_do_not_validate_are_not_told(caplog):
+    apart = selection.Subset(array_source.ArraySource(6), [3, 4, 5])
+    assert not warnings_of_shared(caplog, array_source.ArraySource(4))
+    assert not warnings_of_shared(caplog, apart, selection="best")
+
+
+def test_a_diagnosis_does_not_validate_on_covid_alone(tmp_path):
+    config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
+    config.data.update(protocol="paper", data_dir=str(tmp_path / "data"))
+    with pytest.raises(ValueError, match=r"got 'paper', .* all have COVID-19, .* paper_both"):
+        job.run(config, epath.Path(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("phantom_images", "command"),
+    [
+        (0, r"--config=v7_lungs, "),
+        (60, r"--config=v7_lungs:quick, "),
+        (1500, r"--config=v7_lungs:phantom, "),
+        (70, r"--config=v7_lungs:phantom --config\.data\.phantom_images=70, "),
+    ],
+)
+def test_a_lung_run_that_is_not_there_is_told_before_data_are_read(
+    phantom_images, command, tmp_path
+):
+    config = config_file.load(config_file.resolve("v7_diagnosis:lungs=predicted,quick"))
+    config.lungs_run = str(tmp_path / "lungs")
+    config.data.update(phantom_images=phantom_images, data_dir=str(tmp_path / "data"))
+    with pytest.raises(ValueError, match=f"lungs_run: .*lungs holds no finished run.*{command}"):
+        job.run(config, epath.Path(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_masks_without_any_foreground_are_an_error():

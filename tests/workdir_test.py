@@ -44,6 +44,28 @@ def test_where_data_are_read_from_may_change(config, tmp_path):
     assert workdir.load_config(path).data.placement == "host"
 
 
+@pytest.mark.parametrize("name", list(config_file.shipped_configs()))
+def test_every_place_of_a_download_may_change(name):
+    data = config_file.load(config_file.resolve(name)).data
+    places = [f"data.{field}" for field in data if field.startswith("raw_dir")]
+    assert set(places) <= set(workdir.FREE_FIELDS)
+    assert places or name == "folder"  # Its `root` may not: it decides what the images are.
+
+
+def test_the_run_of_the_lungs_is_kept_as_an_absolute_path_and_may_move(tmp_path, monkeypatch):
+    config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
+    path = epath.Path(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    config.lungs_run = "lungs"
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).lungs_run == str(tmp_path.resolve() / "lungs")
+    assert config.lungs_run == "lungs"
+    start_training(path)
+    config.lungs_run = "~/moved"
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).lungs_run == str(epath.Path("~/moved").expanduser())
+
+
 def test_a_folder_where_nothing_was_trained_takes_any_config(config, tmp_path):
     path = epath.Path(tmp_path)
     workdir.open_for(config, path)

@@ -16,6 +16,8 @@ from tfds_builders.phantoms import v7_covid_cxr as phantom_v7
 from tfds_builders.shenzhen_cxr import shenzhen_cxr_dataset_builder
 from tfds_builders.v7_covid_cxr import v7_covid_cxr_dataset_builder
 
+V7_PROTOCOLS = ("paper", "paper_both", "halves")
+
 
 def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[str, record.Source]:
     """Opens the dataset that a config's `data` section names.
@@ -136,12 +138,12 @@ def _open_v7(
 ) -> Mapping[str, record.Source]:
     """V7's X-rays; both classes are split by themselves, by patient.
 
-    Protocol "paper": the held-out patients of both classes are the test split, those with COVID-19
-    the validation split, as paper 003's; "halves": the held-out patients are halved between
-    validation and test.
+    The held-out patients of both classes are the test split, and those with COVID-19 the validation
+    split, as paper 003's of lungs (protocol "paper"); or all are both, as its of diagnosis
+    ("paper_both": the paper has no other images); or half are the one, half the other ("halves").
     """
-    if protocol not in ("paper", "halves"):
-        raise ValueError(f"data.protocol: got {protocol!r}, want one of paper, halves.")
+    if protocol not in V7_PROTOCOLS:
+        raise ValueError(f"data.protocol: got {protocol!r}, want one of {', '.join(V7_PROTOCOLS)}.")
     builder = prepared.open_builder(
         v7_covid_cxr_dataset_builder.Builder,
         variant,
@@ -151,6 +153,12 @@ def _open_v7(
     )
     source = prepared.PreparedSource(builder, "full")
     groups = source.groups()
+    if protocol == "paper" and prepared.COVID not in groups:
+        raise ValueError(
+            f"data.protocol: got {protocol!r}, which validates on patients with {prepared.COVID}, "
+            f"but these annotations have no diagnoses of it ({builder.data_path}); use "
+            "--config.data.protocol=halves."
+        )
     # A person with both kinds of image counts as having COVID-19.
     group_of: dict[str, str] = {}
     for (_, patient), group in zip(source.people(), groups, strict=True):
@@ -169,7 +177,7 @@ def _open_v7(
     covid = [i for i in held_out if groups[i] == prepared.COVID]
     return {
         "train": splits["train"],
-        "validation": selection.Subset(source, covid),
+        "validation": selection.Subset(source, covid if protocol == "paper" else held_out),
         "test": selection.Subset(source, held_out),
     }
 

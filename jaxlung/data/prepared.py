@@ -63,11 +63,16 @@ class PreparedSource:
 
     def people(self) -> list[tuple[str, str]]:
         """(image_id, patient_id) of every record, without decoding images."""
-        return [self._who(example) for example in self._undecoded]
+        return [who for who, _ in self._whos_and_groups]
 
     def groups(self) -> list[str]:
         """The group of every record, without decoding images."""
-        return [self._group(example) for example in self._undecoded]
+        return [group for _, group in self._whos_and_groups]
+
+    @functools.cached_property
+    def _whos_and_groups(self) -> list[tuple[tuple[str, str], str]]:
+        """All records are read for it, once."""
+        return [(self._who(example), self._group(example)) for example in self._undecoded]
 
     def _who(self, example: Mapping[str, Any]) -> tuple[str, str]:
         image_id = self._prefix + example["image_id"].decode()
@@ -200,7 +205,8 @@ def _require_same_raw(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
     if made_from != _absolute(raw_dir):
         raise ValueError(
             f"{builder.data_path} was prepared from {made_from or 'the manual folder'}, not from "
-            f"{_absolute(raw_dir)}; remove it, or choose another --config.data.data_dir."
+            f"{_absolute(raw_dir)}; remove it, choose another --config.data.data_dir, or, if the "
+            "download was only moved, leave its path out."
         )
 
 

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxlung.data import datasets, record
 
@@ -84,6 +85,39 @@ def test_v7_as_the_paper_tests_on_all_held_out_and_validates_on_those_with_covid
     assert 0 < len(covid) < len(test)
 
 
+def test_v7_as_the_papers_diagnosis_validates_and_tests_on_all_held_out(data_dir):
+    both, paper = open_v7(data_dir, "paper_both"), open_v7(data_dir, "paper")
+    assert ids(both["train"]) == ids(paper["train"])
+    assert ids(both["validation"]) == ids(both["test"]) == ids(paper["test"])
+    assert len(groups_of(both["validation"])) == 2
+
+
+@pytest.fixture
+def png_masks(tmp_path):
+    """V7's X-rays with PNG masks alone, as its semantic export."""
+    raw, np_rng = tmp_path / "raw", np.random.default_rng(0)
+    for folder in ("images", "all-images-semantic-masks"):
+        (raw / folder).mkdir(parents=True)
+    for i in range(10):
+        pixels = np_rng.integers(0, 256, (16, 16), np.uint8)
+        Image.fromarray(pixels).save(raw / "images" / f"{i}.png")
+        lungs = np.where(pixels > 99, 255, 0).astype(np.uint8)
+        Image.fromarray(lungs).save(raw / "all-images-semantic-masks" / f"{i}.png")
+    return raw
+
+
+def test_v7_masks_without_diagnoses_are_split_by_image_and_not_as_the_paper(
+    png_masks, tmp_path, caplog
+):
+    fields = dict(raw_dir=str(png_masks), phantom_images=0)
+    message = r"got 'paper', .* these annotations have no diagnoses .*data\.protocol=halves"
+    with pytest.raises(ValueError, match=message):
+        open_v7(tmp_path / "data", "paper", **fields)
+    assert "patients are unknown but where file names tell them: splits are by image" in caplog.text
+    halves = open_v7(tmp_path / "data", "halves", **fields)
+    assert [len(halves[name]) for name in ("train", "validation", "test")] == [6, 2, 2]
+
+
 def test_another_seed_is_another_split(data_dir):
     assert ids(open_v7(data_dir, "halves")["train"]) != ids(
         open_v7(data_dir, "halves", seed=1)["train"]
@@ -126,7 +160,9 @@ def test_covid_only_leaves_out_everyone_else(data_dir):
 
 
 def test_what_can_not_be_is_an_error(data_dir):
-    with pytest.raises(ValueError, match=r"data.protocol: got 'thirds', want one of paper, halves"):
+    with pytest.raises(
+        ValueError, match=r"data.protocol: got 'thirds', want one of paper, paper_both"
+    ):
         open_v7(data_dir, "thirds")
     with pytest.raises(ValueError, match=r"has no infection masks"):
         open_v7(data_dir, "paper", needs=record.INFECTION)

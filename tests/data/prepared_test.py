@@ -61,6 +61,17 @@ def test_people_are_those_of_the_records_and_in_one_split_only(data_dir):
     assert len(everyone) == len(set(everyone)) == sum(map(len, splits.values()))
 
 
+def test_who_and_which_group_is_read_once(data_dir, monkeypatch):
+    source, reads = open_splits(data_dir)["train"], []
+    who = source._who
+    monkeypatch.setattr(source, "_who", lambda example: reads.append(1) or who(example))
+    assert source.people() == source.people()
+    assert source.groups() == [source[i].group for i in range(len(source))]
+    assert len(reads) == 2 * len(source)  # Once for all, and once with each record.
+    source.people().clear()
+    assert len(source.people()) == len(source)
+
+
 def test_prepared_data_need_no_download_any_more(data_dir, raw):
     assert len(open_splits(data_dir)["test"]) == len(
         open_splits(data_dir, raw_dir=str(raw))["test"]
@@ -101,7 +112,7 @@ def test_phantoms_are_generated_once(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "covid"}, "data.name: got 'covid', want one of covid_qu_ex, .*folder"),
+        ({"name": "covid"}, "data.name: got 'covid', want one of covid19_ct_seg, .*folder"),
         ({"name": "covid_qu_ex/x"}, "want one of covid_qu_ex/infection, covid_qu_ex/lung"),
         ({"download": True, "phantom_images": 20}, "data.download: got raw_dir or phantom_images"),
         ({"name": "folder/x"}, "folder' holds one binary mask"),

@@ -73,8 +73,9 @@ def read_annotations(tree: raw_tree.RawTree) -> Annotations:
         logging.info("%s: not read, being the smaller sets: %s", tree.where, sizes)
     if kind == "PNG masks":
         logging.warning(
-            "%s: PNG masks have no tags, so every image is labelled %r whatever its diagnosis; "
-            "V7's annotations/all-images.zip has them.",
+            "%s: PNG masks have no tags, so every image is labelled %r whatever its diagnosis, and "
+            "patients are unknown but where file names tell them: splits are by image; V7's "
+            "annotations/all-images.zip has the tags.",
             tree.where,
             tags.LABELS[0],
         )
