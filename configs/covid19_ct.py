@@ -127,8 +127,8 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     if variant.quick:  # The whole job in under a minute.
         config.epochs = 2
         config.log_every_steps = 2
-        config.model.widths = (4, 8)
-        config.model.strides = ((1, 2, 2),)
+        config.model.widths = (4, 8, 8)
+        config.model.strides = ((1, 2, 2), (2, 2, 2))
         config.data.update(
             phantom_images=6,
             num_validation=1,

@@ -10,6 +10,7 @@ from jaxlung import journal, train_step
 from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, record, volumes
 from jaxlung.data import road as road_lib
+from jaxlung.inference import volumes as volume_inference
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task as task_lib
 
@@ -59,8 +60,6 @@ def score_volumes(
     system: system_lib.System, state: train_step.TrainState, whole: Sequence[volumes.Volume]
 ) -> float:
     """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap."""
-    from jaxlung.inference import volumes as volume_inference  # LATER
-
     quick = functools.partial(
         volume_inference.predict,
         system,
