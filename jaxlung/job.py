@@ -68,9 +68,10 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         return
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
-    logging.info("images: %s", sizes)
+    task = system.make_task(config)
+    logging.info("%s: %s", task.records, sizes)
     if not workdir.is_trained(path):
-        check_records(splits, system.make_task(config), config.data.num_threads)
+        check_records(splits, task, config.data.num_threads)
     if not train.train(config, path, splits):
         return
     step = checkpoint.selected_step(config.selection, path)
@@ -78,7 +79,7 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     evaluate.evaluate(config, path, splits, missing)
     page.build(path)
     files.write_text(finished, f"{step}\n")
-    log_scores(path, "test")
+    log_scores(path, "test", task.records)
     logging.info("report: %s", report)
 
 
@@ -113,7 +114,7 @@ def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) ->
     with workdir.lock(path):
         evaluate.evaluate(config, path, open_splits(config, path), [split])
         page.build(path)
-    log_scores(path, split)
+    log_scores(path, split, system.make_task(config).records)
     logging.info("report: %s", path / "report.html")
 
 
@@ -166,19 +167,20 @@ def check_records(
             found = pool.map(
                 lambda index, source=source: has_any(source[index]), range(len(source))
             )
-            found = list(progress.report(found, f"checking {name}", "images", len(source)))
+            found = list(progress.report(found, f"checking {name}", task.records, len(source)))
             if name == "train" and not any(found):
                 raise ValueError(
-                    f"data: none of the {len(found)} training images has "
+                    f"data: none of the {len(found)} training {task.records} has "
                     f"{' or '.join(task.levels[1:])}."
                 )
 
 
-def log_scores(path: epath.Path, split: str) -> None:
+def log_scores(path: epath.Path, split: str, records: str) -> None:
     """Logs the split's main scores, and those of the baselines, a line each."""
     summary = json.loads((path / f"summary_{split}.json").read_text())
     rows = {"network": summary["scores"]}
     rows |= {name: baseline["scores"] for name, baseline in summary["baselines"].items()}
     for name, scores in rows.items():
         shown = [f"{key} {scores[key]:.4f}" for key in HEADLINES if scores.get(key) is not None]
-        logging.info("%s, %d images, %s: %s", split, summary["num_images"], name, ", ".join(shown))
+        count = summary["num_images"]
+        logging.info("%s, %d %s, %s: %s", split, count, records, name, ", ".join(shown))

@@ -28,6 +28,7 @@ class Journal:
     Args:
         log: takes a row per epoch.
         num_epochs: of the whole run.
+        unit: what is counted, "images" or "patches".
         batch_size: images per step.
         first_step: steps that were finished before this process.
         total_steps: steps of the whole run.
@@ -44,6 +45,7 @@ class Journal:
         log: metrics_log.MetricsLog,
         *,
         num_epochs: int,
+        unit: str,
         batch_size: int,
         first_step: int,
         total_steps: int,
@@ -52,6 +54,7 @@ class Journal:
     ) -> None:
         self._log = log
         self._num_epochs = num_epochs
+        self._unit = unit
         self._batch_size = batch_size
         self._total_steps = total_steps
         self._step = first_step
@@ -149,7 +152,7 @@ class Journal:
             return text
         left = seconds / steps * (self._total_steps - self._step)
         speed = steps * self._batch_size / seconds
-        return f"{text}, {speed:.1f} images/s, {progress.duration(left)} left"
+        return f"{text}, {speed:.1f} {self._unit}/s, {progress.duration(left)} left"
 
 
 def require_finite(step: int, **values: float) -> None:

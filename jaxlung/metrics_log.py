@@ -18,7 +18,7 @@ COLUMNS = (
     "val_loss",
     "val_loss_excess",
     "learning_rate",
-    "images_per_s",
+    "images_per_s",  # of volumes: patches
     "seconds",
 )
 

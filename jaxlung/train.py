@@ -84,6 +84,7 @@ def _train(
         notes = journal.Journal(
             log,
             num_epochs=config.epochs,
+            unit="patches" if system.is_volumetric else "images",
             batch_size=batch_size,
             first_step=first_step,
             total_steps=total_steps,

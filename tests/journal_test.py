@@ -27,6 +27,7 @@ def make(log, epoch_steps=(), first_step=0):
     return journal.Journal(
         log,
         num_epochs=2,
+        unit="images",
         batch_size=4,
         first_step=first_step,
         total_steps=10,

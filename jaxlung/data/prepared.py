@@ -135,7 +135,7 @@ def open_builder(
         raise ValueError("data.download: got raw_dir or phantom_images too, want only one of them.")
     if not builder.is_prepared():
         if phantom_images:
-            logging.info("generating %d X-rays in %s", phantom_images, raw_dir)
+            logging.info("generating %d %s in %s", phantom_images, phantoms.THINGS, raw_dir)
             with interrupt.clean_up():
                 phantoms.write(pathlib.Path(raw_dir), phantom_images)
         elif not raw_dir:
@@ -169,7 +169,7 @@ def _find_raw(
         raise FileNotFoundError(
             f"{make_builder.name} is not in {folder}. {make_builder.MANUAL_DOWNLOAD_INSTRUCTIONS} "
             f"(This folder: {manual}; raw_dir: --config.data.{raw_field}=PATH; to try without "
-            "data: --config.data.phantom_images=500.)"
+            "data, add :phantom to the config's name.)"
         )
     return ""
 

@@ -39,6 +39,7 @@ def make_task(*, lungs: str, crop_pixels: int, threshold: float) -> task.Task:
         name="diagnosis",
         levels=("other", "COVID-19"),
         greys=(0, 255),
+        records="images",
         needs=record.LUNG,
         is_map=False,
         threshold=threshold,

@@ -36,6 +36,7 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
         name="mask",
         levels=("background", target),
         greys=(0, 255),
+        records="images",
         needs=BITS[target],
         is_map=True,
         threshold=threshold,

@@ -17,6 +17,7 @@ class Task:
         name: a key of `TASKS`.
         levels: names of the levels of an annotation, background first.
         greys: the 8-bit grey that shows each level in a figure.
+        records: what a log calls its records, "images" or "volumes".
         needs: bits of `record` that a dataset must annotate.
         is_map: whether every pixel has an output of its own.
         threshold: what is above this probability is level 1; None with more than two levels; 0 for
@@ -40,6 +41,7 @@ class Task:
     name: str
     levels: tuple[str, ...]
     greys: tuple[int, ...]
+    records: str
     needs: int
     is_map: bool
     threshold: float | None

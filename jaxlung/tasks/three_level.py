@@ -21,6 +21,7 @@ def make_task() -> task.Task:
         name="three_level",
         levels=LEVELS,
         greys=GREYS,
+        records="images",
         needs=record.LUNG | record.INFECTION,
         is_map=True,
         threshold=None,

@@ -34,6 +34,7 @@ def make_task(*, target: str, region: str, threshold: float, loss: str, alpha: f
     return dataclasses.replace(
         binary,
         name="volume_mask",
+        records="volumes",
         needs=binary.needs | (record.LUNG if region == "lung" else 0),
         inputs=inside_lungs if region == "lung" else task.whole_image,
         epoch_score=("dice_pooled", "dice"),

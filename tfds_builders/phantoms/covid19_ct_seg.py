@@ -12,6 +12,7 @@ import numpy as np
 from tfds_builders.phantoms import chest_ct, whole_tree
 
 VERSION = 1  # Of the generator; one more whenever it draws other volumes.
+THINGS = "CTs"  # what a log calls them
 RADIOPAEDIA = (
     "4_85506_1",
     "7_85703_0",

@@ -8,6 +8,7 @@ from PIL import Image
 from tfds_builders.phantoms import chest_xray, whole_tree
 
 VERSION = 1  # Of the generator; one more whenever it draws other images.
+THINGS = "X-rays"  # what a log calls them
 NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
 FINDINGS = {"COVID-19": "infection", "Non-COVID": "lobar", "Normal": "none"}
 

@@ -9,6 +9,7 @@ from PIL import Image
 from tfds_builders.phantoms import chest_anatomy, chest_xray, whole_tree
 
 VERSION = 1  # Of the generator; one more whenever it draws other images.
+THINGS = "X-rays"  # what a log calls them
 # Numbers of images of two people, the first of each person's first.
 PEOPLE = ((113, 117), (162, 166, 170))
 

@@ -8,6 +8,7 @@ from PIL import Image
 from tfds_builders.phantoms import chest_xray, whole_tree
 
 VERSION = 1  # Of the generator; one more whenever it draws other images.
+THINGS = "X-rays"  # what a log calls them
 # First lines of readings and what follows; the last one is not UTF-8.
 READINGS = (
     b"male 45yrs\r\n%s",

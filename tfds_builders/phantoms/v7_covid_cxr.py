@@ -12,6 +12,7 @@ from PIL import Image
 from tfds_builders.phantoms import chest_xray, whole_tree
 
 VERSION = 1  # Of the generator; one more whenever it draws other images.
+THINGS = "X-rays"  # what a log calls them
 SUFFIXES = (".jpg", ".jpeg", ".png", ".PNG", ".JPG")
 COVID_SHARE = 0.15  # Of the images; the real share of 0.07 would leave small trees without any.
 MIN_CONTRAST = 25  # Grey levels; about half of the phantoms drawn with an infection have it.
