@@ -1,61 +1,61 @@
 """A study's figures: scores side by side, and images beside each run's output."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-from jaxlung.report import figures, glossary
-from jaxlung.study import outputs, results
-from jaxlung.study import study as study_lib
+from jaxlung.report import figures
+from jaxlung.study import outputs
+from jaxlung.study import rows as rows_lib
 
 SIDE, MARGIN = 2.1, 0.15  # inches
 THEME = figures.LIGHT
+MARKS = {  # source of a row -> marker and colour
+    "run": ("o", THEME.first),
+    "mean": ("s", THEME.text),
+    "all": ("o", THEME.text),
+    "paper": ("D", THEME.second),
+}
 
 
-def score_chart(study: study_lib.Study, shown: Sequence[results.Result]) -> mpl_figure.Figure:
-    """A small chart per score: a point and its 95 % interval per run, the paper's as diamonds."""
-    across = {1: 1, 2: 2, 4: 2}.get(len(study.columns), 3)
-    down = -(-len(study.columns) // across)
-    papers = [paper for paper in study.paper if paper.in_chart]
-    num_rows = len(shown) + len(papers)
-    figure = figures.new_figure(10.6, down * (0.9 + 0.34 * num_rows), THEME, "constrained")
+def score_chart(columns: Mapping[str, str], shown: Sequence[rows_lib.Row]) -> mpl_figure.Figure:
+    """A small chart per score: a point and its 95 % interval per run, the paper's as diamonds.
+
+    Means of several runs are squares, with one standard deviation either way.
+
+    Args:
+        columns: score -> its label.
+        shown: rows of the table.
+    """
+    across = {1: 1, 2: 2, 4: 2}.get(len(columns), 3)
+    down = -(-len(columns) // across)
+    drawn = [row for row in shown if row.in_chart]
+    figure = figures.new_figure(10.6, down * (0.9 + 0.34 * len(drawn)), THEME, "constrained")
     all_axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
-    for axes, key in zip(all_axes, study.columns, strict=False):
-        _draw_score(axes, key, shown, papers)
-    for axes in all_axes[len(study.columns) :]:
+    for axes, (key, label) in zip(all_axes, columns.items(), strict=False):
+        _draw_score(axes, key, drawn)
+        axes.set_title(figures.in_font(label), loc="left", color=THEME.text, fontsize=11)
+    for axes in all_axes[len(columns) :]:
         axes.set_axis_off()
-    labels = [result.run.label for result in shown] + [f"paper: {p.label}" for p in papers]
-    all_axes[0].set_yticks(range(num_rows), [figures.in_font(label) for label in labels])
-    all_axes[0].set_ylim(num_rows - 0.5, -0.5)  # First run on top, as in the table.
+    headings = [figures.in_font(row.heading) for row in drawn]
+    all_axes[0].set_yticks(range(len(drawn)), headings)
+    all_axes[0].set_ylim(len(drawn) - 0.5, -0.5)  # First run on top, as in the table.
     return figure
 
 
-def _draw_score(
-    axes: mpl_axes.Axes,
-    key: str,
-    shown: Sequence[results.Result],
-    papers: Sequence[study_lib.PaperRow],
-) -> None:
+def _draw_score(axes: mpl_axes.Axes, key: str, drawn: Sequence[rows_lib.Row]) -> None:
     figures.style(axes, THEME)
-    for row, result in enumerate(shown):
-        value = result.summary.scores.get(key)
-        low, high = (math.nan if x is None else x for x in _interval(result, key))
-        axes.plot([low, high], [row, row], color=THEME.first, linewidth=2)
-        axes.plot([math.nan if value is None else value], [row], "o", color=THEME.first)
-    for row, paper in enumerate(papers, len(shown)):
-        axes.plot([paper.scores.get(key, math.nan)], [row], "D", color=THEME.second)
-    summary = shown[0].summary
-    title = glossary.find_term(key, summary.task, summary.levels).label
-    axes.set_title(figures.in_font(title), loc="left", color=THEME.text, fontsize=11)
+    for place, row in enumerate(drawn):
+        marker, colour = MARKS[row.source]
+        ends = [math.nan if x is None else x for x in row.bar(key)]
+        axes.plot(ends, [place, place], color=colour, linewidth=2)
+        value = row.scores.get(key)
+        axes.plot([math.nan if value is None else value], [place], marker, color=colour)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
-
-
-def _interval(result: results.Result, key: str) -> Sequence[float | None]:
-    return result.summary.intervals.get(key, (None, None))
 
 
 def output_panels(shown: outputs.Outputs) -> mpl_figure.Figure:

@@ -8,7 +8,7 @@ from etils import epath
 
 from jaxlung import files, job, system, workdir
 from jaxlung.report import figures
-from jaxlung.study import charts, outputs, results, tables
+from jaxlung.study import charts, outputs, results, rows, tables
 from jaxlung.study import study as study_lib
 
 
@@ -56,12 +56,14 @@ def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: e
     """Writes tables and figures from the finished runs in `path`."""
     found = [results.load(one, configs[one.name], path / "runs" / one.name) for one in study.runs]
     shown = [result for result in found if result.run.in_table]
-    files.write_bytes(path / "study.png", figures.to_png(charts.score_chart(study, shown)))
+    table = rows.make(study, shown)
+    chart = charts.score_chart(tables.label_columns(study, shown), table)
+    files.write_bytes(path / "study.png", figures.to_png(chart))
     images = outputs.collect(study.images, shown) if study.images else None
     if images:
         make_folder(path / "figures")
         content = figures.to_png(charts.output_panels(images))
         files.write_bytes(path / "figures/outputs.png", content)
-    files.write_text(path / "study.csv", tables.to_csv(study, shown))
-    files.write_text(path / "study.md", tables.to_markdown(study, found, images))
+    files.write_text(path / "study.csv", tables.to_csv(study, table))
+    files.write_text(path / "study.md", tables.to_markdown(study, found, table, images))
     logging.info("study: %s", path / "study.md")

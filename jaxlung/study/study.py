@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -17,6 +17,7 @@ class Run:
         overrides: field -> value, "task.alpha" -> 0.3; "{runs}" in a text is the folder of all
             runs, absolute.
         in_table: False for a run that serves others: its scores are told below the table.
+        group: label of the row that runs of the same group have together; "" for none.
     """
 
     name: str
@@ -24,6 +25,32 @@ class Run:
     config: str
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     in_table: bool = True
+    group: str = ""
+
+
+def repeat(runs: Sequence[Run], seeds: int) -> tuple[Run, ...]:
+    """Every run with seeds 0 to `seeds` - 1; those of one run are a group, if it has none yet.
+
+    Seed 0 keeps the run's name, so that a study goes on to more seeds in the folder it has.
+
+    Raises:
+        ValueError: fewer than one seed.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds: got {seeds}, want 1 or more.")
+    if seeds == 1:
+        return tuple(runs)
+    return tuple(
+        dataclasses.replace(
+            run,
+            name=f"{run.name}_seed{seed}" if seed else run.name,
+            label=f"{run.label}, seed {seed}",
+            overrides={**run.overrides, "seed": seed},
+            group=run.group or run.label,
+        )
+        for run in runs
+        for seed in range(seeds)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import ast
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections as mlc
@@ -53,7 +54,19 @@ def make_configs(
         except (ValueError, TypeError) as error:
             raise ValueError(f"study, run {run.name}: {error}") from error
         configs[run.name] = config
+    _require_different(study, configs)
     return configs
+
+
+def _require_different(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict]) -> None:
+    """Raises ValueError if two runs of a group are one: their mean would say nothing."""
+    grouped = [run for run in study.runs if run.group]
+    for one, other in itertools.combinations(grouped, 2):
+        if one.group == other.group and configs[one.name] == configs[other.name]:
+            raise ValueError(
+                f"study, run {other.name}: got the config of run {one.name}, want another seed or "
+                "fold; set neither of them for all runs."
+            )
 
 
 def _fill_in(value: Any, workdir: epath.Path) -> Any:

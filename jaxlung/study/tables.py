@@ -3,61 +3,59 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxlung.report import glossary, terms
 from jaxlung.study import outputs, results
+from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
 DASH = "\N{EN DASH}"
-LOSSES = ("loss_train", "loss_validation")  # of the last epoch
+NOUNS = {"volume_mask": ("volumes", "CTs")}  # task -> what is scored, what phantoms are
 
 
-def to_csv(study: study_lib.Study, shown: Sequence[results.Result]) -> str:
-    """A row per run: each score with "_low" and "_high", its 95 % interval, and final losses.
+def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
+    """A row per row of the table: each score with "_low" and "_high", its 95 % interval, and "_sd".
 
-    The paper's rows follow, "paper" in column "source". What is not known is an empty cell.
+    Column "source" tells runs from what they come to together and from the paper's numbers. What
+    is not known, or not to be had, is an empty cell.
     """
-    ends = [(key, f"{key}_low", f"{key}_high") for key in study.columns]
-    head = ["source", "run", "label", "config", "step", "epochs", "num_images"]
+    head = ["source", "run", "label", "config", "seed", "fold", "step", "epochs", "num_images"]
+    ends = ("", "_low", "_high", "_sd")
     text = io.StringIO()
-    names = [*head, *LOSSES, *(name for part in ends for name in part)]
+    names = [*head, *rows_lib.LOSSES, *(f"{key}{end}" for key in study.columns for end in ends)]
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
-    for result in shown:
-        row = {
-            "source": "run",
-            "run": result.run.name,
-            "label": result.run.label,
-            "config": result.run.config,
-            "step": result.summary.step,
-            "epochs": result.epochs,
-            "num_images": result.summary.num_images,
-            "loss_train": result.loss,
-            "loss_validation": result.val_loss,
-        }
-        for part in ends:
-            low, high = result.summary.intervals.get(part[0], (None, None))
-            numbers = (result.summary.scores.get(part[0]), low, high)
-            row |= dict(zip(part, numbers, strict=True))
-        writer.writerow(row)
-    for paper in study.paper:
-        writer.writerow({"source": "paper", "label": paper.label, **paper.scores})
+    for row in table:
+        cells = {"source": row.source, "label": row.label, **row.facts}
+        cells |= {key: row.scores.get(key) for key in rows_lib.LOSSES}
+        for key in study.columns:
+            low, high = row.intervals.get(key, (None, None))
+            numbers = (row.scores.get(key), low, high, row.sds.get(key))
+            cells |= {f"{key}{end}": x for end, x in zip(ends, numbers, strict=True)}
+        writer.writerow(cells)
     return text.getvalue()
 
 
 def to_markdown(
-    study: study_lib.Study, found: Sequence[results.Result], images: outputs.Outputs | None
+    study: study_lib.Study,
+    found: Sequence[results.Result],
+    table: Sequence[rows_lib.Row],
+    images: outputs.Outputs | None,
 ) -> str:
     """The table, what is to be said about it, the figures and the list of runs.
 
     Args:
         study: what was run.
         found: all runs, those outside the table too.
+        table: its rows.
         images: what the figure of outputs shows; None if there is none.
     """
     shown = [result for result in found if result.run.in_table]
-    parts = [f"# {study.title}", _score_table(study, shown), _list([*study.notes, *_facts(shown)])]
+    labels = label_columns(study, shown)
+    sentences = [*study.notes, *_facts(shown), *_describe_groups(table)]
+    sentences += _describe_undefined(labels, shown)
+    parts = [f"# {study.title}", _score_table(labels, table), _list(sentences)]
     parts += ["![Test scores of every run with 95 % intervals](study.png)"]
     if images is not None:
         parts += [describe_images(images)]
@@ -66,31 +64,37 @@ def to_markdown(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _score_table(study: study_lib.Study, shown: Sequence[results.Result]) -> str:
-    task = shown[0].summary.task
-    levels = shown[0].summary.levels
-    labels = [glossary.find_term(key, task, levels).label for key in study.columns]
-    head = ["run", *labels, "training loss", "validation loss"]
-    rows = [
-        [
-            result.run.label,
-            *(_cell(result, key) for key in study.columns),
-            *(glossary.format_score("loss", value) for value in (result.loss, result.val_loss)),
-        ]
-        for result in shown
-    ]
-    for paper in study.paper:
-        numbers = [paper.scores.get(key) for key in study.columns]
-        cells = [DASH if number is None else f"*{number}*" for number in numbers]
-        rows.append([f"*paper: {paper.label}*", *cells, DASH, DASH])
+def label_columns(study: study_lib.Study, shown: Sequence[results.Result]) -> dict[str, str]:
+    """Score -> its name for readers."""
+    summary = shown[0].summary
+    return {
+        key: glossary.find_term(key, summary.task, summary.levels).label for key in study.columns
+    }
+
+
+def _score_table(labels: Mapping[str, str], table: Sequence[rows_lib.Row]) -> str:
+    head = ["run", *labels.values(), "training loss", "validation loss"]
+    rows = [_cells(labels, row) for row in table]
     rules = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(map(_escape, row)) + " |" for row in (head, rules, *rows))
 
 
-def _cell(result: results.Result, key: str) -> str:
-    """ "0.9123 (0.901-0.920)" """
-    text = glossary.format_score(key, result.summary.scores.get(key))
-    interval = glossary.format_interval(key, result.summary.intervals.get(key))
+def _cells(labels: Mapping[str, str], row: rows_lib.Row) -> list[str]:
+    if row.source == "paper":  # With the paper's own decimals.
+        numbers = [row.scores.get(key) for key in labels]
+        cells = [DASH if number is None else f"*{number}*" for number in numbers]
+        return [f"*{row.heading}*", *cells, DASH, DASH]
+    heading = row.heading if row.source == "run" else f"**{row.heading}**"
+    losses = [glossary.format_score("loss", row.scores.get(key)) for key in rows_lib.LOSSES]
+    return [heading, *(_cell(row, key) for key in labels), *losses]
+
+
+def _cell(row: rows_lib.Row, key: str) -> str:
+    """ "0.9123 (0.901-0.920)", or "0.9123 +- 0.0123" of a mean."""
+    text = glossary.format_score(key, row.scores.get(key))
+    interval = glossary.format_interval(key, row.intervals.get(key))
+    if row.sds.get(key) is not None:
+        return f"{text} \N{PLUS-MINUS SIGN} {glossary.format_score(key, row.sds[key])}"
     return f"{text} ({interval})" if interval else text
 
 
@@ -105,18 +109,45 @@ def _list(sentences: Sequence[str]) -> str:
 def _facts(shown: Sequence[results.Result]) -> list[str]:
     """What the numbers in the table are."""
     summary = shown[0].summary
+    kind, made = NOUNS.get(summary.task, ("images", "X-rays"))
     sentences = [
-        f"Scores of the test split, {summary.num_images:,} images of {summary.num_patients:,} "
+        f"Scores of the test split, {summary.num_images:,} {kind} of {summary.num_patients:,} "
         "patients; in brackets the 95 % interval over resamples of the patients.",
         "Losses are those of the last epoch; runs that minimise different losses can't be compared "
         "by them.",
     ]
-    others = [result for result in shown if result.summary.num_images != summary.num_images]
-    sentences += [
-        f"{result.run.label}: {result.summary.num_images:,} test images." for result in others
-    ]
+    others: dict[int, list[str]] = {}
+    for result in shown:
+        others.setdefault(result.summary.num_images, []).append(result.run.label)
+    del others[summary.num_images]
+    sentences += [f"{'; '.join(who)}: {num:,} test {kind}." for num, who in others.items()]
     if any(result.config.data.get("phantom_images", 0) for result in shown):
-        sentences.append("**Generated X-rays (phantoms): these numbers say nothing of patients.**")
+        sentences.append(f"**Generated {made} (phantoms): these numbers say nothing of patients.**")
+    return sentences
+
+
+def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
+    """What the rows of several runs are, where there are any."""
+    sources = {row.source for row in table}
+    sentences = {
+        "mean": "Means of several runs: after \N{PLUS-MINUS SIGN} the standard deviation over the "
+        "runs (n - 1), squares in the figure. It tells how far another run moves the score, not "
+        "how far other patients may.",
+        "all": "Subjects together: every subject counts as the fold that tests it found it; mean "
+        "over the subjects, interval over resamples of their patients.",
+    }
+    return [text for source, text in sentences.items() if source in sources]
+
+
+def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Result]) -> list[str]:
+    """Whom a mean leaves out: a network that finds nothing must not gain by it in silence."""
+    sentences = []
+    for key, label in labels.items():
+        counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
+        told = "; ".join(f"{run} {count}" for run, count in counts.items() if count)
+        if told:
+            kind, _ = NOUNS.get(shown[0].summary.task, ("images", ""))
+            sentences.append(f"{label} is not defined for some {kind}, left out of it: {told}.")
     return sentences
 
 

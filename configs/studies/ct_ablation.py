@@ -1,0 +1,40 @@
+"""Paper 004's table 3: what FV blocks, PASPP and deep supervision add to a 3D U-Net.
+
+Four runs of 200 epochs for each seed; another seed draws another split too.
+
+    python -m jaxlung.main --mode=study --study=ct_ablation
+    python -m jaxlung.main --mode=study --study=ct_ablation:seeds=3
+    python -m jaxlung.main --mode=study --study=ct_ablation:phantom    # generated CTs
+"""
+
+from jaxlung import config_arg
+from jaxlung.study import study
+
+ROWS = (  # name, label, attention, PASPP, deep supervision, the paper's scores
+    ("unet", "U-Net", "none", "false", "false", (0.7196, 0.5704, 0.6480, 0.8435)),
+    ("fv", "+ FV", "se", "false", "false", (0.7229, 0.5731, 0.7009, 0.7727)),
+    ("paspp", "+ FV + PASPP", "se", "true", "false", (0.7471, 0.6055, 0.7106, 0.7983)),
+    ("full", "+ FV + PASPP + DS", "se", "true", "true", (0.7627, 0.6237, 0.6938, 0.8563)),
+)
+
+
+def get_study(arg: str = "") -> study.Study:
+    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
+    end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
+    runs, paper = [], []
+    names = ("dice", "iou", "sensitivity", "precision")
+    for name, label, attention, paspp, deep, scores in ROWS:
+        parts = f"attention={attention},paspp={paspp},deep_supervision={deep}"
+        runs.append(study.Run(name, label, f"covid19_ct:{parts}{end}"))
+        paper.append(study.PaperRow(label, dict(zip(names, scores, strict=True))))
+    return study.Study(
+        title="Parts of the network, infection on CT, paper 004, table 3",
+        runs=study.repeat(runs, variant.seeds),
+        columns=(*names, "hd95", "nsd"),
+        paper=tuple(paper),
+        notes=(
+            "FV with SE, the better half of table 2. DS: deep supervision.",
+            "The paper tests on 4 volumes that it doesn't name, once.",
+        ),
+    )

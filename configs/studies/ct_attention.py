@@ -1,0 +1,34 @@
+"""Paper 004's table 2: FV blocks with squeeze-and-excitation against those with channel embedding.
+
+Neither PASPP nor deep supervision. Two runs of 200 epochs for each seed; another seed draws
+another split too.
+
+    python -m jaxlung.main --mode=study --study=ct_attention
+    python -m jaxlung.main --mode=study --study=ct_attention:seeds=3
+    python -m jaxlung.main --mode=study --study=ct_attention:phantom    # generated CTs
+"""
+
+from jaxlung import config_arg
+from jaxlung.study import study
+
+
+def get_study(arg: str = "") -> study.Study:
+    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
+    end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
+    plain = f"paspp=false,deep_supervision=false{end}"
+    runs = (
+        study.Run("se", "U-Net + FV, SE", f"covid19_ct:attention=se,{plain}"),
+        study.Run("ce", "U-Net + FV, CE", f"covid19_ct:attention=ce,{plain}"),
+    )
+    names = ("dice", "iou", "sensitivity", "precision")
+    return study.Study(
+        title="Attention in the FV blocks, infection on CT, paper 004, table 2",
+        runs=study.repeat(runs, variant.seeds),
+        columns=(*names, "hd95", "nsd"),
+        paper=(
+            study.PaperRow("SE", dict(zip(names, (0.7229, 0.5731, 0.7009, 0.7727), strict=True))),
+            study.PaperRow("CE", dict(zip(names, (0.7203, 0.5722, 0.7002, 0.7578), strict=True))),
+        ),
+        notes=("The paper tests on 4 volumes that it doesn't name, once.",),
+    )

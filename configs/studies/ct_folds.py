@@ -1,0 +1,42 @@
+"""Paper 004's network, cross-validated: each of the 20 volumes is tested once, by one of 5 folds.
+
+The paper tests on one split of 4 volumes. Five runs of 200 epochs for each seed; another seed draws
+other folds.
+
+    python -m jaxlung.main --mode=study --study=ct_folds
+    python -m jaxlung.main --mode=study --study=ct_folds:seeds=3
+    python -m jaxlung.main --mode=study --study=ct_folds:phantom    # generated CTs
+"""
+
+from jaxlung import config_arg
+from jaxlung.study import study
+
+FOLDS = 5
+
+
+def get_study(arg: str = "") -> study.Study:
+    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
+    end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
+    runs = [
+        study.Run(
+            f"fold_{fold}",
+            f"fold {fold}",
+            f"covid19_ct:fold={fold},folds={FOLDS}{end}",
+            group="all folds",
+        )
+        for fold in range(FOLDS)
+    ]
+    names = ("dice", "iou", "sensitivity", "precision")
+    scores = dict(zip(names, (0.7627, 0.6237, 0.6938, 0.8563), strict=True))
+    return study.Study(
+        title="Cross-validation over 5 folds, infection on CT, paper 004",
+        runs=study.repeat(runs, variant.seeds),
+        columns=(*names, "hd95", "nsd"),
+        paper=(study.PaperRow("one split", scores),),  # Table 3
+        notes=(
+            "Folds are of patients: both volumes of one patient are in the same fold. 2 volumes "
+            "that a fold doesn't test choose its checkpoint.",
+            "The paper has no cross-validation; its row is of 4 volumes that it doesn't name.",
+        ),
+    )

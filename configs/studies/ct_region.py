@@ -1,0 +1,37 @@
+"""Paper 004's table 5: infection sought inside the lung mask only, and on the whole CT.
+
+Two runs of 200 epochs for each seed; another seed draws another split too.
+
+    python -m jaxlung.main --mode=study --study=ct_region
+    python -m jaxlung.main --mode=study --study=ct_region:seeds=3
+    python -m jaxlung.main --mode=study --study=ct_region:phantom    # generated CTs
+"""
+
+from jaxlung import config_arg
+from jaxlung.study import study
+
+
+def get_study(arg: str = "") -> study.Study:
+    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
+    end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
+    runs = (
+        study.Run("lung", "lungs only", f"covid19_ct:region=lung{end}"),
+        study.Run("full", "whole CT", f"covid19_ct:region=full{end}"),
+    )
+    names = ("dice", "iou", "sensitivity", "precision")
+    lung, full = (0.7627, 0.6237, 0.6938, 0.8563), (0.5074, 0.3955, 0.7328, 0.5247)
+    return study.Study(
+        title="Inside the lungs and on the whole CT, infection, paper 004, table 5",
+        runs=study.repeat(runs, variant.seeds),
+        columns=(*names, "hd95", "nsd"),
+        paper=(
+            study.PaperRow("lungs only", dict(zip(names, lung, strict=True))),
+            study.PaperRow("whole CT", dict(zip(names, full, strict=True))),
+        ),
+        notes=(
+            "Lungs only: the CT times the annotated lung mask, and no foreground outside it; so "
+            "that half is told where the lungs are, at the test too, as in the paper.",
+            "The paper tests on 4 volumes that it doesn't name, once.",
+        ),
+    )

@@ -1,0 +1,174 @@
+"""The rows of a study's table: its runs, what several of them come to together, the paper's."""
+
+import csv
+import dataclasses
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlung import scores
+from jaxlung.metrics import bootstrap
+from jaxlung.report import run_files
+from jaxlung.study import results
+from jaxlung.study import study as study_lib
+
+LOSSES = ("loss_train", "loss_validation")  # of the last epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row, for the table, the CSV and the chart.
+
+    Attributes:
+        source: "run"; "mean" of a group's runs; "all", the subjects of a cross-validation's folds
+            together; "paper".
+        label: of the run, the group, or the paper's number.
+        heading: the same with what the row is, to read.
+        scores: score -> number, `LOSSES` too; None or no entry for what is not known.
+        intervals: score -> [low, high], 95 %.
+        sds: score -> standard deviation over the group's runs.
+        facts: further cells of the CSV.
+        in_chart: whether it stands on the axes of our scores.
+    """
+
+    source: str
+    label: str
+    heading: str
+    scores: Mapping[str, float | None]
+    intervals: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
+    sds: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    in_chart: bool = True
+
+    def bar(self, key: str) -> tuple[float | None, float | None]:
+        """The ends of the bar of a score: the interval, or one standard deviation either way."""
+        value, sd = self.scores.get(key), self.sds.get(key)
+        if value is not None and sd is not None:
+            return value - sd, value + sd
+        low, high = self.intervals.get(key, (None, None))
+        return low, high
+
+
+def make(study: study_lib.Study, shown: Sequence[results.Result]) -> list[Row]:
+    """A row per run, after the last run of each group those of the group, then the paper's.
+
+    Raises:
+        ValueError: the scores of a fold's subjects can't be read, or one is tested twice.
+    """
+    rows = []
+    for result in shown:
+        rows.append(of_run(result))
+        group = result.run.group
+        members = [other for other in shown if other.run.group == group]
+        if group and len(members) > 1 and result is members[-1]:
+            rows += of_group(group, members, study.columns)
+    return rows + [
+        Row("paper", paper.label, f"paper: {paper.label}", paper.scores, in_chart=paper.in_chart)
+        for paper in study.paper
+    ]
+
+
+def of_run(result: results.Result) -> Row:
+    """The row of one run."""
+    losses = dict(zip(LOSSES, (result.loss, result.val_loss), strict=True))
+    return Row(
+        source="run",
+        label=result.run.label,
+        heading=result.run.label,
+        scores=result.summary.scores | losses,
+        intervals=result.summary.intervals,
+        facts={
+            "run": result.run.name,
+            "config": result.run.config,
+            "seed": result.config.seed,
+            "fold": result.config.data.fold if is_fold(result) else "",
+            "step": result.summary.step,
+            "epochs": result.epochs,
+            "num_images": result.summary.num_images,
+        },
+    )
+
+
+def is_fold(result: results.Result) -> bool:
+    """Whether the run tests one fold of a cross-validation."""
+    return result.config.data.get("folds", 0) > 0
+
+
+def of_group(label: str, members: Sequence[results.Result], columns: Sequence[str]) -> list[Row]:
+    """The mean row of two runs or more, and the row of all subjects where the runs are folds."""
+    parts = [of_run(member).scores for member in members]
+    spreads = {key: mean_and_sd([part.get(key) for part in parts]) for key in (*columns, *LOSSES)}
+    mean = Row(
+        source="mean",
+        label=label,
+        heading=f"{label}: mean of {len(members)} runs",
+        scores={key: value for key, (value, _) in spreads.items()},
+        sds={key: sd for key, (_, sd) in spreads.items()},
+    )
+    return [mean, pool(label, members, columns)] if all(map(is_fold, members)) else [mean]
+
+
+def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation (n - 1 below the root) of the values that are known.
+
+    Returns:
+        None for a mean of none, or a deviation of fewer than two.
+    """
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    mean = statistics.fmean(known) if known else None
+    return mean, statistics.stdev(known) if len(known) > 1 else None
+
+
+def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) -> Row:
+    """Mean scores of the tested subjects of all folds, with intervals over resampled patients.
+
+    A subject counts once per seed; a score that a subject lacks is left out of its mean.
+
+    Raises:
+        ValueError: `scores_test.csv` of a fold can't be read, or has a subject that another fold
+            of its seed has.
+    """
+    tested, seen = [], set()
+    for fold in folds:
+        for subject in load_subjects(fold):
+            key = (fold.config.seed, subject["image_id"])
+            if key in seen:
+                raise ValueError(
+                    f"{fold.path / 'scores_test.csv'}: got {subject['image_id']}, which another "
+                    "fold tests too, want every subject in one fold."
+                )
+            seen.add(key)
+            tested.append(subject)
+    known = [key for key in columns if all(key in subject for subject in tested)]
+    values = {key: np.array([run_files.to_number(row[key]) for row in tested]) for key in known}
+    num_images = len({image_id for _, image_id in seen})
+    return Row(
+        source="all",
+        label=label,
+        heading=f"{label}: {num_images} volumes together",
+        facts={"num_images": num_images},
+        **scores.with_intervals(
+            lambda weights: {key: bootstrap.weighted_mean(x, weights) for key, x in values.items()},
+            np.array([subject["patient_id"] for subject in tested]),
+        ),
+    )
+
+
+def load_subjects(result: results.Result) -> list[dict[str, str]]:
+    """A row of scores per subject of a run's test split.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    path = result.path / "scores_test.csv"
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: want the scores of a finished run ({error}).") from error
+    if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
+        raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")
+    return rows
