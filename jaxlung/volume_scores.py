@@ -36,7 +36,7 @@ def score_split(
     for index in progress.report(range(len(source)), f"evaluating {name}", "volumes", len(source)):
         item = source[index]
         probs = volume_inference.predict_record(system, state, item)
-        preds = volume_inference.find_foreground(system, probs, item)
+        preds = volume_inference.find_foreground(system, probs)
         rows.append(score_volume(system, probs, preds, item))
         if keep_in is not None:
             file_grid = grid.Grid(item.shape, item.affine)

@@ -1,8 +1,20 @@
 """Scores of volumes: thresholds against counting, masks written where they were."""
 
-import numpy as np
+import dataclasses
 
-from jaxlung import train_step, volume_scores
+import jax
+import jax.numpy as jnp
+import nibabel
+import numpy as np
+import pytest
+from etils import epath
+
+from jaxlung import config_file, train_step, validation, volume_scores
+from jaxlung import system as system_lib
+from jaxlung.data import record, volumes
+from jaxlung.inference import volumes as volume_inference
+from jaxlung.volume import grid
+from tests import volume_source
 
 
 def test_counts_at_every_threshold():
@@ -15,3 +27,91 @@ def test_counts_at_every_threshold():
         preds = probs > np.float32(threshold)
         want = [[np.sum((levels == t) & (preds == p)) for p in (0, 1)] for t in (0, 1)]
         np.testing.assert_array_equal(confusion, want)
+
+
+def make_system(**changes):
+    config = config_file.load(config_file.resolve("covid19_ct:quick"))
+    config.update_from_flattened_dict(changes)
+    system = system_lib.make_system(config)
+    # A network that knows HU: the source's infection is 600 HU above its lungs.
+    step = jax.jit(lambda state, batch: (batch["images"] > -500).astype(jnp.float32))
+    system.__dict__["window_step"] = step
+    return system
+
+
+def oblique_item():
+    """A volume whose file is RAS, turned by 20 degrees about the patient's long axis."""
+    item = volume_source.VolumeSource([(9, 21, 30)])[0]
+    cos, sin = np.cos(np.radians(20)), np.sin(np.radians(20))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) * [1.0, 1.0, 2.0]
+    affine[:3, 3] = (-10.0, 20.0, 30.0)
+    file_grid = grid.Grid((30, 21, 9), affine)
+    assert grid.orientation(file_grid) == "RAS"
+    return dataclasses.replace(item, shape=file_grid.shape, affine=file_grid.affine), file_grid
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_predictions_lie_on_the_files_own_grid(tmp_path, crop):
+    item, file_grid = oblique_item()
+    system = make_system(**{"data.crop_to_lungs": crop})
+    scored = volume_scores.score_split(system, None, [item], "test", epath.Path(tmp_path))
+    assert scored.ids["shape"].tolist() == ["9 x 21 x 30"]
+    assert scored.ids["spacing_mm"].tolist() == ["2 x 1 x 1"]
+    np.testing.assert_array_equal(scored.confusions[0, 0, 1], 0)
+    np.testing.assert_array_equal(scored.confusions[0, 1, 0], 0)
+    infected = item.mask & record.INFECTION > 0
+    np.testing.assert_allclose(scored.means["volume_ml"], infected.sum() * 2 / 1000)
+    np.testing.assert_allclose(scored.means["hd95"], 0)
+    image = nibabel.load(tmp_path / "predictions" / "case_0.nii.gz")
+    np.testing.assert_allclose(image.affine, file_grid.affine, atol=1e-5)
+    # The middle of the infection in world coordinates, from the file and by hand: canonical
+    # (d, h, w) is (k, J - 1 - j, I - 1 - i) of a RAS file.
+    found = nibabel.affines.apply_affine(image.affine, np.argwhere(image.get_fdata() > 0))
+    slices, rows, columns = np.nonzero(infected)
+    want = nibabel.affines.apply_affine(
+        file_grid.affine, np.stack([29 - columns, 20 - rows, slices], axis=1)
+    )
+    np.testing.assert_allclose(found.mean(axis=0), want.mean(axis=0), atol=1e-4)
+    assert len(found) == infected.sum()
+    with np.load(tmp_path / "planes_test.npz") as planes:
+        assert planes["0_axial_target"].any()
+        np.testing.assert_array_equal(planes["0_coronal_pred"], planes["0_coronal_target"])
+
+
+def test_nothing_is_found_outside_the_lungs_unless_asked():
+    item, _ = oblique_item()
+    system = make_system()
+    bone = np.full_like(item.image, 700)
+    probs = volume_inference.predict_record(system, None, dataclasses.replace(item, image=bone))
+    found = volume_inference.find_foreground(system, probs)
+    np.testing.assert_array_equal(found, item.mask & record.LUNG > 0)
+    everywhere = make_system(**{"inference.inside_lungs": False, "data.crop_to_lungs": False})
+    found = volume_inference.find_foreground(everywhere, np.ones_like(probs))
+    assert found.all()
+
+
+def test_validation_is_the_dice_of_whole_volumes():
+    source = volume_source.VolumeSource([(9, 21, 30), (6, 20, 20)])
+    system = make_system()
+    whole = [volumes.load(source[i], system.settings) for i in range(2)]
+    assert validation.score_volumes(system, None, whole) == 1
+    system.__dict__["window_step"] = jax.jit(
+        lambda state, batch: jnp.zeros(batch["images"].shape, jnp.float32)
+    )
+    assert validation.score_volumes(system, None, whole) == 0
+
+
+def test_the_largest_parts_are_kept_after_what_is_outside_the_lungs_is_gone():
+    item, _ = oblique_item()
+    image = np.full_like(item.image, -900)
+    image[:, :4] = 700  # Outside the lungs, and larger than all that is inside.
+    image[4, 8:12, 8:12] = 700
+    image[6, 8, 20] = 700
+    item = dataclasses.replace(item, image=image)
+    system = make_system(**{"inference.keep_largest": 1, "data.crop_to_lungs": False})
+    found = volume_inference.find_foreground(
+        system, volume_inference.predict_record(system, None, item)
+    )
+    assert found.sum() == 16
+    assert found[4, 8:12, 8:12].all()

@@ -39,27 +39,26 @@ def predict(
         overlap=overlap,
         batch_size=system.settings.eval_batch_size,
         mirror_axes=IN_PLANE if mirror else (),
+        sharding=system.shardings.replicated,
     )
 
 
 def predict_record(
     system: system_lib.System, state: train_step.TrainState, item: prepared_ct.VolumeRecord
 ) -> np.ndarray:
-    """Probabilities on a record's own voxels, [D, H, W] float32."""
+    """Probabilities on a record's own voxels, [D, H, W] float32; 0 where none may be found."""
     volume = volumes.load(item, system.settings)
     probs = predict(
         system, state, volume, overlap=system.inference.overlap, mirror=system.inference.mirror
     )
-    return volumes.restore(probs, volume, item.image.shape)
+    probs = volumes.restore(probs, volume, item.image.shape)
+    if system.inference.inside_lungs:
+        probs[item.mask & record.LUNG == 0] = 0
+    return probs
 
 
-def find_foreground(
-    system: system_lib.System, probs: np.ndarray, item: prepared_ct.VolumeRecord
-) -> np.ndarray:
-    """[D, H, W] bool of probabilities [D, H, W]: threshold, lungs and largest parts."""
-    inside = item.mask & record.LUNG != 0 if system.inference.inside_lungs else None
-    return components.postprocess(
-        system.task.postprocess(probs[..., None]) > 0,
-        keep_largest=system.inference.keep_largest,
-        inside=inside,
-    )
+def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
+    """[D, H, W] bool of probabilities [D, H, W]: what is above the threshold, its largest parts."""
+    found = system.task.postprocess(probs[..., None]) > 0
+    keep_largest = system.inference.keep_largest
+    return components.largest(found, keep_largest) if keep_largest else found

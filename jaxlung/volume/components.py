@@ -4,33 +4,6 @@ import numpy as np
 from scipy import ndimage
 
 
-def postprocess(mask: np.ndarray, *, keep_largest: int, inside: np.ndarray | None) -> np.ndarray:
-    """Leaves out what lies elsewhere, then small pieces.
-
-    In this order (our choice): a large piece outside the lung is not to push out one inside.
-
-    Args:
-        mask: [D, H, W] bool.
-        keep_largest: how many pieces stay, see `largest`; 0 keeps all.
-        inside: [D, H, W] bool, where the mask may be (the lung), or None for anywhere.
-
-    Returns:
-        [D, H, W] bool, a subset of `mask`.
-
-    Raises:
-        ValueError: `keep_largest` below 0; an array that is not bool, or of another shape.
-    """
-    if keep_largest < 0:
-        raise ValueError(f"keep_largest: got {keep_largest}, want 0 for all or a count above 0.")
-    if inside is not None:
-        if inside.dtype != bool or inside.shape != mask.shape:
-            raise ValueError(
-                f"inside: got {inside.shape} {inside.dtype}, want the mask's {mask.shape} bool."
-            )
-        mask = mask & inside
-    return largest(mask, keep_largest) if keep_largest else mask
-
-
 def largest(mask: np.ndarray, count: int) -> np.ndarray:
     """The `count` largest connected pieces of a mask; of equals the first in C order.
 

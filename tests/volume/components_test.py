@@ -65,30 +65,3 @@ class LargestTest(parameterized.TestCase):
             components.largest(mask_of()[0], 1)
         with pytest.raises(ValueError, match="count: got 0, want 1 or more"):
             components.largest(mask_of(), 0)
-
-
-class PostprocessTest(parameterized.TestCase):
-    big, small = np.s_[0:2, 0:4, 0:4], np.s_[4:6, 6:8, 6:9]
-
-    def test_what_is_outside_does_not_count_as_large(self):
-        mask, inside = mask_of(self.big, self.small), mask_of(np.s_[:, 3:, :])
-        got = components.postprocess(mask, keep_largest=1, inside=inside)
-        np.testing.assert_array_equal(got, mask_of(self.small))
-        got = components.postprocess(mask, keep_largest=1, inside=None)
-        np.testing.assert_array_equal(got, mask_of(self.big))
-
-    def test_zero_and_none_change_nothing_and_the_argument_stays(self):
-        mask = mask_of(self.big, self.small)
-        got = components.postprocess(mask, keep_largest=0, inside=None)
-        np.testing.assert_array_equal(got, mask)
-        components.postprocess(mask, keep_largest=1, inside=mask_of())
-        np.testing.assert_array_equal(mask, mask_of(self.big, self.small))
-
-    def test_bad_input_is_an_error(self):
-        with pytest.raises(ValueError, match="keep_largest: got -1, want 0 for all"):
-            components.postprocess(mask_of(), keep_largest=-1, inside=None)
-        for inside in (mask_of().astype(np.uint8), mask_of()[1:]):
-            with pytest.raises(
-                ValueError, match=r"inside: got .* want the mask's \(6, 8, 10\) boo"
-            ):
-                components.postprocess(mask_of(), keep_largest=0, inside=inside)
