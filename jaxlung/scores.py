@@ -104,6 +104,7 @@ def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
         "num_images": len(people),
         "num_patients": len(np.unique(people)),
         **summarise_part(task, scores, everyone),
+        "sd": spread(task, scores) if task.averages_images else {},
         "by_group": summarise_groups(task, scores),
         "threshold": task.threshold,
         "thresholds": score_thresholds(task, scores),
@@ -115,6 +116,15 @@ def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
             if np.isnan(values).any()
         },
     }
+
+
+def spread(task: task_lib.Task, scores: SplitScores) -> dict[str, float | None]:
+    """Standard deviation (n - 1) of each score over the images that have it; None of fewer than 2.
+
+    Of images, not people: papers give it so.
+    """
+    each = {name: x[np.isfinite(x)] for name, x in image_columns(task, scores).items()}
+    return {name: to_json(float(x.std(ddof=1))) if len(x) > 1 else None for name, x in each.items()}
 
 
 def summarise_part(
@@ -239,15 +249,21 @@ def to_json(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
-    """A row per image: who it is, and its scores."""
-    columns = scores.ids | scores.means
+def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
+    """Name -> [N], all that is scored of single images."""
+    columns = dict(scores.means)
     if not task.is_map:
         columns |= {"probability": scores.probs, "is_positive": is_positive(scores).astype(int)}
     columns |= task.image_scores(scores.confusions)
     if not same_sizes(scores.confusions, scores.stored):
         stored = task.image_scores(scores.stored)
         columns |= {f"{name}_stored": values for name, values in stored.items()}
+    return columns
+
+
+def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
+    """A row per image: who it is, and its scores."""
+    columns = scores.ids | image_columns(task, scores)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

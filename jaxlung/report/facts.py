@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung import progress
-from jaxlung.report import tables
+from jaxlung.report import glossary, tables, volume_facts
 
 # A fact is left out if the config has no such field: not every task has a target.
 _FACTS = (
@@ -22,7 +22,7 @@ _FACTS = (
     ("Task", "{task_name}"),
     ("Target", "{task[target]}"),
     ("Loss", "{task[loss]}"),
-    ("Training", "{epochs} epochs, {data[batch_size]} images a step, seed {seed}"),
+    ("Training", "{epochs} epochs, {data[batch_size]} {examples} a step, seed {seed}"),
     ("Checkpoint scored", "{selection}"),
     ("Learning rate", "{optimizer[learning_rate]}"),
     ("Weight decay", "{optimizer[weight_decay]}"),
@@ -32,7 +32,11 @@ _LUNGS = {
     "predicted": "what a lung network finds to be lungs",
     "true": "what is annotated as lungs",
 }
-_SELECTIONS = {"best": "best validation loss", "last": "the last"}
+_SELECTIONS = {
+    "best": "best validation loss",
+    "best_score": "the highest validation score",
+    "last": "the last",
+}
 
 
 def list_facts(
@@ -49,6 +53,7 @@ def list_facts(
     """
     fields = {key: _in_words(value) for key, value in config.items()}
     fields |= _reword(config)
+    task = config.get("task_name", "")
     facts = {}
     for label, template in _FACTS:
         try:
@@ -56,17 +61,19 @@ def list_facts(
         except (KeyError, TypeError):
             continue
         if text not in ("", "0", "0.0"):
-            facts[label] = text
+            facts[glossary.reword(label, task)] = text
+    if task == glossary.VOLUME_MASK:
+        facts |= volume_facts.list_facts(config)
     if threshold is not None:
         facts["Threshold"] = f"{threshold:.4g}, {find_origin(config)}"
     facts |= _describe_control(config.get("control", {}), metrics)
     if "augment" in config:
         facts["Augmentation"] = _describe_augment(config["augment"])
-    return facts | _list_speed(metrics)
+    return facts | _list_speed(metrics, fields["examples"])
 
 
 def is_phantom(config: Mapping[str, Any]) -> bool:
-    """Whether the run saw generated X-rays, so that its scores say nothing about patients."""
+    """Whether the run saw generated X-rays or CTs, so its scores say nothing about patients."""
     return config.get("data", {}).get("phantom_images", 0) > 0
 
 
@@ -84,12 +91,15 @@ def name_loss(config: Mapping[str, Any]) -> str:
     if loss == "bce_iou" and "alpha" in task:
         alpha = task["alpha"]
         return f"{alpha:.3g} cross-entropy + {1 - alpha:.3g} (1 - soft IoU)"
+    if loss == "bce_dice" and "alpha" in task:
+        return f"{task['alpha']:.3g} cross-entropy + Dice loss"
     return {"bce": "binary cross-entropy", "iou": "1 - soft IoU"}.get(loss, loss)
 
 
 def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields whose values are names of ours, in words."""
-    fields = {}
+    is_volumetric = config.get("task_name") == glossary.VOLUME_MASK
+    fields: dict[str, Any] = {"examples": "patches" if is_volumetric else "images"}
     if "task" in config:
         task = _in_words(config["task"]) | {"loss": name_loss(config)}
         if "lungs" in task:
@@ -97,6 +107,8 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
         fields["task"] = task
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
+        if config["selection"] == "best_score" and is_volumetric:
+            fields["selection"] = "the highest validation Dice"
     if config.get("control", {}).get("stop_patience") and "epochs" in config:
         fields["epochs"] = f"at most {config['epochs']}"
     return fields
@@ -139,16 +151,25 @@ def _in_words(value: Any) -> Any:
 
 
 def _describe_augment(augment: Mapping[str, Any]) -> str:
-    neutral = (0, [1, 1])  # Nothing added; a zoom by 1.
+    neutral = (0, [0, 0, 0], [1, 1])  # Nothing added, along no axis; a zoom by 1.
     used = {name: value for name, value in augment.items() if value not in neutral}
-    return ", ".join(f"{tables.spell(k)} {_in_words(v)}" for k, v in used.items()) or "none"
+    return ", ".join(f"{tables.spell(k)} {_describe_value(v)}" for k, v in used.items()) or "none"
 
 
-def _list_speed(metrics: Mapping[str, np.ndarray]) -> dict[str, str]:
+def _describe_value(value: Any) -> str:
+    is_by_axis = isinstance(value, list) and len(value) == 3
+    return (
+        f"{' / '.join(map(str, value))} (slices / rows / columns)"
+        if is_by_axis
+        else _in_words(value)
+    )
+
+
+def _list_speed(metrics: Mapping[str, np.ndarray], examples: str) -> dict[str, str]:
     if not metrics:
         return {}
     seconds, speed = metrics["seconds"], metrics["images_per_s"]
     facts = {"Training time": progress.duration(float(np.nansum(seconds)))}
     if np.isfinite(speed).any():
-        facts["Speed"] = f"{np.nanmedian(speed):,.0f} images/s (median of epochs)"
+        facts["Speed"] = f"{np.nanmedian(speed):,.0f} {examples}/s (median of epochs)"
     return facts

@@ -4,9 +4,10 @@ import dataclasses
 import math
 from collections.abc import Collection, Sequence
 
-from jaxlung.report import terms
+from jaxlung.report import terms, volume_terms
 
 DIAGNOSIS = "diagnosis"  # the task whose scores count images, not pixels
+VOLUME_MASK = "volume_mask"  # the task on CT
 
 
 def find_term(key: str, task: str = "", levels: Sequence[str] = ()) -> terms.Term:
@@ -16,6 +17,8 @@ def find_term(key: str, task: str = "", levels: Sequence[str] = ()) -> terms.Ter
         return dataclasses.replace(term, label=f"{term.label} at stored size")
     if task == DIAGNOSIS and key in terms.DIAGNOSIS_TERMS:
         return terms.DIAGNOSIS_TERMS[key]
+    if key in volume_terms.TERMS and (task == VOLUME_MASK or key not in terms.TERMS):
+        return volume_terms.TERMS[key]
     score, _, level = key.partition("_")
     if key not in terms.TERMS and score in terms.LEVEL_TERMS and level in levels:
         term = terms.LEVEL_TERMS[score]
@@ -25,7 +28,8 @@ def find_term(key: str, task: str = "", levels: Sequence[str] = ()) -> terms.Ter
 
 def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> list[terms.Group]:
     """The rows that show `keys`; those of single levels are left to a table of their own."""
-    all_groups = terms.DIAGNOSIS_GROUPS if task == DIAGNOSIS else terms.GROUPS
+    by_task = {DIAGNOSIS: terms.DIAGNOSIS_GROUPS, VOLUME_MASK: volume_terms.GROUPS}
+    all_groups = by_task.get(task, terms.GROUPS)
     groups = []
     for group in all_groups:
         shown = {key: label for key, label in group.labels.items() if key in keys}
@@ -37,9 +41,29 @@ def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> li
     return [*groups, terms.Group("Other", other)] if other else groups
 
 
+def reword(text: str, task: str) -> str:
+    """What is said of images and their pixels in the words of `task`."""
+    return volume_terms.reword(text) if task == VOLUME_MASK else text
+
+
+def count(number: int, noun: str, task: str) -> str:
+    """ "1,166 images", "4 volumes", "1 volume" """
+    return f"{number:,} {reword(noun, task)}{'' if number == 1 else 's'}"
+
+
 def format_score(key: str, value: float | None) -> str:
     """`value` with its score's decimals; an en dash for None, NaN and infinity."""
-    return _format(value, find_term(key).decimals)
+    term = find_term(key)
+    return _format(value, term.decimals, term.scale)
+
+
+def format_spread(key: str, value: float | None, sd: float | None) -> str:
+    """ "0.763 \N{PLUS-MINUS SIGN} 0.081", a decimal less than the score has alone, without `sd`."""
+    if sd is None:
+        return format_score(key, value)
+    term = find_term(key)
+    mean, around = (_format(x, term.decimals - 1, term.scale) for x in (value, sd))
+    return f"{mean} \N{PLUS-MINUS SIGN} {around}"
 
 
 def format_interval(key: str, interval: Sequence[float | None] | None) -> str:
@@ -50,14 +74,16 @@ def format_interval(key: str, interval: Sequence[float | None] | None) -> str:
     """
     if interval is None or any(end is None or not math.isfinite(end) for end in interval):
         return ""
-    decimals = find_term(key).decimals
-    low, high = (_format(end, decimals - 1) for end in interval)
+    term = find_term(key)
+    low, high = (_format(end, term.decimals - 1, term.scale) for end in interval)
     if low == high:
-        low, high = (_format(end, decimals) for end in interval)
-    return f"{low}\N{EN DASH}{high}"
+        low, high = (_format(end, term.decimals, term.scale) for end in interval)
+    # A dash between two negative numbers would read as a third minus.
+    between = " to " if "-" in low + high else "\N{EN DASH}"
+    return f"{low}{between}{high}"
 
 
-def _format(value: float | None, decimals: int) -> str:
+def _format(value: float | None, decimals: int, scale: float) -> str:
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
-    return f"{value:.{decimals}f}"
+    return f"{value * scale:.{decimals}f}"

@@ -21,8 +21,10 @@ def _note_on_intervals(summaries: Sequence[run_files.Summary]) -> str:
         return ""
     note = "The small number pairs are 95 % intervals, from bootstrap resamples of "
     if any(summary.num_patients != summary.num_images for summary in summaries):
-        return note + "patients, each with all of their images."
-    return note + "images: as far as is known, each shows a patient of its own."
+        return note + glossary.reword("patients, each with all of their images.", summaries[0].task)
+    return note + glossary.reword(
+        "images: as far as is known, each shows a patient of its own.", summaries[0].task
+    )
 
 
 def _note_on_undefined(summary: run_files.Summary) -> str:
@@ -35,7 +37,8 @@ def _note_on_undefined(summary: run_files.Summary) -> str:
     if not by_count:
         return ""
     parts = [
-        f"{' and '.join(labels)} in {count:,} of {summary.num_images:,} {summary.split} images"
+        f"{' and '.join(labels)} in {count:,} of {summary.num_images:,} {summary.split}"
+        f" {glossary.reword('images', summary.task)}"
         for count, labels in by_count.items()
     ]
     return f"Undefined, and left out of the mean: {'; '.join(parts)}."
@@ -47,6 +50,8 @@ def _note_on_paper(paper: Mapping[str, float], task: str) -> str:
     note = "The paper's numbers are as printed there."
     if task == "mask":
         note += " Where it doesn't say how it averages, they stand beside our means over images."
+    if task == glossary.VOLUME_MASK:
+        note += " They are means over its four test volumes, which it does not name."
     averaged = task == "three_level" and {"precision", "iou"} <= paper.keys()
     if averaged and paper["iou"] > paper["precision"]:
         note += (

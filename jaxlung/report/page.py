@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,18 @@ import numpy as np
 from etils import epath
 
 from jaxlung import files
-from jaxlung.report import facts, glossary, notes, pictures, run_files, tables, terms
+from jaxlung.report import (
+    amounts,
+    facts,
+    glossary,
+    notes,
+    pictures,
+    run_files,
+    tables,
+    terms,
+    volume_files,
+    volume_terms,
+)
 
 NUM_HEADLINES = 4
 
@@ -44,7 +56,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
     summaries = run_files.load_summaries(workdir)
     config, metrics = run_files.load_config(workdir), run_files.load_metrics(workdir)
     main = summaries[-1]  # Test where there is one.
-    page = _load_template().render(
+    page = _load_template(main.task).render(
         name=workdir.name,
         made=datetime.datetime.now(datetime.UTC),
         main=main,
@@ -56,7 +68,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
         threshold_origin=facts.find_origin(config),
         terms=_list_terms(summaries),
         empty_rule=terms.EMPTY_RULE,
-        **_lay_out(summaries),
+        **_lay_out(workdir, summaries),
         **_draw(workdir, main, config, metrics),
         links=_list_links(workdir),  # Last: the figures are among them.
     )
@@ -64,7 +76,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
     return workdir / "report.html"
 
 
-def _lay_out(summaries: Sequence[run_files.Summary]) -> dict[str, Any]:
+def _lay_out(workdir: epath.Path, summaries: Sequence[run_files.Summary]) -> dict[str, Any]:
     """The tables and the notes on them, by their names in the template."""
     main = summaries[-1]
     return dict(
@@ -74,6 +86,9 @@ def _lay_out(summaries: Sequence[run_files.Summary]) -> dict[str, Any]:
         baseline_table=tables.baseline_table(main) if main.baselines else None,
         level_table=tables.level_table(summaries),
         group_table=tables.group_table(main) if main.by_group else None,
+        subject_table=amounts.subject_table(
+            run_files.load_rows(workdir / f"scores_{main.split}.csv")
+        ),
         confusion_table=tables.confusion_table(main),
     )
 
@@ -86,16 +101,20 @@ def _draw(
 ) -> dict[str, pictures.Picture | None]:
     """The figures by their names in the template."""
     loss = facts.name_loss(config)
+    is_volumetric = main.task == glossary.VOLUME_MASK
     return dict(
         curves=pictures.draw_curves(workdir, metrics, loss, main.task) if metrics else None,
         thresholds=pictures.draw_thresholds(workdir, main),
         roc=pictures.draw_roc(workdir, main),
-        spread=pictures.draw_spread(workdir, main.split),
+        # Single volumes have a table.
+        spread=None if is_volumetric else pictures.draw_spread(workdir, main.split),
         panels=pictures.draw_panels(workdir, is_binary=len(main.levels) == 2),
+        planes=pictures.draw_planes(workdir, volume_files.load_subjects(workdir)),
+        amounts=pictures.draw_amounts(workdir, main.levels[-1]) if is_volumetric else None,
     )
 
 
-def _load_template() -> jinja2.Template:
+def _load_template(task: str) -> jinja2.Template:
     # Names of images, folders and groups come from a user's files: all text is escaped.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxlung", "report"),
@@ -104,12 +123,13 @@ def _load_template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["reword"] = functools.partial(glossary.reword, task=task)
     return environment.get_template("page.html.jinja")
 
 
 def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
     headlines = []
-    for name in terms.HEADLINES.get(summary.task, summary.scores)[:NUM_HEADLINES]:
+    for name in terms.HEADLINES.get(summary.task, [*summary.scores])[:NUM_HEADLINES]:
         key = next((k for k in (name + terms.STORED, name) if k in summary.scores), None)
         if key is None:
             continue
@@ -147,9 +167,11 @@ def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
         listed.append(terms.THRESHOLD_TERM)
     if summaries[-1].roc:
         listed.append(terms.ROC_TERM)
+    if task == glossary.VOLUME_MASK and any(summary.sd for summary in summaries):
+        listed.append(volume_terms.SPREAD_TERM)
     if any(summary.intervals for summary in summaries):
         listed.append(terms.INTERVAL_TERM)
-    return {term.label: term.definition for term in listed if term.definition}
+    return {t.label: glossary.reword(t.definition, task) for t in listed if t.definition}
 
 
 def _list_links(workdir: epath.Path) -> list[str]:

@@ -58,18 +58,22 @@ def image_panels(
             _draw_image(axes, panels, row, title, (left, left + SIDE, bottom, bottom + side))
     for column, title in enumerate(titles):
         axes.text(MARGIN + column * (SIDE + GAP), height - 0.24, title, color=theme.muted)
-    _add_legend(axes, _explain_differences() if is_binary else _explain_outlines(), theme)
+    add_legend(axes, _explain_differences() if is_binary else explain_outlines(), theme)
     return figure
 
 
 def describe_panel(panels: run_files.Panels, row: int) -> str:
     """ "best: image_17, Dice 0.981"; a very long id loses its middle."""
-    image_id = str(panels.image_id[row])
-    if len(image_id) > MOST_ID_CHARACTERS:
-        half = MOST_ID_CHARACTERS // 2
-        image_id = f"{image_id[:half]}...{image_id[-half:]}"
+    image_id = shorten(str(panels.image_id[row]))
     term = glossary.find_term(str(panels.score_name), ())
     return f"{panels.kind[row]}: {image_id}, {term.label} {panels.score[row]:.3f}"
+
+
+def shorten(image_id: str) -> str:
+    """An id that fits a row; a very long one loses its middle."""
+    half = MOST_ID_CHARACTERS // 2
+    is_long = len(image_id) > MOST_ID_CHARACTERS
+    return f"{image_id[:half]}...{image_id[-half:]}" if is_long else image_id
 
 
 def color_differences(image: np.ndarray, pred: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -102,11 +106,11 @@ def _draw_image(
     highest = 1 if name == "raw" else 255
     axes.imshow(getattr(panels, name)[row], "gray", vmin=0, vmax=highest, extent=box, aspect="auto")
     if title == "outlines":
-        _draw_outlines(axes, panels.target[row], box, ANNOTATION_COLOR, 2.8)
-        _draw_outlines(axes, panels.pred[row], box, PREDICTION_COLOR, 1.3)
+        draw_outlines(axes, panels.target[row], box, ANNOTATION_COLOR, 2.8)
+        draw_outlines(axes, panels.pred[row], box, PREDICTION_COLOR, 1.3)
 
 
-def _draw_outlines(
+def draw_outlines(
     axes: mpl_axes.Axes, greys: np.ndarray, box: Box, color: str, linewidth: float
 ) -> None:
     """A line around everything above the lowest level; a dashed one around the highest."""
@@ -127,7 +131,8 @@ def _draw_outlines(
             )
 
 
-def _explain_outlines() -> list[artist.Artist]:
+def explain_outlines() -> list[artist.Artist]:
+    """Handles of a legend."""
     return [
         lines.Line2D([], [], color=PREDICTION_COLOR, linewidth=1.3, label="prediction"),
         lines.Line2D([], [], color=ANNOTATION_COLOR, linewidth=2.8, label="annotation"),
@@ -138,7 +143,8 @@ def _explain_differences() -> list[artist.Artist]:
     return [patches.Patch(color=color, label=label) for label, color in DIFFERENCES.items()]
 
 
-def _add_legend(axes: mpl_axes.Axes, handles: list[artist.Artist], theme: figures.Theme) -> None:
+def add_legend(axes: mpl_axes.Axes, handles: list[artist.Artist], theme: figures.Theme) -> None:
+    """A row of keys in the lower left corner."""
     axes.legend(
         handles=handles,
         loc="lower left",  # Seen on a phone before the figure is moved.

@@ -3,15 +3,17 @@
 import base64
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from etils import epath
 from matplotlib import figure as mpl_figure
 
 from jaxlung import files
-from jaxlung.report import curves, figures, glossary, run_files, thresholds
+from jaxlung.report import amounts as amounts_lib
+from jaxlung.report import curves, figures, glossary, run_files, thresholds, volume_files
 from jaxlung.report import panels as panels_lib
+from jaxlung.report import planes as planes_lib
 
 SPREAD_SCORES = ("f1_macro", "dice")  # The first of them that a split has is plotted.
 MOST_RATES = 4  # named in words
@@ -102,6 +104,29 @@ def draw_panels(workdir: epath.Path, *, is_binary: bool) -> Picture | None:
     png = figures.to_png(panels_lib.image_panels(panels, is_binary=is_binary))
     _save(workdir / "figures/panels.png", png)
     return Picture(_encode(png), _encode(png), alt)
+
+
+def draw_planes(workdir: epath.Path, subjects: Sequence[volume_files.Subject]) -> Picture | None:
+    """Slices of the first test volumes, also in `figures/planes.png`; None without."""
+    shown = subjects[: planes_lib.MOST_SUBJECTS]
+    if not shown:
+        return None
+    rows = "; ".join(planes_lib.describe_subject(subject) for subject in shown)
+    alt = f"Axial, coronal and sagittal slices with outlines of prediction and annotation: {rows}."
+    png = figures.to_png(planes_lib.subject_planes(shown))
+    _save(workdir / "figures/planes.png", png)
+    return Picture(_encode(png), _encode(png), alt)
+
+
+def draw_amounts(workdir: epath.Path, target: str) -> Picture | None:
+    """Predicted against annotated volume, also in `figures/volumes.png`; None without."""
+    amounts = volume_files.load_amounts(workdir)
+    if not amounts:
+        return None
+    counts = ", ".join(f"{len(each.predicted)} {split}" for split, each in amounts.items())
+    alt = f"Predicted against annotated volume of {target} in mL, a point per volume: {counts}."
+    path = workdir / "figures/volumes.png"
+    return _draw_both(path, alt, functools.partial(amounts_lib.scatter, amounts, target))
 
 
 def _draw_both(

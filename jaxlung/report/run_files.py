@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,10 +35,11 @@ class Summary:
         num_images: images of the split.
         num_patients: people on them; `num_images` where they are not known.
         step: of the checkpoint that was scored.
-        task: "three_level", "mask" or "diagnosis".
+        task: "three_level", "mask", "volume_mask" or "diagnosis".
         levels: names, background first.
         scores: by key; a score that can't be had is None or NaN.
         intervals: key -> [low, high], 95 %, for the scores that have one; an end may be None.
+        sd: key -> standard deviation over the images, or None; {} where no score is a mean of them.
         by_group: group -> {"num_images": int, "scores", "intervals"}; {} without groups.
         baselines: name -> {"description": str, "scores", "intervals"}.
         paper: the paper's numbers for this split, by its own keys.
@@ -56,6 +58,7 @@ class Summary:
     levels: list[str]
     scores: dict[str, float | None]
     intervals: dict[str, list[float | None]]
+    sd: dict[str, float | None]
     by_group: dict[str, dict[str, Any]]
     baselines: dict[str, dict[str, Any]]
     paper: dict[str, float]
@@ -120,7 +123,7 @@ def load_summaries(workdir: epath.Path) -> list[Summary]:
 
 
 def _load_summary(path: epath.Path) -> Summary:
-    content = _load_json(path)
+    content = {"sd": {}} | _load_json(path)  # Runs of the first version have none.
     try:
         summary_check.check(content)
     except ValueError as error:
@@ -151,7 +154,7 @@ def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
         ValueError: it can't be read, or lacks one of `METRICS`.
     """
     path = workdir / "metrics.csv"
-    rows = _load_rows(path)
+    rows = load_rows(path)
     if not rows:
         return {}
     missing = [name for name in METRICS if name not in rows[0]]
@@ -168,7 +171,7 @@ def find_epoch_score(metrics: Mapping[str, np.ndarray]) -> str:
 
 def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> ImageScores | None:
     """The first of the scores `names` that `scores_<split>.csv` has; None without any."""
-    rows = _load_rows(workdir / f"scores_{split}.csv")
+    rows = load_rows(workdir / f"scores_{split}.csv")
     name = next((name for name in names if rows and name in rows[0]), None)
     if name is None:
         return None
@@ -176,7 +179,8 @@ def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> 
     return ImageScores(name, values, [row.get("group") or "" for row in rows])
 
 
-def _load_rows(path: epath.Path) -> list[dict[str, str]]:
+def load_rows(path: epath.Path) -> list[dict[str, str]]:
+    """Rows of a CSV file by their columns' names; [] without the file."""
     if not path.exists():
         return []
     try:
@@ -195,6 +199,23 @@ def to_number(text: str) -> float:
         return float("nan")
 
 
+def load_arrays(path: epath.Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays `names` of an .npz file, or all of them.
+
+    Raises:
+        ValueError: it can't be read; the caller names the file.
+        KeyError: it lacks one.
+    """
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("it is a lone array")
+            return {name: content[name] for name in (content.files if names is None else names)}
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from error
+
+
 def load_panels(workdir: epath.Path) -> Panels | None:
     """`panels_test.npz`; None if there is none, or no image in it.
 
@@ -206,9 +227,8 @@ def load_panels(workdir: epath.Path) -> Panels | None:
         return None
     names = [field.name for field in dataclasses.fields(Panels)]
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            panels = Panels(**{name: content[name] for name in names})
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        panels = Panels(**load_arrays(path, names))
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
     shapes = {name: getattr(panels, name).shape for name in ("image", "raw", "pred", "target")}
     if len(set(shapes.values())) > 1 or panels.image.ndim != 3:

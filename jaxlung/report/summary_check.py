@@ -13,6 +13,7 @@ _KINDS: dict[str, Any] = {
     "levels": list,
     "scores": dict,
     "intervals": dict,
+    "sd": dict,
     "by_group": dict,
     "baselines": dict,
     "paper": dict,
@@ -46,6 +47,7 @@ def check(content: Mapping[str, Any]) -> None:
     for name, wanted in (("by_group", {"num_images": int}), ("baselines", {"description": str})):
         for key, part in content[name].items():
             _check_part(f"{name}.{key}", part, wanted | {"scores": dict, "intervals": dict})
+    _check_numbers("sd", content["sd"])
     _check_numbers("paper", content["paper"])
     _check_numbers("undefined", content["undefined"])
     for name, columns in _CURVES.items():

@@ -75,7 +75,8 @@ def split_table(summaries: Sequence[run_files.Summary]) -> Table:
     columns = []
     for summary in summaries:
         column = Column(summary.split, count_images(summary))
-        columns.append((column, _score_cells(summary.scores, summary.intervals, groups)))
+        sd = summary.sd if summary.task == glossary.VOLUME_MASK else {}
+        columns.append((column, _score_cells(summary.scores, summary.intervals, groups, sd)))
         if summary.paper:
             columns.append((Column("paper", "", "paper"), _paper_cells(summary.paper, groups)))
     return _table(groups, columns)
@@ -113,9 +114,11 @@ def group_table(summary: run_files.Summary) -> Table:
     columns = []
     for name, each in summary.by_group.items():
         cells = _score_cells(each["scores"], each["intervals"], groups)
-        columns.append((Column(name, f"{each['num_images']:,} images"), cells))
+        number = glossary.count(each["num_images"], "image", summary.task)
+        columns.append((Column(name, number), cells))
     cells = _score_cells(summary.scores, summary.intervals, groups)
-    columns.append((Column("all", f"{summary.num_images:,} images", "strong"), cells))
+    number = glossary.count(summary.num_images, "image", summary.task)
+    columns.append((Column("all", number, "strong"), cells))
     return _table(groups, columns)
 
 
@@ -162,15 +165,15 @@ def find_groups(summary: run_files.Summary, columns: Sequence[Scores]) -> list[t
 
 def count_images(summary: run_files.Summary) -> str:
     """ "1,166 images", and of how many people where that is known."""
-    text = f"{summary.num_images:,} images"
+    text = glossary.count(summary.num_images, "image", summary.task)
     if summary.num_patients != summary.num_images:
-        text += f" of {summary.num_patients:,} patients"
+        text += f" of {glossary.count(summary.num_patients, 'patient', summary.task)}"
     return text
 
 
 def spell(name: str) -> str:
     """A name from a file for readers: "mean_mask" is a mean mask."""
-    return name.replace("_", " ")
+    return "HU band" if name == "hu_band" else name.replace("_", " ")
 
 
 def _of_stored(by_key: Mapping[str, object]) -> dict[str, object]:
@@ -180,11 +183,11 @@ def _of_stored(by_key: Mapping[str, object]) -> dict[str, object]:
 
 
 def _score_cells(
-    scores: Scores, intervals: Intervals, groups: Sequence[terms.Group]
+    scores: Scores, intervals: Intervals, groups: Sequence[terms.Group], sd: Scores | None = None
 ) -> list[Cell | None]:
     return [
         Cell(
-            glossary.format_score(key, scores.get(key)),
+            glossary.format_spread(key, scores.get(key), (sd or {}).get(key)),
             glossary.format_interval(key, intervals.get(key)),
         )
         for group in groups

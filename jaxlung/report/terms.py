@@ -12,12 +12,14 @@ class Term:
         definition: one line.
         decimals: digits after the point.
         unit: "" for a score that has none.
+        scale: what a value is multiplied by before it is written.
     """
 
     label: str
     definition: str
     decimals: int = 4
     unit: str = ""
+    scale: float = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,5 +195,6 @@ DIAGNOSIS_GROUPS = (
 HEADLINES = {
     "three_level": ("f1_macro", "iou_macro", "f1_infection", "mae"),
     "mask": ("dice", "iou", "mean_iou", "hd95"),
+    "volume_mask": ("dice", "nsd", "hd95", "volume_error_ml"),
     "diagnosis": ("auc", "sensitivity", "specificity", "accuracy"),
 }

@@ -33,7 +33,8 @@ def overlap_curves(
             axes.plot(summary.threshold, height, "o", color=color)
     _mark_threshold(axes, summary.threshold, theme)
     axes.set_xlabel("threshold", color=theme.muted)
-    axes.set_ylabel(f"mean over {summary.num_images:,} images", color=theme.muted)
+    number = glossary.count(summary.num_images, "image", summary.task)
+    axes.set_ylabel(f"mean over {number}", color=theme.muted)
     axes.legend(frameon=False, labelcolor=theme.text, loc="lower left")
     return figure
 

@@ -2,6 +2,7 @@
 
 LEVELS = {
     "three_level": ["outside", "lung", "infection"],
+    "volume_mask": ["background", "infection"],
     "mask": ["background", "lung"],
     "diagnosis": ["other", "COVID-19"],
 }
@@ -17,6 +18,7 @@ def make(task, scores, **fields):
         "levels": LEVELS[task],
         "scores": scores,
         "intervals": {},
+        "sd": {},
         "by_group": {},
         "baselines": {},
         "paper": {},

@@ -1,0 +1,78 @@
+"""Predicted against annotated volume, and the table of single volumes."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib import figure as mpl_figure
+
+from jaxlung.report import figures, glossary, run_files, tables, volume_files
+
+MARKERS = {"train": "o", "validation": "s", "test": "^"}
+# Paper 004's table 4, and what there is beside it.
+SUBJECT_COLUMNS = {
+    "dice": "Dice",
+    "sensitivity": "Sensitivity",
+    "iou": "IoU",
+    "precision": "Precision",
+    "hd95": "HD95, mm",
+    "volume_ml": "Predicted, mL",
+    "true_volume_ml": "Annotated, mL",
+    "share": "Predicted, % of lungs",
+    "true_share": "Annotated, % of lungs",
+}
+
+
+def scatter(
+    amounts: Mapping[str, volume_files.Amounts],
+    target: str,
+    theme: figures.Theme = figures.LIGHT,
+) -> mpl_figure.Figure:
+    """A point per volume of every split; on the line as much is predicted as annotated.
+
+    Args:
+        amounts: by split, one volume or more.
+        target: what there is so much of.
+        theme: of the page.
+    """
+    figure = figures.new_figure(10.6, 4.9, theme, "constrained")
+    axes = figure.subplots()
+    figures.style(axes, theme)
+    colors = {"train": theme.muted, "validation": theme.first, "test": theme.second}
+    most = max(max(each.predicted.max(), each.annotated.max()) for each in amounts.values())
+    end = 1.05 * most or 1.0
+    axes.plot([0, end], [0, end], color=theme.muted, linewidth=0.8, linestyle="--", label="equal")
+    for split, each in amounts.items():
+        label = f"{split}: {glossary.count(len(each.predicted), 'image', glossary.VOLUME_MASK)}"
+        style = dict(color=colors[split], marker=MARKERS[split], markersize=8, alpha=0.85)
+        axes.plot(each.annotated, each.predicted, linestyle="", label=label, **style)
+    axes.set(xlim=(-0.02 * end, end), ylim=(-0.02 * end, end), aspect="equal")
+    axes.set_xlabel(figures.in_font(f"{target} annotated, mL"), color=theme.muted)
+    axes.set_ylabel(figures.in_font(f"{target} predicted, mL"), color=theme.muted)
+    axes.legend(frameon=False, labelcolor=theme.text, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+def subject_table(rows: Sequence[Mapping[str, str]]) -> tables.Table | None:
+    """A row per volume with its shape, spacing, scores and amounts; None without volumes.
+
+    Args:
+        rows: of `scores_<split>.csv`.
+    """
+    if not rows or not {"shape", "spacing_mm"} <= rows[0].keys():
+        return None
+    shown = {key: head for key, head in SUBJECT_COLUMNS.items() if key in rows[0]}
+    heads = ["Shape", "Spacing, mm", *shown.values()]
+    lines = [
+        tables.Row(
+            row["image_id"],
+            [
+                tables.Cell(row["shape"]),
+                tables.Cell(row["spacing_mm"]),
+                *(
+                    tables.Cell(glossary.format_score(key, run_files.to_number(row[key])))
+                    for key in shown
+                ),
+            ],
+        )
+        for row in rows
+    ]
+    return tables.Table([tables.Column(head) for head in heads], [tables.Block("", lines)])

@@ -1,0 +1,74 @@
+"""What is to be known of a run on CT volumes besides what is of any run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_REGIONS = {"lung": "the CT times the lung mask", "full": "all of it"}
+
+
+def list_facts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Label -> text; what the config lacks is left out.
+
+    Args:
+        config: of a run with `task_name` "volume_mask", one level of sections.
+    """
+    data, task = config.get("data", {}), config.get("task", {})
+    facts = {}
+    if data.get("folds"):
+        facts["Cross-validation"] = f"fold {data['fold']} of {data['folds']}, counted from 0"
+    if "patch_size" in data:
+        facts["Patches"] = _describe_patches(data)
+    if "spacing_mm" in data:
+        facts["Spacing"] = _describe_spacing(data["spacing_mm"])
+    if "window_hu" in config:
+        low, high = config["window_hu"]
+        facts["Window"] = f"{low:g} to {high:g} HU"
+    if "region" in task:
+        facts["Seen of a CT"] = _REGIONS.get(task["region"], task["region"])
+    if "attention" in config.get("model", {}):
+        facts["Parts of the network"] = _describe_parts(config["model"])
+    if "inference" in config:
+        facts["Whole volumes"] = _describe_inference(config["inference"])
+    return facts
+
+
+def _describe_patches(data: Mapping[str, Any]) -> str:
+    text = f"{_times(data['patch_size'])} voxels (slices, rows, columns)"
+    if "patches_per_volume" in data:
+        text += f", {data['patches_per_volume']} of a volume in an epoch"
+    if "foreground_fraction" in data:
+        share, target = data["foreground_fraction"], data.get("foreground", "foreground")
+        text += f", {100 * share:g} % of them centred on {target}"
+    return text
+
+
+def _describe_spacing(spacing_mm: Sequence[float]) -> str:
+    if not any(spacing_mm):
+        return "as scanned"
+    text = " x ".join(f"{mm:g}" if mm else "as scanned" for mm in spacing_mm)
+    return f"{text} mm (slices, rows, columns)"
+
+
+def _describe_parts(model: Mapping[str, Any]) -> str:
+    attention = model["attention"]
+    parts = [] if attention == "none" else [f"FV blocks with {attention.upper()} attention"]
+    parts += ["PASPP"] if model.get("paspp") else []
+    parts += ["deep supervision"] if model.get("deep_supervision") else []
+    return ", ".join(parts) or "none of FV, PASPP and deep supervision"
+
+
+def _describe_inference(inference: Mapping[str, Any]) -> str:
+    parts = [f"windows that overlap by {100 * inference['overlap']:g} %"]
+    if inference.get("mirror"):
+        parts.append("mean over mirror images")
+    if largest := inference.get("keep_largest"):
+        parts.append(
+            f"the {largest} largest parts kept" if largest > 1 else "the largest part kept"
+        )
+    if inference.get("inside_lungs"):
+        parts.append("nothing outside the annotated lungs")
+    return "; ".join(parts)
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
