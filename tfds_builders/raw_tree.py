@@ -53,6 +53,29 @@ def open_zip(path: pathlib.Path) -> RawTree:
     return RawTree(str(path), sorted(names), read)
 
 
+def open_folder_and_zips(folder: pathlib.Path) -> RawTree:
+    """Lists a folder and what its zips hold, "a.zip/inside/b.png"; hidden zips are left out.
+
+    Raises:
+        ValueError: as `open_zip`.
+    """
+    tree = open_folder(folder)
+    inside = {}
+    for zip_name in tree.names:
+        hidden = any(part.startswith((".", "__MACOSX")) for part in zip_name.split("/"))
+        if zip_name.lower().endswith(".zip") and not hidden:
+            packed = open_zip(folder / zip_name)
+            inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
+
+    def read(name: str) -> bytes:
+        if name not in inside:
+            return tree.read(name)
+        packed, name_inside = inside[name]
+        return packed.read(name_inside)
+
+    return RawTree(tree.where, sorted([*tree.names, *inside]), read)
+
+
 def find(place: str | os.PathLike, holds: Callable[[RawTree], bool], wanted: str) -> RawTree:
     """Finds a download in a zip, in a folder, or in a zip that lies in that folder.
 

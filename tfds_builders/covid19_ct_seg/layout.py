@@ -70,7 +70,7 @@ def open_tree(place: str | pathlib.Path) -> raw_tree.RawTree:
     path = pathlib.Path(place).expanduser()
     if not path.is_dir():
         return raw_tree.find(path, has_cts, WANTED)
-    tree = _with_zips(raw_tree.open_folder(path), path)
+    tree = raw_tree.open_folder_and_zips(path)
     if not has_cts(tree):
         shown = ", ".join(tree.names[:3]) or "no files"
         raise ValueError(f"{tree.where}: want {WANTED}, found {shown}.")
@@ -199,19 +199,3 @@ def _require_paired(files: Files, where: str) -> None:
 
 def _order(case_id: str) -> tuple[str, list[int]]:
     return case_id.partition("_")[0], [int(number) for number in re.findall(r"\d+", case_id)]
-
-
-def _with_zips(folder: raw_tree.RawTree, path: pathlib.Path) -> raw_tree.RawTree:
-    """The folder, with the files in its zips."""
-    inside = {}
-    for zip_name in (name for name in folder.names if name.lower().endswith(".zip")):
-        packed = raw_tree.open_zip(path / zip_name)
-        inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
-
-    def read(name: str) -> bytes:
-        if name not in inside:
-            return folder.read(name)
-        packed, name_inside = inside[name]
-        return packed.read(name_inside)
-
-    return raw_tree.RawTree(folder.where, sorted([*folder.names, *inside]), read)

@@ -38,7 +38,7 @@ def open_tree(place: str | pathlib.Path) -> raw_tree.RawTree:
     path = pathlib.Path(place).expanduser()
     if not path.is_dir():
         return raw_tree.find(place, _has_annotations, WANTED)
-    tree = _with_zips(raw_tree.open_folder(path), path)
+    tree = raw_tree.open_folder_and_zips(path)
     if not _has_annotations(tree):
         shown = ", ".join(tree.names[:3]) or "no files"
         raise ValueError(f"{tree.where}: want {WANTED}, found {shown}; {IMAGES_FROM}.")
@@ -111,22 +111,6 @@ def _mask_names(tree: raw_tree.RawTree) -> list[str]:
         for name in _visible(tree, (".png",))
         if _folder(name) in mapped or _MASKS.search(_folder(name).rpartition("/")[2])
     ]
-
-
-def _with_zips(folder: raw_tree.RawTree, path: pathlib.Path) -> raw_tree.RawTree:
-    """The folder, with the files in its zips."""
-    inside = {}
-    for zip_name in _visible(folder, (".zip",)):
-        packed = raw_tree.open_zip(path / zip_name)
-        inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
-
-    def read(name: str) -> bytes:
-        if name not in inside:
-            return folder.read(name)
-        packed, name_inside = inside[name]
-        return packed.read(name_inside)
-
-    return raw_tree.RawTree(folder.where, sorted([*folder.names, *inside]), read)
 
 
 def _has_annotations(tree: raw_tree.RawTree) -> bool:
