@@ -1,0 +1,1 @@
+"""Measurements to repeat: each file is a command that prints a line of JSON last."""
