@@ -14,10 +14,10 @@ SUBJECT_COLUMNS = {
     "iou": "IoU",
     "precision": "Precision",
     "hd95": "HD95, mm",
-    "volume_ml": "Predicted, mL",
-    "true_volume_ml": "Annotated, mL",
-    "share": "Predicted, % of lungs",
-    "true_share": "Annotated, % of lungs",
+    "volume_ml": "Pred. mL",
+    "true_volume_ml": "True mL",
+    "share": "Pred. % of lungs",
+    "true_share": "True % of lungs",
 }
 
 

@@ -38,6 +38,8 @@ class RunFilesTest(parameterized.TestCase):
         ("scores", [0.5], "scores: want an object"),
         ("intervals", {"dice": [0.5]}, r"intervals.dice: want \[low, high\]"),
         ("intervals", {"dice": 0.5}, r"intervals.dice: want \[low, high\]"),
+        ("sd", {"dice": "wide"}, "sd.dice: want a number or null"),
+        ("sd", None, "sd: want an object"),
         ("by_group", {"a": {"num_images": 1, "scores": {}}}, "by_group.a: .* lacks intervals"),
         ("baselines", {"a": 3}, "baselines.a: want an object, got 3"),
         ("paper", {"dice": "0.9"}, "paper.dice: want a number"),
@@ -56,6 +58,12 @@ class RunFilesTest(parameterized.TestCase):
         self.write("summary_test.json", json.dumps(content | {name: value}))
         with pytest.raises(ValueError, match=rf"summary_test\.json: .*{message}"):
             run_files.load_summaries(self.workdir)
+
+    def test_a_summary_of_before_there_was_a_spread_has_none(self):
+        content = report_summary.make("mask", {"dice": 0.5})
+        del content["sd"]
+        self.write("summary_test.json", json.dumps(content))
+        assert run_files.load_summaries(self.workdir)[0].sd == {}
 
     def test_summaries_come_in_the_order_of_splits(self):
         for split in ("validation", "test", "train"):
@@ -103,6 +111,9 @@ class RunFilesTest(parameterized.TestCase):
 
     def test_damaged_panels_are_named(self):
         self.write("panels_test.npz", "not a zip")
+        with pytest.raises(ValueError, match=r"panels_test\.npz: want an \.npz"):
+            run_files.load_panels(self.workdir)
+        self.write("panels_test.npz", "")
         with pytest.raises(ValueError, match=r"panels_test\.npz: want an \.npz"):
             run_files.load_panels(self.workdir)
         np.savez(self.workdir / "panels_test.npz", image=np.zeros((1, 2, 2)))

@@ -32,6 +32,8 @@ class GlossaryTest(parameterized.TestCase):
         ("mse", 0.008731, "0.00873"),
         ("f1_macro", 0.87654, "0.8765"),
         ("hd95", 12.345, "12.35"),
+        ("volume_ml", 1234.567, "1234.57"),
+        ("share", 0.12345, "12.35"),
         ("unheard_of", 12.0, "12.0000"),
         ("f1_macro", None, DASH),
         ("f1_macro", float("nan"), DASH),
@@ -45,6 +47,7 @@ class GlossaryTest(parameterized.TestCase):
         ("dice_stored", [0.91234, 0.9256], "0.912-0.926"),
         ("dice", [0.91234, 0.91241], "0.9123-0.9124"),  # Three decimals would not tell them apart.
         ("hd95", [3.14, 12.06], "3.1-12.1"),
+        ("share", [0.0512, 0.1234], "5.1-12.3"),
         ("dice", None, ""),
         ("dice", [None, 0.5], ""),
         ("dice", [0.5, float("nan")], ""),
