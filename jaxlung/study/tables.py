@@ -11,7 +11,6 @@ from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
 DASH = "\N{EN DASH}"
-NOUNS = {"volume_mask": ("volumes", "CTs")}  # task -> what is scored, what phantoms are
 
 
 def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
@@ -65,10 +64,12 @@ def to_markdown(
 
 
 def label_columns(study: study_lib.Study, shown: Sequence[results.Result]) -> dict[str, str]:
-    """Score -> its name for readers."""
-    summary = shown[0].summary
+    """Score -> its name for readers, with its unit."""
+    task, levels = shown[0].summary.task, shown[0].summary.levels
+    terms_of = {key: glossary.find_term(key, task, levels) for key in study.columns}
     return {
-        key: glossary.find_term(key, summary.task, summary.levels).label for key in study.columns
+        key: f"{term.label}, {term.unit}" if term.unit else term.label
+        for key, term in terms_of.items()
     }
 
 
@@ -90,11 +91,9 @@ def _cells(labels: Mapping[str, str], row: rows_lib.Row) -> list[str]:
 
 
 def _cell(row: rows_lib.Row, key: str) -> str:
-    """ "0.9123 (0.901-0.920)", or "0.9123 +- 0.0123" of a mean."""
-    text = glossary.format_score(key, row.scores.get(key))
+    """ "0.9123 (0.901-0.920)", or "0.912 +- 0.012" of a mean."""
+    text = glossary.format_spread(key, row.scores.get(key), row.sds.get(key))
     interval = glossary.format_interval(key, row.intervals.get(key))
-    if row.sds.get(key) is not None:
-        return f"{text} \N{PLUS-MINUS SIGN} {glossary.format_score(key, row.sds[key])}"
     return f"{text} ({interval})" if interval else text
 
 
@@ -109,10 +108,11 @@ def _list(sentences: Sequence[str]) -> str:
 def _facts(shown: Sequence[results.Result]) -> list[str]:
     """What the numbers in the table are."""
     summary = shown[0].summary
-    kind, made = NOUNS.get(summary.task, ("images", "X-rays"))
+    task = summary.task
     sentences = [
-        f"Scores of the test split, {summary.num_images:,} {kind} of {summary.num_patients:,} "
-        "patients; in brackets the 95 % interval over resamples of the patients.",
+        f"Scores of the test split, {glossary.count(summary.num_images, 'image', task)} of "
+        f"{glossary.count(summary.num_patients, 'patient', task)}; in brackets the 95 % "
+        "interval over resamples of the patients.",
         "Losses are those of the last epoch; runs that minimise different losses can't be compared "
         "by them.",
     ]
@@ -120,9 +120,13 @@ def _facts(shown: Sequence[results.Result]) -> list[str]:
     for result in shown:
         others.setdefault(result.summary.num_images, []).append(result.run.label)
     del others[summary.num_images]
-    sentences += [f"{'; '.join(who)}: {num:,} test {kind}." for num, who in others.items()]
+    sentences += [
+        f"{'; '.join(who)}: {glossary.count(num, 'test image', task)}."
+        for num, who in others.items()
+    ]
     if any(result.config.data.get("phantom_images", 0) for result in shown):
-        sentences.append(f"**Generated {made} (phantoms): these numbers say nothing of patients.**")
+        kind = "CTs" if task == glossary.VOLUME_MASK else "X-rays"
+        sentences.append(f"**Generated {kind} (phantoms): these numbers say nothing of patients.**")
     return sentences
 
 
@@ -130,11 +134,11 @@ def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
     """What the rows of several runs are, where there are any."""
     sources = {row.source for row in table}
     sentences = {
-        "mean": "Means of several runs: after \N{PLUS-MINUS SIGN} the standard deviation over the "
-        "runs (n - 1), squares in the figure. It tells how far another run moves the score, not "
-        "how far other patients may.",
-        "all": "Subjects together: every subject counts as the fold that tests it found it; mean "
-        "over the subjects, interval over resamples of their patients.",
+        "mean": "Means of several runs: after \N{PLUS-MINUS SIGN} the standard deviation over them "
+        "(n - 1), squares in the figure. It is of all that differs between them: fold, or seed and "
+        "with it the split where that is drawn.",
+        "all": "Volumes together: each as the network saw it that was not trained on it; mean over "
+        "the volumes, interval over resamples of their patients.",
     }
     return [text for source, text in sentences.items() if source in sources]
 
@@ -146,8 +150,8 @@ def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Resul
         counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
         told = "; ".join(f"{run} {count}" for run, count in counts.items() if count)
         if told:
-            kind, _ = NOUNS.get(shown[0].summary.task, ("images", ""))
-            sentences.append(f"{label} is not defined for some {kind}, left out of it: {told}.")
+            kind = glossary.reword("images", shown[0].summary.task)
+            sentences.append(f"{label}: some {kind} have none and are left out: {told}.")
     return sentences
 
 

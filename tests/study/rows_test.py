@@ -194,11 +194,12 @@ def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 2 + 2 + 1
     assert len({line.count("|") for line in lines}) == 1
-    assert "| **all folds: mean of 2 runs** | 0.6000 ± 0.1414 |" in text
+    assert "| **all folds: mean of 2 runs** | 0.600 ± 0.141 |" in text
     assert "| **all folds: 4 volumes together** | 0.5500 (" in text
     assert "3 volumes of 3 patients" in text
-    assert "- FOLD_1_0: 1 test volumes." in text
+    assert "- FOLD_1_0: 1 test volume." in text
     assert "**Generated CTs (phantoms)" in text
+    assert lines[0].startswith("| run | Dice | HD95, mm |")
     assert "image" not in text.lower()
     assert "X-ray" not in text
 
@@ -209,7 +210,7 @@ def test_the_markdown_of_single_runs_says_nothing_of_groups(seeds, tmp_path):
     text = tables.to_markdown(made, alone, table, None)
     assert "±" not in text
     assert "together" not in text
-    assert "not defined" not in text
+    assert "left out" not in text
 
 
 def test_subjects_that_a_mean_leaves_out_are_told(tmp_path):
@@ -219,7 +220,7 @@ def test_subjects_that_a_mean_leaves_out_are_told(tmp_path):
     ]
     made, table = with_table(found)
     text = tables.to_markdown(made, found, table, None)
-    assert "HD95 is not defined for some volumes, left out of it: SE 2." in text
+    assert "HD95, mm: some volumes have none and are left out: SE 2." in text
     assert "share" not in text.lower()
 
 
