@@ -92,7 +92,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         foreground=target,
         crop_to_lungs=region == "lung",  # what is outside the lungs' box is not seen anyway
         spacing_mm=(0.0, 0.0, 0.0),  # resample to; 0: as scanned
-        batch_size=5,  # patches per step, over all devices
+        batch_size=5,  # patches per step, over all devices; the paper's, for one device
         eval_batch_size=8,  # windows
         placement="auto",  # "device", "host", or "auto": on the device if it fits
         num_threads=4,  # that decode
@@ -123,7 +123,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         config.epochs = 8
         config.model.widths = (8, 16, 32, 64)
         config.optimizer.learning_rate = 3e-3
-        config.data.update(phantom_images=20, patch_size=(8, 48, 48), patches_per_volume=20)
+        config.data.update(
+            phantom_images=20, patch_size=(8, 48, 48), patches_per_volume=20, batch_size=8
+        )
     if variant.quick:  # The whole job in under a minute.
         config.epochs = 2
         config.log_every_steps = 2
