@@ -107,3 +107,69 @@ class CheckGivenTest(parameterized.TestCase):
             patient_split.check_given([("a", "train"), ("a", "test")])
         with pytest.raises(ValueError, match="split test is empty"):
             patient_split.check_given([("a", "train"), ("b", "validation")])
+
+
+CASES = {f"patient{i}": 1 for i in range(16)} | {"twins": 2, "pair": 2}  # 20 volumes
+
+
+def count(splits, name):
+    return sum(CASES[patient] for patient in members(splits, name))
+
+
+class DrawCountsTest(parameterized.TestCase):
+    @parameterized.parameters(*range(20))
+    def test_splits_have_as_many_records_as_asked(self, seed):
+        splits = patient_split.draw_counts(CASES, num_validation=2, num_test=4, seed=seed)
+        assert set(splits) == set(CASES)
+        assert [count(splits, name) for name in patient_split.SPLITS] == [14, 2, 4]
+
+    def test_another_seed_is_another_draw(self):
+        draws = [
+            frozenset(
+                members(
+                    patient_split.draw_counts(CASES, num_validation=2, num_test=4, seed=s), "test"
+                )
+            )
+            for s in range(10)
+        ]
+        assert len(set(draws)) > 5
+
+    @parameterized.parameters(
+        (dict(num_validation=0, num_test=4), "data.num_validation: got 0"),
+        (dict(num_validation=2, num_test=21), "data.num_test: got 21, want 1 or more"),
+        (dict(num_validation=17, num_test=4), "data.num_validation: got 17"),
+        (dict(num_validation=16, num_test=4), "take all patients"),
+    )
+    def test_numbers_that_can_not_be_are_named(self, numbers, message):
+        with pytest.raises(ValueError, match=message):
+            patient_split.draw_counts(CASES, **numbers, seed=0)
+
+    def test_patients_of_two_are_never_parted_to_reach_a_number(self):
+        with pytest.raises(ValueError, match=r"data\.num_test: got 1"):
+            patient_split.draw_counts(
+                {"a": 2, "b": 2, "c": 2}, num_validation=2, num_test=1, seed=0
+            )
+
+
+class DrawFoldTest(parameterized.TestCase):
+    @parameterized.product(folds=[2, 5, 18], seed=[0, 1])
+    def test_every_patient_is_tested_once(self, folds, seed):
+        draws = [
+            patient_split.draw_fold(CASES, fold=fold, folds=folds, num_validation=2, seed=seed)
+            for fold in range(folds)
+        ]
+        tested = [patient for splits in draws for patient in members(splits, "test")]
+        assert sorted(tested) == sorted(CASES)
+        assert all(count(splits, "validation") == 2 for splits in draws)
+        sizes = [len(members(splits, "test")) for splits in draws]
+        assert max(sizes) - min(sizes) <= 1
+
+    @parameterized.parameters(
+        (dict(fold=5, folds=5), "data.fold: got 5, want 0 to 4"),
+        (dict(fold=-1, folds=5), "data.fold: got -1"),
+        (dict(fold=0, folds=1), "data.folds: got 1, want 2 to the number of patients, 18"),
+        (dict(fold=0, folds=19), "data.folds: got 19"),
+    )
+    def test_folds_that_can_not_be_are_named(self, which, message):
+        with pytest.raises(ValueError, match=message):
+            patient_split.draw_fold(CASES, **which, num_validation=2, seed=0)
