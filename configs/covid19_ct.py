@@ -35,6 +35,10 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     )
     if variant.target not in ("infection", "lungs"):
         raise ValueError(f"target: got {variant.target!r}, want one of infection, lungs.")
+    if not 0 <= variant.fold < max(variant.folds, 1):
+        raise ValueError(
+            f"fold: got {variant.fold} of {variant.folds} folds, want one from 0, as fold=0,folds=5."
+        )
     target = {"infection": "infection", "lungs": "lung"}[variant.target]
     region = variant.region or {"infection": "lung", "lung": "full"}[target]
     config = mlc.ConfigDict()
@@ -51,7 +55,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)),  # between levels: slices, rows, columns
         attention=variant.attention,  # "none" (no FV blocks), "se" or "ce"
         paspp=variant.paspp,
-        paspp_rates=((1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 8, 8)),  # there are two slices left
+        paspp_rates=((1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8)),  # there are 2 x 16 x 16 voxels
         deep_supervision=variant.deep_supervision,
         num_classes=1,
         dtype="float32",  # of the computation; "bfloat16" on accelerators
@@ -122,6 +126,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     if variant.phantom:  # Minutes on two CPU cores: smaller CTs, patches and network.
         config.epochs = 8
         config.model.widths = (8, 16, 32, 64)
+        config.model.paspp_rates = ((1, 1, 1), (1, 2, 2), (1, 3, 3), (1, 4, 4))  # of 2 x 6 x 6
         config.optimizer.learning_rate = 3e-3
         config.data.update(
             phantom_images=20, patch_size=(8, 48, 48), patches_per_volume=20, batch_size=8
@@ -131,6 +136,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         config.log_every_steps = 2
         config.model.widths = (4, 8, 8)
         config.model.strides = ((1, 2, 2), (2, 2, 2))
+        config.model.paspp_rates = ((1, 1, 1), (1, 2, 2), (1, 3, 3), (1, 3, 3))  # of 2 x 4 x 4
         config.data.update(
             phantom_images=6,
             num_validation=1,

@@ -214,8 +214,24 @@ def require_sensible(config: mlc.ConfigDict) -> None:
         raise ValueError(
             f"model.num_classes: got {config.model.num_classes}, want 1; every task has one map."
         )
+    if "patch_size" in config.data:
+        require_one_region(config)
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed: got {config.seed}, want 0 to 2 ** 32 - 1.")
+
+
+def require_one_region(config: mlc.ConfigDict) -> None:
+    """Raises ValueError if patches, volumes and task look at different things."""
+    if config.task.region == "full" and config.data.crop_to_lungs:
+        raise ValueError(
+            "data.crop_to_lungs: got True with task.region 'full', want False; the variant "
+            ":region=full sets both."
+        )
+    if config.data.foreground != config.task.target:
+        raise ValueError(
+            f"data.foreground: got {config.data.foreground!r}, want task.target, "
+            f"{config.task.target!r}; the variant :target= sets both."
+        )
 
 
 def open_splits(config: mlc.ConfigDict) -> Mapping[str, record.Source]:

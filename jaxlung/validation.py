@@ -69,9 +69,9 @@ def score_volumes(
     )
     confusions = []
     for volume in whole:
-        preds = system.task.postprocess(quick(volume)[..., None])
-        levels = system.task.true_levels(volume.mask, 0)
-        confusions.append(overlap.confusion_of_one(levels, preds, len(system.task.levels)))
+        preds = volume_inference.find_foreground(system, quick(volume)[volume.unpadded])
+        levels = system.task.true_levels(volume.mask[volume.unpadded], 0)
+        confusions.append(overlap.confusion_of_one(levels, preds.astype(np.uint8), 2))
     return float(system.task.image_scores(np.array(confusions))[system.task.rank_by].mean())
 
 

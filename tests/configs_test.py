@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import numpy as np
 import pytest
 
 from jaxlung import config_file, system
@@ -56,6 +57,33 @@ def test_step_keeps_the_shapes_of_the_state(name, arg):
     num_levels = len(parts.task.levels)
     assert metrics.pop("confusion").shape == (num_levels, num_levels)
     assert all(leaf.shape == () for leaf in metrics.values())
+
+
+@pytest.mark.parametrize("arg", ["", "phantom", "quick"])
+def test_every_tap_of_the_ct_networks_dilated_convolutions_reaches_a_voxel(arg):
+    config = config_file.load(config_file.resolve(f"covid19_ct:{arg}"))
+    left = np.array(config.data.patch_size) // np.prod(config.model.strides, axis=0)
+    assert (np.array(config.model.paspp_rates) < left).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task.region": "full"}, r"data\.crop_to_lungs: got True with task\.region 'full'"),
+        ({"data.foreground": "lung"}, r"data\.foreground: got 'lung', want task\.target"),
+    ],
+)
+def test_a_ct_config_that_contradicts_itself_is_refused(change, message):
+    config = config_file.load(config_file.resolve("covid19_ct:quick"))
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=message):
+        system.make_system(config)
+
+
+@pytest.mark.parametrize("arg", ["fold=1", "fold=7,folds=5", "target=heart"])
+def test_a_ct_variant_that_can_not_be_is_refused(arg):
+    with pytest.raises(ValueError, match=r"fold: got|target: got"):
+        config_file.load(config_file.resolve(f"covid19_ct:{arg}"))
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

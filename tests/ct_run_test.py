@@ -81,7 +81,7 @@ def test_phantoms_go_all_the_way_to_masks_on_their_files_grids(tmp_path, caplog)
     assert {"dice", "hd95", "nsd", "volume_error_ml"} <= summary["scores"].keys()
     assert summary["baselines"]["hu_band"]["scores"]["dice"] > 0
     caplog.clear()
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         job.run(config, path)
     assert "this run is finished" in caplog.text
     job.run_evaluate(None, path, "test")

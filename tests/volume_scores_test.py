@@ -102,6 +102,17 @@ def test_validation_is_the_dice_of_whole_volumes():
     assert validation.score_volumes(system, None, whole) == 0
 
 
+def test_validation_drops_what_the_test_split_drops():
+    item = oblique_item()[0]
+    step = jax.jit(lambda state, batch: jnp.ones(batch["images"].shape, jnp.float32))
+    for crop, patch_size in ((True, (4, 16, 16)), (False, (12, 16, 16))):
+        system = make_system(**{"data.crop_to_lungs": crop, "data.patch_size": patch_size})
+        system.__dict__["window_step"] = step
+        found = validation.score_volumes(system, None, [volumes.load(item, system.settings)])
+        tested = volume_scores.score_split(system, None, [item], "test", None)
+        np.testing.assert_allclose(found, system.task.image_scores(tested.confusions)["dice"][0])
+
+
 def test_the_largest_parts_are_kept_after_what_is_outside_the_lungs_is_gone():
     item, _ = oblique_item()
     image = np.full_like(item.image, -900)

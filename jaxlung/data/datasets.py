@@ -1,6 +1,7 @@
 """Datasets by name: each opens as three sources; a new one is a builder and one line here."""
 
 import collections
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -193,7 +194,11 @@ def _open_covid19_ct(
     folds: int,
     **fields: Any,
 ) -> Mapping[str, record.Source]:
-    """CT volumes, split by patient: so many of each, or one fold of a cross-validation."""
+    """CT volumes, split by patient: so many of each, or one fold of a cross-validation.
+
+    Every split has its share of both sources.
+    """
+    patient_split.require_fold(fold, folds)
     builder = prepared.open_builder(
         covid19_ct_seg_dataset_builder.Builder,
         variant,
@@ -202,15 +207,17 @@ def _open_covid19_ct(
         **fields,
     )
     source = prepared_ct.PreparedVolumes(builder, "full")
-    num_of = collections.Counter(patient for _, patient in source.people())
-    if folds:
-        split_of = patient_split.draw_fold(
-            num_of, fold=fold, folds=folds, num_validation=num_validation, seed=seed
-        )
-    else:
-        split_of = patient_split.draw_counts(
-            num_of, num_validation=num_validation, num_test=num_test, seed=seed
-        )
+    people = [patient for _, patient in source.people()]
+    num_of = collections.Counter(people)
+    group_of = dict(zip(people, source.groups(), strict=True))
+    patients = {who: patient_split.Patient(num_of[who], group_of[who]) for who in num_of}
+    draw = functools.partial(
+        patient_split.draw_fold if folds else patient_split.draw_counts,
+        patients,
+        num_validation=num_validation,
+        seed=seed,
+    )
+    split_of = draw(fold=fold, folds=folds) if folds else draw(num_test=num_test)
     return _divide(source, split_of)
 
 

@@ -1,5 +1,6 @@
 """Training, validation and test patients: drawn by seed, or checked as given."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -70,13 +71,26 @@ def draw_within(
     return splits
 
 
+@dataclasses.dataclass(frozen=True)
+class Patient:
+    """What a draw by records must know of a person.
+
+    Attributes:
+        num_records: of this person; they stay together.
+        group: every split has its share of each group.
+    """
+
+    num_records: int
+    group: str
+
+
 def draw_counts(
-    num_of: Mapping[str, int], *, num_validation: int, num_test: int, seed: int
+    patients: Mapping[str, Patient], *, num_validation: int, num_test: int, seed: int
 ) -> dict[str, str]:
     """Gives every patient a split, so that validation and test have so many records, not more.
 
     Args:
-        num_of: patient_id -> records of that patient.
+        patients: by patient_id.
         num_validation: records, 1 or more.
         num_test: likewise; some are left to train on.
         seed: another seed, another draw.
@@ -87,21 +101,22 @@ def draw_counts(
     Raises:
         ValueError: there are not enough records, or the patients' can't be summed to such numbers.
     """
-    ranked = sorted(num_of, key=lambda patient: (_rank(seed, patient), patient))
-    test = _pick(ranked, num_of, num_test, "num_test")
-    validation = _pick(
-        [x for x in ranked if x not in test], num_of, num_validation, "num_validation"
-    )
+    ranked = _interleave(patients, seed)
+    test = _pick(ranked, patients, num_test, "num_test")
+    rest = [patient for patient in ranked if patient not in test]
+    validation = _pick(rest, patients, num_validation, "num_validation")
     return _assemble(ranked, validation, test)
 
 
 def draw_fold(
-    num_of: Mapping[str, int], *, fold: int, folds: int, num_validation: int, seed: int
+    patients: Mapping[str, Patient], *, fold: int, folds: int, num_validation: int, seed: int
 ) -> dict[str, str]:
     """One of the splits of a cross-validation: every patient is tested in exactly one fold.
 
+    Patients of the next fold validate first, so that no patient chooses all checkpoints.
+
     Args:
-        num_of: patient_id -> records of that patient.
+        patients: by patient_id.
         fold: which one, from 0.
         folds: how many, 2 or more.
         num_validation: records of the validation split, out of those that are not tested.
@@ -110,29 +125,53 @@ def draw_fold(
     Raises:
         ValueError: no such fold, fewer patients than folds, or as `draw_counts`.
     """
-    if not 2 <= folds <= len(num_of):
+    require_fold(fold, folds)
+    if folds > len(patients):
         raise ValueError(
-            f"data.folds: got {folds}, want 2 to the number of patients, {len(num_of)}."
+            f"data.folds: got {folds}, want no more than there are patients, {len(patients)}."
         )
-    if not 0 <= fold < folds:
-        raise ValueError(f"data.fold: got {fold}, want 0 to {folds - 1}.")
-    ranked = sorted(num_of, key=lambda patient: (_rank(seed, patient), patient))
-    test = ranked[fold::folds]
-    rest = [patient for patient in ranked if patient not in test]
-    return _assemble(ranked, _pick(rest, num_of, num_validation, "num_validation"), test)
+    ranked = _interleave(patients, seed)
+    test, following = ranked[fold::folds], ranked[(fold + 1) % folds :: folds]
+    rest = [patient for patient in ranked if patient not in test and patient not in following]
+    validation = _pick([*following, *rest], patients, num_validation, "num_validation")
+    return _assemble(ranked, validation, test)
 
 
-def _pick(ranked: Sequence[str], num_of: Mapping[str, int], count: int, field: str) -> list[str]:
+def require_fold(fold: int, folds: int) -> None:
+    """Raises ValueError unless `fold` is one of `folds`; 0 of 0 is no cross-validation."""
+    if folds < 0 or folds == 1:
+        raise ValueError(f"data.folds: got {folds}, want 2 or more, or 0 for no cross-validation.")
+    if not 0 <= fold < max(folds, 1):
+        raise ValueError(
+            f"data.fold: got {fold} of {folds} folds, want a fold from 0 to one less than folds "
+            "(:fold=0,folds=5)."
+        )
+
+
+def _interleave(patients: Mapping[str, Patient], seed: int) -> list[str]:
+    """All patients, drawn, so that any part of the list has its share of every group."""
+    ranked = sorted(patients, key=lambda patient: (_rank(seed, patient), patient))
+    places = {}
+    for group in sorted({patient.group for patient in patients.values()}):
+        members = [patient for patient in ranked if patients[patient].group == group]
+        places |= {who: ((i + 0.5) / len(members), group) for i, who in enumerate(members)}
+    return sorted(ranked, key=places.__getitem__)
+
+
+def _pick(
+    ranked: Sequence[str], patients: Mapping[str, Patient], count: int, field: str
+) -> list[str]:
     """The first patients that have `count` records together; who has too many is passed over."""
     picked, left = [], count
     for patient in ranked:
-        if num_of[patient] <= left:
+        if patients[patient].num_records <= left:
             picked.append(patient)
-            left -= num_of[patient]
+            left -= patients[patient].num_records
     if count < 1 or left:
+        total = sum(patients[patient].num_records for patient in ranked)
         raise ValueError(
-            f"data.{field}: got {count}, want 1 or more, and no more than the "
-            f"{sum(num_of[patient] for patient in ranked)} records there are for it."
+            f"data.{field}: got {count}, want 1 or more, and a number that whole patients sum to: "
+            f"there are {total} records of {len(ranked)} patients for it."
         )
     return picked
 
@@ -144,7 +183,8 @@ def _assemble(
     splits |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     if "train" not in splits.values():
         raise ValueError(
-            "data: validation and test take all patients, want one or more to train on."
+            "data.num_validation and num_test: they take all patients, want one or more to train "
+            "on."
         )
     return splits
 

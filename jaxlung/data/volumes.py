@@ -25,6 +25,12 @@ class Volume:
     box: tuple[slice, slice, slice]
     resampled_shape: tuple[int, int, int]
 
+    @property
+    def unpadded(self) -> tuple[slice, slice, slice]:
+        """The part of the arrays that is no padding."""
+        sizes = zip(self.box, self.resampled_shape, strict=True)
+        return tuple(slice(len(range(*part.indices(size)))) for part, size in sizes)
+
 
 def load(item: prepared_ct.VolumeRecord, settings: settings_lib.PatchSettings) -> Volume:
     """Makes a record ready: common spacing, box around the lungs, at least a patch in size."""
@@ -57,8 +63,7 @@ def restore(values: np.ndarray, volume: Volume, shape: tuple[int, int, int]) -> 
         `shape` float32; 0 outside the box.
     """
     whole = np.zeros(volume.resampled_shape, np.float32)
-    view = whole[volume.box]
-    view[...] = values[tuple(slice(size) for size in view.shape)]
+    whole[volume.box] = values[volume.unpadded]
     return resample.to_shape(whole, shape, labels=False)
 
 

@@ -30,9 +30,9 @@ def predict(
         mirror: likewise.
 
     Returns:
-        [D, H, W] float32, on `volume.image`'s voxels.
+        [D, H, W] float32, on `volume.image`'s voxels; 0 where none may be found.
     """
-    return sliding_window.predict(
+    probs = sliding_window.predict(
         functools.partial(system.window_step, state),
         {"images": volume.image, "masks": volume.mask},
         window=system.settings.patch_size,
@@ -41,6 +41,7 @@ def predict(
         mirror_axes=IN_PLANE if mirror else (),
         sharding=system.shardings.replicated,
     )
+    return _drop_outside(system, probs, volume.mask)
 
 
 def predict_record(
@@ -51,10 +52,7 @@ def predict_record(
     probs = predict(
         system, state, volume, overlap=system.inference.overlap, mirror=system.inference.mirror
     )
-    probs = volumes.restore(probs, volume, item.image.shape)
-    if system.inference.inside_lungs:
-        probs[item.mask & record.LUNG == 0] = 0
-    return probs
+    return _drop_outside(system, volumes.restore(probs, volume, item.image.shape), item.mask)
 
 
 def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
@@ -62,3 +60,10 @@ def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
     found = system.task.postprocess(probs[..., None]) > 0
     keep_largest = system.inference.keep_largest
     return components.largest(found, keep_largest) if keep_largest else found
+
+
+def _drop_outside(system: system_lib.System, probs: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Probabilities, 0 outside the lungs if nothing is to be found there."""
+    if not system.inference.inside_lungs:
+        return probs
+    return np.where(mask & record.LUNG != 0, probs, 0)

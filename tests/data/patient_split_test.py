@@ -109,35 +109,38 @@ class CheckGivenTest(parameterized.TestCase):
             patient_split.check_given([("a", "train"), ("b", "validation")])
 
 
-CASES = {f"patient{i}": 1 for i in range(16)} | {"twins": 2, "pair": 2}  # 20 volumes
+CASES = {f"a{i}": patient_split.Patient(1, "a") for i in range(10)}
+CASES |= {f"b{i}": patient_split.Patient(1, "b") for i in range(6)}
+CASES |= {name: patient_split.Patient(2, "b") for name in ("twins", "pair")}  # 20 volumes
 
 
 def count(splits, name):
-    return sum(CASES[patient] for patient in members(splits, name))
+    return sum(CASES[patient].num_records for patient in members(splits, name))
+
+
+def groups(splits, name):
+    return {CASES[patient].group for patient in members(splits, name)}
 
 
 class DrawCountsTest(parameterized.TestCase):
     @parameterized.parameters(*range(20))
-    def test_splits_have_as_many_records_as_asked(self, seed):
+    def test_splits_have_as_many_records_as_asked_of_every_group(self, seed):
         splits = patient_split.draw_counts(CASES, num_validation=2, num_test=4, seed=seed)
         assert set(splits) == set(CASES)
         assert [count(splits, name) for name in patient_split.SPLITS] == [14, 2, 4]
+        assert groups(splits, "test") == groups(splits, "train") == {"a", "b"}
 
     def test_another_seed_is_another_draw(self):
         draws = [
-            frozenset(
-                members(
-                    patient_split.draw_counts(CASES, num_validation=2, num_test=4, seed=s), "test"
-                )
-            )
-            for s in range(10)
+            patient_split.draw_counts(CASES, num_validation=2, num_test=4, seed=seed)
+            for seed in range(10)
         ]
-        assert len(set(draws)) > 5
+        assert len({frozenset(members(splits, "test")) for splits in draws}) > 5
 
     @parameterized.parameters(
-        (dict(num_validation=0, num_test=4), "data.num_validation: got 0"),
-        (dict(num_validation=2, num_test=21), "data.num_test: got 21, want 1 or more"),
-        (dict(num_validation=17, num_test=4), "data.num_validation: got 17"),
+        (dict(num_validation=0, num_test=4), r"data\.num_validation: got 0"),
+        (dict(num_validation=2, num_test=21), r"data\.num_test: got 21, want 1 or more"),
+        (dict(num_validation=17, num_test=4), r"data\.num_validation: got 17"),
         (dict(num_validation=16, num_test=4), "take all patients"),
     )
     def test_numbers_that_can_not_be_are_named(self, numbers, message):
@@ -145,10 +148,9 @@ class DrawCountsTest(parameterized.TestCase):
             patient_split.draw_counts(CASES, **numbers, seed=0)
 
     def test_patients_of_two_are_never_parted_to_reach_a_number(self):
-        with pytest.raises(ValueError, match=r"data\.num_test: got 1"):
-            patient_split.draw_counts(
-                {"a": 2, "b": 2, "c": 2}, num_validation=2, num_test=1, seed=0
-            )
+        pairs = dict.fromkeys("abc", patient_split.Patient(2, ""))
+        with pytest.raises(ValueError, match=r"got 1, want .* whole patients .* 6 records of 3"):
+            patient_split.draw_counts(pairs, num_validation=2, num_test=1, seed=0)
 
 
 class DrawFoldTest(parameterized.TestCase):
@@ -164,11 +166,21 @@ class DrawFoldTest(parameterized.TestCase):
         sizes = [len(members(splits, "test")) for splits in draws]
         assert max(sizes) - min(sizes) <= 1
 
+    @parameterized.parameters(0, 1, 2)
+    def test_folds_have_both_groups_and_validate_on_different_patients(self, seed):
+        draws = [
+            patient_split.draw_fold(CASES, fold=fold, folds=5, num_validation=2, seed=seed)
+            for fold in range(5)
+        ]
+        assert all(groups(splits, "test") == {"a", "b"} for splits in draws)
+        assert len({frozenset(members(splits, "validation")) for splits in draws}) == 5
+
     @parameterized.parameters(
-        (dict(fold=5, folds=5), "data.fold: got 5, want 0 to 4"),
-        (dict(fold=-1, folds=5), "data.fold: got -1"),
-        (dict(fold=0, folds=1), "data.folds: got 1, want 2 to the number of patients, 18"),
-        (dict(fold=0, folds=19), "data.folds: got 19"),
+        (dict(fold=5, folds=5), r"data\.fold: got 5 of 5 folds"),
+        (dict(fold=-1, folds=5), r"data\.fold: got -1"),
+        (dict(fold=1, folds=0), r"data\.fold: got 1 of 0 folds"),
+        (dict(fold=0, folds=1), r"data\.folds: got 1, want 2 or more, or 0"),
+        (dict(fold=0, folds=19), r"data\.folds: got 19, want no more than .* patients, 18"),
     )
     def test_folds_that_can_not_be_are_named(self, which, message):
         with pytest.raises(ValueError, match=message):
