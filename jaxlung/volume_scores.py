@@ -81,7 +81,7 @@ def score_volume(
         "mse": np.mean(error**2, dtype=np.float64),
         "mae": np.mean(np.abs(error), dtype=np.float64),
         **surface.surface_scores(preds, levels > 0, item.spacing_mm, TOLERANCE_MM),
-        **volume.volume_scores(preds, levels > 0, lung, item.spacing_mm),
+        **volume.volume_scores(preds, levels > 0, lung, volume.ml_of_voxel(item.affine)),
     }
 
 
@@ -93,10 +93,11 @@ def threshold_confusions(levels: np.ndarray, probs: np.ndarray) -> np.ndarray:
         probs: [D, H, W] float32.
     """
     thresholds = np.array(train_step.THRESHOLDS, np.float32)
-    num_passed = np.searchsorted(thresholds, probs.ravel(), side="left")  # Thresholds below.
+    some = probs > thresholds[0]  # Most of a volume is 0, and needs no search.
+    num_passed = np.searchsorted(thresholds, probs[some], side="left")  # Thresholds below.
     size = len(thresholds) + 1
-    joint = np.bincount(levels.ravel().astype(np.intp) * size + num_passed, minlength=2 * size)
-    counts = joint.reshape(2, size)
-    above = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]  # [2, T]
-    below = counts.sum(axis=1, keepdims=True) - above
+    joint = np.bincount(levels[some].astype(np.intp) * size + num_passed, minlength=2 * size)
+    above = joint.reshape(2, size)[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]  # [2, T]
+    present = np.count_nonzero(levels)
+    below = np.array([[levels.size - present], [present]]) - above
     return np.stack([below, above], axis=-1).transpose(1, 0, 2)

@@ -1,6 +1,7 @@
 """CT volumes that a TFDS builder prepared, as records with random access."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,11 +77,16 @@ class PreparedVolumes:
 
     def people(self) -> list[tuple[str, str]]:
         """(image_id, patient_id) of every record, without unpacking volumes."""
-        return [_who(example) for example in self._packed]
+        return [who for who, _ in self._whos_and_groups]
 
     def groups(self) -> list[str]:
         """The group of every record, without unpacking volumes."""
-        return [self._groups[example["label"]] for example in self._packed]
+        return [group for _, group in self._whos_and_groups]
+
+    @functools.cached_property
+    def _whos_and_groups(self) -> list[tuple[tuple[str, str], str]]:
+        """All records are read for it, once."""
+        return [(_who(example), self._groups[example["label"]]) for example in self._packed]
 
 
 def _who(example: Mapping[str, Any]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ and 498 MB of float32 probabilities, 872 MB in all, besides the windows of a bat
 network itself needs.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -26,9 +27,50 @@ LEAST_WEIGHT = 1e-3  # Along one axis, of 1 at the window's middle.
 Forward = Callable[[dict[str, jax.Array]], jax.Array]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnDevice:
+    """A volume that `prepare` brought to the device, for any number of `predict`.
+
+    Attributes:
+        arrays: what the network looks at by name, [D, H, W] each, continued by their last voxels.
+        shape: of the volume itself.
+        sharding: where it lives; None for the default device.
+    """
+
+    arrays: dict[str, jax.Array]
+    shape: tuple[int, ...]
+    sharding: jax.sharding.Sharding | None
+
+
+def prepare(
+    arrays: Mapping[str, np.ndarray],
+    window: Sequence[int],
+    sharding: jax.sharding.Sharding | None = None,
+) -> OnDevice:
+    """Brings a volume to the device, padded as `predict` needs it.
+
+    Args:
+        arrays: see `predict`; they are copied.
+        window: voxels along D, H and W, at least those of any window to come.
+        sharding: see `predict`.
+
+    Raises:
+        ValueError: arrays that are not 3D or differ in shape; a bad window.
+    """
+    shape = _shape_of(arrays)
+    _check_window(window)
+    padded = tuple(
+        math.ceil(max(size, length) / multiple) * multiple
+        for size, length, multiple in zip(shape, window, MULTIPLES, strict=True)
+    )
+    widths = [(0, after - before) for before, after in zip(shape, padded, strict=True)]
+    on_host = {name: np.pad(array, widths, mode="edge") for name, array in arrays.items()}
+    return OnDevice(jax.device_put(on_host, sharding), shape, sharding)
+
+
 def predict(
     forward: Forward,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray] | OnDevice,
     *,
     window: Sequence[int],
     overlap: float,
@@ -45,30 +87,29 @@ def predict(
     Args:
         forward: a jitted function, made once by the caller: windows of `arrays`, each
             [N, *window], to [N, *window] float32 probabilities. N is always `batch_size`.
-        arrays: what the network looks at by name, each [D, H, W], any type.
+        arrays: what the network looks at by name, each [D, H, W], any type; or, to keep them on the
+            device between calls, what `prepare` made of them.
         window: voxels along D, H and W.
         overlap: share of a window that the next one covers again, at least, in [0, 1).
         batch_size: windows at a time.
         mirror_axes: of 0, 1, 2: every window is also judged mirrored along each combination of
             them, at 2 ** len(mirror_axes) times the cost, and the answers averaged.
         sharding: where the volume lives, None for the default device; `Shardings.replicated` for a
-            `forward` over a mesh, which splits the windows itself by a sharding constraint.
+            `forward` over a mesh, which splits the windows itself by a sharding constraint. A
+            prepared volume stays where it is.
 
     Returns:
         [D, H, W] float32 in [0, 1].
 
     Raises:
-        ValueError: arrays that are not 3D or differ in shape; settings out of range; a `forward`
-            that returns another shape.
+        ValueError: arrays that are not 3D or differ in shape, or were prepared for a smaller
+            window; settings out of range; a `forward` that returns another shape.
     """
-    shape, window = _check(arrays, window, overlap, batch_size, mirror_axes)
-    padded = tuple(
-        math.ceil(max(size, length) / multiple) * multiple
-        for size, length, multiple in zip(shape, window, MULTIPLES, strict=True)
-    )
-    widths = [(0, after - before) for before, after in zip(shape, padded, strict=True)]
-    put = functools.partial(jax.device_put, device=sharding)
-    volumes = put({k: np.pad(v, widths, mode="edge") for k, v in arrays.items()})
+    _check_settings(overlap, batch_size, mirror_axes)
+    volume = arrays if isinstance(arrays, OnDevice) else prepare(arrays, window, sharding)
+    shape, padded = volume.shape, next(iter(volume.arrays.values())).shape
+    window = _check_window(window, padded)
+    put = functools.partial(jax.device_put, device=volume.sharding)
     starts = [_starts(*axis, overlap) for axis in zip(shape, window, strict=True)]
     weights = [_gaussian(length) for length in window]
     on_device = put(weights)
@@ -77,7 +118,7 @@ def predict(
     total = put(_zeros(padded))
     for corners, share in _batches(starts, batch_size):
         corners, share = put((corners, share / len(combinations)))
-        batch = _cut(volumes, corners, window=window)
+        batch = _cut(volume.arrays, corners, window=window)
         probs = forward(batch)
         if probs.shape != (batch_size, *window):
             raise ValueError(
@@ -209,20 +250,27 @@ def _divide(total: jax.Array, sums: Sequence[jax.Array]) -> jax.Array:
     return total / along_d[:, None, None] / along_h[None, :, None] / along_w[None, None, :]
 
 
-def _check(
-    arrays: Mapping[str, np.ndarray],
-    window: Sequence[int],
-    overlap: float,
-    batch_size: int,
-    mirror_axes: Sequence[int],
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of the arrays, and of the window."""
+def _shape_of(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     shapes = {name: array.shape for name, array in arrays.items()}
     shape = next(iter(shapes.values()), ())
     if len(shape) != 3 or 0 in shape or len(set(shapes.values())) > 1:
         raise ValueError(f"sliding window: got {shapes}, want volumes of one shape [D, H, W].")
+    return shape
+
+
+def _check_window(
+    window: Sequence[int], most: Sequence[float] = (math.inf, math.inf, math.inf)
+) -> tuple[int, ...]:
     if len(window) != 3 or min(window) < 1:
         raise ValueError(f"sliding window: window: got {window}, want 3 counts above 0.")
+    if any(length > limit for length, limit in zip(window, most, strict=True)):
+        raise ValueError(
+            f"sliding window: window: got {window}, want at most {most}, as the volume is prepared."
+        )
+    return tuple(window)
+
+
+def _check_settings(overlap: float, batch_size: int, mirror_axes: Sequence[int]) -> None:
     if not 0 <= overlap < 1:
         raise ValueError(f"sliding window: overlap: got {overlap}, want 0 or more and below 1.")
     if batch_size < 1:
@@ -231,4 +279,3 @@ def _check(
         raise ValueError(
             f"sliding window: mirror_axes: got {mirror_axes}, want some of 0, 1, 2, each once."
         )
-    return shape, tuple(window)

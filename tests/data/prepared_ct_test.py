@@ -18,8 +18,8 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def volumes(data_dir):
-    builder = prepared.open_builder(
+def builder(data_dir):
+    return prepared.open_builder(
         covid19_ct_seg_dataset_builder.Builder,
         "native",
         needs=record.LUNG | record.INFECTION,
@@ -29,6 +29,10 @@ def volumes(data_dir):
         download=False,
         phantom_images=3,
     )
+
+
+@pytest.fixture
+def volumes(builder):
     return prepared_ct.PreparedVolumes(builder, "full")
 
 
@@ -72,6 +76,21 @@ def test_names_are_read_without_unpacking_volumes(volumes):
         assert [image_id for image_id, _ in volumes.people()] == phantom.case_ids(3)
         with pytest.raises(AssertionError, match="unpacked"):
             volumes[0]
+
+
+def test_who_and_which_group_is_read_once():
+    examples = mock.MagicMock()
+    examples.__iter__.side_effect = lambda: iter([dict(image_id=b"a", patient_id=b"p", label=1)])
+    builder = mock.Mock()
+    builder.as_data_source.return_value = examples
+    builder.info.features = {"label": mock.Mock(names=["coronacases", "radiopaedia"])}
+    source = prepared_ct.PreparedVolumes(builder, "full")
+    for _ in range(2):
+        people, groups = source.people(), source.groups()
+        assert (people, groups) == ([("a", "p")], ["radiopaedia"])
+        people.clear()
+        groups.clear()
+    assert examples.__iter__.call_count == 1
 
 
 def test_infection_outside_the_lungs_is_infection():

@@ -36,6 +36,23 @@ class ConfusionTest(parameterized.TestCase):
             one = overlap.confusion_of_one(levels[image], preds[image], num_levels)
             np.testing.assert_array_equal(one, want)
 
+    @parameterized.product(dtypes=list(itertools.product((bool, np.uint8, np.int64), repeat=2)))
+    def test_masks_are_counted_as_levels_are(self, dtypes):
+        masks = np.random.default_rng(0).random((2, 5, 6, 7)) < [[[[0.3]]], [[[0.6]]]]
+        levels, preds = (mask.astype(dtype) for mask, dtype in zip(masks, dtypes, strict=True))
+        for some in (np.s_[:], np.s_[:0], np.s_[1:2]):
+            got = overlap.confusion_of_one(levels[some], preds[some], 2)
+            assert got.dtype == np.int64
+            # Three levels go the long way.
+            want = overlap.confusion_of_one(levels[some], preds[some], 3)
+            np.testing.assert_array_equal(got, want[:2, :2])
+
+    @parameterized.parameters((-1, "negative"), (2, "reshape"))
+    def test_what_is_no_level_is_an_error_of_masks_too(self, strange, message):
+        levels = np.array([0, 1, strange], np.int8)
+        with pytest.raises(ValueError, match=message):
+            overlap.confusion_of_one(levels, levels, 2)
+
     def test_shapes_that_differ_are_an_error(self):
         with pytest.raises(ValueError, match="must agree"):
             overlap.confusion(jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 3)), 2)

@@ -74,6 +74,15 @@ class LayoutTest(parameterized.TestCase):
         assert sample.ct == f"{_CT}/{_FIRST}"
         assert f"{_CT}/mine.nii speaks of no case and is left out (1 such)" in logs.output[0]
 
+    @parameterized.parameters("{} (1).zip", "{} (12)", "copy/{} (2).ZIP", "{} (1)/{}")
+    def test_names_that_a_browser_numbered_are_known(self, renamed):
+        names = [f"{renamed.replace('{}', x)}/{_FIRST}" for x in (_CT, _BOTH)]
+        (sample,) = layout.find_samples(_names(names))
+        assert [sample.ct, sample.both_mask] == names
+        # Beside the first download it is the same file twice.
+        (sample,) = layout.find_samples(_names([*names, f"{_CT}.zip/{_FIRST}"]))
+        assert sample.ct in (names[0], f"{_CT}.zip/{_FIRST}")
+
     @parameterized.parameters(
         ([f"{_CT}/{_FIRST}"], "coronacases_001.nii.gz has no lung mask"),
         ([f"{_CT}/{_FIRST}", f"{_LUNG}/{_FIRST}"], "has no infection mask .1 such"),

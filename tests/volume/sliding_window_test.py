@@ -147,6 +147,28 @@ class PredictTest(parameterized.TestCase):
         predict(voxelwise, volumes((3, 11, 50)))
         assert [program._cache_size() for program in programs] == before
 
+    @parameterized.parameters([(2, 3, 70)], [(16, 64, 64)])
+    def test_a_volume_on_the_device_is_judged_again_and_again(self, shape):
+        arrays = volumes(shape)
+        want = predict(uneven, arrays, overlap=0.0, batch_size=16)
+        ready = sliding_window.prepare(arrays, WINDOW)
+        for array in arrays.values():
+            array[:] = 0  # Of no matter any more.
+        with jax.transfer_guard("disallow"):
+            for _ in range(2):
+                np.testing.assert_array_equal(
+                    predict(uneven, ready, overlap=0.0, batch_size=16), want
+                )
+        assert ready.shape == shape
+
+    def test_a_window_larger_than_prepared_for_is_an_error(self):
+        ready = sliding_window.prepare(volumes((5, 5, 5)), WINDOW)
+        arrays = volumes((5, 5, 5))
+        got = predict(uneven, ready, window=(16, 64, 64))
+        np.testing.assert_array_equal(got, predict(uneven, arrays, window=(16, 64, 64)))
+        with pytest.raises(ValueError, match=r"got \(17, 4, 4\), want at most \(16, 64, 64\)"):
+            predict(uneven, ready, window=(17, 4, 4))
+
     def test_arguments_stay_as_they_were(self):
         arrays = volumes((5, 9, 7))
         predict(uneven, arrays, mirror_axes=(1,))

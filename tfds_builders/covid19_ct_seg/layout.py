@@ -23,7 +23,7 @@ PUBLISHED = 20
 
 _KIND = re.compile(
     r"(?:^|/)(COVID-19-CT-Seg_20cases|ct_scans?|lung_and_infection_mask|lung_mask|infection_mask)"
-    r"(?:\.zip)?(?=/)",
+    r"(?: \(\d+\))?(?:\.zip)?(?=/)",  # A browser's second download: "Lung_Mask (1).zip".
     re.IGNORECASE,
 )
 _CORONACASES = re.compile(r"(?:coronacases[_a-z]*|case)(\d{3})", re.IGNORECASE)
@@ -85,7 +85,8 @@ def has_cts(tree: raw_tree.RawTree) -> bool:
 def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
     """Joins CTs and masks by case, and warns of another number than the published one.
 
-    A file that is there packed and unpacked, or nested in a copy of the tree, is taken once.
+    A file that is there packed and unpacked, downloaded twice, or nested in a copy of the tree,
+    is taken once.
 
     Returns:
         Samples by source, then by the numbers of the case.
@@ -175,7 +176,7 @@ def _one_of(known: str, other: str, kind: str, where: str) -> str:
     """Which of two names to take, if they are one file twice: unpacked, and less deep."""
 
     def unpacked(name: str) -> str:
-        return re.sub(r"\.zip/", "/", name, flags=re.IGNORECASE)
+        return re.sub(r"( \(\d+\))?(\.zip)?/", "/", name, flags=re.IGNORECASE)
 
     shorter, longer = sorted((unpacked(known), unpacked(other)), key=len)
     if not f"/{longer}".endswith(f"/{shorter}"):
