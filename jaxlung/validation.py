@@ -13,6 +13,7 @@ from jaxlung.data import road as road_lib
 from jaxlung.inference import volumes as volume_inference
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task as task_lib
+from jaxlung.volume import sliding_window
 
 Validate = Callable[[train_step.TrainState], journal.Means]
 
@@ -27,10 +28,11 @@ def open_split(system: system_lib.System, source: record.Source) -> Validate:
     if not system.is_volumetric:
         return lambda state: score_road(system, state, road)
     whole = [volumes.load(source[i], system.settings) for i in range(len(source))]
+    on_device = [volume_inference.put(system, volume) for volume in whole]
 
     def validate(state: train_step.TrainState) -> journal.Means:
         means = score_road(system, state, road)
-        return means._replace(score=score_volumes(system, state, whole))
+        return means._replace(score=score_volumes(system, state, whole, on_device))
 
     return validate
 
@@ -57,7 +59,10 @@ def score_road(
 
 
 def score_volumes(
-    system: system_lib.System, state: train_step.TrainState, whole: Sequence[volumes.Volume]
+    system: system_lib.System,
+    state: train_step.TrainState,
+    whole: Sequence[volumes.Volume],
+    on_device: Sequence[sliding_window.OnDevice],
 ) -> float:
     """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap."""
     quick = functools.partial(
@@ -68,8 +73,9 @@ def score_volumes(
         mirror=False,
     )
     confusions = []
-    for volume in whole:
-        preds = volume_inference.find_foreground(system, quick(volume)[volume.unpadded])
+    for volume, there in zip(whole, on_device, strict=True):
+        probs = quick(volume, on_device=there)[volume.unpadded]
+        preds = volume_inference.find_foreground(system, probs)
         levels = system.task.true_levels(volume.mask[volume.unpadded], 0)
         confusions.append(overlap.confusion_of_one(levels, preds.astype(np.uint8), 2))
     return float(system.task.image_scores(np.array(confusions))[system.task.rank_by].mean())

@@ -39,6 +39,12 @@ def make_system(**changes):
     return system
 
 
+def validate(system, items):
+    whole = [volumes.load(item, system.settings) for item in items]
+    on_device = [volume_inference.put(system, volume) for volume in whole]
+    return validation.score_volumes(system, None, whole, on_device)
+
+
 def oblique_item():
     """A volume whose file is RAS, turned by 20 degrees about the patient's long axis."""
     item = volume_source.VolumeSource([(9, 21, 30)])[0]
@@ -94,12 +100,11 @@ def test_nothing_is_found_outside_the_lungs_unless_asked():
 def test_validation_is_the_dice_of_whole_volumes():
     source = volume_source.VolumeSource([(9, 21, 30), (6, 20, 20)])
     system = make_system()
-    whole = [volumes.load(source[i], system.settings) for i in range(2)]
-    assert validation.score_volumes(system, None, whole) == 1
+    assert validate(system, source) == 1
     system.__dict__["window_step"] = jax.jit(
         lambda state, batch: jnp.zeros(batch["images"].shape, jnp.float32)
     )
-    assert validation.score_volumes(system, None, whole) == 0
+    assert validate(system, source) == 0
 
 
 def test_validation_drops_what_the_test_split_drops():
@@ -108,7 +113,7 @@ def test_validation_drops_what_the_test_split_drops():
     for crop, patch_size in ((True, (4, 16, 16)), (False, (12, 16, 16))):
         system = make_system(**{"data.crop_to_lungs": crop, "data.patch_size": patch_size})
         system.__dict__["window_step"] = step
-        found = validation.score_volumes(system, None, [volumes.load(item, system.settings)])
+        found = validate(system, [item])
         tested = volume_scores.score_split(system, None, [item], "test", None)
         np.testing.assert_allclose(found, system.task.image_scores(tested.confusions)["dice"][0])
 

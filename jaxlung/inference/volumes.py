@@ -12,6 +12,15 @@ from jaxlung.volume import components, sliding_window
 IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and columns mirror well.
 
 
+def put(system: system_lib.System, volume: volumes.Volume) -> sliding_window.OnDevice:
+    """Sends a volume that was made ready to the device, where windows are cut from it."""
+    return sliding_window.prepare(
+        {"images": volume.image, "masks": volume.mask},
+        system.settings.patch_size,
+        system.shardings.replicated,
+    )
+
+
 def predict(
     system: system_lib.System,
     state: train_step.TrainState,
@@ -19,6 +28,7 @@ def predict(
     *,
     overlap: float,
     mirror: bool,
+    on_device: sliding_window.OnDevice | None = None,
 ) -> np.ndarray:
     """Probabilities of a volume that was made ready.
 
@@ -28,18 +38,18 @@ def predict(
         volume: from `volumes.load`.
         overlap: see `settings.InferenceSettings`.
         mirror: likewise.
+        on_device: the volume from `put`, if it is there already.
 
     Returns:
         [D, H, W] float32, on `volume.image`'s voxels; 0 where none may be found.
     """
     probs = sliding_window.predict(
         functools.partial(system.window_step, state),
-        {"images": volume.image, "masks": volume.mask},
+        on_device or put(system, volume),
         window=system.settings.patch_size,
         overlap=overlap,
         batch_size=system.settings.eval_batch_size,
         mirror_axes=IN_PLANE if mirror else (),
-        sharding=system.shardings.replicated,
     )
     return _drop_outside(system, probs, volume.mask)
 
