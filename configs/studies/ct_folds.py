@@ -35,7 +35,7 @@ def get_study(arg: str = "") -> study.Study:
         columns=(*names, "hd95", "nsd"),
         paper=(study.PaperRow("one split", scores),),  # Table 3
         notes=(
-            "Folds are of patients: both volumes of one patient are in the same fold. 2 volumes "
+            "Folds are of patients: both volumes of one patient are in the same fold. Volumes "
             "that a fold doesn't test choose its checkpoint.",
             "The paper has no cross-validation; its row is of 4 volumes that it doesn't name.",
         ),
