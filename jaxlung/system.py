@@ -215,9 +215,16 @@ def require_sensible(config: mlc.ConfigDict) -> None:
             f"model.num_classes: got {config.model.num_classes}, want 1; every task has one map."
         )
     if "patch_size" in config.data:
+        require_window(config.window_hu)
         require_one_region(config)
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"seed: got {config.seed}, want 0 to 2 ** 32 - 1.")
+
+
+def require_window(window_hu: tuple[float, ...]) -> None:
+    """Raises ValueError unless this is a low and a higher Hounsfield unit."""
+    if len(window_hu) != 2 or not window_hu[0] < window_hu[1]:
+        raise ValueError(f"window_hu: got {tuple(window_hu)}, want two numbers, the lower first.")
 
 
 def require_one_region(config: mlc.ConfigDict) -> None:

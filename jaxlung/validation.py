@@ -28,7 +28,8 @@ def open_split(system: system_lib.System, source: record.Source) -> Validate:
     if not system.is_volumetric:
         return lambda state: score_road(system, state, road)
     whole = [volumes.load(source[i], system.settings) for i in range(len(source))]
-    on_device = [volume_inference.put(system, volume) for volume in whole]
+    # Where the patches' volumes fit on the device, these do.
+    on_device = [volume_inference.put(system, x) if road.store else None for x in whole]
 
     def validate(state: train_step.TrainState) -> journal.Means:
         means = score_road(system, state, road)
@@ -62,9 +63,16 @@ def score_volumes(
     system: system_lib.System,
     state: train_step.TrainState,
     whole: Sequence[volumes.Volume],
-    on_device: Sequence[sliding_window.OnDevice],
+    on_device: Sequence[sliding_window.OnDevice | None],
 ) -> float:
-    """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap."""
+    """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap.
+
+    Args:
+        system: the run.
+        state: the network.
+        whole: the volumes.
+        on_device: the same from `volume_inference.put`; None for those that are sent each time.
+    """
     quick = functools.partial(
         volume_inference.predict,
         system,

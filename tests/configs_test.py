@@ -70,6 +70,10 @@ def test_every_tap_of_the_ct_networks_dilated_convolutions_reaches_a_voxel(arg):
     ("change", "message"),
     [
         ({"task.region": "full"}, r"data\.crop_to_lungs: got True with task\.region 'full'"),
+        ({"window_hu": (5.0, 1.0)}, r"window_hu: got \(5\.0, 1\.0\), want two numbers"),
+        ({"window_hu": (5.0,)}, r"window_hu: got \(5\.0,\), want two numbers"),
+        ({"model.strides": (2, 2)}, r"model\.strides: got \(2, 2\), want 2 triples"),
+        ({"model.paspp_rates": (1, 2, 3, 4)}, r"model\.paspp_rates: got .* want 4 triples"),
         ({"data.foreground": "lung"}, r"data\.foreground: got 'lung', want task\.target"),
     ],
 )

@@ -101,6 +101,8 @@ def test_validation_is_the_dice_of_whole_volumes():
     source = volume_source.VolumeSource([(9, 21, 30), (6, 20, 20)])
     system = make_system()
     assert validate(system, source) == 1
+    whole = [volumes.load(item, system.settings) for item in source]
+    assert validation.score_volumes(system, None, whole, [None, None]) == 1
     system.__dict__["window_step"] = jax.jit(
         lambda state, batch: jnp.zeros(batch["images"].shape, jnp.float32)
     )

@@ -141,7 +141,8 @@ class FvPasppUNet(nn.Module):
 def _are_triples(values: Sequence[Sequence[int]], most: int | None = None) -> bool:
     """Whether `values` are triples of whole numbers from 1 to `most`."""
     return all(
-        len(value) == 3
+        isinstance(value, Sequence)
+        and len(value) == 3
         and all(isinstance(v, int) and v >= 1 and (most is None or v <= most) for v in value)
         for value in values
     )
