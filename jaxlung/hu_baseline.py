@@ -10,7 +10,7 @@ import numpy as np
 from jaxlung import progress
 from jaxlung import scores as scores_lib
 from jaxlung import system as system_lib
-from jaxlung.data import prepared_ct, record
+from jaxlung.data import record
 from jaxlung.metrics import overlap
 from jaxlung.volume import hounsfield
 
@@ -71,7 +71,7 @@ def voxels(
         yield item.image[counts], system.task.true_levels(item.mask, 0)[counts] > 0
 
 
-def eligible(system: system_lib.System, item: prepared_ct.VolumeRecord) -> np.ndarray:
+def eligible(system: system_lib.System, item: record.VolumeRecord) -> np.ndarray:
     """[D, H, W] bool: where foreground may be, all or the lungs."""
     if system.inference.inside_lungs:
         return item.mask & record.LUNG != 0

@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from jaxlung import files
-from jaxlung.data import prepared_ct, record
+from jaxlung.data import record
 from jaxlung.metrics import overlap
 from jaxlung.volume import hounsfield
 
@@ -17,7 +17,7 @@ SHOWN_HU = (-1250.0, 250.0)  # the window in which lungs and their disease show
 
 
 def cut(
-    item: prepared_ct.VolumeRecord, preds: np.ndarray, levels: np.ndarray, confusion: np.ndarray
+    item: record.VolumeRecord, preds: np.ndarray, levels: np.ndarray, confusion: np.ndarray
 ) -> dict[str, Any]:
     """The slice of each plane with most annotated voxels; with none, most predicted or of lung.
 

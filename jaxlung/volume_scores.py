@@ -7,7 +7,7 @@ from etils import epath
 
 from jaxlung import planes, progress, scores, train_step
 from jaxlung import system as system_lib
-from jaxlung.data import prepared_ct, record
+from jaxlung.data import record
 from jaxlung.inference import volumes as volume_inference
 from jaxlung.metrics import overlap, surface, volume
 from jaxlung.volume import grid, nifti
@@ -54,7 +54,7 @@ def score_volume(
     system: system_lib.System,
     probs: np.ndarray,
     preds: np.ndarray,
-    item: prepared_ct.VolumeRecord,
+    item: record.VolumeRecord,
 ) -> dict[str, Any]:
     """One volume's entries of every array of `scores.SplitScores`, by name.
 

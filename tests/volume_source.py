@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlung.data import prepared_ct, record
+from jaxlung.data import record
 
 
 class VolumeSource:
@@ -30,7 +30,7 @@ def _make(index, shape, spacing_mm, seed):
     mask[ill] |= record.INFECTION
     hu = np_rng.normal(-850, 40, shape) + 600 * (mask & record.INFECTION > 0) + 30 * index
     affine = np.diag([-spacing_mm[2], -spacing_mm[1], spacing_mm[0], 1.0])
-    return prepared_ct.VolumeRecord(
+    return record.VolumeRecord(
         image=hu.astype(np.int16),
         mask=mask,
         spacing_mm=spacing_mm,

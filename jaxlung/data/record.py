@@ -1,4 +1,4 @@
-"""What every dataset gives: a record of one image, and random access to a split of them."""
+"""What every dataset gives: a record of one image or volume, and random access to a split."""
 
 import dataclasses
 from typing import Protocol
@@ -31,13 +31,41 @@ class Record:
     label: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class VolumeRecord:
+    """One CT with its annotation, in canonical order.
+
+    Attributes:
+        image: [D, H, W] int16 HU; slices, rows, columns to superior, posterior, left.
+        mask: [D, H, W] uint8, a sum of the bits `LUNG` and `INFECTION`; infection
+            is infection wherever it was annotated, within the lungs or not.
+        spacing_mm: along D, H, W.
+        shape: of the file, in its own order of axes.
+        affine: [4, 4] float64 of the file, voxel (i, j, k) to RAS+ mm; with `shape` the way back.
+        image_id: the case, unique.
+        patient_id: the person.
+        group: where the CT came from, "coronacases" or "radiopaedia".
+        label: 1, as everybody here has COVID-19.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    image_id: str
+    patient_id: str
+    group: str
+    label: int = 1
+
+
 class Source(Protocol):
     """One split of a dataset: records by position, decoded when asked for."""
 
     def __len__(self) -> int:
         """Number of records."""
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> Record | VolumeRecord:
         """The record at `index` in [0, len)."""
 
     def people(self) -> list[tuple[str, str]]:

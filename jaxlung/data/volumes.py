@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlung.data import prepared_ct, record
+from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.volume import hounsfield, resample
 
@@ -32,7 +32,7 @@ class Volume:
         return tuple(slice(len(range(*part.indices(size)))) for part, size in sizes)
 
 
-def load(item: prepared_ct.VolumeRecord, settings: settings_lib.PatchSettings) -> Volume:
+def load(item: record.VolumeRecord, settings: settings_lib.PatchSettings) -> Volume:
     """Makes a record ready: common spacing, box around the lungs, at least a patch in size."""
     spacing = item.spacing_mm, settings.spacing_mm
     image = resample.to_spacing(item.image, *spacing, labels=False)

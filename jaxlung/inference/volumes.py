@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxlung import system as system_lib
 from jaxlung import train_step
-from jaxlung.data import prepared_ct, record, volumes
+from jaxlung.data import record, volumes
 from jaxlung.volume import components, sliding_window
 
 IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and columns mirror well.
@@ -55,7 +55,7 @@ def predict(
 
 
 def predict_record(
-    system: system_lib.System, state: train_step.TrainState, item: prepared_ct.VolumeRecord
+    system: system_lib.System, state: train_step.TrainState, item: record.VolumeRecord
 ) -> np.ndarray:
     """Probabilities on a record's own voxels, [D, H, W] float32; 0 where none may be found."""
     volume = volumes.load(item, system.settings)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from jaxlung import config_file
 from jaxlung import system as system_lib
-from jaxlung.data import prepared_ct, record
+from jaxlung.data import record
 from jaxlung.inference import volumes as volume_inference
 from jaxlung.volume import dicom, grid, hounsfield, nifti
 
@@ -67,7 +67,7 @@ def predict(system, array, where, lungs, path):
     """From a file's array to the file of its prediction."""
     hu, kind = hounsfield.to_hu(grid.to_canonical(array, where), "real")
     assert kind == "hu"
-    item = prepared_ct.VolumeRecord(
+    item = record.VolumeRecord(
         image=hu,
         mask=grid.to_canonical(lungs, where) * np.uint8(record.LUNG),
         spacing_mm=grid.canonical_spacing_mm(where),
