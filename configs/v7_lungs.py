@@ -39,6 +39,11 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     )
     # The paper names Adam only: Keras's default rate and epsilon.
     config.optimizer = dict(learning_rate=1e-3, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)
+    config.step = dict(
+        steps_per_dispatch=0,  # without the host between; 0: 10 on accelerators, 1 on CPUs
+        microbatches=1,  # parts of a batch that are computed one after the other: less memory
+        remat=False,  # True: compute activations again for the gradient: less memory
+    )
     config.control = dict(  # by the validation loss, once an epoch
         plateau_patience=0,  # epochs without improvement before the rate falls; 0: never
         plateau_factor=0.5,

@@ -10,7 +10,7 @@ from absl import logging
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from jaxlung import train_step
+from jaxlung import distributed, train_step
 
 SELECTIONS = ("last", "best", "best_score")  # best: the lowest validation loss
 Progress = dict[str, Any]  # JSON beside the state: what else a resumed run must know
@@ -155,13 +155,15 @@ def selected_step(selection: str, workdir: epath.Path) -> int | None:
 
 def set_aside_newer(manager: ocp.CheckpointManager, step: int) -> None:
     """Moves checkpoints newer than `step` (the damaged ones) to `checkpoints_damaged`."""
-    for newer in [s for s in manager.all_steps() if s > step]:
+    newer_steps = [s for s in manager.all_steps() if s > step and distributed.is_main()]
+    for newer in newer_steps:
         target = epath.Path(f"{manager.directory}_damaged") / str(newer)
         target.parent.mkdir(exist_ok=True)
         if target.exists():
             target.rmtree()
         (epath.Path(manager.directory) / str(newer)).rename(target)
         logging.warning("moved the damaged checkpoint %d to %s", newer, target)
+    distributed.tell_all(None)  # The others wait until they are moved.
     manager.reload()
 
 

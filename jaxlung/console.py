@@ -15,9 +15,13 @@ from absl import logging
 class _Formatter(std_logging.Formatter):
     """ "10:42:07 message", with the level named from WARNING up."""
 
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self._prefix = prefix
+
     def format(self, entry: std_logging.LogRecord) -> str:
         level = f"{entry.levelname}: " if entry.levelno >= std_logging.WARNING else ""
-        return f"{self.formatTime(entry, '%H:%M:%S')} {level}{entry.getMessage()}"
+        return f"{self.formatTime(entry, '%H:%M:%S')} {self._prefix}{level}{entry.getMessage()}"
 
 
 def quiet_libraries() -> None:
@@ -29,6 +33,12 @@ def quiet_libraries() -> None:
     logging.set_verbosity(logging.INFO)
     handler.setFormatter(_Formatter())
     handler.addFilter(_is_ours)
+
+
+def quiet_process(number: int) -> None:
+    """Leaves what goes well to process 0 to tell; what goes wrong bears its number."""
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().setFormatter(_Formatter(prefix=f"process {number}: "))
 
 
 def quiet_late_writes() -> None:

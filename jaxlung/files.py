@@ -1,8 +1,16 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all; of several processes, one writes them."""
 
 import os
 
 from etils import epath
+
+_writes = True
+
+
+def leave_to_others() -> None:
+    """From here on this process writes nothing: another one does."""
+    global _writes
+    _writes = False
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -12,6 +20,8 @@ def write_text(path: epath.Path, text: str) -> None:
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes `path` through a temporary file beside it."""
+    if not _writes:
+        return
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         temporary.write_bytes(content)

@@ -11,6 +11,7 @@ from etils import epath
 
 from jaxlung import (
     checkpoint,
+    distributed,
     evaluate,
     files,
     lung_masks,
@@ -63,7 +64,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     report, finished = path / "report.html", path / FINISHED
-    if report.exists() and finished.exists():
+    if distributed.tell_all(report.exists() and finished.exists()):
         logging.info("this run is finished: %s", report)
         return
     splits = open_splits(config, path)
@@ -76,10 +77,11 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         return
     step = checkpoint.selected_step(config.selection, path)
     missing = [name for name in evaluate.SPLITS if evaluate.scored_step(path, name) != step]
-    evaluate.evaluate(config, path, splits, missing)
-    page.build(path)
-    files.write_text(finished, f"{step}\n")
-    log_scores(path, "test", task.records)
+    evaluate.evaluate(config, path, splits, distributed.tell_all(missing))
+    if distributed.is_main():
+        page.build(path)
+        files.write_text(finished, f"{step}\n")
+        log_scores(path, "test", task.records)
     logging.info("report: %s", report)
 
 
@@ -113,14 +115,16 @@ def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) ->
         workdir.open_for(config, path)
     with workdir.lock(path):
         evaluate.evaluate(config, path, open_splits(config, path), [split])
-        page.build(path)
-    log_scores(path, split, system.make_task(config).records)
+        if distributed.is_main():
+            page.build(path)
+            log_scores(path, split, system.make_task(config).records)
     logging.info("report: %s", path / "report.html")
 
 
 def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:
     """Opens the data; once something was trained, they must be those that `splits.csv` names."""
-    splits = system.open_splits(config)
+    with distributed.main_first("opening the data"):
+        splits = system.open_splits(config)
     warn_of_shared(splits, config)
     if workdir.is_trained(path):
         splits_file.require_same(path / "splits.csv", splits)

@@ -61,33 +61,35 @@ class Journal:
         self._pending: list[dict[str, jax.Array]] = []
         self.epoch_steps = epoch_steps
         self._score_name, self._score = score
-        # The first step compiles: speed is measured from its end.
+        self._fetched_step = first_step
+        # The first dispatch compiles: speed is measured from its end.
         self._start = self._epoch_start = self._last_line = 0.0
-        self._start_step = self._epoch_start_step = first_step + 1
+        self._start_step = self._epoch_start_step = -1
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Notes one step, without waiting for it (but for the first)."""
-        self._step += 1
+        """Notes one dispatch, metrics [K, ...], without waiting for it (but for the first)."""
+        self._step += len(metrics["loss"])
         self._pending.append(metrics)
-        if self._step == self._start_step:
+        if self._start_step < 0:
             jax.block_until_ready(metrics)
             self._start = self._epoch_start = self._last_line = time.monotonic()
+            self._start_step = self._epoch_start_step = self._step
 
-    def fetch(self) -> None:
+    def fetch(self, *, but_last: bool = False) -> None:
         """Waits for the steps so far and checks them.
+
+        Args:
+            but_last: leave the newest dispatch for later, so that the device has work meanwhile.
 
         Raises:
             FloatingPointError: a loss or a gradient is not finite; names the first such step.
         """
-        rows = jax.device_get(self._pending)
-        for step, row in enumerate(rows, self._step - len(rows) + 1):
-            require_finite(step, loss=row["loss"], grad_norm=row["grad_norm"])
-        self.epoch_steps += [
-            [float(row["loss"]), float(row["loss_excess"]), row["confusion"].tolist()]
-            for row in rows
-        ]
-        self._pending = []
-        if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        fetched = jax.device_get(self._pending[:-1] if but_last else self._pending)
+        self._pending = self._pending[len(fetched) :]
+        for metrics in fetched:
+            for row in range(len(metrics["loss"])):
+                self._note({name: values[row] for name, values in metrics.items()})
+        if self.epoch_steps and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             logging.info("step %d of %d: %s", self._step, self._total_steps, self._how_it_goes())
 
@@ -132,6 +134,13 @@ class Journal:
         self.epoch_steps = []
         self._epoch_start = self._last_line = time.monotonic()
         self._epoch_start_step = self._step
+
+    def _note(self, row: dict[str, np.ndarray]) -> None:
+        self._fetched_step += 1
+        require_finite(self._fetched_step, loss=row["loss"], grad_norm=row["grad_norm"])
+        self.epoch_steps.append(
+            [float(row["loss"]), float(row["loss_excess"]), row["confusion"].tolist()]
+        )
 
     def train_seconds(self) -> float:
         """Seconds of training in this epoch and process, without the step that compiled."""

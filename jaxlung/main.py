@@ -1,6 +1,7 @@
 """The command line: `python -m jaxlung.main --config=configs/covidqu.py`, or `jaxlung ...`."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +10,7 @@ from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
+from jaxlung import cluster as cluster_lib
 from jaxlung import config_file, console, interrupt
 from jaxlung.study import study as study_lib
 from jaxlung.study import study_file
@@ -20,9 +22,13 @@ flags.DEFINE_string("study", None, "Study file, or the name of a shipped one.")
 flags.DEFINE_string(
     "workdir", None, "Folder of the run; runs/<name of the config> or studies/<name> by default."
 )
-flags.DEFINE_enum("mode", "train", ["train", "evaluate", "study"], "What to do.")
+flags.DEFINE_enum("mode", "train", ["train", "evaluate", "benchmark", "study"], "What to do.")
 flags.DEFINE_string("split", "test", "The split to evaluate: train, validation or test.")
 flags.DEFINE_bool("dry_run", False, "Compile the step, say what it costs, train nothing.")
+flags.DEFINE_string("profile", None, "Of a benchmark: folder for a trace of some steps.")
+flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0.")
+flags.DEFINE_integer("num_processes", None, "Of several processes: how many.")
+flags.DEFINE_integer("process_id", None, "Of several processes: which one this is, from 0.")
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
@@ -34,11 +40,13 @@ class Command:
         path: the workdir, absolute.
         study: None but for `--mode=study`.
         configs: of the study's runs, by name.
+        cluster: where this process meets others; None alone.
     """
 
     path: epath.Path
     study: study_lib.Study | None = None
     configs: Mapping[str, mlc.ConfigDict] = dataclasses.field(default_factory=dict)
+    cluster: cluster_lib.Cluster | None = None
 
 
 def cli() -> None:
@@ -68,22 +76,36 @@ def main(argv: Sequence[str]) -> int:
     try:
         with interrupt.stop_at_once():
             run(command)
-    except (ValueError, OSError, FloatingPointError) as error:
-        return console.complain(error, 1, debug=FLAGS.debug)
-    except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        return console.complain(
-            MemoryError(
-                "the device has too little memory; try a smaller --config.data.batch_size, "
-                "--config.data.placement=host, or --config.model.dtype=bfloat16."
-            ),
-            1,
-            debug=FLAGS.debug,
-        )
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        code = console.complain(explain(error, command), 1, debug=FLAGS.debug)
+        if command.cluster:
+            os._exit(code)  # Else it would wait for the other processes to end.
+        return code
     except KeyboardInterrupt:
         interrupt.exit_at_once(0, None)  # Files are cleaned up; XLA's threads may be at work.
     return 0
+
+
+def explain(error: Exception, command: Command) -> Exception:
+    """The error as a user can use it.
+
+    Raises:
+        RuntimeError: that is none of the user's or the machine's.
+    """
+    if not isinstance(error, RuntimeError):
+        return error
+    if "RESOURCE_EXHAUSTED" in str(error):
+        return MemoryError(
+            "the device has too little memory; try a smaller --config.data.batch_size, "
+            "--config.step.remat=True, --config.step.microbatches=2, --config.data.placement=host, "
+            "or --config.model.dtype=bfloat16."
+        )
+    if command.cluster:
+        return ConnectionError(
+            f"another process of this run is gone ({str(error).splitlines()[0][:200]}); what was "
+            "saved is whole, and the same commands, in all processes, go on from there."
+        )
+    raise error
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -111,11 +133,20 @@ def parse(argv: Sequence[str]) -> Command:
         )
     if not spec and FLAGS.dry_run:
         raise ValueError("--dry_run: want --config=FILE too.")
+    if not spec and FLAGS.mode == "benchmark":
+        raise ValueError("--mode=benchmark: want --config=FILE too.")
     if FLAGS.dry_run and FLAGS.mode != "train":
         raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
     if FLAGS["split"].present and FLAGS.mode != "evaluate":
         raise ValueError("--split: want --mode=evaluate too.")
-    return Command(workdir_path(spec))
+    if FLAGS.profile is not None and FLAGS.mode != "benchmark":
+        raise ValueError("--profile: want --mode=benchmark too.")
+    return Command(workdir_path(spec), cluster=find_cluster())
+
+
+def find_cluster() -> cluster_lib.Cluster | None:
+    """Where this process meets the others of its run."""
+    return cluster_lib.find(os.environ, FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -135,7 +166,7 @@ def check_study(spec: str) -> None:
         raise ValueError(f"--mode=study: want --study=FILE or a name ({shipped}) too.")
     if spec:
         raise ValueError("--study: got --config too; a study names the configs of its runs.")
-    for name in ("dry_run", "split"):
+    for name in ("dry_run", "split", "profile", "coordinator", "num_processes", "process_id"):
         if FLAGS[name].present:
             raise ValueError(f"--{name}: got --mode=study too, want only one of them.")
 
@@ -149,8 +180,9 @@ def parse_study(spec: str, overrides: Sequence[str]) -> Command:
 
 def usage() -> str:
     """What `--help` shows."""
-    names = ("config", "study", "workdir", "mode", "split", "dry_run", "debug")
-    lines = [f"  --{name:8} {FLAGS[name].help}" for name in names]
+    names = ("config", "study", "workdir", "mode", "split", "dry_run", "profile")
+    names += ("coordinator", "num_processes", "process_id", "debug")
+    lines = [f"  --{name:13} {FLAGS[name].help}" for name in names]
     configs = ", ".join(config_file.shipped_configs())
     studies = ", ".join(config_file.shipped_studies())
     return "\n".join(
@@ -178,13 +210,22 @@ def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
 
 def run(command: Command) -> None:
     """Starts what the flags ask for."""
-    from jaxlung import dry_run, job  # JAX starts here: a typo is told in half a second.
+    # JAX starts here: a typo is told in half a second.
+    from jaxlung import compile_cache, distributed, dry_run, job
     from jaxlung.study import runner
 
+    compile_cache.use(os.environ)
+    if command.cluster:
+        distributed.start(command.cluster)
     if command.study:
         runner.run(command.study, command.configs, command.path)
     elif FLAGS.dry_run:
         sys.stdout.write(dry_run.to_line(dry_run.dry_run(FLAGS.config)) + "\n")
+    elif FLAGS.mode == "benchmark":
+        from jaxlung import benchmark
+
+        found = benchmark.run(FLAGS.config, profile_dir=FLAGS.profile or "")
+        sys.stdout.write(benchmark.to_line(found) + "\n")
     elif FLAGS.mode == "evaluate":
         job.run_evaluate(FLAGS.config, command.path, FLAGS.split)
     else:

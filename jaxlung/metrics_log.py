@@ -8,7 +8,7 @@ from typing import Self
 import tensorboardX
 from etils import epath
 
-from jaxlung import files
+from jaxlung import distributed, files
 
 COLUMNS = (
     "step",
@@ -37,7 +37,10 @@ class MetricsLog:
         self._columns = (*COLUMNS, score, f"val_{score}")
         rows = [row for row in load_rows(workdir) if int(row["step"]) <= step]
         files.write_text(self._path, self._to_csv(rows, header=True))
-        self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._events = None  # Of several processes, one writes.
+        if distributed.is_main():
+            folder = str(workdir / "tensorboard")
+            self._events = tensorboardX.SummaryWriter(folder, purge_step=step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -48,10 +51,13 @@ class MetricsLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._events.close()
+        if self._events:
+            self._events.close()
 
     def write(self, row: dict[str, float]) -> None:
         """Adds one epoch; `row` has the keys `COLUMNS` and the score's two."""
+        if not self._events:
+            return
         with self._path.open("a") as file:
             file.write(self._to_csv([row], header=False))
         for name in self._columns[2:]:

@@ -1,6 +1,7 @@
 """The mesh and one sharding per kind of array; the only file that names the axes."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,11 +18,13 @@ class Shardings:
     Attributes:
         replicated: whole on every device: parameters, statistics, resident data, scalars.
         batch: [B, ...], split over `data`.
+        steps: [K, B, ...], batches of several steps, each split over `data`.
         images: [B, H, ...], split over `data` and `space`.
     """
 
     replicated: NamedSharding
     batch: NamedSharding
+    steps: NamedSharding
     images: NamedSharding
 
     @property
@@ -65,6 +68,7 @@ def make_shardings(*, data: int, space: int) -> Shardings:
     return Shardings(
         replicated=NamedSharding(mesh, PartitionSpec()),
         batch=NamedSharding(mesh, PartitionSpec(DATA)),
+        steps=NamedSharding(mesh, PartitionSpec(None, DATA)),
         images=NamedSharding(mesh, PartitionSpec(DATA, SPACE)),
     )
 
@@ -83,6 +87,46 @@ def require_divisible(batch_size: int, shards: Shardings, field: str) -> None:
         )
 
 
-def put(arrays: dict[str, np.ndarray], where: NamedSharding) -> dict[str, jax.Array]:
-    """Sends host arrays to their devices, without waiting."""
-    return jax.device_put(arrays, where)
+def put(arrays: Any, where: NamedSharding) -> Any:
+    """Sends host arrays, equal in all processes, to their devices, without waiting."""
+    if jax.process_count() == 1:
+        return jax.device_put(arrays, where)
+    # device_put would compare the processes' arrays first, which is a broadcast.
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), arrays
+    )
+
+
+def local_rows(batch_size: int, shards: Shardings) -> np.ndarray:
+    """The rows of a batch that this process's devices hold, ascending."""
+    parts = shards.batch.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[part] for (part,) in parts]))
+
+
+def put_rows(
+    arrays: dict[str, np.ndarray], rows: np.ndarray, batch_size: int, shards: Shardings
+) -> dict[str, jax.Array]:
+    """Sends the rows of batches that this process holds to its devices, without waiting.
+
+    Args:
+        arrays: [K, R, ...], batches of K steps.
+        rows: from `local_rows`, [R].
+        batch_size: rows over all processes.
+        shards: where arrays live.
+
+    Returns:
+        [K, B, ...].
+    """
+    if len(rows) == batch_size:
+        return put(arrays, shards.steps)
+
+    def put_one(array: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            first, last, _ = index[1].indices(batch_size)
+            start, stop = np.searchsorted(rows, (first, last))
+            return array[index[0], start:stop]
+
+        shape = (len(array), batch_size, *array.shape[2:])
+        return jax.make_array_from_callback(shape, shards.steps, part)
+
+    return {name: put_one(array) for name, array in arrays.items()}

@@ -26,6 +26,29 @@ from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 from jaxlung.tasks import task as task_lib
 
+STEPS_PER_DISPATCH = 10  # On accelerators, where the host would be too slow to send each alone.
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSettings:
+    """How a training step is computed; section `step` of a config.
+
+    Attributes:
+        steps_per_dispatch: steps that the device takes before it asks the host again; 0 chooses
+            10 on accelerators and 1 on CPUs, whose loops are slow.
+        microbatches: see `train_step.train_step`.
+        remat: likewise.
+    """
+
+    steps_per_dispatch: int
+    microbatches: int
+    remat: bool
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps_per_dispatch", 0), ("microbatches", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"step.{name}: got {getattr(self, name)}, want {least} or more.")
+
 
 @dataclasses.dataclass(frozen=True)
 class System:
@@ -40,6 +63,7 @@ class System:
         control: when the learning rate falls and when training stops.
         learning_rate: that training starts with.
         freeze: pattern of the parameters that don't train.
+        step: how training steps are computed.
         shardings: where arrays live.
         settings: how records become batches.
         inference: how whole volumes are predicted; None of images.
@@ -54,6 +78,7 @@ class System:
     control: training_control.Settings
     learning_rate: float
     freeze: str
+    step: StepSettings
     shardings: sharding.Shardings
     settings: settings_lib.Settings
     inference: settings_lib.InferenceSettings | None
@@ -63,6 +88,12 @@ class System:
     def is_volumetric(self) -> bool:
         """Whether records are volumes, and examples patches of them."""
         return self.inference is not None
+
+    @property
+    def steps_per_dispatch(self) -> int:
+        """Steps that are sent to the device together."""
+        default = 1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH
+        return self.step.steps_per_dispatch or default
 
     def init_state(self) -> train_step.TrainState:
         """A fresh state, created where it will live."""
@@ -105,23 +136,32 @@ class System:
         )
 
     def jit_train_step(self, take: road_lib.Take) -> Callable[..., Any]:
-        """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused."""
+        """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused.
+
+        Takes as many steps as the item is of; metrics [K] or, of confusions, [K, L, L].
+        """
+        one = functools.partial(
+            train_step.train_step,
+            model=self.model,
+            tx=self.tx,
+            task=self.task,
+            scale=self.scale,
+            augment=self.augment,
+            freeze=self.freeze,
+            microbatches=self.step.microbatches,
+            remat=self.step.remat,
+            images_sharding=self.shardings.images,
+        )
 
         def step_fn(
             state: train_step.TrainState, store: Any, item: Any, seed: jax.Array
         ) -> tuple[train_step.TrainState, dict[str, jax.Array]]:
-            return train_step.train_step(
-                state,
-                take(store, item),
-                seed,
-                model=self.model,
-                tx=self.tx,
-                task=self.task,
-                scale=self.scale,
-                augment=self.augment,
-                freeze=self.freeze,
-                images_sharding=self.shardings.images,
-            )
+            if len(jax.tree.leaves(item)[0]) > 1:
+                return jax.lax.scan(
+                    lambda state, item: one(state, take(store, item), seed), state, item
+                )
+            state, metrics = one(state, take(store, road_lib.first_step(item)), seed)
+            return state, jax.tree.map(lambda x: x[None], metrics)
 
         return jax.jit(step_fn, donate_argnums=0, out_shardings=self.shardings.replicated)
 
@@ -161,6 +201,13 @@ def make_system(config: mlc.ConfigDict) -> System:
     shardings = sharding.make_shardings(**config.mesh)
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
     sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
+    step = StepSettings(**config.step)
+    if settings.batch_size % (step.microbatches * shardings.num_batch_shards):
+        raise ValueError(
+            f"step.microbatches: got {step.microbatches}, want a divisor of the "
+            f"{settings.batch_size // shardings.num_batch_shards} examples of a batch that each "
+            "device has."
+        )
     if settings.input_shape[0] % shardings.num_space_shards:
         raise ValueError(
             f"mesh.space: got {shardings.num_space_shards}, want a divisor of "
@@ -175,9 +222,10 @@ def make_system(config: mlc.ConfigDict) -> System:
         control=training_control.Settings(**config.control),
         learning_rate=config.optimizer.learning_rate,
         freeze=config.freeze,
+        step=step,
         shardings=shardings,
         settings=settings,
-        seed=jax.device_put(np.uint32(config.seed), shardings.replicated),
+        seed=sharding.put(np.uint32(config.seed), shardings.replicated),
     )
     if config.freeze:
         frozen.require_sensible(system.abstract_params(), config.freeze)

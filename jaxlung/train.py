@@ -14,9 +14,11 @@ from etils import epath
 
 from jaxlung import (
     checkpoint,
+    distributed,
     interrupt,
     journal,
     metrics_log,
+    sharding,
     train_step,
     training_control,
     transfer,
@@ -45,10 +47,10 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         interrupt.catch() as stop,
         checkpoint.open_manager(workdir) as manager,  # Finishes its saves at the end.
     ):
-        last_step, total_steps = _train(config, workdir, splits, manager, stop)
-    if stop.received:
+        last_step, total_steps, stopped = _train(config, workdir, splits, manager, stop)
+    if stopped:
         logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
-    return not stop.received
+    return not stopped
 
 
 def _train(
@@ -57,8 +59,8 @@ def _train(
     splits: Mapping[str, record.Source],
     manager: ocp.CheckpointManager,
     stop: interrupt.Interrupt,
-) -> tuple[int, int]:
-    """The loop itself; the steps that are done and those of the whole run."""
+) -> tuple[int, int, bool]:
+    """The loop itself; the steps that are done, those of the whole run, and if a signal came."""
     system = system_lib.make_system(config)
     num_examples = system.settings.num_examples(len(splits["train"]))
     batch_size = system.settings.batch_size
@@ -67,16 +69,20 @@ def _train(
     control = training_control.from_json(progress["control"])
     first_step = step = int(state.step)
     if first_step >= total_steps or control.stopped:
-        return first_step, total_steps
+        return first_step, total_steps, False
 
     road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
     validate = validation.open_split(system, splits["validation"])
     score_name = system.task.epoch_score[1]
     step_fn = system.jit_train_step(road.take)
+    votes = distributed.Votes(system.shardings.replicated.mesh)
     logging.info("compiling the training step")
-    items = road.items(
-        order.shuffled(config.seed, num_examples), batch_size, first_step, total_steps
+    dispatches = list(
+        order.dispatches(
+            first_step, total_steps, num_examples, batch_size, system.steps_per_dispatch
+        )
     )
+    items = road.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     with (
         metrics_log.MetricsLog(workdir, first_step, score_name) as log,
         jax.transfer_guard("disallow"),
@@ -91,14 +97,18 @@ def _train(
             epoch_steps=progress["epoch_steps"],
             score=(score_name, functools.partial(validation.epoch_score, system.task)),
         )
-        for step, item in enumerate(items, first_step + 1):
+        for steps, item in zip(dispatches, items, strict=True):
             state, metrics = step_fn(state, road.store, item, system.seed)
             notes.add(metrics)
+            step = steps.stop
             epoch = order.epochs_after(step, num_examples, batch_size)
             ends_epoch = epoch > order.epochs_after(step - 1, num_examples, batch_size)
-            saves = ends_epoch or bool(stop.received)  # One look: a signal may come after it.
-            if saves or step % config.log_every_steps == 0:
-                notes.fetch()  # Before a save: a state that is not finite is never saved.
+            stops = votes.ask(bool(stop.received))  # One look: a signal may come after it.
+            saves = ends_epoch or stops
+            if saves:
+                notes.fetch()  # A state that is not finite is never saved.
+            elif step // config.log_every_steps > steps.start // config.log_every_steps:
+                notes.fetch(but_last=True)
             if ends_epoch:
                 seconds = notes.train_seconds()
                 val = validate(state)
@@ -108,9 +118,10 @@ def _train(
                 progress = make_progress(control, notes.epoch_steps)
                 rank = find_rank(config.selection, val) if ends_epoch else math.inf
                 checkpoint.save(manager, state, progress, rank)
-            if control.stopped or (saves and stop.received):
+            if control.stopped or stops:
                 break
-    return step, total_steps
+        stops = votes.ask_now(stops or bool(stop.received))
+    return step, total_steps, stops
 
 
 def restore_or_init(
@@ -147,7 +158,7 @@ def next_epoch(
     after = training_control.after_epoch(system.control, control, val_loss)
     if after.learning_rate != control.learning_rate:
         logging.info("learning rate %g", after.learning_rate)
-        rate = jax.device_put(np.float32(after.learning_rate), system.shardings.replicated)
+        rate = sharding.put(np.float32(after.learning_rate), system.shardings.replicated)
         state = state.replace(learning_rate=rate)
     if after.stopped:
         logging.info("stopped: no lower validation loss for %d epochs", after.stop_wait)

@@ -1,5 +1,6 @@
 """The training and evaluation steps: pure functions of (state, batch, seed)."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +75,8 @@ def train_step(
     scale: Scale,
     augment: Augment,
     freeze: str,
+    microbatches: int,
+    remat: bool,
     images_sharding: NamedSharding,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update.
@@ -85,35 +88,34 @@ def train_step(
         scale: makes what is stored the network's.
         augment: images, masks, key -> both, changed.
         freeze: pattern of the parameters that stay as they are, with their statistics.
+        microbatches: equal parts of the batch, computed one after the other, whose gradients are
+            averaged; BatchNorm's statistics are those of each part.
+        remat: keep only what convolutions and dense layers return, and compute the rest again for
+            the gradient.
 
     Returns:
         The state after the update; the batch's mean "loss", "loss_excess" (the loss above the
         least value that the targets allow) and "grad_norm", [] float32; and its "confusion",
         [L, L] int32, summed over the images, of what the network said before the update.
     """
-    rng_augment, rng_dropout = jax.random.split(
-        jax.random.fold_in(jax.random.key(seed), state.step)
+    rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    part = functools.partial(
+        part_step,
+        state.params,
+        model=model,
+        task=task,
+        scale=scale,
+        augment=augment,
+        freeze=freeze,
+        remat=remat,
+        images_sharding=images_sharding,
     )
-    images, masks = augment(scale(batch["images"]), batch["masks"], rng_augment)
-    images = jax.lax.with_sharding_constraint(images, images_sharding)
-    images = task.inputs(images, masks)
-    targets = task.targets(masks, batch["labels"])
-
-    def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
-        with frozen.still_statistics(freeze):
-            outputs, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": rng_dropout},
-            )
-        loss = jnp.mean(deep_supervision.weighted(task.loss, outputs, targets))
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return loss, (updated.get("batch_stats", {}), logits)
-
-    (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-    batch_stats, logits = aux
+    if microbatches == 1:
+        batch_stats, (grads, metrics) = part(state.batch_stats, rng, batch)
+    else:
+        batch_stats, (grads, metrics) = _over_parts(
+            part, state.batch_stats, rng, batch, microbatches
+        )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
     state = TrainState(
@@ -123,15 +125,90 @@ def train_step(
         opt_state=opt_state,
         learning_rate=state.learning_rate,
     )
+    return state, metrics | {"grad_norm": optax.tree.norm(grads)}
+
+
+def part_step(
+    params: Any,
+    batch_stats: Any,
+    rng: jax.Array,
+    batch: road_lib.Batch,
+    *,
+    model: nn.Module,
+    task: task_lib.Task,
+    scale: Scale,
+    augment: Augment,
+    freeze: str,
+    remat: bool,
+    images_sharding: NamedSharding,
+) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
+    """Forward and backward over a part of a batch; see `train_step`.
+
+    Returns:
+        The statistics after it; its gradients; its "loss", "loss_excess" and "confusion".
+    """
+    rng_augment, rng_dropout = jax.random.split(rng)
+    images, masks = augment(scale(batch["images"]), batch["masks"], rng_augment)
+    images = task.inputs(jax.lax.with_sharding_constraint(images, images_sharding), masks)
+    targets = task.targets(masks, batch["labels"])
+
+    def apply(params: Any) -> tuple[Any, dict[str, Any]]:
+        with frozen.still_statistics(freeze):
+            return model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": rng_dropout},
+            )
+
+    def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+        run = jax.checkpoint(apply, policy=_is_product) if remat else apply
+        outputs, updated = run(params)
+        loss = jnp.mean(deep_supervision.weighted(task.loss, outputs, targets))
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        return loss, (updated.get("batch_stats", {}), logits)
+
+    (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+    batch_stats, logits = aux
     levels = task.true_levels(masks, batch["labels"])
     preds = task.postprocess(jax.nn.sigmoid(logits))
     metrics = {
         "loss": loss,
         "loss_excess": loss - jnp.mean(task.floor(targets)),
-        "grad_norm": optax.tree.norm(grads),
         "confusion": jnp.sum(overlap.confusion(levels, preds, len(task.levels)), axis=0),
     }
-    return state, metrics
+    return batch_stats, (grads, metrics)
+
+
+def _over_parts(
+    part: Callable[..., Any], batch_stats: Any, rng: jax.Array, batch: road_lib.Batch, count: int
+) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
+    """`part` over `count` parts of a batch: last statistics, mean gradients, metrics of all."""
+
+    def split(array: jax.Array) -> jax.Array:
+        # Every count-th row, so that each device has as many rows of every part.
+        return jnp.moveaxis(array.reshape(-1, count, *array.shape[1:]), 1, 0)
+
+    def add_part(carry: Any, item: Any) -> tuple[Any, None]:
+        batch_stats, total = carry
+        batch_stats, sums = part(batch_stats, jax.random.fold_in(rng, item[0]), item[1])
+        return (batch_stats, jax.tree.map(jnp.add, total, sums)), None
+
+    parts = (jnp.arange(count), jax.tree.map(split, batch))
+    shapes = jax.eval_shape(part, batch_stats, rng, jax.tree.map(lambda x: x[0], parts[1]))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+    # CPUs run what is inside a loop on one core.
+    unroll = count if jax.default_backend() == "cpu" else 1
+    carry, _ = jax.lax.scan(add_part, (batch_stats, zeros), parts, unroll=unroll)
+    batch_stats, (grads, metrics) = carry
+    means = {name: metrics[name] / count for name in ("loss", "loss_excess")}
+    return batch_stats, (jax.tree.map(lambda x: x / count, grads), metrics | means)
+
+
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What `remat` keeps: results of convolutions and matrix products."""
+    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def eval_step(

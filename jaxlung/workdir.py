@@ -9,9 +9,9 @@ from typing import Any
 import ml_collections as mlc
 from etils import epath
 
-from jaxlung import files
+from jaxlung import distributed, files
 
-SECTIONS = ("model", "task", "optimizer", "control", "data", "augment", "mesh", "paper")
+SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 
 # Where things are read from and how; they don't change what is computed.
 FREE_FIELDS = (
@@ -26,6 +26,8 @@ FREE_FIELDS = (
     "lungs_run",  # `lung_masks` sees to it that it is the same network.
     "mesh.data",
     "mesh.space",
+    "step.remat",
+    "step.steps_per_dispatch",
 )
 
 
@@ -62,11 +64,14 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 @contextlib.contextmanager
 def lock(path: epath.Path) -> Iterator[None]:
-    """Keeps other processes out of the folder, for as long as this one lives.
+    """Keeps other runs out of the folder, for as long as this process lives.
 
     Raises:
         ValueError: another process is at work in it.
     """
+    if not distributed.is_main():  # Process 0 holds it for all.
+        yield
+        return
     with open(path / "lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -47,7 +47,7 @@ def test_step_keeps_the_shapes_of_the_state(name, arg):
     parts = make_system(f"{name}:{arg}")
     state = parts.abstract_state()
     batch = {
-        name: jax.ShapeDtypeStruct((parts.settings.batch_size, *spec.shape), spec.dtype)
+        name: jax.ShapeDtypeStruct((1, parts.settings.batch_size, *spec.shape), spec.dtype)
         for name, spec in example.specs(parts.settings).items()
     }
     step_fn = parts.jit_train_step(stream.take)
@@ -55,8 +55,8 @@ def test_step_keeps_the_shapes_of_the_state(name, arg):
     for before_leaf, after_leaf in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         assert (before_leaf.shape, before_leaf.dtype) == (after_leaf.shape, after_leaf.dtype)
     num_levels = len(parts.task.levels)
-    assert metrics.pop("confusion").shape == (num_levels, num_levels)
-    assert all(leaf.shape == () for leaf in metrics.values())
+    assert metrics.pop("confusion").shape == (1, num_levels, num_levels)
+    assert all(leaf.shape == (1,) for leaf in metrics.values())
 
 
 @pytest.mark.parametrize("arg", ["", "phantom", "quick"])

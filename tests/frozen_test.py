@@ -30,7 +30,9 @@ def run_steps(config, num_steps):
     road = pipeline.open_road(source, system.settings, system.shardings, "train")
     state, step_fn = system.init_state(), system.jit_train_step(road.take)
     start = jax.device_get(state)
-    for item in road.items(order.in_turn(10), system.settings.batch_size, 0, num_steps):
+    for item in road.items(
+        order.in_turn(10), system.settings.batch_size, order.one_by_one(0, num_steps)
+    ):
         state, _ = step_fn(state, road.store, item, system.seed)
     return start, jax.device_get(state)
 

@@ -38,8 +38,8 @@ def make(log, epoch_steps=(), first_step=0):
 
 def step(loss, grad_norm=1.0, confusion=((1, 0), (0, 1))):
     metrics = {"loss": loss, "loss_excess": loss - 1, "grad_norm": grad_norm}
-    metrics = {name: jnp.float32(x) for name, x in metrics.items()}
-    return metrics | {"confusion": jnp.array(confusion)}
+    metrics = {name: jnp.array([x], jnp.float32) for name, x in metrics.items()}
+    return metrics | {"confusion": jnp.array([confusion])}
 
 
 def test_an_epochs_row_is_the_mean_of_its_steps_also_of_those_before_a_stop():

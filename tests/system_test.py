@@ -23,10 +23,12 @@ def run_steps(config, num_steps=2):
     road = pipeline.open_road(source, system.settings, system.shardings, "train")
     state, step_fn = system.init_state(), system.jit_train_step(road.take)
     losses = []
-    items = road.items(order.shuffled(0, 10), system.settings.batch_size, 0, num_steps)
+    items = road.items(
+        order.shuffled(0, 10), system.settings.batch_size, order.one_by_one(0, num_steps)
+    )
     for item in items:
         state, metrics = step_fn(state, road.store, item, system.seed)
-        losses.append(float(metrics["loss"]))
+        losses.append(float(metrics["loss"][0]))
     return losses, jax.device_get(state.params), state
 
 
@@ -60,14 +62,14 @@ def test_randomness_comes_from_seed_and_step_alone():
     road = pipeline.open_road(
         array_source.ArraySource(10), system.settings, system.shardings, "train"
     )
-    (item,) = road.items(order.shuffled(0, 10), 4, 0, 1)
+    (item,) = road.items(order.shuffled(0, 10), 4, order.one_by_one(0, 1))
     step_fn = system.jit_train_step(road.take)
 
     def loss(step, seed):
         state = system.init_state()
         state = state.replace(step=jax.device_put(np.int32(step), system.shardings.replicated))
         seed = jax.device_put(np.uint32(seed), system.shardings.replicated)
-        return float(step_fn(state, road.store, item, seed)[1]["loss"])
+        return float(step_fn(state, road.store, item, seed)[1]["loss"][0])
 
     assert loss(0, 0) == loss(0, 0)
     assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
@@ -79,7 +81,7 @@ def test_the_training_step_compiles_once():
     source = array_source.ArraySource(10)
     road = pipeline.open_road(source, system.settings, system.shardings, "train")
     state, step_fn = system.init_state(), system.jit_train_step(road.take)
-    for item in road.items(order.shuffled(0, 10), 4, 0, 4):
+    for item in road.items(order.shuffled(0, 10), 4, order.one_by_one(0, 4)):
         state, _ = step_fn(state, road.store, item, system.seed)
     assert step_fn._cache_size() == 1
 
@@ -92,7 +94,7 @@ def test_the_step_runs_without_implicit_transfers():
         with jax.transfer_guard("allow"):
             state = system.init_state()
         step_fn = system.jit_train_step(road.take)
-        for item in road.items(order.shuffled(0, 10), 4, 0, 3):
+        for item in road.items(order.shuffled(0, 10), 4, order.one_by_one(0, 3)):
             state, _ = step_fn(state, road.store, item, system.seed)
     assert int(state.step) == 3
 

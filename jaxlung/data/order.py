@@ -6,7 +6,7 @@ the same batches, and a resumed run needs nothing but its step.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -50,3 +50,30 @@ def steps_after_epochs(epochs: int, num_records: int, batch_size: int) -> int:
 def epochs_after(step: int, num_records: int, batch_size: int) -> int:
     """Epochs that are complete after `step` steps."""
     return step * batch_size // num_records
+
+
+def dispatches(
+    first_step: int, total_steps: int, num_records: int, batch_size: int, steps_per_dispatch: int
+) -> Iterator[range]:
+    """The steps from `first_step` on, in the groups that are sent to the device together.
+
+    `steps_per_dispatch` at a time while the epoch has so many left, then one by one: no group goes
+    past the end of an epoch, and there are groups of two sizes only, each compiled once.
+    """
+    step = first_step
+    while step < total_steps:
+        epoch = epochs_after(step, num_records, batch_size) + 1
+        left = min(steps_after_epochs(epoch, num_records, batch_size), total_steps) - step
+        count = steps_per_dispatch if left >= steps_per_dispatch else 1
+        yield range(step, step + count)
+        step += count
+
+
+def one_by_one(first_step: int, last_step: int) -> Iterator[range]:
+    """`dispatches` of one step each."""
+    return (range(step, step + 1) for step in range(first_step, last_step))
+
+
+def positions(steps: range, batch_size: int) -> np.ndarray:
+    """The positions of all examples of some steps, [K, B] int64."""
+    return np.arange(steps.start * batch_size, steps.stop * batch_size).reshape(-1, batch_size)

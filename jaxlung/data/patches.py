@@ -5,7 +5,7 @@ they give the same patches and a resumed run needs nothing but its step.
 """
 
 import concurrent.futures
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -170,19 +170,20 @@ def _taker(patch_size: Triple) -> road_lib.Take:
 def _make_items(
     draw: Draw, depths: Sequence[int], shardings: sharding.Shardings
 ) -> road_lib.MakeItems:
-    """Items of the road on the device are corners in the slab, [B, 3] int32."""
+    """Items of the road on the device are corners in the slab, [K, B, 3] int32."""
     first_slices = np.concatenate([[0], np.cumsum(depths)[:-1]])
 
     def items(
-        example_at: order.Order, batch_size: int, first_step: int, last_step: int
+        example_at: order.Order, batch_size: int, dispatches: Iterable[range]
     ) -> Iterator[jax.Array]:
-        for step in range(first_step, last_step):
-            corners = np.empty((batch_size, 3), np.int32)
-            for row, position in enumerate(range(step * batch_size, (step + 1) * batch_size)):
+        for steps in dispatches:
+            positions = order.positions(steps, batch_size)
+            corners = np.empty((*positions.shape, 3), np.int32)
+            for place, position in np.ndenumerate(positions):
                 number, corner = draw(position, example_at(position))
-                corners[row] = corner
-                corners[row, 0] += first_slices[number]
-            yield jax.device_put(corners, shardings.batch)
+                corners[place] = corner
+                corners[place][0] += first_slices[number]
+            yield sharding.put(corners, shardings.steps)
 
     return items
 

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -66,15 +66,15 @@ def take(store: dict[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array
 def make_items(
     source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
 ) -> road_lib.MakeItems:
-    """Items of this road are record indices, [B] int32."""
+    """Items of this road are record indices, [K, B] int32."""
     del source, settings  # The records are on the device already.
 
     def items(
-        record_at: order.Order, batch_size: int, first_step: int, last_step: int
+        record_at: order.Order, batch_size: int, dispatches: Iterable[range]
     ) -> Iterator[jax.Array]:
-        for step in range(first_step, last_step):
-            positions = range(step * batch_size, (step + 1) * batch_size)
-            indices = np.array([record_at(position) for position in positions], np.int32)
-            yield jax.device_put(indices, shardings.batch)
+        for steps in dispatches:
+            positions = order.positions(steps, batch_size)
+            indices = np.array([record_at(position) for position in positions.flat], np.int32)
+            yield sharding.put(indices.reshape(positions.shape), shardings.steps)
 
     return items

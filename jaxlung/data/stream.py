@@ -1,8 +1,8 @@
-"""Records read from disk by Grain threads while the device computes, two batches ahead."""
+"""Records read from disk by Grain threads while the device computes, two dispatches ahead."""
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import grain
 import jax
@@ -14,7 +14,7 @@ from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 
 MakeExample = Callable[[int, int], dict[str, np.ndarray]]
-BATCHES_AHEAD = 2  # One computed on, one in flight.
+AHEAD = 2  # Dispatches: one computed on, one in flight.
 
 
 def load_store(
@@ -37,7 +37,7 @@ def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, j
 def make_items(
     source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
 ) -> road_lib.MakeItems:
-    """Items of this road are batches: "images" and "masks" [B, S, S], "labels" [B], uint8."""
+    """Items of this road are batches: "images", "masks" [K, B, S, S], "labels" [K, B], uint8."""
 
     def make_example(position: int, index: int) -> dict[str, np.ndarray]:
         del position
@@ -51,7 +51,7 @@ def make_batches(
     num_threads: int,
     shardings: sharding.Shardings,
 ) -> road_lib.MakeItems:
-    """Items that are batches, made on the host.
+    """Items that are batches, made on the host; each process makes the rows of its own devices.
 
     Args:
         make_example: position in the run, index -> one example; runs in several threads.
@@ -60,24 +60,41 @@ def make_batches(
     """
 
     def items(
-        example_at: order.Order, batch_size: int, first_step: int, last_step: int
+        example_at: order.Order, batch_size: int, dispatches: Iterable[range]
     ) -> Iterator[dict[str, jax.Array]]:
+        dispatches = list(dispatches)
+        rows = sharding.local_rows(batch_size, shardings)
+        first_step, last_step = dispatches[0].start, dispatches[-1].stop
+
+        def make(number: np.int64) -> dict[str, np.ndarray]:
+            step, row = divmod(int(number), len(rows))
+            position = step * batch_size + int(rows[row])
+            return make_example(position, example_at(position))
+
         batches = iter(
-            grain.MapDataset.range(first_step * batch_size, last_step * batch_size)
-            .map(lambda position: make_example(int(position), example_at(int(position))))
-            .batch(batch_size)
+            grain.MapDataset.range(first_step * len(rows), last_step * len(rows))
+            .map(make)
+            .batch(len(rows))
             .to_iter_dataset(
                 grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
             )
         )
-        return prefetch(sharding.put(batch, shardings.batch) for batch in batches)
+        stacked = (_stack(list(itertools.islice(batches, len(steps)))) for steps in dispatches)
+        return prefetch(sharding.put_rows(item, rows, batch_size, shardings) for item in stacked)
 
     return items
 
 
 def prefetch(items: Iterator[dict[str, jax.Array]]) -> Iterator[dict[str, jax.Array]]:
-    """Draws `BATCHES_AHEAD` items before they are asked for, so that transfers overlap compute."""
-    ahead = collections.deque(itertools.islice(items, BATCHES_AHEAD))
+    """Draws `AHEAD` items before they are asked for, so that transfers overlap compute."""
+    ahead = collections.deque(itertools.islice(items, AHEAD))
     while ahead:
         yield ahead.popleft()
         ahead.extend(itertools.islice(items, 1))
+
+
+def _stack(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches of several steps as one item."""
+    if len(batches) == 1:  # Without a copy.
+        return {name: array[None] for name, array in batches[0].items()}
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

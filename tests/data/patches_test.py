@@ -9,6 +9,7 @@ from absl.testing import parameterized
 
 from jaxlung import sharding
 from jaxlung.data import order, patches, pipeline, record, volumes
+from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 from jaxlung.volume import hounsfield
 from tests import volume_source
@@ -40,8 +41,8 @@ def open_road(settings=SETTINGS, shapes=SHAPES):
 
 def batches(road, first, last, seed=0):
     take = jax.jit(road.take)
-    items = road.items(order.shuffled(seed, road.num_examples), 4, first, last)
-    return [jax.device_get(take(road.store, item)) for item in items]
+    items = road.items(order.shuffled(seed, road.num_examples), 4, order.one_by_one(first, last))
+    return [jax.device_get(take(road.store, road_lib.first_step(item))) for item in items]
 
 
 class RoadsTest(parameterized.TestCase):
@@ -70,8 +71,10 @@ class RoadsTest(parameterized.TestCase):
         road = open_road()
         assert road.num_examples == 15
         for index in range(15):
-            (item,) = road.items(lambda position, index=index: index, 4, 0, 1)
-            patch = jax.device_get(jax.jit(road.take)(road.store, item))["images"][0]
+            (item,) = road.items(lambda position, index=index: index, 4, order.one_by_one(0, 1))
+            patch = jax.device_get(jax.jit(road.take)(road.store, road_lib.first_step(item)))[
+                "images"
+            ][0]
             windows = np.lib.stride_tricks.sliding_window_view(source[index // 5].image, (4, 8, 8))
             assert (windows == patch).all(axis=(-3, -2, -1)).any()
 

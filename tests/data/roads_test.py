@@ -9,6 +9,7 @@ from absl.testing import parameterized
 
 from jaxlung import sharding
 from jaxlung.data import order, pipeline, resident
+from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 from tests import array_source
 
@@ -34,8 +35,8 @@ def open_road(placement, num_images=10, size=32):
 
 def batches(road, first, last, seed=0):
     take = jax.jit(road.take)
-    items = road.items(order.shuffled(seed, road.num_examples), 4, first, last)
-    return [jax.device_get(take(road.store, item)) for item in items]
+    items = road.items(order.shuffled(seed, road.num_examples), 4, order.one_by_one(first, last))
+    return [jax.device_get(take(road.store, road_lib.first_step(item))) for item in items]
 
 
 class RoadsTest(parameterized.TestCase):
@@ -79,9 +80,9 @@ class RoadsTest(parameterized.TestCase):
 
     def test_batches_are_split_over_the_devices(self):
         road = open_road("host")
-        (item,) = road.items(order.in_turn(10), 4, 0, 1)
+        (item,) = road.items(order.in_turn(10), 4, order.one_by_one(0, 1))
         assert len(item["images"].sharding.device_set) == 4
-        assert {shard.data.shape for shard in item["images"].addressable_shards} == {(1, 16, 16)}
+        assert {shard.data.shape for shard in item["images"].addressable_shards} == {(1, 1, 16, 16)}
 
     def test_auto_streams_what_does_not_fit(self):
         assert resident.fits(2 * 10 * 256**2)

@@ -131,7 +131,7 @@ def test_a_network_learns_labels_and_not_masks():
     source = array_source.ArraySource(16)
     road = pipeline.open_road(source, system.settings, system.shardings, "train")
     state, step_fn = system.init_state(), system.jit_train_step(road.take)
-    for item in road.items(order.shuffled(0, 16), 4, 0, 60):
+    for item in road.items(order.shuffled(0, 16), 4, order.one_by_one(0, 60)):
         state, metrics = step_fn(state, road.store, item, system.seed)
     assert metrics["confusion"].sum() == 4
     for batch in road.batches(order.in_turn(16), 4, 4):

@@ -1,0 +1,112 @@
+"""Several processes as one program: how they find each other, and what they agree on.
+
+Every process takes the same steps, on its own rows of each batch, and knows the same scores;
+process 0 alone writes files and speaks. What depends on files that come into being, or on a signal,
+is told to all: processes that took different turns would wait for each other for ever.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxlung import cluster as cluster_lib
+from jaxlung import console, files
+
+MAX_BYTES = 1 << 16  # of a message from process 0
+
+
+def start(cluster: cluster_lib.Cluster) -> None:
+    """Waits for all processes of the run; to be called before anything of JAX is.
+
+    Raises:
+        RuntimeError: they are not all there within five minutes.
+    """
+    # Its SIGTERM handler would take the place of `interrupt`'s, which agree through `Votes`.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(cluster.coordinator, cluster.num_processes, cluster.process_id)
+    if not is_main():
+        files.leave_to_others()
+        console.quiet_process(jax.process_index())
+    logging.info(
+        "process %d of %d, %d of %d devices",
+        jax.process_index(),
+        jax.process_count(),
+        jax.local_device_count(),
+        jax.device_count(),
+    )
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files: process 0."""
+    return jax.process_index() == 0
+
+
+def tell_all(value: Any) -> Any:
+    """What process 0 gave, a JSON value, in all processes."""
+    if jax.process_count() == 1:
+        return value
+    text = json.dumps(value).encode() if is_main() else b""
+    if len(text) >= MAX_BYTES:
+        raise ValueError(f"got a message of {len(text)} bytes, want fewer than {MAX_BYTES}.")
+    buffer = np.zeros(MAX_BYTES, np.uint8)
+    buffer[: len(text)] = np.frombuffer(text, np.uint8)
+    told = np.asarray(multihost_utils.broadcast_one_to_all(buffer))
+    return json.loads(told.tobytes().rstrip(b"\0"))
+
+
+@contextlib.contextmanager
+def main_first(what: str) -> Iterator[None]:
+    """Process 0 runs the body before the others do, so that they find the files that it made.
+
+    Raises:
+        ValueError: in the others, where process 0's body failed.
+    """
+    if not is_main() and not tell_all(None):
+        raise ValueError(f"{what}: process 0 could not do it; see what it says.")
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if is_main():
+            tell_all(done)
+
+
+class Votes:
+    """Whether any process wants something, asked with every dispatch and answered at the next one.
+
+    The answer is an array that the devices compute after the dispatch before, so asking makes
+    nobody wait, and all processes get the same answer at the same step.
+
+    Args:
+        mesh: of all devices.
+    """
+
+    def __init__(self, mesh: jax.sharding.Mesh) -> None:
+        self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        whole = NamedSharding(mesh, PartitionSpec())
+        self._any = jax.jit(jnp.any, out_shardings=whole)
+        self._shape = (mesh.size,)
+        self._asked: jax.Array | None = None
+
+    def ask(self, wanted: bool) -> bool:
+        """Whether any process wanted it when it asked the time before; alone, whether this does."""
+        if jax.process_count() == 1:
+            return wanted
+        mine = np.full(self._shape, wanted)
+        votes = jax.make_array_from_callback(self._shape, self._split, lambda index: mine[index])
+        before, self._asked = self._asked, self._any(votes)
+        return before is not None and bool(jax.device_get(before))
+
+    def ask_now(self, wanted: bool) -> bool:
+        """Whether any process wants it; waits for all of them."""
+        self.ask(wanted)
+        return self.ask(wanted)
