@@ -1,4 +1,4 @@
-"""The files of launch/: processes on this machine, and what other launchers are told."""
+"""Processes on this machine, with small scripts in place of jaxlung."""
 
 import os
 import pathlib
