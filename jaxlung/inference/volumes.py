@@ -32,6 +32,8 @@ def predict(
 ) -> np.ndarray:
     """Probabilities of a volume that was made ready.
 
+    Where only lungs may hold foreground, windows without a voxel of lung are not judged.
+
     Args:
         system: the run.
         state: the network.
@@ -43,15 +45,15 @@ def predict(
     Returns:
         [D, H, W] float32, on `volume.image`'s voxels; 0 where none may be found.
     """
-    probs = sliding_window.predict(
+    return sliding_window.predict(
         functools.partial(system.window_step, state),
         on_device or put(system, volume),
         window=system.settings.patch_size,
         overlap=overlap,
         batch_size=system.settings.eval_batch_size,
         mirror_axes=IN_PLANE if mirror else (),
+        within=volume.mask & record.LUNG != 0 if system.inference.inside_lungs else None,
     )
-    return _drop_outside(system, probs, volume.mask)
 
 
 def predict_record(
@@ -62,7 +64,11 @@ def predict_record(
     probs = predict(
         system, state, volume, overlap=system.inference.overlap, mirror=system.inference.mirror
     )
-    return _drop_outside(system, volumes.restore(probs, volume, item.image.shape), item.mask)
+    restored = volumes.restore(probs, volume, item.image.shape)
+    if system.inference.inside_lungs and volume.resampled_shape != item.image.shape:
+        # Between a voxel of lung and one outside lie some of either kind.
+        np.copyto(restored, 0, where=item.mask & record.LUNG == 0)
+    return restored
 
 
 def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
@@ -70,10 +76,3 @@ def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
     found = system.task.postprocess(probs[..., None]) > 0
     keep_largest = system.inference.keep_largest
     return components.largest(found, keep_largest) if keep_largest else found
-
-
-def _drop_outside(system: system_lib.System, probs: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Probabilities, 0 outside the lungs if nothing is to be found there."""
-    if not system.inference.inside_lungs:
-        return probs
-    return np.where(mask & record.LUNG != 0, probs, 0)

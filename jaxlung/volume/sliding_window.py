@@ -1,18 +1,17 @@
 """A network over a whole volume: overlapping windows, blended, all on the device.
 
-The volume goes to the device once. Windows are cut there in batches of one size, so that the
-network compiles once for all volumes, and its answers are added there, so that one array returns.
-Of the programs around it only the cheap ones that cut and add depend on the volume's shape, and
-shapes are rounded up to `MULTIPLES`, so that few of them are compiled.
+The volume goes to the device once. Windows are cut there in batches of one size, and the network's
+answers are added there, so that one array returns. Nothing is compiled for a volume's shape: voxels
+lie in one row, [V], whose rows and slices are numbers of the program's input, and V is rounded up
+to a power of two (`_capacity`). The network is compiled once, what cuts and adds once for each V.
 
-Memory for 630 x 630 x 300 voxels, rounded up to 304 x 640 x 640: 249 MB of int16, 125 MB of uint8
-and 498 MB of float32 probabilities, 872 MB in all, besides the windows of a batch and what the
-network itself needs.
+Memory for 630 x 630 x 300 voxels, rounded up to 2**27: 268 MB of int16, 134 MB of uint8 and 537 MB
+of float32 probabilities, 940 MB in all, besides the windows of a batch and what the network itself
+needs.
 """
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MULTIPLES = (16, 64, 64)  # of D, H and W on the device
-LEAST_WEIGHT = 1e-3  # Along one axis, of 1 at the window's middle.
+from jaxlung.volume import window_grid
+
+MOST_VOXELS = 2**31  # Positions are int32.
 
 Forward = Callable[[dict[str, jax.Array]], jax.Array]
 
@@ -32,13 +32,16 @@ class OnDevice:
     """A volume that `prepare` brought to the device, for any number of `predict`.
 
     Attributes:
-        arrays: what the network looks at by name, [D, H, W] each, continued by their last voxels.
+        arrays: what the network looks at by name, [V] each, V a power of two: the voxels of
+            `padded`, row by row, and zeros.
         shape: of the volume itself.
+        padded: its shape on the device, where it goes on with its last voxels.
         sharding: where it lives; None for the default device.
     """
 
     arrays: dict[str, jax.Array]
     shape: tuple[int, ...]
+    padded: tuple[int, ...]
     sharding: jax.sharding.Sharding | None
 
 
@@ -55,17 +58,14 @@ def prepare(
         sharding: see `predict`.
 
     Raises:
-        ValueError: arrays that are not 3D or differ in shape; a bad window.
+        ValueError: arrays that are not 3D, differ in shape or are too large; a bad window.
     """
     shape = _shape_of(arrays)
-    _check_window(window)
-    padded = tuple(
-        math.ceil(max(size, length) / multiple) * multiple
-        for size, length, multiple in zip(shape, window, MULTIPLES, strict=True)
-    )
-    widths = [(0, after - before) for before, after in zip(shape, padded, strict=True)]
-    on_host = {name: np.pad(array, widths, mode="edge") for name, array in arrays.items()}
-    return OnDevice(jax.device_put(on_host, sharding), shape, sharding)
+    padded = tuple(max(pair) for pair in zip(shape, _check_window(window), strict=True))
+    if math.prod(padded) > MOST_VOXELS:
+        raise ValueError(f"sliding window: got {padded} voxels, want {MOST_VOXELS} at most.")
+    on_host = {name: _in_a_row(array, padded) for name, array in arrays.items()}
+    return OnDevice(jax.device_put(on_host, sharding), shape, padded, sharding)
 
 
 def predict(
@@ -76,6 +76,7 @@ def predict(
     overlap: float,
     batch_size: int,
     mirror_axes: Sequence[int] = (),
+    within: np.ndarray | None = None,
     sharding: jax.sharding.Sharding | None = None,
 ) -> np.ndarray:
     """Probabilities of a whole volume, blended from windows as nnU-Net does (Isensee, 2021).
@@ -83,6 +84,9 @@ def predict(
     Windows that overlap are averaged with Gaussian weights, sigma an eighth of the window, so that
     a voxel is mostly judged by windows that see what is around it. An axis thinner than the window
     is continued by its last voxels, and cropped back.
+
+    Windows without a voxel of `within` are not judged. That changes no probability in it, not by
+    a bit: every window that covers a voxel of it is judged, and the order of sums stays.
 
     Args:
         forward: a jitted function, made once by the caller: windows of `arrays`, each
@@ -94,6 +98,7 @@ def predict(
         batch_size: windows at a time.
         mirror_axes: of 0, 1, 2: every window is also judged mirrored along each combination of
             them, at 2 ** len(mirror_axes) times the cost, and the answers averaged.
+        within: [D, H, W] bool, where probabilities are wanted: elsewhere they are 0; None for all.
         sharding: where the volume lives, None for the default device; `Shardings.replicated` for a
             `forward` over a mesh, which splits the windows itself by a sharding constraint. A
             prepared volume stays where it is.
@@ -107,103 +112,116 @@ def predict(
     """
     _check_settings(overlap, batch_size, mirror_axes)
     volume = arrays if isinstance(arrays, OnDevice) else prepare(arrays, window, sharding)
-    shape, padded = volume.shape, next(iter(volume.arrays.values())).shape
-    window = _check_window(window, padded)
-    put = functools.partial(jax.device_put, device=volume.sharding)
-    starts = [_starts(*axis, overlap) for axis in zip(shape, window, strict=True)]
-    weights = [_gaussian(length) for length in window]
-    on_device = put(weights)
-    combinations = _combinations(mirror_axes)
+    window = _check_window(window, volume.padded)
+    _check_within(within, volume.shape)
+    starts = window_grid.starts(volume.shape, window, overlap)
+    corners = window_grid.corners(starts, window, within)
+    total = _sum_windows(forward, volume, corners, window, batch_size, mirror_axes)
+    on_host = jax.device_get(total)[: math.prod(volume.padded)].reshape(volume.padded)
+    return _divide(on_host, window_grid.sums(volume.padded, starts, window), volume.shape, within)
 
-    total = put(_zeros(padded))
-    for corners, share in _batches(starts, batch_size):
-        corners, share = put((corners, share / len(combinations)))
-        batch = _cut(volume.arrays, corners, window=window)
+
+def _in_a_row(array: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
+    """[D, H, W] to [V]: continued to `padded` by the last voxels, then zeros."""
+    row = np.zeros(_capacity(padded), array.dtype)
+    if array.shape != padded:
+        widths = [(0, after - before) for before, after in zip(array.shape, padded, strict=True)]
+        array = np.pad(array, widths, mode="edge")
+    row[: array.size] = array.ravel()
+    return row
+
+
+def _capacity(padded: Sequence[int]) -> int:
+    """Voxels of a row on the device: the next power of two, so that few programs serve all."""
+    return 1 << (math.prod(padded) - 1).bit_length()
+
+
+def _sum_windows(
+    forward: Forward,
+    volume: OnDevice,
+    corners: np.ndarray,
+    window: tuple[int, ...],
+    batch_size: int,
+    mirror_axes: Sequence[int],
+) -> jax.Array:
+    """Weighted sum of what `forward` says of windows at corners [K, 3], [V] float32.
+
+    Waits for nothing: the device has the next batch before it is through with one.
+    """
+    put = functools.partial(jax.device_put, device=volume.sharding)
+    _, height, width = volume.padded
+    weights = put([window_grid.gaussian(length) for length in window])
+    steps = put(np.array([height * width, width], np.int32))
+    mirrors = window_grid.combinations(mirror_axes)
+    total = put(_zeros(_capacity(volume.padded)))
+    for firsts, share in _batches(corners @ np.array([height * width, width, 1]), batch_size):
+        firsts, share = put((firsts, share / len(mirrors)))
+        batch = _cut(volume.arrays, firsts, steps, window=window)
         probs = forward(batch)
         if probs.shape != (batch_size, *window):
             raise ValueError(
                 f"sliding window: forward: got {probs.shape}, want {(batch_size, *window)}."
             )
-        for axes in combinations[1:]:
+        for axes in mirrors[1:]:
             probs = _plus_flipped(probs, forward(_flip(batch, axes=axes)), axes=axes)
-        total = _add(total, probs, corners, share, on_device)
-    sums = [_sums(*axis) for axis in zip(padded, starts, weights, strict=True)]
-    probs = jax.device_get(_divide(total, put(sums)))
-    return probs[: shape[0], : shape[1], : shape[2]].copy()
+        total = _add(total, probs, firsts, steps, share, weights)
+    return total
 
 
-def num_windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> int:
-    """How many windows `predict` cuts from a volume of this shape, padding of batches left out."""
-    return math.prod(len(_starts(*axis, overlap)) for axis in zip(shape, window, strict=True))
-
-
-def _starts(size: int, length: int, overlap: float) -> np.ndarray:
-    """First voxels of windows along one axis, [K] int32: from 0 to flush with the end.
-
-    As few as steps of at most `length * (1 - overlap)` allow, spread evenly.
-    """
-    step = max(1, round(length * (1 - overlap)))
-    last = max(0, size - length)
-    count = math.ceil(last / step) + 1
-    # Rounded down, steps of at most a whole number stay so: no voxel is skipped.
-    return (np.arange(count) * last // max(1, count - 1)).astype(np.int32)
-
-
-def _gaussian(length: int) -> np.ndarray:
-    """Weights along one axis of a window, [length] float32 in [LEAST_WEIGHT, 1]."""
-    from_middle = np.arange(length) - (length - 1) / 2
-    weights = np.exp(-0.5 * (from_middle / (length / 8)) ** 2)
-    return np.maximum(weights, LEAST_WEIGHT).astype(np.float32)
-
-
-def _sums(size: int, starts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weights of all windows along one axis, [size] float32; 1 where no window is.
-
-    The windows are all combinations of starts and a weight is a product over axes, so the sum of
-    weights at a voxel is the product of three of these.
-    """
-    sums = np.zeros(size, np.float64)
-    for start in starts:
-        sums[start : start + len(weights)] += weights
-    return np.where(sums > 0, sums, 1).astype(np.float32)
-
-
-def _batches(
-    starts: Sequence[np.ndarray], batch_size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Corners of windows [batch_size, 3] int32, and what each counts [batch_size] float32, 0 or 1.
+def _batches(firsts: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """First voxels of windows, and what each counts, 0 or 1: [batch_size] int32 and float32.
 
     The last batch is filled up with windows at the origin that count 0.
     """
-    corners = np.array(list(itertools.product(*starts)), np.int32)
-    for first in range(0, len(corners), batch_size):
-        part = corners[first : first + batch_size]
+    for start in range(0, len(firsts), batch_size):
+        part = firsts[start : start + batch_size].astype(np.int32)
         missing = batch_size - len(part)
-        yield (
-            np.pad(part, [(0, missing), (0, 0)]),
-            np.pad(np.ones(len(part), np.float32), (0, missing)),
-        )
+        yield np.pad(part, (0, missing)), np.pad(np.ones(len(part), np.float32), (0, missing))
 
 
-def _combinations(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """All subsets of the axes, from none to all."""
-    counts = range(len(axes) + 1)
-    return [tuple(c) for count in counts for c in itertools.combinations(axes, count)]
+def _divide(
+    total: np.ndarray,
+    sums: Sequence[np.ndarray],
+    shape: tuple[int, ...],
+    within: np.ndarray | None,
+) -> np.ndarray:
+    """Sums [*padded] by the weights of all windows, cropped to `shape`; 0 where not `within`."""
+    along_d, along_h, along_w = sums
+    in_plane = (along_h[:, None] * along_w)[: shape[1], : shape[2]]
+    probs = np.zeros(shape, np.float32)
+    for index, plane in enumerate(probs):  # A plane stays in the processor's cache.
+        here = total[index, : shape[1], : shape[2]]
+        where = True if within is None else within[index]
+        np.divide(here, along_d[index] * in_plane, out=plane, where=where)
+    return probs
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _zeros(shape: tuple[int, ...]) -> jax.Array:
-    return jnp.zeros(shape, jnp.float32)
+@functools.partial(jax.jit, static_argnames="size")
+def _zeros(size: int) -> jax.Array:
+    return jnp.zeros(size, jnp.float32)
+
+
+def _rows(firsts: jax.Array, steps: jax.Array, window: tuple[int, ...]) -> jax.Array:
+    """Where the rows of windows begin that begin at `firsts`: [...] to [..., D * H, 1] int32."""
+    slices, rows, _ = window
+    away = steps[0] * jnp.arange(slices)[:, None] + steps[1] * jnp.arange(rows)[None, :]
+    away = away.reshape((1,) * firsts.ndim + (slices * rows,))
+    return (firsts[..., None] + away)[..., None]
 
 
 @functools.partial(jax.jit, static_argnames="window")
 def _cut(
-    volumes: dict[str, jax.Array], corners: jax.Array, *, window: tuple[int, ...]
+    volumes: dict[str, jax.Array], firsts: jax.Array, steps: jax.Array, *, window: tuple[int, ...]
 ) -> dict[str, jax.Array]:
-    """[D, H, W] each to [N, *window] at corners [N, 3]."""
+    """[V] each to [N, *window], which begin at `firsts` [N]; `steps` [2] to a slice, to a row."""
+    places = _rows(firsts, steps, window)
+    rows = jax.lax.GatherDimensionNumbers(
+        offset_dims=(2,), collapsed_slice_dims=(), start_index_map=(0,)
+    )
 
     def cut(volume: jax.Array) -> jax.Array:
-        return jax.vmap(lambda corner: jax.lax.dynamic_slice(volume, corner, window))(corners)
+        windows = jax.lax.gather(volume, places, rows, window[2:], mode="promise_in_bounds")
+        return windows.reshape(-1, *window)
 
     return jax.tree.map(cut, volumes)
 
@@ -224,30 +242,34 @@ def _plus_flipped(probs: jax.Array, mirrored: jax.Array, *, axes: tuple[int, ...
 def _add(
     total: jax.Array,
     probs: jax.Array,
-    corners: jax.Array,
+    firsts: jax.Array,
+    steps: jax.Array,
     share: jax.Array,
     weights: Sequence[jax.Array],
 ) -> jax.Array:
-    """Adds windows [N, *window], each times its share, to the volume, in place.
+    """Adds windows [N, *window], each times its share, to the volume [V], in place.
 
     One after the other: windows of a batch overlap, and sums in one order are the same every time.
     """
     along_d, along_h, along_w = weights
     weight = along_d[:, None, None] * along_h[None, :, None] * along_w[None, None, :]
     probs = probs * weight[None] * share[:, None, None, None]
+    rows = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=(1,), inserted_window_dims=(), scatter_dims_to_operand_dims=(0,)
+    )
 
     def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        here = jax.lax.dynamic_slice(total, corners[i], weight.shape)
-        return jax.lax.dynamic_update_slice(total, here + probs[i], corners[i])
+        return jax.lax.scatter_add(
+            total,
+            _rows(firsts[i], steps, weight.shape),
+            probs[i].reshape(-1, len(along_w)),
+            rows,
+            indices_are_sorted=True,
+            unique_indices=True,
+            mode="promise_in_bounds",
+        )
 
     return jax.lax.fori_loop(0, len(probs), add, total)
-
-
-@functools.partial(jax.jit, donate_argnames="total")
-def _divide(total: jax.Array, sums: Sequence[jax.Array]) -> jax.Array:
-    """By the weights of all windows, in place."""
-    along_d, along_h, along_w = sums
-    return total / along_d[:, None, None] / along_h[None, :, None] / along_w[None, None, :]
 
 
 def _shape_of(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
@@ -268,6 +290,13 @@ def _check_window(
             f"sliding window: window: got {window}, want at most {most}, as the volume is prepared."
         )
     return tuple(window)
+
+
+def _check_within(within: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    if within is not None and (within.shape != shape or within.dtype != bool):
+        raise ValueError(
+            f"sliding window: within: got {within.shape} {within.dtype}, want {shape} bool."
+        )
 
 
 def _check_settings(overlap: float, batch_size: int, mirror_axes: Sequence[int]) -> None:

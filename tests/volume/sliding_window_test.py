@@ -10,7 +10,7 @@ from absl.testing import parameterized
 
 from jaxlung import sharding
 from jaxlung.data import record
-from jaxlung.volume import sliding_window
+from jaxlung.volume import sliding_window, window_grid
 
 WINDOW = (4, 8, 6)
 
@@ -139,12 +139,12 @@ class PredictTest(parameterized.TestCase):
         want = predict(uneven, arrays, batch_size=8, mirror_axes=(1,))
         np.testing.assert_allclose(got, want, atol=1e-6)
 
-    def test_shapes_alike_share_the_programs_that_cut_and_add(self):
+    def test_volumes_of_as_many_voxels_share_all_programs_whatever_their_shape(self):
+        programs = sliding_window._zeros, sliding_window._cut, sliding_window._add
         predict(voxelwise, volumes((9, 40, 33)))
-        programs = sliding_window._cut, sliding_window._add, sliding_window._divide
         before = [program._cache_size() for program in programs]
-        predict(voxelwise, volumes((16, 64, 64)))
-        predict(voxelwise, volumes((3, 11, 50)))
+        for shape in [(16, 32, 20), (20, 21, 20), (4, 8, 400)]:  # From 2**13 to 2**14.
+            predict(voxelwise, volumes(shape))
         assert [program._cache_size() for program in programs] == before
 
     @parameterized.parameters([(2, 3, 70)], [(16, 64, 64)])
@@ -164,16 +164,63 @@ class PredictTest(parameterized.TestCase):
     def test_a_window_larger_than_prepared_for_is_an_error(self):
         ready = sliding_window.prepare(volumes((5, 5, 5)), WINDOW)
         arrays = volumes((5, 5, 5))
-        got = predict(uneven, ready, window=(16, 64, 64))
-        np.testing.assert_array_equal(got, predict(uneven, arrays, window=(16, 64, 64)))
-        with pytest.raises(ValueError, match=r"got \(17, 4, 4\), want at most \(16, 64, 64\)"):
-            predict(uneven, ready, window=(17, 4, 4))
+        got = predict(uneven, ready, window=(5, 7, 6))
+        np.testing.assert_array_equal(got, predict(uneven, arrays, window=(5, 7, 6)))
+        with pytest.raises(ValueError, match=r"got \(6, 4, 4\), want at most \(5, 8, 6\)"):
+            predict(uneven, ready, window=(6, 4, 4))
 
     def test_arguments_stay_as_they_were(self):
         arrays = volumes((5, 9, 7))
         predict(uneven, arrays, mirror_axes=(1,))
         for name, array in volumes((5, 9, 7)).items():
             np.testing.assert_array_equal(arrays[name], array)
+
+
+class WithinTest(parameterized.TestCase):
+    @parameterized.product(shape=[(9, 25, 21), (3, 30, 5)], overlap=[0.0, 0.5], axes=[(), (1,)])
+    def test_probabilities_stay_to_the_bit_and_are_0_elsewhere(self, shape, overlap, axes):
+        within = np.zeros(shape, bool)
+        within[1, :9, :3] = within[-1, -1, -1] = True
+        settings = dict(overlap=overlap, mirror_axes=axes)
+        everywhere = predict(uneven, volumes(shape), **settings)
+        got = predict(uneven, volumes(shape), within=within, **settings)
+        np.testing.assert_array_equal(got[within], everywhere[within])
+        np.testing.assert_array_equal(got[~within], 0)
+
+    @parameterized.product(shape=[(9, 25, 21), (3, 30, 5)], overlap=[0.0, 0.5], seed=[0, 1])
+    def test_windows_are_those_that_hold_a_voxel_of_it(self, shape, overlap, seed):
+        within = np.zeros(shape, bool)
+        within.flat[np.random.default_rng(seed).integers(0, within.size, 2)] = True
+        starts = window_grid.starts(shape, WINDOW, overlap)
+        got = window_grid.corners(starts, WINDOW, within).tolist()
+        want = []
+        for d, h, w in itertools.product(*starts):
+            if within[d : d + WINDOW[0], h : h + WINDOW[1], w : w + WINDOW[2]].any():
+                want.append([d, h, w])
+        assert len(want) < np.prod([len(s) for s in starts])
+        assert got == want
+
+    def test_others_are_not_judged(self):
+        calls = []
+
+        def forward(batch):
+            calls.append(np.asarray(batch["images"]))
+            return voxelwise(batch)
+
+        shape = (8, 16, 12)
+        within = np.zeros(shape, bool)
+        got = predict(forward, volumes(shape), within=within)
+        np.testing.assert_array_equal(got, np.zeros(shape, np.float32))
+        assert not calls
+        within[5, 9, 7] = True  # In the last of 2 x 2 x 2 windows.
+        predict(forward, volumes(shape), within=within, overlap=0.0, batch_size=1)
+        (seen,) = calls
+        np.testing.assert_array_equal(seen[0], volumes(shape)["images"][4:, 8:, 6:])
+
+    def test_another_shape_or_type_is_an_error(self):
+        for bad in (np.ones((5, 5, 6), bool), np.ones((5, 5, 5), np.uint8)):
+            with pytest.raises(ValueError, match=r"within: got .*, want \(5, 5, 5\) bool"):
+                predict(voxelwise, volumes((5, 5, 5)), within=bad)
 
 
 class MirrorTest(parameterized.TestCase):
@@ -199,7 +246,7 @@ class GridTest(parameterized.TestCase):
     def test_starts_cover_the_axis_end_flush_and_step_no_further_than_asked(
         self, size, length, overlap
     ):
-        starts = sliding_window._starts(size, length, overlap)
+        starts = window_grid.starts([size] * 3, [length] * 3, overlap)[1]
         assert starts[0] == 0
         assert starts[-1] == max(0, size - length)
         steps = np.diff(starts)
@@ -207,15 +254,9 @@ class GridTest(parameterized.TestCase):
 
     def test_windows_are_counted(self):
         # Along D 1, along H starts 0, 32, 64, 95, along W 0, 64.
-        assert sliding_window.num_windows((6, 159, 128), (8, 64, 64), 0.5) == 1 * 4 * 3
-        calls = []
-
-        def forward(batch):
-            calls.append(len(batch["images"]))
-            return voxelwise(batch)
-
-        predict(forward, volumes((7, 19, 13)), batch_size=1)
-        assert len(calls) == sliding_window.num_windows((7, 19, 13), WINDOW, 0.5)
+        starts = window_grid.starts((6, 159, 128), (8, 64, 64), 0.5)
+        assert [s.tolist() for s in starts] == [[0], [0, 31, 63, 95], [0, 32, 64]]
+        assert len(window_grid.corners(starts, (8, 64, 64), None)) == 1 * 4 * 3
 
     @parameterized.parameters(
         (dict(window=(4, 4)), "window: got .4, 4., want 3 counts above 0"),
@@ -234,5 +275,8 @@ class GridTest(parameterized.TestCase):
         for bad in ({}, arrays | {"masks": np.zeros((5, 5, 6), np.uint8)}, {"x": np.zeros((4, 4))}):
             with pytest.raises(ValueError, match="want volumes of one shape"):
                 predict(voxelwise, bad)
+        huge = {"images": np.broadcast_to(np.int16(0), (2**10, 2**11, 2**10 + 1))}
+        with pytest.raises(ValueError, match="want 2147483648 at most"):
+            predict(voxelwise, huge)
         with pytest.raises(ValueError, match=r"forward: got \(3, 4\), want \(3, 4, 8, 6\)"):
             predict(lambda batch: batch["images"][:, :, 0, 0], arrays)
