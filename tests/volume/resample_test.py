@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from absl.testing import parameterized
+from scipy import ndimage
 
 from jaxlung.volume import resample
 
@@ -73,6 +74,26 @@ class ToSpacingTest(parameterized.TestCase):
         centroid = centres_mm(got.shape, new_mm)[:, got > 0].mean(axis=1)
         # Centres halfway between two old ones all go the same way, a fraction of an old voxel.
         assert (np.abs(centroid - centre_mm) < 0.15 * np.array(spacing_mm)).all()
+
+    @parameterized.product(
+        old=[(7, 13, 11), (1, 20, 9)], new=[(9, 6, 23), (4, 20, 1)], dtype=["int16", "float32"]
+    )
+    def test_amounts_are_those_of_scipy(self, old, new, dtype):
+        volume = np.random.default_rng(0).uniform(-1000, 400, old).astype(dtype)
+        step = np.divide(old, new)
+        want = ndimage.affine_transform(
+            volume.astype(np.float64), step, step / 2 - 0.5, new, order=1, mode="nearest"
+        )
+        got = resample.to_shape(volume, new, labels=False)
+        assert got.dtype == dtype
+        # Whole numbers are the nearest ones.
+        np.testing.assert_allclose(got, want, atol=0.5 + 1e-3 if dtype == "int16" else 1e-3)
+
+    def test_of_two_labels_as_near_it_is_the_later_one(self):
+        for size in range(2, 200, 2):
+            volume = np.arange(size, dtype=np.int16).reshape(1, size, 1)
+            got = resample.to_shape(volume, (1, size // 2, 1), labels=True)
+            assert got.ravel().tolist() == list(range(1, size, 2))
 
     def test_labels_come_from_the_nearest_voxel(self):
         np_rng = np.random.default_rng(0)
