@@ -84,14 +84,18 @@ def _rates(training: loop.Loop, system: system_lib.System, seconds: float) -> di
         for step, train in zip(times["step"], times["training"], strict=True)
     ]
     return {
-        f"{name}_{dry_run.unit_of(system)}s_per_s": _spread([examples / t for t in seconds_each])
-        for name, seconds_each in times.items()
+        f"{name}_{_units(system)}_per_s": _spread([examples / each for each in dispatches])
+        for name, dispatches in times.items()
     } | {
         "step_seconds": statistics.median(times["step"]) / training.num_steps,
         "training_seconds": statistics.median(times["training"]) / training.num_steps,
         "gap_percent": statistics.median(slower),
         "repeats": len(slower),
     }
+
+
+def _units(system: system_lib.System) -> str:
+    return "patches" if system.is_volumetric else "images"
 
 
 def _spread(rates: Sequence[float]) -> dict[str, float]:
@@ -110,7 +114,7 @@ def _describe(
 ) -> dict[str, Any]:
     return {
         "model": config.model_name,
-        "unit": dry_run.unit_of(system),
+        "units": _units(system),
         "batch_size": system.settings.batch_size,
         "input_shape": list(system.settings.input_shape),
         "dtype": config.model.dtype,

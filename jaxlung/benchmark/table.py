@@ -27,11 +27,11 @@ def _head(config: Mapping[str, Any]) -> str:
 
 
 def _rates(found: Mapping[str, Any]) -> list[str]:
-    unit = found["config"]["unit"]
+    units = found["config"]["units"]
     columns = ("median", "min", "max", "per_device")
-    lines = [f"{unit + 's per second':26}" + "".join(f"{name:>12}" for name in columns)]
+    lines = [f"{units + ' per second':26}" + "".join(f"{name:>12}" for name in columns)]
     for name, label in ROWS.items():
-        rates = found[f"{name}_{unit}s_per_s"]
+        rates = found[f"{name}_{units}_per_s"]
         lines.append(f"{label:26}" + "".join(f"{rates[column]:12.1f}" for column in columns))
     return lines
 
@@ -46,7 +46,7 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
         "training is behind step": f"{found['gap_percent']:.1f} %, median of "
         f"{found['repeats']} repeats side by side",
         "a step": f"{found['step_seconds'] * 1e3:.2f} ms alone, "
-        f"{found['training_seconds'] * 1e3:.2f} ms in training; {steps} sent at a time",
+        f"{found['training_seconds'] * 1e3:.2f} ms in training; sent to the device by {steps}",
         "start-up to first step": f"{total:.1f} s: {laps}{cached}",
         "parameters": f"{found['parameters']:,}",
         "work of a step": _work(found),
@@ -62,8 +62,8 @@ def _work(found: Mapping[str, Any]) -> str:
     """FLOPs as counted, and bytes as XLA counts them."""
     text = f"{found['flops_per_step'] / 1e9:,.2f} GFLOP of convolutions and products"
     if found["bytes_per_device"]:
-        text += f", {found['bytes_per_device'] / 1e9:,.2f} GB read and written per device"
-    return text + f"; {found['flops_per_s_and_device'] / 1e12:,.3f} TFLOP/s per device"
+        text += f", {found['bytes_per_device'] / 1e9:,.3f} GB read and written per device"
+    return text + f"; {found['flops_per_s_and_device'] / 1e9:,.1f} GFLOP/s per device"
 
 
 def _peak(found: Mapping[str, Any]) -> dict[str, str]:
@@ -84,5 +84,5 @@ def _peak(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _memory(memory: Mapping[str, Any]) -> str:
-    of = f" of {memory['limit'] / 2**30:.1f}" if memory["limit"] else ""
-    return f"{memory['bytes'] / 2**30:.2f}{of} GiB, {memory['how']}"
+    of = f" of {memory['limit'] / 2**30:.3g}" if memory["limit"] else ""
+    return f"{memory['bytes'] / 2**30:.3g}{of} GiB, {memory['how']}"
