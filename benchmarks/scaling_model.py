@@ -19,6 +19,8 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
+from jaxlung import device_peaks
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -55,20 +57,21 @@ class Machine:
 
 
 NETWORKS = {
-    "covidqu": Network(31_036_482, 282.74e9, 16, 38),
-    "covidqu_residual": Network(31_736_834, 286.23e9, 16, 38),
-    "cxr_lungs": Network(99_587, 22.06e9, 16, 2),
-    "v7_lungs": Network(31_032_837, 282.98e9, 32, 1),
-    "covid19_ct": Network(14_072_790, 709.92e9, 5, 50),
+    "covidqu": Network(31_036_482, 281.68e9, 16, 38),
+    "covidqu_residual": Network(31_736_834, 284.92e9, 16, 38),
+    "cxr_lungs": Network(99_587, 21.86e9, 16, 2),
+    "v7_lungs": Network(31_032_837, 282.41e9, 32, 1),
+    "v7_diagnosis": Network(14_027_841, 1.81e9, 32, 1),
+    "covid19_ct": Network(14_072_790, 441.41e9, 5, 50),
 }
 
-# H200: NVIDIA's data sheet (bfloat16 1,979 TFLOPS with sparsity, half of it without) and MLPerf's
-# system descriptions (NVLink 900 GB/s, both directions together). TPUs: docs.cloud.google.com/tpu,
-# pages v5e and v6e (peak; bidirectional ICI 400 and 800 GB/s a chip). Latencies: our assumption.
+# Links: MLPerf's system descriptions (H200: NVLink 900 GB/s, both directions together) and
+# docs.cloud.google.com/tpu/docs/v5e and /v6e (ICI 400 and 800 GB/s a chip, both directions).
+# Latencies: our assumption.
 MACHINES = {
-    "h200": Machine(989e12, 450e9, 20e-6, (1, 2, 4, 8)),
-    "v5e": Machine(197e12, 200e9, 10e-6, (1, 4, 8, 16, 64, 256)),
-    "v6e": Machine(918e12, 400e9, 10e-6, (1, 4, 8, 16, 64, 256)),
+    "h200": Machine(device_peaks.PEAKS["H200"].bfloat16, 450e9, 20e-6, (1, 2, 4, 8)),
+    "v5e": Machine(device_peaks.PEAKS["TPU v5e"].bfloat16, 200e9, 10e-6, (1, 4, 8, 16, 64, 256)),
+    "v6e": Machine(device_peaks.PEAKS["TPU v6e"].bfloat16, 400e9, 10e-6, (1, 4, 8, 16, 64, 256)),
 }
 
 
@@ -160,7 +163,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, float]]:
     flags = parser.parse_args(argv)
     for name, least in (("share_of_peak", 1e-6), ("share_of_link", 1e-6), ("overlap", 0.0)):
         if not least <= getattr(flags, name) <= 1:
-            parser.error(f"--{name}: got {getattr(flags, name)}, want more than 0, 1 at most.")
+            parser.error(f"--{name}: got {getattr(flags, name)}, want {least:g} to 1.")
     if flags.compute_ms and not flags.machine:
         parser.error("--compute_ms: want --machine too, the one it was measured on.")
     measured = {}

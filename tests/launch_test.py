@@ -53,23 +53,6 @@ class EnvironTest(parameterized.TestCase):
         assert env["JAX_LOCAL_DEVICE_IDS"] == "3,4,5"
 
 
-def run_local(script, processes=2, grace_seconds=5.0, start_new_session=False):
-    """Runs a child script in `local.run`, in a process that can be signalled."""
-    code = (
-        "import sys; from launch import local\n"
-        f"sys.exit(local.run([sys.executable, '-c', {script!r}], {processes}, 1,"
-        f" grace_seconds={grace_seconds}))"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=start_new_session,
-    )
-
-
 IDENTIFY = "import os, signal, sys, time; me = int(os.environ['JAX_PROCESS_ID'])\n"
 # Says that it is there, then which signals come within half a second of the first.
 COUNT_SIGNALS = (
@@ -88,9 +71,28 @@ print(*[signal.Signals(x).name for x in seen])
 
 
 class RunTest(parameterized.TestCase):
+    def run_local(self, script, processes=2, grace_seconds=5.0, start_new_session=False):
+        """Runs a child script in `local.run`, in a process that can be signalled."""
+        code = (
+            "import sys; from launch import local\n"
+            f"sys.exit(local.run([sys.executable, '-c', {script!r}], {processes}, 1,"
+            f" grace_seconds={grace_seconds}))"
+        )
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=start_new_session,
+        )
+        self.enterContext(child)  # Closes its pipes, and waits for it,
+        self.addCleanup(child.terminate)  # once it is stopped, if it is still there.
+        return child
+
     def test_lines_bear_the_process_and_keep_their_stream(self):
         script = IDENTIFY + "print('out', me); print('two'); print('err', me, file=sys.stderr)"
-        child = run_local(script, processes=3)
+        child = self.run_local(script, processes=3)
         out, err = child.communicate(timeout=20)
         assert child.returncode == 0
         want = ["[1] out 1", "[1] two", "[2] out 2", "[2] two", "out 0", "two"]
@@ -98,7 +100,7 @@ class RunTest(parameterized.TestCase):
         assert sorted(err.splitlines()) == ["[1] err 1", "[2] err 2", "err 0"]
 
     def test_a_line_comes_when_it_is_written(self):
-        child = run_local(IDENTIFY + "print('now'); time.sleep(60)", processes=1)
+        child = self.run_local(IDENTIFY + "print('now'); time.sleep(60)", processes=1)
         assert child.stdout.readline() == "now\n"
         child.terminate()
         child.communicate(timeout=20)
@@ -109,7 +111,7 @@ class RunTest(parameterized.TestCase):
             IDENTIFY
             + "print(os.environ['JAX_COORDINATOR_ADDRESS'], os.environ['JAX_NUM_PROCESSES'])"
         )
-        out, _ = run_local(script).communicate(timeout=20)
+        out, _ = self.run_local(script).communicate(timeout=20)
         first, second = (line.removeprefix("[1] ") for line in out.splitlines())
         assert first == second
         assert re.fullmatch(r"localhost:[1-9]\d+ 2", first)
@@ -117,11 +119,13 @@ class RunTest(parameterized.TestCase):
     @parameterized.parameters((3, "exited with code 3", 3), (-9, "was ended by SIGKILL", 137))
     def test_one_that_fails_ends_the_others(self, code, sentence, want):
         end = "sys.exit(3)" if code > 0 else "os.kill(os.getpid(), signal.SIGKILL)"
-        script = IDENTIFY + f"time.sleep(0.3)\nif me == 1: {end}\ntime.sleep(60)"
+        ask = "signal.signal(signal.SIGTERM, lambda *_: (print('asked'), sys.exit(0)))\n"
+        script = IDENTIFY + ask + f"time.sleep(0.5)\nif me == 1: {end}\ntime.sleep(60)"
         start = time.monotonic()
-        child = run_local(script, processes=3)
-        _, err = child.communicate(timeout=20)
+        child = self.run_local(script, processes=3)
+        out, err = child.communicate(timeout=20)
         assert child.returncode == want
+        assert sorted(out.splitlines()) == ["[2] asked", "asked"]
         assert err.count("launch.local:") == 1
         assert f"launch.local: process 1 {sentence};" in err
         assert time.monotonic() - start < 15  # Not the sixty seconds that they wanted to sleep.
@@ -132,7 +136,7 @@ class RunTest(parameterized.TestCase):
             + "signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True)\n"
             + "time.sleep(1)\nif me == 1: sys.exit(5)\ntime.sleep(60)"
         )
-        child = run_local(script, grace_seconds=0.5)
+        child = self.run_local(script, grace_seconds=0.5)
         out, _ = child.communicate(timeout=20)
         assert child.returncode == 5
         for line in out.splitlines():
@@ -141,7 +145,7 @@ class RunTest(parameterized.TestCase):
 
     @parameterized.parameters("SIGTERM", "SIGINT")
     def test_a_signal_goes_to_every_process_once(self, name):
-        child = run_local(COUNT_SIGNALS)
+        child = self.run_local(COUNT_SIGNALS)
         for _ in range(2):
             assert "ready" in child.stdout.readline()
         child.send_signal(getattr(signal, name))
@@ -150,7 +154,7 @@ class RunTest(parameterized.TestCase):
         assert (child.returncode, err) == (0, "")
 
     def test_a_terminals_ctrl_c_reaches_a_process_once(self):
-        child = run_local(COUNT_SIGNALS, start_new_session=True)
+        child = self.run_local(COUNT_SIGNALS, start_new_session=True)
         for _ in range(2):
             assert "ready" in child.stdout.readline()
         os.killpg(child.pid, signal.SIGINT)  # As a terminal does, to the whole group.
