@@ -1,69 +1,140 @@
-"""Seconds to predict a whole CT volume by overlapping windows, with an untrained network.
+"""Seconds to predict whole CT volumes by overlapping windows, with an untrained network.
 
     python -m benchmarks.volume_inference --config=covid19_ct                      # 300 x 512 x 512
     python -m benchmarks.volume_inference --config=covid19_ct --shape=16,256,256   # on a CPU
+    python -m benchmarks.volume_inference --config=covid19_ct:phantom --shape=40,160,160 --lungs
+    python -m benchmarks.volume_inference --config=covid19_ct:quick --shape=9,80,80 --shape=7,90,70
 
 The time is proportional to the number of windows, which is printed for the shape and for
-300 x 512 x 512. Compiling is not in it.
+300 x 512 x 512. Without `--lungs` a volume is all lung, so that every window is judged; with it, it
+is a generated chest, made ready as a record is: cut to the box around the lungs where the config
+says so. Compiling is in `first_seconds` alone, and what was compiled for a volume in `compiled`.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from jaxlung import config_file
+from jaxlung import config_file, train_step
 from jaxlung import system as system_lib
 from jaxlung.data import record, volumes
 from jaxlung.inference import volumes as volume_inference
-from jaxlung.volume import sliding_window
+from jaxlung.volume import window_grid
+from tfds_builders.phantoms import chest_ct
 
 WHOLE = (300, 512, 512)
-
-
-def measure(config_name: str, shape: tuple[int, int, int], repeats: int) -> dict[str, object]:
-    """Times `repeats` predictions after one that compiles; median, least and most, in seconds."""
-    config = config_file.load(config_file.resolve(config_name))
-    system = system_lib.make_system(config)
-    state = system.init_state()
-    hu = np.random.default_rng(0).integers(-1000, 400, shape).astype(np.int16)
-    mask = np.full(shape, record.LUNG, np.uint8)
-    volume = volumes.Volume(hu, mask, (slice(None),) * 3, shape)
-    overlap = system.inference.overlap
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        volume_inference.predict(system, state, volume, overlap=overlap, mirror=False)
-        seconds.append(time.perf_counter() - start)
-    window = system.settings.patch_size
-    here, whole = (sliding_window.num_windows(x, window, overlap) for x in (shape, WHOLE))
-    median = statistics.median(seconds[1:])
-    return {
-        "config": config_name,
-        "device": jax.devices()[0].device_kind,
-        "shape": shape,
-        "windows": here,
-        "seconds": round(median, 3),
-        "least": round(min(seconds[1:]), 3),
-        "most": round(max(seconds[1:]), 3),
-        "first_seconds": round(seconds[0], 1),
-        "windows_300x512x512": whole,
-        "seconds_300x512x512_by_windows": round(median * whole / here, 1),
-    }
+CHEST_MM = (300.0, 400.0, 400.0)  # that a generated chest fills, whatever its shape
 
 
 def main() -> None:
-    """Reads the command line and prints one line of JSON."""
+    """Reads the command line and prints a line of JSON for each shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="covid19_ct")
-    parser.add_argument("--shape", default=",".join(map(str, WHOLE)), help="slices,rows,columns")
+    parser.add_argument(
+        "--shape", action="append", help=f"slices,rows,columns; again for another ({WHOLE})"
+    )
+    parser.add_argument("--lungs", action="store_true", help="a generated chest, not all lung")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    shape = tuple(int(size) for size in args.shape.split(","))
-    print(json.dumps(measure(args.config, shape, args.repeats)))
+    system = system_lib.make_system(config_file.load(config_file.resolve(args.config)))
+    state = system.init_state()
+    shapes = [tuple(int(size) for size in text.split(",")) for text in args.shape or []]
+    for shape in shapes or [WHOLE]:
+        volume = volumes.load(make_item(shape, args.lungs), system.settings)
+        measured = measure(system, state, volume, args.repeats)
+        settings = {"config": args.config, "lungs": args.lungs, "shape": shape}
+        print(json.dumps(settings | measured), flush=True)
+
+
+def make_item(shape: tuple[int, int, int], lungs: bool) -> record.VolumeRecord:
+    """A record of this shape: a generated chest, or noise that is lung everywhere."""
+    np_rng = np.random.default_rng(0)
+    spacing_mm = tuple(mm / size for mm, size in zip(CHEST_MM, shape, strict=True))
+    if lungs:
+        chest = chest_ct.make(np_rng, shape, spacing_mm, 0.1)
+        hu, mask = chest.image, record.LUNG * (chest.lung_mask > 0).astype(np.uint8)
+    else:
+        hu = np_rng.integers(-1000, 400, shape).astype(np.int16)
+        mask = np.full(shape, record.LUNG, np.uint8)
+    return record.VolumeRecord(
+        image=hu,
+        mask=mask,
+        spacing_mm=spacing_mm,
+        shape=shape[::-1],
+        affine=np.diag([-spacing_mm[2], -spacing_mm[1], spacing_mm[0], 1.0]),
+        image_id="generated",
+        patient_id="generated",
+        group="generated",
+    )
+
+
+def measure(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    volume: volumes.Volume,
+    repeats: int,
+) -> dict[str, object]:
+    """Times `repeats` predictions after one that compiles; median, least and most, in seconds."""
+    overlap, shape = system.inference.overlap, volume.image.shape
+
+    def predict() -> None:
+        volume_inference.predict(system, state, volume, overlap=overlap, mirror=False)
+
+    first, compiled = count_compiled(predict)
+    seconds = [time_once(predict) for _ in range(repeats)]
+    within = volume.mask & record.LUNG != 0 if system.inference.inside_lungs else None
+    judged = count_windows(system, shape, within)
+    whole = count_windows(system, WHOLE)
+    median = statistics.median(seconds)
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "predicted_shape": shape,
+        "windows": judged,
+        "windows_without_lung": count_windows(system, shape) - judged,
+        "seconds": round(median, 3),
+        "least": round(min(seconds), 3),
+        "most": round(max(seconds), 3),
+        "first_seconds": round(first, 1),
+        "compiled": compiled,
+        "windows_300x512x512": whole,
+        "seconds_300x512x512_by_windows": round(median * whole / judged, 1),
+    }
+
+
+def count_windows(
+    system: system_lib.System, shape: tuple[int, int, int], within: np.ndarray | None = None
+) -> int:
+    """How many windows of a volume are judged."""
+    window = system.settings.patch_size
+    starts = window_grid.starts(shape, window, system.inference.overlap)
+    return len(window_grid.corners(starts, window, within))
+
+
+def time_once(run: Callable[[], None]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def count_compiled(run: Callable[[], None]) -> tuple[float, int]:
+    """Seconds of a call, and how many programs were compiled in it."""
+    events = []
+
+    def note(event: str, seconds: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    seconds = time_once(run)
+    jax.monitoring.unregister_event_duration_listener(note)
+    return seconds, len(events)
 
 
 if __name__ == "__main__":
