@@ -221,14 +221,12 @@ def test_statistics_are_of_the_global_batch():
     shards = sharding.make_shardings(data=2, space=2)
     # Each device's part has another mean.
     x = np.arange(4 * 4 * 2 * 3, dtype=np.float32).reshape(4, 4, 2, 3) ** 1.5
-    norm = nn.BatchNorm
 
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x):
             return layers.batch_norm(train=True, dtype="float32", name="norm")(x)
 
-    del norm
     variables = Net().init(jax.random.key(0), x)
     apply = jax.jit(functools.partial(Net().apply, mutable=["batch_stats"]))
     y, updated = apply(variables, jax.device_put(x, shards.images))

@@ -1,0 +1,209 @@
+"""What meshes of devices send in a training step, whether they agree, and how fast they are.
+
+    python -m benchmarks.scaling --config=covidqu:phantom
+    python -m benchmarks.scaling --config=covid19_ct:quick --meshes=1x1,2x1,1x2,2x2 --batch_size=8
+    python -m benchmarks.scaling --config=covidqu --weak      # the config's batch on every device
+
+Prints a Markdown table, then a line of JSON. With several accelerators, meshes are subsets of
+them and steps are timed. Elsewhere devices are made up on the CPU: what is sent is counted in the
+program that XLA partitions for them, in the layers' form for accelerators; nothing is timed. Each
+mesh has a process of its own; all see the same random batches.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import ml_collections as mlc
+import numpy as np
+
+from jaxlung import collectives, config_file, dry_run, sharding
+from jaxlung import system as system_lib
+from jaxlung.data import stream
+
+MESHES = "1x1,2x1,4x1,8x1,1x2,2x2,1x4"
+NUM_STEPS = 3  # whose losses are compared
+TIMED_STEPS, REPEATS = 10, 5
+ASK = "import jax; print(jax.default_backend() != 'cpu', jax.device_count())"
+
+
+def measure(
+    config_name: str, meshes: Sequence[tuple[int, int]], batch_size: int, weak: bool
+) -> list[dict[str, Any]]:
+    """A row for each mesh.
+
+    Args:
+        config_name: of the run.
+        meshes: (data, space) pairs; the first one is what others are compared with.
+        batch_size: images or patches of a step; 0 is the config's.
+        weak: so many on every device that shares the batch, not over all.
+
+    Returns:
+        See `measure_mesh`; also "loss_difference", the largest relative one to the first mesh, None
+        if `weak`, and "efficiency", of timed rows: speed by number of devices, of the first's.
+    """
+    is_accelerator, count = _run([sys.executable, "-c", ASK], {}).split()
+    real = is_accelerator == "True" and int(count) > 1
+    rows = []
+    for data, space in meshes:
+        if real and data * space > int(count):
+            print(f"{data} x {space}: left out, there are {count} devices.", file=sys.stderr)
+            continue
+        batch = (batch_size or _load(config_name).data.batch_size) * (data if weak else 1)
+        command = [sys.executable, "-m", "benchmarks.scaling", f"--config={config_name}"]
+        command += [f"--batch_size={batch}", f"--mesh={data}x{space}"]
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count="
+        fake = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags}{data * space}"}
+        rows.append(json.loads(_run(command, {} if real else fake).splitlines()[-1]))
+    return [row | _compare(row, rows[0], weak) for row in rows]
+
+
+def _load(config_name: str) -> mlc.ConfigDict:
+    return config_file.load(config_file.resolve(config_name))
+
+
+def _run(command: Sequence[str], variables: dict[str, str]) -> str:
+    """What a command prints; ends the program with its last line of errors if it fails."""
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr.strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def _compare(row: dict[str, Any], first: dict[str, Any], weak: bool) -> dict[str, Any]:
+    """How a row's losses and speed relate to the first one's."""
+    losses, want = np.array(row["losses"]), np.array(first["losses"])
+    difference = None if weak else float(np.max(np.abs(losses - want) / np.abs(want)))
+    efficiency = None
+    if row["examples_per_s"]:
+        per_device = [x["examples_per_s"] / (x["data"] * x["space"]) for x in (row, first)]
+        efficiency = per_device[0] / per_device[1]
+    return {"loss_difference": difference, "efficiency": efficiency}
+
+
+def measure_mesh(config_name: str, data: int, space: int, batch_size: int) -> dict[str, Any]:
+    """Compiles and runs the training step on the first `data` x `space` devices.
+
+    Returns:
+        "data", "space", "batch_size", "device"; "parameters"; "sent", by kind (count, bytes) of one
+        step on one device; "memory_bytes" of one device; "losses" of the first steps;
+        "examples_per_s", the median, None on a CPU.
+    """
+    config = _load(config_name)
+    config.mesh.update(data=data, space=space)
+    config.data.update(batch_size=batch_size, eval_batch_size=8 * data)
+    devices = jax.devices()[: data * space]
+    sharding.visible_devices = lambda: devices  # This process has no other use for the rest.
+    is_fake = jax.default_backend() == "cpu"
+    if is_fake:
+        jax.lax.platform_dependent = _accelerator_form
+    system = system_lib.make_system(config)
+    state, item = system.init_state(), random_item(system)
+    step_fn = system.jit_train_step(stream.take).lower(state, {}, item, system.seed).compile()
+    sent = collectives.totals(collectives.parse(step_fn.as_text()))
+    losses = []
+    for _ in range(NUM_STEPS):
+        state, metrics = step_fn(state, {}, item, system.seed)
+        losses.append(float(metrics["loss"][0]))
+    speed = None if is_fake else _examples_per_s(step_fn, state, item, system)
+    return {
+        "data": data,
+        "space": space,
+        "batch_size": batch_size,
+        "device": devices[0].device_kind,
+        "parameters": dry_run.num_parameters(state),
+        "sent": {kind: (total.count, total.num_bytes) for kind, total in sent.items()},
+        "memory_bytes": dry_run.memory_bytes(step_fn),
+        "losses": losses,
+        "examples_per_s": speed,
+    }
+
+
+def _accelerator_form(*args: Any, default: Callable[..., Any], **_: Any) -> Any:
+    """`jax.lax.platform_dependent`, as if compiled for an accelerator."""
+    return default(*args)
+
+
+def random_item(system: system_lib.System) -> Any:
+    """A batch of noise, the same on every mesh."""
+    np_rng = np.random.default_rng(0)
+
+    def draw(spec: jax.ShapeDtypeStruct) -> np.ndarray:
+        # Grey values, Hounsfield units and mask bits; or the labels.
+        high = 256 if spec.ndim > 2 else 2
+        return np_rng.integers(0, high, spec.shape).astype(spec.dtype)
+
+    return sharding.put(jax.tree.map(draw, dry_run.abstract_item(system)), system.shardings.steps)
+
+
+def _examples_per_s(
+    step_fn: jax.stages.Compiled, state: Any, item: Any, system: system_lib.System
+) -> float:
+    """Median over repeats; compiled and warm already."""
+    speeds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        for _ in range(TIMED_STEPS):
+            state, _ = step_fn(state, {}, item, system.seed)
+        jax.block_until_ready(state)
+        seconds = time.perf_counter() - start
+        speeds.append(TIMED_STEPS * system.settings.batch_size / seconds)
+    return statistics.median(speeds)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    kinds = [kind for kind in collectives.KINDS if any(kind in row["sent"] for row in rows)]
+    timed = any(row["examples_per_s"] for row in rows)
+    names = ["data x space", "batch", *kinds, "memory of a device", "losses differ by"]
+    names += ["examples/s", "efficiency"] if timed else []
+    lines = [names, ["---"] * len(names), *(_cells(row, kinds, timed) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cells(row: dict[str, Any], kinds: Sequence[str], timed: bool) -> list[str]:
+    cells = [f"{row['data']} x {row['space']}", str(row["batch_size"])]
+    for kind in kinds:
+        count, num_bytes = row["sent"].get(kind, (0, 0))
+        cells.append(f"{count}: {num_bytes / 1e6:.3f} MB" if count else "none")
+    cells.append(f"{row['memory_bytes'] / 1e6:.1f} MB")
+    difference = row["loss_difference"]
+    cells.append("not compared" if difference is None else f"{difference:.0e}")
+    if timed:
+        cells += [f"{row['examples_per_s']:.1f}", f"{row['efficiency']:.2f}"]
+    return cells
+
+
+def parse_mesh(text: str) -> tuple[int, int]:
+    """ "2x4" as (2, 4): data, then space."""
+    data, space = text.split("x")
+    return int(data), int(space)
+
+
+def main() -> None:
+    """Reads the command line; prints a table and a line of JSON, or that line of one mesh."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="covidqu:phantom")
+    parser.add_argument("--meshes", default=MESHES, help="data x space each, with commas between")
+    parser.add_argument("--batch_size", type=int, default=0, help="of a step; 0: the config's")
+    parser.add_argument("--weak", action="store_true", help="the batch is of each device")
+    parser.add_argument("--mesh", help="measure this one alone, on the devices that are there")
+    args = parser.parse_args()
+    if args.mesh:
+        print(json.dumps(measure_mesh(args.config, *parse_mesh(args.mesh), args.batch_size)))
+        return
+    meshes = [parse_mesh(mesh) for mesh in args.meshes.split(",")]
+    rows = measure(args.config, meshes, args.batch_size, args.weak)
+    print(table(rows))
+    print(json.dumps({"config": args.config, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
