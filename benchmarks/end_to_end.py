@@ -1,0 +1,196 @@
+"""Training as a whole: what input and host add to the step, start-up, and forms of the step."""
+
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks import cases, isolated, page, plan, step
+from jaxlung import dry_run
+from jaxlung import system as system_lib
+from jaxlung.benchmark import data, loop, timing
+from jaxlung.data import pipeline
+
+GAP = "The step alone beside training, images on the device and streamed from prepared records"
+FORMS = "Forms of the step, in turn in one process"
+START = "Start-up to the first step, seconds, without and with programs compiled before"
+WHOLE = "The whole job `covidqu:quick`: train, evaluate, report; its data are prepared"
+
+BFLOAT16 = {"model.dtype": "bfloat16"}
+QUICK = ("covidqu:quick", {})
+CPU = ("covidqu:phantom", {})
+ACCELERATOR = ("covidqu", {"data.batch_size": 64, **BFLOAT16})
+VARIANTS = {
+    "plain": {},
+    "10 steps per dispatch": {"step.steps_per_dispatch": 10},
+    "remat": {"step.remat": True},
+    "2 microbatches": {"step.microbatches": 2},
+    "4 microbatches": {"step.microbatches": 4},
+    "remat, 4 microbatches": {"step.remat": True, "step.microbatches": 4},
+}
+QUICK_VARIANTS = {name: VARIANTS[name] for name in ("plain", "remat")}
+
+
+def run(settings: plan.Plan) -> Iterator[page.Finding]:
+    """All tables; what fails is a row that says so."""
+    config, fields = settings.choose(QUICK, CPU, ACCELERATOR)
+    with tempfile.TemporaryDirectory() as folder:
+        data = {"data.data_dir": folder, "data.phantom_images": settings.choose(20, 200, 1000)}
+        yield from _gaps(settings, config, fields | data)
+        yield from _forms(settings, config, fields)
+        yield from _starts(settings, config, fields)
+        yield from _whole_jobs(settings, folder)
+
+
+def _gaps(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:
+    """Prepares the data, then a row for each placement."""
+    try:
+        isolated.call(prepare, limit_s=settings.left(), config=config, fields=dict(fields))
+    except isolated.FailedError as error:
+        yield _failed(GAP, "data", error)
+        return
+    for placement in ("device", "host"):
+        try:
+            found = isolated.call(
+                step.measure,
+                limit_s=settings.left(),
+                config=config,
+                fields={**fields, "data.placement": placement},
+                seconds=settings.seconds,
+            )
+        except isolated.FailedError as error:
+            yield _failed(GAP, placement, error)
+            continue
+        rates = {name: found[f"{name}_images_per_s"] for name in ("input", "step", "training")}
+        cells = {
+            f"{config}, images on the": placement,
+            "batch": str(found["config"]["batch_size"]),
+            "steps per dispatch": str(found["config"]["steps_per_dispatch"]),
+            **{
+                name: f"{each['median']:,.1f} ({each['min']:,.1f} to {each['max']:,.1f})"
+                for name, each in rates.items()
+            },
+            "training behind step": f"{found['gap_percent']:.1f} %",
+        }
+        yield page.Finding(GAP, cells, found)
+
+
+def prepare(config: str, fields: Mapping[str, Any]) -> int:
+    """Prepares a config's data; returns the number of training records."""
+    return len(system_lib.open_splits(cases.load(config, fields))["train"])
+
+
+def _forms(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:
+    variants = settings.choose(QUICK_VARIANTS, VARIANTS, VARIANTS)
+    try:
+        found = isolated.call(
+            compare,
+            limit_s=settings.left(),
+            config=config,
+            variants={
+                name: {"step.steps_per_dispatch": 1, **fields, **changes}
+                for name, changes in variants.items()
+            },
+            seconds=settings.seconds,
+        )
+    except isolated.FailedError as error:
+        yield _failed(FORMS, config, error)
+        return
+    for name, row in found.items():
+        pairs = zip(row["seconds"], found["plain"]["seconds"], strict=True)
+        ratio = [own / plain for own, plain in pairs]
+        cells = {
+            config: name,
+            "ms per step": f"{1e3 * statistics.median(row['seconds']):,.1f}",
+            "time by that of plain": f"{statistics.median(ratio):.2f} ({min(ratio):.2f} to "
+            f"{max(ratio):.2f})",
+            "planned memory, MiB": f"{row['memory_bytes'] / 2**20:,.0f}",
+        }
+        yield page.Finding(FORMS, cells, {"form": name, **row})
+
+
+def compare(
+    config: str, variants: Mapping[str, Mapping[str, Any]], seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Steps of several variants of a config, measured in turn.
+
+    Returns:
+        By name: "seconds" of a step in every repeat, beside each other's, and "memory_bytes" of a
+        device as the compiler plans them for one dispatch.
+    """
+    loops = {name: _open_loop(cases.load(config, fields)) for name, fields in variants.items()}
+    times = timing.measure({name: each.step for name, each in loops.items()}, seconds)
+    return {
+        name: {
+            "seconds": [dispatch / each.num_steps for dispatch in times[name]],
+            "memory_bytes": dry_run.memory_bytes(each.compiled),
+        }
+        for name, each in loops.items()
+    }
+
+
+def _open_loop(config: Any) -> loop.Loop:
+    system = system_lib.make_system(config)
+    source, _ = data.open_source(config, system.settings)
+    road = pipeline.open_road(source, system.settings, system.shardings, "train")
+    return loop.Loop(system, road, system.init_state(), config.seed)
+
+
+def _starts(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:
+    """Twice with one folder for compiled programs, empty at first."""
+    with tempfile.TemporaryDirectory() as cache:
+        for name in ("cold", "warm"):
+            try:
+                found = isolated.call(
+                    start,
+                    limit_s=settings.left(),
+                    environ={"JAX_COMPILATION_CACHE_DIR": cache},
+                    config=config,
+                    fields=dict(fields),
+                )
+            except isolated.FailedError as error:
+                yield _failed(START, name, error)
+                return
+            seconds = found["start_up_seconds"]
+            laps = {lap.replace("_", " "): f"{each:.1f}" for lap, each in seconds.items()}
+            yield page.Finding(START, {config: name, **laps}, {"cache": name, **found})
+
+
+def start(config: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `jaxlung.benchmark.run`, what is about start-up; generated records are in memory."""
+    found = step.measure(config, fields, seconds=0.0)
+    return {name: found[name] for name in ("start_up_seconds", "compiled_step_from_cache")}
+
+
+def _whole_jobs(settings: plan.Plan, data_dir: str) -> Iterator[page.Finding]:
+    """Twice, in fresh folders; preparing the data is not counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        common = ["--config=covidqu:quick", f"--config.data.data_dir={data_dir}"]
+        try:
+            isolated.call(
+                prepare,
+                limit_s=settings.left(),
+                config="covidqu:quick",
+                fields={"data.data_dir": data_dir},
+            )
+            for name in ("cold", "warm"):
+                workdir = pathlib.Path(folder) / name
+                seconds = _time_job([*common, f"--workdir={workdir}"], folder, settings.left())
+                cells = {"compiled programs": name, "minutes": f"{seconds / 60:.2f}"}
+                yield page.Finding(WHOLE, cells, {"cache": name, "seconds": seconds})
+        except isolated.FailedError as error:
+            yield _failed(WHOLE, "covidqu:quick", error)
+
+
+def _time_job(arguments: list[str], folder: str, limit_s: float) -> float:
+    """Seconds of one run of jaxlung's command line."""
+    environ = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
+    begin = time.perf_counter()
+    isolated.run("jaxlung.main", arguments, limit_s, environ)
+    return time.perf_counter() - begin
+
+
+def _failed(table: str, what: str, error: isolated.FailedError) -> page.Finding:
+    return page.Finding(table, text=f"{what}: not measured: {error}", numbers={"error": str(error)})

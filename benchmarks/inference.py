@@ -1,0 +1,118 @@
+"""Prediction: X-rays in batches of several sizes, and whole CT volumes."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from benchmarks import cases, isolated, page, plan
+from jaxlung import system as system_lib
+from jaxlung.benchmark import data, timing
+from jaxlung.data import order, pipeline
+from jaxlung.inference import images as image_inference
+
+XRAYS = "X-rays, network and scores of every image"
+VOLUMES = "CT volumes by overlapping windows, untrained network"
+BATCH_SIZES = (1, 8, 32)
+
+QUICK = ("covidqu:quick", {})
+CPU = ("covidqu:phantom", {})
+ACCELERATOR = ("covidqu", {"model.dtype": "bfloat16"})
+VOLUME_CASES = (
+    ["--config=covid19_ct:quick", "--shape=9,40,40", "--repeats=1"],
+    ["--config=covid19_ct:phantom", "--shape=24,128,128", "--lungs"],
+    ["--config=covid19_ct", "--lungs"],
+)
+
+
+def run(settings: plan.Plan) -> Iterator[page.Finding]:
+    """A row for each batch size, and one for a volume."""
+    yield from _xrays(settings)
+    yield from _volumes(settings)
+
+
+def _xrays(settings: plan.Plan) -> Iterator[page.Finding]:
+    config, fields = settings.choose(QUICK, CPU, ACCELERATOR)
+    try:
+        found = isolated.call(
+            measure,
+            limit_s=settings.left(),
+            config=config,
+            fields=fields,
+            batch_sizes=BATCH_SIZES,
+            seconds=settings.seconds,
+        )
+    except isolated.FailedError as error:
+        yield page.Finding(XRAYS, text=f"not measured: {error}", numbers={"error": str(error)})
+        return
+    for size in BATCH_SIZES:
+        rates = {what: found[f"{what}, {size}"] for what in ("network", "and to the host")}
+        cells = {config: f"batch {size}"} | {
+            f"{what}, images per second": f"{statistics.median(each):,.1f} ({min(each):,.1f} to "
+            f"{max(each):,.1f})"
+            for what, each in rates.items()
+        }
+        yield page.Finding(XRAYS, cells, {"batch_size": size, "images_per_s": rates})
+
+
+def measure(
+    config: str, fields: Mapping[str, Any], batch_sizes: Sequence[int], seconds: float
+) -> dict[str, list[float]]:
+    """Images per second of evaluation, in turn.
+
+    Returns:
+        "network, B": of batches of B on the device; "and to the host, B": with the way there and
+        everything that the step returns fetched, as in evaluation; of every repeat.
+    """
+    # Devices share a batch: one that is smaller than their number can't be split.
+    sizes = [size for size in batch_sizes if size % jax.device_count() == 0]
+    passes = {}
+    for size in sizes:
+        loaded = cases.load(config, {"data.eval_batch_size": size, **fields})
+        passes |= _passes(loaded, size)
+    times = timing.measure(passes, seconds)
+    return {
+        name: [int(name.rpartition(" ")[2]) / each for each in repeats]
+        for name, repeats in times.items()
+    }
+
+
+def _passes(config: Any, size: int) -> dict[str, Callable[[int], None]]:
+    system = system_lib.make_system(config)
+    source, _ = data.open_source(config, system.settings)
+    road = pipeline.open_road(source, system.settings, system.shardings, "test")
+    state, record_at = system.init_state(), order.shuffled(0, len(source))
+    batch = next(road.batches(record_at, size, 1))
+
+    def network(num_batches: int) -> None:
+        for _ in range(num_batches):
+            outputs = system.eval_step(state, batch)
+        jax.block_until_ready(outputs)
+
+    def predict(num_batches: int) -> None:
+        for _ in image_inference.predict(system, state, road, record_at, num_batches * size):
+            pass
+
+    return {f"network, {size}": network, f"and to the host, {size}": predict}
+
+
+def _volumes(settings: plan.Plan) -> Iterator[page.Finding]:
+    arguments = settings.choose(*VOLUME_CASES)
+    try:
+        text = isolated.run("benchmarks.volume_inference", arguments, settings.left())
+    except isolated.FailedError as error:
+        yield page.Finding(VOLUMES, text=f"not measured: {error}", numbers={"error": str(error)})
+        return
+    for line in text.splitlines():
+        found = json.loads(line)
+        cells = {
+            "config": found["config"],
+            "volume": " x ".join(map(str, found["shape"])),
+            "lungs' box": " x ".join(map(str, found["predicted_shape"])) if found["lungs"] else "",
+            "windows": f"{found['windows']} ({found['windows_without_lung']} left out)",
+            "seconds": f"{found['seconds']:.2f} ({found['least']:.2f} to {found['most']:.2f})",
+            "first one, s": f"{found['first_seconds']:.1f}",
+        }
+        yield page.Finding(VOLUMES, cells, found)

@@ -1,0 +1,111 @@
+"""What comes in, without a network: decoding, records in memory, and both roads to the device."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import statistics
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import cases, isolated, page, plan
+from jaxlung import system as system_lib
+from jaxlung.benchmark import loop, timing
+from jaxlung.data import example, pipeline, record
+
+TABLE = "X-rays of 256 x 256 and their two masks, ready for the network"
+THREADS = (1, 2, 4)
+# The road is asked for batches as in training; the network beside it, which is compiled but not
+# measured, is as small as can be.
+FIELDS = {"data.image_size": 256, "data.batch_size": 16, "data.eval_batch_size": 16}
+
+
+class InMemory:
+    """Records that were decoded once."""
+
+    def __init__(self, source: record.Source) -> None:
+        self._records = [source[index] for index in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> record.Record:
+        return self._records[index]
+
+    def people(self) -> list[tuple[str, str]]:
+        """(image_id, patient_id) of every record."""
+        return [(item.image_id, item.patient_id) for item in self._records]
+
+
+def run(settings: plan.Plan) -> Iterator[page.Finding]:
+    """A row for each stage, from one process."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            rates = isolated.call(
+                measure,
+                limit_s=settings.left(),
+                folder=folder,
+                num_images=settings.choose(20, 200, 1000),
+                seconds=settings.seconds,
+            )
+        except isolated.FailedError as error:
+            yield page.Finding(TABLE, {"stage": f"not measured: {error}"}, {"error": str(error)})
+            return
+    for stage, each in rates.items():
+        cells = {
+            "stage": stage,
+            "images per second": f"{statistics.median(each):,.0f} ({min(each):,.0f} to "
+            f"{max(each):,.0f})",
+        }
+        yield page.Finding(TABLE, cells, {"stage": stage, "images_per_s": each})
+
+
+def measure(folder: str, num_images: int, seconds: float) -> dict[str, list[float]]:
+    """Images per second of every repeat, by stage.
+
+    Args:
+        folder: gets so many generated X-rays, prepared as a download would be.
+        num_images: see there; about 60 % are for training.
+        seconds: of each stage.
+    """
+    fields = FIELDS | {"data.data_dir": folder, "data.phantom_images": num_images}
+    system = system_lib.make_system(cases.load("covidqu:quick", fields))
+    prepared = system_lib.open_splits(cases.load("covidqu:quick", fields))["train"]
+    decoded = InMemory(prepared)
+    batch_size = system.settings.batch_size
+    hosts = {f"prepared records, {n} thread(s)": (prepared, n) for n in THREADS}
+    hosts["records decoded in memory, 4 threads"] = (decoded, 4)
+    passes = {
+        name: functools.partial(_make_batches, source, system, threads)
+        for name, (source, threads) in hosts.items()
+    }
+    times = timing.measure(passes, seconds)
+    roads = {
+        "prepared records, streamed to the device": (prepared, "host"),
+        "records in memory, streamed to the device": (decoded, "host"),
+        "resident on the device, taken there": (decoded, "device"),
+    }
+    for name, (source, placement) in roads.items():
+        drawn = _open_loop(system, source, placement)
+        settle = drawn.draw_stale if drawn.streams else None
+        times |= timing.measure({name: drawn.draw}, seconds, settle)
+    return {name: [batch_size / each for each in repeats] for name, repeats in times.items()}
+
+
+def _make_batches(
+    source: record.Source, system: system_lib.System, num_threads: int, num_batches: int
+) -> None:
+    """Decodes and resizes; nothing goes to the device."""
+
+    def make(index: int) -> Any:
+        return example.make(source[index % len(source)], system.settings)
+
+    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        for _ in pool.map(make, range(num_batches * system.settings.batch_size)):
+            pass
+
+
+def _open_loop(system: system_lib.System, source: record.Source, placement: str) -> loop.Loop:
+    settings = dataclasses.replace(system.settings, placement=placement)
+    road = pipeline.open_road(source, settings, system.shardings, "train")
+    return loop.Loop(system, road, system.init_state(), 0)

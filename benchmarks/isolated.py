@@ -1,0 +1,103 @@
+"""Measurements in processes of their own.
+
+Each has the device, its memory and what it compiles to itself, and what hangs or crashes loses only
+itself. The process that waits never starts JAX: on a GPU it would keep most of the memory.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+LONGEST_REASON = 160  # characters
+
+
+class FailedError(Exception):
+    """A measurement that came to nothing; the message is a reason for a table."""
+
+
+def call(
+    function: Callable[..., Any],
+    *,
+    limit_s: float,
+    environ: Mapping[str, str] | None = None,
+    **arguments: Any,
+) -> Any:
+    """Calls a module's function in a new process.
+
+    Args:
+        function: takes and returns what JSON can hold; tuples arrive as lists.
+        limit_s: seconds until it is stopped.
+        environ: variables beside this process's.
+        **arguments: of the function.
+
+    Raises:
+        FailedError: it raised, crashed or took longer.
+    """
+    name = f"{function.__module__}:{function.__name__}"
+    text = run("benchmarks.isolated", [name, json.dumps(arguments)], limit_s, environ)
+    answer = json.loads(text.splitlines()[-1])
+    if "error" in answer:
+        raise FailedError(answer["error"])
+    return answer["result"]
+
+
+def run(
+    module: str,
+    arguments: Sequence[str],
+    limit_s: float,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """What `python -m module arguments` writes to stdout; its stderr passes through.
+
+    Raises:
+        FailedError: it failed or took longer than `limit_s` seconds.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | dict(environ or {}),
+        start_new_session=True,  # So that its own processes can be stopped with it.
+    )
+    try:
+        text, _ = process.communicate(timeout=max(limit_s, 0.1))
+    except subprocess.TimeoutExpired:
+        raise FailedError(f"stopped after {limit_s:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    if process.returncode:
+        raise FailedError(f"{module} ended with code {process.returncode}")
+    return text
+
+
+def main(name: str, arguments: str) -> None:
+    """Calls `module:function` with JSON; the last line on stdout is what came of it."""
+    module, _, function = name.partition(":")
+    try:
+        answer = {"result": getattr(importlib.import_module(module), function)(**_read(arguments))}
+    except Exception as error:  # Whatever it was, it is one row of a table.
+        reason = next(iter(str(error).splitlines()), "")
+        answer = {"error": f"{type(error).__name__}: {reason}"[:LONGEST_REASON]}
+    print("\n" + json.dumps(answer), flush=True)
+
+
+def _read(arguments: str) -> dict[str, Any]:
+    return {name: _freeze(value) for name, value in json.loads(arguments).items()}
+
+
+def _freeze(value: Any) -> Any:
+    """Lists as tuples, as configs have them."""
+    if isinstance(value, dict):
+        return {name: _freeze(each) for name, each in value.items()}
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

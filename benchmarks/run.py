@@ -1,0 +1,119 @@
+"""Benchmarks of jaxlung: tables into docs/benchmarks.md, all numbers into docs/benchmarks/.
+
+    python -m benchmarks.run --suite=step         # or input, end_to_end, inference, scaling, ...
+    python -m benchmarks.run --suite=all
+    python -m benchmarks.run --suite=peers --torch_python=PATH/TO/python
+    python -m benchmarks.run --suite=step --quick --page=/tmp/page.md --json=/tmp    # to try it out
+
+The page has a section for each suite and kind of device. Measuring one replaces its own and leaves
+all others. Rows are written as soon as they are measured.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks import (
+    commands,
+    end_to_end,
+    inference,
+    input,
+    isolated,
+    machine,
+    page,
+    plan,
+    step,
+)
+
+SUITES: dict[str, Callable[[plan.Plan], Iterator[page.Finding]]] = {
+    "step": step.run,
+    "input": input.run,
+    "end_to_end": end_to_end.run,
+    "inference": inference.run,
+    "scaling": commands.scaling,
+    "peers": commands.peers,
+    "layers": commands.layers,
+}
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+ASKING_S = 300  # What JAX may take to say which devices it has.
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures suites one after the other."""
+    args = _parse(argv)
+    # So that processes that were started are stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    described = isolated.call(machine.describe, limit_s=ASKING_S)
+    for name in SUITES if args.suite == "all" else [args.suite]:
+        settings = plan.Plan(
+            platform=described["platform"],
+            quick=args.quick,
+            seconds=args.seconds or (0.1 if args.quick else 3.0),
+            end=time.monotonic() + args.limit_s,
+            torch_python=args.torch_python,
+        )
+        _measure(name, settings, described, args)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("benchmarks.run", description=__doc__.splitlines()[0])
+    parser.add_argument("--suite", required=True, choices=[*SUITES, "all"])
+    parser.add_argument("--quick", action="store_true", help="tiny cases, only to see that it runs")
+    parser.add_argument("--seconds", type=float, default=0.0, help="that each thing is measured")
+    parser.add_argument("--limit_s", type=float, default=3600.0, help="seconds of a suite at most")
+    parser.add_argument("--page", type=pathlib.Path, default=DOCS / "benchmarks.md")
+    parser.add_argument("--json", type=pathlib.Path, default=DOCS / "benchmarks", help="a folder")
+    parser.add_argument("--torch_python", default="", help="interpreter with PyTorch, for peers")
+    args = parser.parse_args(argv)
+    if args.seconds < 0 or args.limit_s <= 0:
+        parser.error(f"--seconds, --limit_s: got {args.seconds}, {args.limit_s}; want more than 0.")
+    args.command = shlex.join(["python", "-m", "benchmarks.run", *argv])
+    return args
+
+
+def _measure(
+    name: str, settings: plan.Plan, described: Mapping[str, Any], args: argparse.Namespace
+) -> None:
+    findings: list[page.Finding] = []
+    print(f"{name}: on {machine.title(described)}", file=sys.stderr)
+    for finding in SUITES[name](settings):
+        findings.append(finding)
+        print(f"{name}: {finding.cells or finding.text}", file=sys.stderr, flush=True)
+        _write(name, findings, described, args, whole=False)
+    _write(name, findings, described, args, whole=True)
+
+
+def _write(
+    name: str,
+    findings: Sequence[page.Finding],
+    described: Mapping[str, Any],
+    args: argparse.Namespace,
+    *,
+    whole: bool,
+) -> None:
+    """Page and JSON as far as they are known; unless `whole`, both say that rows are missing."""
+    device = machine.slug(described)
+    versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
+    head = [f"### {machine.title(described)}", f"{described['date']}; {versions}; `{args.command}`"]
+    head += ["Cases are tiny (`--quick`): these figures mean nothing."] * args.quick
+    head += ["It was stopped before its end: rows are missing."] * (not whole)
+    text = args.page.read_text() if args.page.exists() else "# Benchmarks\n"
+    body = "\n\n".join([*head, page.section(findings)])
+    is_accelerator = described["platform"] != "cpu"
+    args.page.parent.mkdir(parents=True, exist_ok=True)
+    args.page.write_text(page.update(text, name, device, body, is_accelerator=is_accelerator))
+    args.json.mkdir(parents=True, exist_ok=True)
+    rows = [{"table": each.table, "found": each.numbers} for each in findings]
+    result = {"suite": name, "machine": described, "command": args.command, "whole": whole}
+    path = args.json / f"{name}-{device}.json"
+    path.write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
