@@ -1,0 +1,193 @@
+"""jaxlung's side: its own training step on its own road, in a process of its own."""
+
+import importlib.metadata
+import time
+from typing import Any
+
+import flax
+import jax
+import ml_collections as mlc
+import numpy as np
+
+from benchmarks.peers import cases, data, protocol
+from jaxlung import system as system_lib
+from jaxlung import train_step
+from jaxlung.data import order, pipeline, record
+
+MOST_STEPS = 200_000  # that a case may ask for, over all its runs
+
+
+class PictureSource:
+    """`data.Pictures` as a split of a dataset."""
+
+    def __init__(self, batch_size: int, size: int) -> None:
+        self._pictures = data.Pictures(batch_size, size)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> record.Record:
+        return record.Record(*self._pictures[index], str(index), str(index), "")
+
+    def people(self) -> list[tuple[str, str]]:
+        """Everybody has one picture."""
+        return [(str(i), str(i)) for i in range(len(self))]
+
+
+class VolumeSource:
+    """`data.make_volumes` as a split of a dataset."""
+
+    def __init__(self, patch_size: tuple[int, int, int]) -> None:
+        self._volumes = data.make_volumes(patch_size)
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    def __getitem__(self, index: int) -> record.VolumeRecord:
+        image, mask = self._volumes[index]
+        name = str(index)
+        shape, affine = image.shape[::-1], np.eye(4)
+        return record.VolumeRecord(image, mask, (1.0, 1.0, 1.0), shape, affine, name, name, "")
+
+    def people(self) -> list[tuple[str, str]]:
+        """Everybody has one volume."""
+        return [(str(i), str(i)) for i in range(len(self))]
+
+
+class Training:
+    """A config's training steps, ready to be timed.
+
+    Args:
+        config: from `cases.load_config`.
+    """
+
+    def __init__(self, config: mlc.ConfigDict) -> None:
+        self.system = system_lib.make_system(config)
+        self.state = self.system.init_state()
+        self.road = pipeline.open_road(
+            _make_source(config.data), self.system.settings, self.system.shardings, "train"
+        )
+        self._step = self.system.jit_train_step(self.road.take)
+        self._steps_per_dispatch = self.system.steps_per_dispatch
+        starts = range(0, MOST_STEPS, self._steps_per_dispatch)
+        dispatches = (range(step, step + self._steps_per_dispatch) for step in starts)
+        example_at = order.shuffled(config.seed, self.road.num_examples)
+        self._items = self.road.items(example_at, self.system.settings.batch_size, dispatches)
+
+    def step(self, item: Any) -> dict[str, jax.Array]:
+        """One dispatch, of an item of the road; metrics with a leading axis of its steps."""
+        self.state, metrics = self._step(self.state, self.road.store, item, self.system.seed)
+        return metrics
+
+    def run(self, num_steps: int) -> dict[str, Any]:
+        """Takes `num_steps`, rounded up to whole dispatches, and waits for the device."""
+        num_dispatches = -(-num_steps // self._steps_per_dispatch)
+        start = time.perf_counter()
+        for _ in range(num_dispatches):
+            metrics = self.step(next(self._items))
+        jax.block_until_ready((self.state, metrics))
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "steps": num_dispatches * self._steps_per_dispatch}
+
+    @property
+    def num_parameters(self) -> int:
+        """Trained numbers of the network."""
+        return sum(x.size for x in jax.tree.leaves(self.state.params))
+
+
+def _make_source(settings: mlc.ConfigDict) -> record.Source:
+    if "patch_size" in settings:
+        return VolumeSource(settings.patch_size)
+    return PictureSource(settings.batch_size, settings.image_size)
+
+
+def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
+    """Writes a network, a batch and its logits to `path`; trains on that batch.
+
+    Returns:
+        "losses" before each of `num_steps` updates, and "grad_norms".
+    """
+    system, road = training.system, training.road
+    in_turn = order.in_turn(road.num_examples)
+    batch = next(road.batches(in_turn, system.settings.batch_size, 1))
+    np.savez(
+        path,
+        **{f"weights/{name}": array for name, array in _flat_weights(training.state).items()},
+        images=np.asarray(batch["images"]),
+        masks=np.asarray(batch["masks"]),
+        logits=_logits(system, training.state, batch),
+    )
+    metrics = []
+    for _ in range(num_steps):
+        [item] = road.items(in_turn, system.settings.batch_size, [range(1)])
+        metrics.append(jax.device_get(training.step(item)))
+    return {
+        "losses": [float(m["loss"][0]) for m in metrics],
+        "grad_norms": [float(m["grad_norm"][0]) for m in metrics],
+    }
+
+
+def _flat_weights(state: train_step.TrainState) -> dict[str, np.ndarray]:
+    """Parameters and running statistics by path."""
+    return {
+        "/".join(path): np.asarray(array)
+        for tree in (state.params, state.batch_stats)
+        for path, array in flax.traverse_util.flatten_dict(tree).items()
+    }
+
+
+def _logits(
+    system: system_lib.System, state: train_step.TrainState, batch: dict[str, jax.Array]
+) -> np.ndarray:
+    """Of all levels, with the batch's own statistics, [levels, B, ...] float32."""
+
+    def apply(state: train_step.TrainState, batch: dict[str, jax.Array]) -> Any:
+        images = system.task.inputs(system.scale(batch["images"]), batch["masks"])
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return system.model.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+
+    return np.stack([np.asarray(x)[..., 0] for x in jax.tree.leaves(jax.jit(apply)(state, batch))])
+
+
+def main() -> None:
+    """Answers "hello", "make", "run" and "check"."""
+    made: dict[str, Any] = {}
+
+    def hello() -> dict[str, Any]:
+        device = jax.devices()[0]
+        versions = {name: importlib.metadata.version(name) for name in ("jax", "flax")}
+        return {"platform": device.platform, "device": device.device_kind, "versions": versions}
+
+    def make(case: str, **options: Any) -> dict[str, Any]:
+        wanted = (case, *options.values())
+        if made.get("wanted") != wanted:
+            made.clear()  # Its memory first.
+            start = time.perf_counter()
+            training = Training(cases.load_config(cases.find(case), **options))
+            for _ in range(2):
+                training.run(1)
+            made.update(wanted=wanted, training=training, first_seconds=time.perf_counter() - start)
+        return {
+            "parameters": made["training"].num_parameters,
+            "first_seconds": made["first_seconds"],
+        }
+
+    def check_case(case: str, path: str, num_steps: int, **options: Any) -> dict[str, Any]:
+        # Accelerators multiply float32 in fewer bits otherwise.
+        with jax.default_matmul_precision("highest"):
+            training = Training(cases.load_config(cases.find(case), **options))
+            answer = check(training, path, num_steps)
+        return answer | {"parameters": training.num_parameters}
+
+    protocol.serve(
+        {
+            "hello": hello,
+            "make": make,
+            "run": lambda steps: made["training"].run(steps),
+            "check": check_case,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
