@@ -67,7 +67,9 @@ def _require_cluster(values: dict[str, Any]) -> None:
     if missing:
         given = [name for name, value in values.items() if value is not None]
         raise ValueError(f"{', '.join(given)}: want {' and '.join(missing)} too.")
-    (where, coordinator), (_, num_processes), (which, process_id) = values.items()
+    (where, coordinator), (count, num_processes), (which, process_id) = values.items()
+    if num_processes < 1:
+        raise ValueError(f"{count}: got {num_processes}, want 1 or more.")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f"{where}: got {coordinator!r}, want HOST:PORT of process 0.")

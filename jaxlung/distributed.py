@@ -7,20 +7,23 @@ is told to all: processes that took different turns would wait for each other fo
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
+import orbax.checkpoint as ocp
+from absl import flags, logging
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxlung import cluster as cluster_lib
-from jaxlung import console, files
+from jaxlung import console, files, sharding
 
 MAX_BYTES = 1 << 16  # of a message from process 0
+ORBAX_BARRIERS = "experimental_orbax_use_distributed_barrier"  # They wait longer than Gloo.
+LONGEST_WAIT = 3600  # seconds; preparing a dataset takes long
 
 
 def start(cluster: cluster_lib.Cluster) -> None:
@@ -31,6 +34,7 @@ def start(cluster: cluster_lib.Cluster) -> None:
     """
     # Its SIGTERM handler would take the place of `interrupt`'s, which agree through `Votes`.
     jax.config.update("jax_enable_preemption_service", False)
+    flags.FLAGS[ORBAX_BARRIERS].value = True
     jax.distributed.initialize(cluster.coordinator, cluster.num_processes, cluster.process_id)
     if not is_main():
         files.leave_to_others()
@@ -44,6 +48,37 @@ def start(cluster: cluster_lib.Cluster) -> None:
     )
 
 
+def meet(what: str) -> None:
+    """Waits until all processes are here, up to an hour.
+
+    To be called before a collective that they come to at different times: Gloo, which carries
+    collectives between CPUs, gives up after 30 seconds.
+
+    Args:
+        what: that they come from, for the message if some don't come.
+    """
+    if jax.process_count() > 1:
+        everybody = set(range(jax.process_count()))  # Named, it is no collective itself.
+        ocp.multihost.sync_global_processes(what, timeout=LONGEST_WAIT, processes=everybody)
+
+
+def compiled_by_all(jitted: Callable[..., Any]) -> Callable[..., Any]:
+    """A jitted function that no process runs before all have compiled it; see `meet`."""
+    if jax.process_count() == 1:
+        return jitted
+    programs: dict[Any, Callable[..., Any]] = {}
+
+    def call(*args: Any) -> Any:
+        leaves, structure = jax.tree.flatten(args)
+        key = (structure, *((x.shape, x.dtype) for x in leaves))
+        if key not in programs:
+            programs[key] = jitted.lower(*args).compile()
+            meet("compiling")
+        return programs[key](*args)
+
+    return call
+
+
 def is_main() -> bool:
     """Whether this is the process that writes files: process 0."""
     return jax.process_index() == 0
@@ -53,6 +88,7 @@ def tell_all(value: Any) -> Any:
     """What process 0 gave, a JSON value, in all processes."""
     if jax.process_count() == 1:
         return value
+    meet("telling")
     text = json.dumps(value).encode() if is_main() else b""
     if len(text) >= MAX_BYTES:
         raise ValueError(f"got a message of {len(text)} bytes, want fewer than {MAX_BYTES}.")
@@ -90,10 +126,10 @@ class Votes:
         mesh: of all devices.
     """
 
-    def __init__(self, mesh: jax.sharding.Mesh) -> None:
+    def __init__(self, mesh: Mesh) -> None:
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         whole = NamedSharding(mesh, PartitionSpec())
-        self._any = jax.jit(jnp.any, out_shardings=whole)
+        self._any = compiled_by_all(jax.jit(jnp.any, out_shardings=whole))
         self._shape = (mesh.size,)
         self._asked: jax.Array | None = None
 
@@ -101,8 +137,7 @@ class Votes:
         """Whether any process wanted it when it asked the time before; alone, whether this does."""
         if jax.process_count() == 1:
             return wanted
-        mine = np.full(self._shape, wanted)
-        votes = jax.make_array_from_callback(self._shape, self._split, lambda index: mine[index])
+        votes = sharding.put(np.full(self._shape, wanted), self._split)
         before, self._asked = self._asked, self._any(votes)
         return before is not None and bool(jax.device_get(before))
 

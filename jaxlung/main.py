@@ -32,6 +32,10 @@ flags.DEFINE_integer("process_id", None, "Of several processes: which one this i
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
+# In what XLA says when a collective or the coordinator does not answer.
+PEER_GONE = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "coordination")
+
+
 @dataclasses.dataclass(frozen=True)
 class Command:
     """What was typed, looked at.
@@ -100,7 +104,7 @@ def explain(error: Exception, command: Command) -> Exception:
             "--config.step.remat=True, --config.step.microbatches=2, --config.data.placement=host, "
             "or --config.model.dtype=bfloat16."
         )
-    if command.cluster:
+    if command.cluster and any(sign in str(error) for sign in PEER_GONE):
         return ConnectionError(
             f"another process of this run is gone ({str(error).splitlines()[0][:200]}); what was "
             "saved is whole, and the same commands, in all processes, go on from there."
@@ -211,7 +215,7 @@ def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
 def run(command: Command) -> None:
     """Starts what the flags ask for."""
     # JAX starts here: a typo is told in half a second.
-    from jaxlung import compile_cache, distributed, dry_run, job
+    from jaxlung import benchmark, compile_cache, distributed, dry_run, job
     from jaxlung.study import runner
 
     compile_cache.use(os.environ)
@@ -222,10 +226,9 @@ def run(command: Command) -> None:
     elif FLAGS.dry_run:
         sys.stdout.write(dry_run.to_line(dry_run.dry_run(FLAGS.config)) + "\n")
     elif FLAGS.mode == "benchmark":
-        from jaxlung import benchmark
-
         found = benchmark.run(FLAGS.config, profile_dir=FLAGS.profile or "")
-        sys.stdout.write(benchmark.to_line(found) + "\n")
+        if distributed.is_main():
+            sys.stdout.write(benchmark.to_line(found) + "\n")
     elif FLAGS.mode == "evaluate":
         job.run_evaluate(FLAGS.config, command.path, FLAGS.split)
     else:

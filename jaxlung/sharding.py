@@ -1,6 +1,7 @@
 """The mesh and one sharding per kind of array; the only file that names the axes."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -88,13 +89,11 @@ def require_divisible(batch_size: int, shards: Shardings, field: str) -> None:
 
 
 def put(arrays: Any, where: NamedSharding) -> Any:
-    """Sends host arrays, equal in all processes, to their devices, without waiting."""
+    """Sends host arrays to their devices, without waiting; each process's part is its own's."""
     if jax.process_count() == 1:
         return jax.device_put(arrays, where)
     # device_put would compare the processes' arrays first, which is a broadcast.
-    return jax.tree.map(
-        lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), arrays
-    )
+    return jax.tree.map(lambda x: _make_array(x.shape, where, lambda index: x[index]), arrays)
 
 
 def local_rows(batch_size: int, shards: Shardings) -> np.ndarray:
@@ -127,6 +126,14 @@ def put_rows(
             return array[index[0], start:stop]
 
         shape = (len(array), batch_size, *array.shape[2:])
-        return jax.make_array_from_callback(shape, shards.steps, part)
+        return _make_array(shape, shards.steps, part)
 
     return {name: put_one(array) for name, array in arrays.items()}
+
+
+def _make_array(
+    shape: tuple[int, ...], where: NamedSharding, part: Callable[[Any], np.ndarray]
+) -> jax.Array:
+    """An array over all processes; `part` gives what lies at an index of it."""
+    with jax.transfer_guard_host_to_device("allow"):  # It counts as implicit, but is meant.
+        return jax.make_array_from_callback(shape, where, part)

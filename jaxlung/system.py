@@ -13,6 +13,7 @@ import optax
 
 from jaxlung import (
     checkpoint,
+    distributed,
     frozen,
     models,
     optimizer,
@@ -175,7 +176,8 @@ class System:
             scale=self.scale,
             images_sharding=self.shardings.images,
         )
-        return jax.jit(step_fn, out_shardings=self.shardings.replicated)
+        jitted = jax.jit(step_fn, out_shardings=self.shardings.replicated)
+        return distributed.compiled_by_all(jitted)
 
     @functools.cached_property
     def window_step(self) -> Callable[[train_step.TrainState, road_lib.Batch], jax.Array]:
@@ -187,7 +189,8 @@ class System:
             scale=self.scale,
             images_sharding=self.shardings.images,
         )
-        return jax.jit(step_fn, out_shardings=self.shardings.replicated)
+        jitted = jax.jit(step_fn, out_shardings=self.shardings.replicated)
+        return distributed.compiled_by_all(jitted)
 
 
 def make_system(config: mlc.ConfigDict) -> System:

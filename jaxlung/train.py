@@ -74,7 +74,7 @@ def _train(
     road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
     validate = validation.open_split(system, splits["validation"])
     score_name = system.task.epoch_score[1]
-    step_fn = system.jit_train_step(road.take)
+    step_fn = distributed.compiled_by_all(system.jit_train_step(road.take))
     votes = distributed.Votes(system.shardings.replicated.mesh)
     logging.info("compiling the training step")
     dispatches = list(

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxlung import flops, train_step
+from jaxlung import distributed, flops, train_step
 from jaxlung import system as system_lib
 from jaxlung.data import order, road, stream
 
@@ -51,6 +51,7 @@ class Loop:
         self.flops = flops.count(traced.jaxpr.jaxpr) / self.num_steps
         with _cache_hits() as hits:
             self.compiled = traced.lower().compile()
+        distributed.meet("compiling")
         self.from_cache = bool(hits)
 
     def draw(self, num_dispatches: int) -> None:

@@ -40,3 +40,26 @@ class OrderTest(parameterized.TestCase):
         assert order.epochs_after(steps, num_records, batch_size) >= epochs
         assert order.epochs_after(steps - 1, num_records, batch_size) < epochs
         assert steps == int(np.ceil(epochs * num_records / batch_size))
+
+    def test_dispatches_end_with_epochs(self):
+        # Of 10 records in batches of 4, epochs end after 3, 5 and 8 steps.
+        got = list(order.dispatches(0, 8, 10, 4, 2))
+        assert got == [range(0, 2), range(2, 3), range(3, 5), range(5, 7), range(7, 8)]
+
+    @parameterized.product(
+        num_records=[1, 5, 33], batch_size=[1, 4], steps=[1, 3, 10], first_step=[0, 5]
+    )
+    def test_dispatches_are_all_steps_in_groups_of_two_sizes(
+        self, num_records, batch_size, steps, first_step
+    ):
+        got = list(order.dispatches(first_step, 40, num_records, batch_size, steps))
+        assert [step for group in got for step in group] == list(range(first_step, 40))
+        assert {len(group) for group in got} <= {1, steps}
+
+    def test_a_run_that_goes_on_has_the_groups_of_the_whole_run(self):
+        whole = list(order.dispatches(0, 100, 33, 2, 5))
+        for index, group in enumerate(whole):
+            assert list(order.dispatches(group.start, 100, 33, 2, 5)) == whole[index:]
+
+    def test_positions_of_some_steps(self):
+        np.testing.assert_array_equal(order.positions(range(2, 4), 3), [[6, 7, 8], [9, 10, 11]])
