@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pathlib
 
 import pytest
 from absl.testing import parameterized
@@ -66,3 +67,9 @@ class ScalingModelTest(parameterized.TestCase):
     def test_batches_are_those_of_the_configs(self, name):
         config = config_file.load(config_file.resolve(name))
         assert config.data.batch_size == scaling_model.NETWORKS[name].batch
+
+    @parameterized.parameters(*scaling_model.MACHINES)
+    def test_the_page_has_the_tables_that_the_script_prints(self, name):
+        page = pathlib.Path(__file__).parent.parent / "docs" / "scaling.md"
+        flags, measured = scaling_model.parse([])
+        assert scaling_model.table(name, flags, measured) in page.read_text()
