@@ -1,0 +1,131 @@
+"""Every layer in its textbook form and in those that could be faster, by turns.
+
+    python -m benchmarks.layers                      # this device: Markdown, then a line of JSON
+    python -m benchmarks.layers --only=pooling       # layers with that in their name
+    python -m benchmarks.layers --quick              # tiny: figures mean nothing
+
+All forms of a layer take turns, so that what else the machine does falls on all alike; the median
+of each turn's ratio is what counts.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import layer_forms
+
+QUICK = ((2, 8, 8, 8), ((2, 8, 8, 8),), (1, 4, 8, 8, 8))
+CPU = ((8, 64, 64, 64), ((8, 64, 64, 64), (2, 128, 128, 64), (8, 16, 16, 256)), (4, 8, 48, 48, 16))
+ACCELERATOR = (
+    (16, 256, 256, 64),
+    ((16, 256, 256, 64), (16, 64, 64, 256), (16, 16, 16, 1024)),
+    (5, 8, 128, 128, 32),
+)
+LEAST_ROUNDS = 5
+COLUMNS = ("layer", "form", "forward", "forward + gradient", "ms", "ms with gradient")
+
+
+def compile_form(layer: layer_forms.Layer, name: str, arguments: Sequence[jax.Array]) -> list[Any]:
+    """Forward, and forward with the gradients of half the sum of squares, ready to be called."""
+    form, options = layer.forms[name], layer_forms.options_of(layer, name)
+
+    def loss(*arguments: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(form(*arguments).astype(jnp.float32))) / 2
+
+    grad = jax.value_and_grad(loss, argnums=tuple(range(len(arguments))))
+    return [
+        jax.jit(fn, compiler_options=options).lower(*arguments).compile() for fn in (form, grad)
+    ]
+
+
+def measure(layer: layer_forms.Layer, dtype: str, seconds: float) -> list[dict[str, Any]]:
+    """Times the forms of a layer by turns for about `seconds`, after a round that is not counted.
+
+    Returns:
+        For each form "layer", "shape", "form", "is_used", and of "forward" and "gradient" (which
+        includes the forward pass): "ms", the median; "speed", how many times as fast as the first
+        form: the median over rounds, lower and upper quartile.
+    """
+    np_rng = np.random.default_rng(0)
+    arguments = [jnp.asarray(np_rng.normal(size=s), dtype) for s in layer.shapes]
+    programs = [compile_form(layer, name, arguments) for name in layer.forms]
+    rounds = []
+    end = time.perf_counter() + seconds
+    while len(rounds) <= LEAST_ROUNDS or time.perf_counter() < end:
+        rounds.append([[_seconds(program, arguments) for program in both] for both in programs])
+    times = np.asarray(rounds[1:])  # [rounds, forms, forward or gradient]
+    return [
+        {
+            "layer": layer.name,
+            "shape": layer.shapes[0],
+            "form": name,
+            "is_used": name == layer.used,
+            "forward": _summary(times[:, 0, 0], times[:, i, 0]),
+            "gradient": _summary(times[:, 0, 1], times[:, i, 1]),
+        }
+        for i, name in enumerate(layer.forms)
+    ]
+
+
+def _seconds(program: Any, arguments: Sequence[jax.Array]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(program(*arguments))
+    return time.perf_counter() - start
+
+
+def _summary(first: np.ndarray, this: np.ndarray) -> dict[str, Any]:
+    quartiles = np.quantile(first / this, (0.5, 0.25, 0.75))
+    return {
+        "ms": round(1e3 * statistics.median(this), 3),
+        "speed": [round(float(quartile), 2) for quartile in quartiles],
+    }
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of rows from `measure`; the form in use is bold."""
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(_cells, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    size = " x ".join(map(str, row["shape"]))
+    form = f"**{row['form']}**" if row["is_used"] else row["form"]
+    both = row["forward"], row["gradient"]
+    speeds = ["{:.2f} ({:.2f} to {:.2f})".format(*each["speed"]) for each in both]
+    return f"{row['layer']}, {size}", form, *speeds, *(f"{each['ms']:.2f}" for each in both)
+
+
+def main() -> None:
+    """Reads the command line; prints Markdown and, last, a line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, few rounds")
+    parser.add_argument("--only", default="", help="layers with this in their name")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each layer, about")
+    parser.add_argument("--dtype", default="", help="float32 on CPUs, else bfloat16")
+    args = parser.parse_args()
+    is_cpu = jax.default_backend() == "cpu"
+    dtype = args.dtype or ("float32" if is_cpu else "bfloat16")
+    sizes = QUICK if args.quick else CPU if is_cpu else ACCELERATOR
+    chosen = [x for x in layer_forms.all_layers(*sizes, dtype) if args.only in x.name.lower()]
+    if not chosen:
+        parser.error(f"--only: got {args.only!r}, want part of a layer's name, as 'convolution'.")
+    seconds = 0.0 if args.quick else args.seconds
+    rows = [row for layer in chosen for row in measure(layer, dtype, seconds)]
+    device = jax.devices()[0].device_kind
+    print(
+        f"{device}, {dtype}, jax {jax.__version__}. Times as fast as the first form of each layer "
+        "(lower to upper quartile over rounds); ours in bold.\n"
+    )
+    print(markdown(rows))
+    print(json.dumps({"device": device, "dtype": dtype, "jax": jax.__version__, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
