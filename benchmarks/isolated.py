@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,29 +53,40 @@ def run(
     limit_s: float,
     environ: Mapping[str, str] | None = None,
 ) -> str:
-    """What `python -m module arguments` writes to stdout; its stderr passes through.
+    """What `python -m module arguments` writes to stdout; its stderr follows when it ends.
 
     Raises:
         FailedError: it failed or took longer than `limit_s` seconds.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | dict(environ or {}),
-        start_new_session=True,  # So that its own processes can be stopped with it.
-    )
-    try:
-        text, _ = process.communicate(timeout=max(limit_s, 0.1))
-    except subprocess.TimeoutExpired:
-        raise FailedError(f"stopped after {limit_s:.0f} s") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=os.environ | dict(environ or {}),
+            start_new_session=True,  # So that its own processes can be stopped with it.
+        )
+        try:
+            text, _ = process.communicate(timeout=max(limit_s, 0.1))
+        except subprocess.TimeoutExpired:
+            raise FailedError(f"stopped after {limit_s:.0f} s") from None
+        finally:
+            _stop(process)
+            log.seek(0)
+            told = log.read()
+            sys.stderr.write(told)
     if process.returncode:
-        raise FailedError(f"{module} ended with code {process.returncode}")
+        reason = "".join(told.strip().splitlines()[-1:])[:LONGEST_REASON]
+        raise FailedError(f"{module} ended with code {process.returncode}: {reason}")
     return text
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ends a process, and those that it started, if it still runs."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def main(name: str, arguments: str) -> None:

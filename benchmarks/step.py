@@ -31,7 +31,8 @@ def run(settings: plan.Plan) -> Iterator[page.Finding]:
                 TABLE, _unmeasured(case, error), {"error": str(error)} | case.arguments
             )
         else:
-            yield page.Finding(TABLE, cells(case.name, found), case.arguments | found)
+            row = {"case": case.name} | found
+            yield page.Finding(TABLE, cells(case.name, found), row)
 
 
 def measure(config: str, fields: Mapping[str, Any], seconds: float) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Everything worth knowing about this accelerator, in under ten minutes.
+#
+#     bash benchmarks/accelerator.sh OUT_DIR
+#     bash benchmarks/accelerator.sh OUT_DIR --quick     # tiny cases, to see that it runs, on a CPU too
+#     TORCH_PYTHON=PATH/TO/python bash benchmarks/accelerator.sh OUT_DIR
+#     PATIENCE=10 bash benchmarks/accelerator.sh OUT_DIR --quick    # ten times the limits
+#
+# OUT_DIR gets accelerator.md, a JSON file for each part, and logs. Each part has a time limit; one
+# that fails or hangs loses itself alone. Ends with the targets beside what was measured; its exit
+# code is that of the comparison with the CPU's numbers.
+set -u -o pipefail
+
+if [[ $# -lt 1 || $# -gt 2 || ( $# -eq 2 && $2 != --quick ) ]]; then
+  echo "usage: bash benchmarks/accelerator.sh OUT_DIR [--quick]" >&2
+  exit 2
+fi
+mkdir -p "$1" || exit 1
+out=$(cd "$1" && pwd)
+quick=("${@:2}")
+python=${PYTHON:-python}
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+report=$out/accelerator.md
+suites=$out/suites.md
+rm -f "$report" "$suites"
+
+# part NAME LIMIT_S COMMAND...: its stdout goes into the report, its stderr into a log.
+part() {
+  local name=$1 limit=$(($2 * ${PATIENCE:-1}))
+  shift 2
+  echo "== $name, at most $limit s" >&2
+  local begin=$SECONDS
+  timeout --kill-after=10 "$limit" "$@" >"$out/$name.txt" 2>"$out/$name.log"
+  local code=$?
+  {
+    printf '\n## %s\n\n' "$name"
+    cat "$out/$name.txt"
+    if ((code == 124 || code == 137)); then
+      printf '\nOut of time after %d s.\n' $((SECONDS - begin))
+    elif ((code != 0)); then
+      printf '\nEnded with code %d: %s\n' "$code" "$(tail -n 1 "$out/$name.log")"
+    fi
+  } >>"$report"
+  echo "   $((SECONDS - begin)) s, code $code" >&2
+  return "$code"
+}
+
+# suite NAME LIMIT_S SECONDS: rows that are measured are kept, whatever happens then.
+suite() {
+  local limit=$(($2 * ${PATIENCE:-1} - 5))
+  part "$1" "$2" "$python" -m benchmarks.run --suite="$1" --limit_s="$limit" --seconds="$3" \
+    --page="$suites" --json="$out" --torch_python="${TORCH_PYTHON:-}" "${quick[@]}"
+}
+
+echo "# $(date -u +%Y-%m-%d), $(uname -n)" >"$report"
+# Cases must not wait for each other's compilation twice; a fresh folder, so that it is known.
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$out/compiled}
+
+part numerics 90 "$python" -m benchmarks.numerics --out="$out/numerics.json" "${quick[@]}"
+numerics=$?
+part epochs 90 "$python" -m benchmarks.epochs --out="$out/epochs.json" "${quick[@]}"
+suite step 160 1
+suite peers 130 1
+suite end_to_end 70 0.5
+suite inference 30 0.5
+suite input 20 0.3
+
+{
+  cat "$suites" 2>/dev/null
+  printf '\n'
+  "$python" -m benchmarks.targets "$out"
+} >>"$report"
+"$python" -m benchmarks.targets "$out"
+echo "$report" >&2
+exit "$numerics"

@@ -1,0 +1,71 @@
+"""What was hoped for on one H200 in bfloat16, beside what was measured.
+
+python -m benchmarks.targets FOLDER      # with the JSON files of benchmarks/accelerator.sh
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks import page
+
+NETWORK, CUBES = "000", "nnU-Net form"
+
+
+def find(folder: pathlib.Path) -> list[page.Finding]:
+    """A row for each target; "not measured" where no file tells."""
+    images, patches = (_best_rate(folder, name) for name in (NETWORK, CUBES))
+    minutes = [found["minutes_of_100_epochs"] for found in _load(folder, "epochs")]
+    ratios = list(_ratios(folder))
+    return [
+        _row("000 in training at 256 x 256, images/s: 40 % of peak", 1370, images, ","),
+        _row("the same: 60 % of peak", 2060, images, ","),
+        _row("100 epochs of 3,728 images, minutes, at most", 5, min(minutes, default=None), ".1f"),
+        _row("nnU-Net form, 31.8 M parameters, patches of 128^3/s", 75, patches, ".1f"),
+        _row(
+            "PyTorch compiled, times as fast, least of all", 1.3, min(ratios, default=None), ".2f"
+        ),
+    ]
+
+
+def _row(what: str, target: float, measured: float | None, spec: str) -> page.Finding:
+    cells = {"target": what, "wanted": f"{target:,}", "measured": "not measured", "": ""}
+    if measured is not None:
+        good = measured <= target if "at most" in what else measured >= target
+        cells |= {"measured": format(measured, spec), "": "reached" if good else "missed"}
+    return page.Finding("Targets on one H200, bfloat16", cells, measured)
+
+
+def _load(folder: pathlib.Path, name: str) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob(f"{name}*.json")):
+        yield json.loads(path.read_text())
+
+
+def _best_rate(folder: pathlib.Path, case: str) -> float | None:
+    """Examples per second of the best bfloat16 training of a case, both together if known."""
+    rates = [
+        found[f"training_{found['config']['units']}_per_s"]["median"]
+        for result in _load(folder, "step")
+        for found in (row["found"] for row in result["rows"])
+        if found.get("case") == case and found.get("config", {}).get("dtype") == "bfloat16"
+    ]
+    return max(rates, default=None)
+
+
+def _ratios(folder: pathlib.Path) -> Iterator[float]:
+    """Median ratios to PyTorch compiled, of every case that ran."""
+    for result in _load(folder, "peers"):
+        for found in (row["found"] for row in result["rows"]):
+            if "compile" in found.get("mode", "") and "ratio" in found:
+                yield found["ratio"]["median"]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the table."""
+    print(page.section(find(pathlib.Path(argv[0]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
