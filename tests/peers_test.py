@@ -168,7 +168,7 @@ def test_pytorch_computes_what_jaxlung_does(network, tmp_path):
     from benchmarks.peers import jax_worker, torch_training
 
     config_name, changes = SMALL[network]
-    case = cases.Case(config_name, changes | {"data.batch_size": 4})
+    case = cases.Case(config_name, changes | cases.DECAYED | {"data.batch_size": 4})
     config = cases.load_config(case, **check.OPTIONS)
     assert config.model_name == network
     path = str(tmp_path / "network.npz")
