@@ -47,8 +47,6 @@ ASKING_S = 300  # What JAX may take to say which devices it has.
 def main(argv: Sequence[str]) -> None:
     """Measures suites one after the other."""
     args = _parse(argv)
-    # So that processes that were started are stopped too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begin = time.monotonic()
     described = isolated.call(machine.describe, limit_s=ASKING_S)
     for name in SUITES if args.suite == "all" else [args.suite]:
@@ -118,4 +116,6 @@ def _write(
 
 
 if __name__ == "__main__":
+    # So that processes that were started are stopped too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(sys.argv[1:])

@@ -20,8 +20,8 @@ def find(folder: pathlib.Path) -> list[page.Finding]:
     minutes = [found["minutes_of_100_epochs"] for found in _load(folder, "epochs")]
     ratios = list(_ratios(folder))
     return [
-        _row("000 in training at 256 x 256, images/s: 40 % of peak", 1370, images, ","),
-        _row("the same: 60 % of peak", 2060, images, ","),
+        _row("000 in training at 256 x 256, images/s: 40 % of peak", 1370, images, ",.1f"),
+        _row("the same: 60 % of peak", 2060, images, ",.1f"),
         _row("100 epochs of 3,728 images, minutes, at most", 5, min(minutes, default=None), ".1f"),
         _row("nnU-Net form, 31.8 M parameters, patches of 128^3/s", 75, patches, ".1f"),
         _row(
