@@ -59,11 +59,16 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$out/compiled}
 part numerics 90 "$python" -m benchmarks.numerics --out="$out/numerics.json" "${quick[@]}"
 numerics=$?
 part epochs 90 "$python" -m benchmarks.epochs --out="$out/epochs.json" "${quick[@]}"
-suite step 160 1
-suite peers 130 1
-suite end_to_end 70 0.5
+suite step 140 1
+suite peers 120 1
+suite end_to_end 60 0.5
+suite layers 30 0.3
 suite inference 30 0.5
-suite input 20 0.3
+suite input 30 0.3
+# Meshes of devices that are there; with one there is nothing to measure.
+if (($(nvidia-smi --list-gpus 2>/dev/null | wc -l) > 1)); then
+  suite scaling 60 1
+fi
 
 {
   cat "$suites" 2>/dev/null

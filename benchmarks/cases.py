@@ -96,7 +96,6 @@ QUICK = (
     Case("000 quick", "covidqu:quick", {}),
     Case("004 quick", "covid19_ct:quick", {}),
 )
-EVERY_NETWORK = (
     "covidqu",
     "covidqu_residual",
     "cxr_lungs",

@@ -38,7 +38,8 @@ def scaling(settings: plan.Plan) -> Iterator[page.Finding]:
 
 def layers(settings: plan.Plan) -> Iterator[page.Finding]:
     """`benchmarks.layers`."""
-    yield from _markdown_and_json(LAYERS, "layers", ["--quick"] * settings.quick, settings)
+    arguments = [f"--seconds={settings.seconds}", *["--quick"] * settings.quick]
+    yield from _markdown_and_json(LAYERS, "layers", arguments, settings)
 
 
 def peers(settings: plan.Plan) -> Iterator[page.Finding]:

@@ -45,7 +45,7 @@ def run(settings: plan.Plan) -> Iterator[page.Finding]:
                 measure,
                 limit_s=settings.left(),
                 folder=folder,
-                num_images=settings.choose(20, 200, 1000),
+                num_images=settings.choose(20, 200, 300),
                 seconds=settings.seconds,
             )
         except isolated.FailedError as error:

@@ -12,7 +12,6 @@ all others. Rows are written as soon as they are measured.
 import argparse
 import json
 import pathlib
-import shlex
 import signal
 import sys
 import time
@@ -73,8 +72,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.seconds < 0 or args.limit_s <= 0:
         parser.error(f"--seconds, --limit_s: got {args.seconds}, {args.limit_s}; want more than 0.")
-    args.command = shlex.join(["python", "-m", "benchmarks.run", *argv])
+    args.command = _command(args)
     return args
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What repeats it anywhere: without this machine's paths."""
+    words = [f"--suite={args.suite}"] + ["--quick"] * args.quick
+    words += [f"--seconds={args.seconds:g}"] if args.seconds else []
+    words += ["--torch_python=PATH"] if args.torch_python else []
+    return " ".join(["python -m benchmarks.run", *words])
 
 
 def _measure(
