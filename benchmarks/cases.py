@@ -96,10 +96,3 @@ QUICK = (
     Case("000 quick", "covidqu:quick", {}),
     Case("004 quick", "covid19_ct:quick", {}),
 )
-    "covidqu",
-    "covidqu_residual",
-    "cxr_lungs",
-    "v7_lungs",
-    "v7_diagnosis",
-    "covid19_ct",
-)
