@@ -105,7 +105,7 @@ def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
     """Writes a network, a batch and its logits to `path`; trains on that batch.
 
     Returns:
-        "losses" before each of `num_steps` updates, and "grad_norms".
+        "losses" before each of `num_steps` updates, and the "grad_norm" of the first.
     """
     system, road = training.system, training.road
     in_turn = order.in_turn(road.num_examples)
@@ -123,7 +123,7 @@ def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
         metrics.append(jax.device_get(training.step(item)))
     return {
         "losses": [float(m["loss"][0]) for m in metrics],
-        "grad_norms": [float(m["grad_norm"][0]) for m in metrics],
+        "grad_norm": float(metrics[0]["grad_norm"][0]),
     }
 
 
