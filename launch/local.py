@@ -179,6 +179,8 @@ def _pass_on_output(child: subprocess.Popen[bytes], prefix: str) -> list[threadi
 def _copy_lines(source: IO[bytes], target: IO[str], prefix: str) -> None:
     with source:
         for line in source:
+            if line.startswith(b"[Gloo]"):  # It tells of every connection.
+                continue
             # One write for a line, so that those of two processes don't mix.
             target.write(prefix + line.decode(errors="replace").rstrip("\n") + "\n")
             target.flush()

@@ -99,6 +99,11 @@ class RunTest(parameterized.TestCase):
         assert sorted(out.splitlines()) == want
         assert sorted(err.splitlines()) == ["[1] err 1", "[2] err 2", "err 0"]
 
+    def test_what_gloo_says_of_every_connection_is_left_out(self):
+        script = IDENTIFY + "print('[Gloo] Rank 0 is connected to 1 peer ranks.'); print('ours')"
+        out, _ = self.run_local(script).communicate(timeout=20)
+        assert sorted(out.splitlines()) == ["[1] ours", "ours"]
+
     def test_a_line_comes_when_it_is_written(self):
         child = self.run_local(IDENTIFY + "print('now'); time.sleep(60)", processes=1)
         assert child.stdout.readline() == "now\n"
