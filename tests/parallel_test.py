@@ -86,8 +86,13 @@ def run_images(data, space):
 
 @functools.cache
 def run_volumes(data, space):
-    changes = {"data.patch_size": (8, 16, 16), "data.batch_size": 4}
-    source = volume_source.VolumeSource([(10, 24, 20)] * 3)
+    changes = {
+        "data.patch_size": (8, 32, 32),
+        "data.batch_size": 4,
+        # No farther than what a device has of the deepest level, 4 x 8 x 8 voxels cut in 4.
+        "model.paspp_rates": ((1, 1, 1), (1, 2, 2), (1, 1, 1), (1, 2, 2)),
+    }
+    source = volume_source.VolumeSource([(10, 36, 34)] * 3)
     return run(load("covid19_ct:quick", changes), source, data, space)
 
 
@@ -99,20 +104,24 @@ def assert_same_training(got, want):
     # Sums in another order: float32 rounding, of losses near 1.
     np.testing.assert_allclose(got.losses, want.losses, rtol=1e-6)
     # Adam divides by the gradient's size, so what rounding does to a gradient near 0 shows in full:
-    # at most a tenth of the learning rate of 1e-4 in each step.
-    close = functools.partial(np.testing.assert_allclose, atol=1e-5 * NUM_STEPS, rtol=1e-5)
+    # up to a tenth of the learning rate of 1e-4.
+    close = functools.partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-5)
     jax.tree.map(close, got.params, want.params)
     jax.tree.map(close, got.batch_stats, want.batch_stats)
 
 
-def assert_sums_gradients_once(run):
-    """All-reduces have the gradients' bytes once; statistics, scalars and no activations beside."""
+def assert_sums_gradients_once(run, data, space):
+    """All-reduces have the gradients' bytes once; statistics, scalars and no activations beside.
+
+    On a mesh cut both ways XLA sums over one axis, then over the other.
+    """
     statistics = sum(leaf.size for leaf in jax.tree.leaves(run.batch_stats))
     gradients = 4 * num_params(run)
     # Of statistics: mean and mean square forward, as many sums backward. And scalars, the counts of
     # a confusion matrix, values of each image.
     most = gradients + 4 * 2 * statistics + 1000
-    assert gradients <= run.totals["all-reduce"].num_bytes <= most
+    num_axes = (data > 1) + (space > 1)
+    assert gradients <= run.totals["all-reduce"].num_bytes <= num_axes * most
 
 
 SLOW = pytest.mark.slow
@@ -126,7 +135,7 @@ def test_images_train_alike_on_every_mesh_and_only_sums_and_halos_are_sent(data,
     got = run_images(data, space)
     assert_same_training(got, run_images(1, 1))
     assert set(got.totals) == NEEDED | (HALOS if space > 1 else set())
-    assert_sums_gradients_once(got)
+    assert_sums_gradients_once(got, data, space)
 
 
 def test_halos_are_the_rows_at_the_cut_and_nothing_else():
@@ -146,12 +155,12 @@ def test_one_device_sends_nothing():
 
 
 @SLOW
-@pytest.mark.parametrize(("data", "space"), [(2, 1), (4, 1), (1, 2), (2, 2), (1, 4)])
+@pytest.mark.parametrize(("data", "space"), [(4, 1), (1, 2), (2, 2), (1, 4)])
 def test_volumes_train_alike_on_every_mesh_and_only_sums_and_halos_are_sent(data, space):
     got = run_volumes(data, space)
     assert_same_training(got, run_volumes(1, 1))
     assert set(got.totals) == NEEDED | (HALOS if space > 1 else set())
-    assert_sums_gradients_once(got)
+    assert_sums_gradients_once(got, data, space)
 
 
 EIGHT = """
@@ -163,7 +172,7 @@ want = p.run_images(1, 1)
 for data, space in [(8, 1), (4, 2), (2, 4), (1, 8)]:
     got = p.run_images(data, space)
     p.assert_same_training(got, want)
-    p.assert_sums_gradients_once(got)
+    p.assert_sums_gradients_once(got, data, space)
     assert set(got.totals) == p.NEEDED | (p.HALOS if space > 1 else set()), got.totals
 """
 
