@@ -9,13 +9,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung import compiler
 from jaxlung.models import layers, layers_3d
 
 Shape = tuple[int, ...]
 Form = Callable[..., jax.Array]
 AXES = ("NHWC", "HWIO", "NHWC")
 WINDOW = (2, 2)
+# XLA gives a CPU's 2D convolutions and products of matrices to YNNPACK; with this, to Eigen, where
+# the weight gradient of wide layers is faster and most else is slower. No effect on accelerators.
+EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 # Eigen packs 16 float32 at a time, of what a convolution sums over innermost.
 LANES = 16
 
@@ -29,14 +31,14 @@ class Layer:
         used: the form that the networks run.
         forms: name -> function of the arguments; the first is the textbook's.
         shapes: of the arguments, all of one type; the first is the input's.
-        options: name -> XLA's options for forms that have their own.
+        options: name -> XLA's options for forms that are compiled with any.
     """
 
     name: str
     used: str
     forms: Mapping[str, Form]
     shapes: tuple[Shape, ...]
-    options: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def max_pool(x: Shape, dtype: str) -> Layer:
@@ -168,15 +170,18 @@ def _along_channels(*values: jax.Array) -> list[jax.Array]:
 def conv_3x3(x: Shape, dtype: str) -> Layer:
     """3 x 3 convolution that keeps the size and the channels of x [B, H, W, C]."""
     del dtype
+    by_blocks = with_weight_gradient(row_blocks)
     forms = {
-        "convolution, XLA's default": conv,
-        "convolution": lambda x, kernel: conv(x, kernel),
+        "convolution": conv,
+        "convolution by Eigen": conv,
         "weights from nine products": with_weight_gradient(nine_products),
         "weights from im2col": with_weight_gradient(im2col),
         "weights from rows times columns": with_weight_gradient(rows_by_columns),
-        "weights from blocks of rows": with_weight_gradient(row_blocks),
+        "weights from blocks of rows": by_blocks,
+        "weights from blocks of rows by Eigen": by_blocks,
     }
-    shapes, options = (x, (3, 3, x[-1], x[-1])), {"convolution, XLA's default": None}
+    shapes = (x, (3, 3, x[-1], x[-1]))
+    options = {name: EIGEN for name in forms if name.endswith("by Eigen")}
     return Layer("3 x 3 convolution", "convolution", forms, shapes, options)
 
 
@@ -274,13 +279,14 @@ def conv_3x3x3(x: Shape, dtype: str) -> Layer:
         y = sum(conv(slices, kernel[tap]) for tap, slices in enumerate(seen))
         return y.reshape(batch, depth, *y.shape[1:])
 
+    ours = functools.partial(layers_3d.conv_3x3x3, strides=ones, rates=ones)
     forms = {
-        "3D convolution, XLA's default": plain,
-        "3D convolution": lambda x, kernel: plain(x, kernel),
-        "layers_3d.conv_3x3x3": lambda x, kernel: layers_3d.conv_3x3x3(x, kernel, ones, ones),
+        "3D convolution": plain,
+        "layers_3d.conv_3x3x3": ours,
+        "layers_3d.conv_3x3x3 by Eigen": ours,
         "sum of three 2D convolutions": sum_of_three,
     }
-    shapes, options = (x, (3, 3, 3, x[-1], x[-1])), {"3D convolution, XLA's default": None}
+    shapes, options = (x, (3, 3, 3, x[-1], x[-1])), {"layers_3d.conv_3x3x3 by Eigen": EIGEN}
     return Layer("3 x 3 x 3 convolution", "layers_3d.conv_3x3x3", forms, shapes, options)
 
 
@@ -314,8 +320,3 @@ def all_layers(
         *(conv_3x3(shape, dtype) for shape in convs),
         *(make(volumetric, dtype) for make in VOLUMETRIC),
     ]
-
-
-def options_of(layer: Layer, form: str) -> Mapping[str, Any] | None:
-    """XLA's options for a form: its own, or those of a training step."""
-    return layer.options.get(form, compiler.train_step_options())

@@ -34,7 +34,7 @@ COLUMNS = ("layer", "form", "forward", "forward + gradient", "ms", "ms with grad
 
 def compile_form(layer: layer_forms.Layer, name: str, arguments: Sequence[jax.Array]) -> list[Any]:
     """Forward, and forward with the gradients of half the sum of squares, ready to be called."""
-    form, options = layer.forms[name], layer_forms.options_of(layer, name)
+    form, options = layer.forms[name], layer.options.get(name)
 
     def loss(*arguments: jax.Array) -> jax.Array:
         return jnp.sum(jnp.square(form(*arguments).astype(jnp.float32))) / 2
