@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -44,6 +46,11 @@ def layers(settings: plan.Plan) -> Iterator[page.Finding]:
 
 def peers(settings: plan.Plan) -> Iterator[page.Finding]:
     """`benchmarks.peers.run`, a call for each case, so that what is known is kept."""
+    asked = [settings.torch_python or sys.executable, "-c", "import torch"]
+    if subprocess.run(asked, capture_output=True, check=False).returncode:
+        missing = isolated.FailedError("no PyTorch here; give --torch_python=PATH/TO/python")
+        yield _failed(PEERS, missing)
+        return
     names = settings.choose(["000_64_b8"], peer_cases.CPU_CASES, ACCELERATOR_PEERS)
     for name in names:
         try:

@@ -8,10 +8,11 @@ Both compute the same training batch in one process, each from its own compilati
 layers that depend on the platform are those of each. Differences are relative, |a - b| / |b| over
 all elements, b the CPU's in float32. Tolerances (our choice):
 
-- "highest", float32 with all its bits: 1e-4 of logits, 1e-5 of the loss, 2e-3 of the gradients,
+- "highest", float32 with all its bits: 1e-4 of logits, 1e-5 of the loss, 1e-2 of the gradients,
   where sums of another order meet ReLUs and maxima that switch;
 - "float32" as JAX does it by default (TF32 on NVIDIA), and "bfloat16": twice what bfloat16 on the
-  CPU differs from float32 there, plus that of "highest".
+  CPU differs from float32 there, plus that of "highest"; of the loss, one number that may agree by
+  luck, a tenth of what logits differ counts at least.
 
 Ends with code 1 if a difference is larger, or not finite. Without an accelerator, CPU meets CPU.
 """
@@ -48,7 +49,7 @@ CHANGES = {  # Small images, every network at its full width.
 QUICK = ("covidqu", "covid19_ct")
 BATCH = 4
 WORKERS = 3  # Networks at a time: most of the time compilers work, and each on one core.
-HIGHEST = {"logits": 1e-4, "loss": 1e-5, "gradients": 2e-3}
+HIGHEST = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-2}
 MODES = {  # name -> dtype of the computation, precision of products
     "highest": ("float32", "highest"),
     "float32": ("float32", None),
@@ -90,6 +91,7 @@ def compare(config: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
     cpu, here = jax.devices("cpu")[0], jax.devices()[0]
     want = compute_on(cpu, "highest")
     coarse = differences(compute_on(cpu, "bfloat16"), want)
+    coarse["loss"] = max(coarse["loss"], 0.1 * coarse["logits"])
     found = {mode: differences(compute_on(here, mode), want) for mode in MODES}
     return [
         make_row(config, mode, name, difference, 0.0 if mode == "highest" else 2 * coarse[name])
