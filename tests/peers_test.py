@@ -173,9 +173,9 @@ def test_pytorch_computes_what_jaxlung_does(network, tmp_path):
     assert config.model_name == network
     path = str(tmp_path / "network.npz")
     ours = jax_worker.Training(config)
-    got = jax_worker.check(ours, path, 3)
+    got = jax_worker.check(ours, path, check.NUM_STEPS)
     theirs = torch_training.Training(config.to_dict(), "", [], "memory", torch.device("cpu"))
-    want = torch_training.check(theirs, path, 3)
+    want = torch_training.check(theirs, path, check.NUM_STEPS)
     parameters = {"parameters": ours.num_parameters}
     row = check.differences(got | parameters, want)
     assert row["equal"], row
