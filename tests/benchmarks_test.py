@@ -305,6 +305,10 @@ def test_targets_are_judged_by_what_the_files_say(tmp_path):
             "found": {"case": case, "config": config, f"training_{units}_per_s": {"median": rate}}
         }
 
+    def write(name, **result):
+        text = json.dumps({"machine": {"platform": "gpu"}} | result)
+        (tmp_path / f"{name}.json").write_text(text)
+
     rows = [
         step_row("000", "bfloat16", "images", 1500.0),
         step_row("000", "bfloat16", "images", 1400.0),
@@ -312,12 +316,15 @@ def test_targets_are_judged_by_what_the_files_say(tmp_path):
         step_row("nnU-Net form", "bfloat16", "patches", 74.9),
         {"found": {"case": "000", "error": "no time was left"}},
     ]
-    (tmp_path / "step-x.json").write_text(json.dumps({"rows": rows}))
-    (tmp_path / "epochs.json").write_text(json.dumps({"minutes_of_100_epochs": 4.9}))
+    write("step-x", rows=rows)
+    write("epochs", images=[3728, 932], minutes_of_100_epochs=4.9)
+    write("epochs-quick", images=[64, 16], minutes_of_100_epochs=0.1)
     modes = {"eager": 0.5, "compile+channels_last+autocast": 1.4}
     peers = [{"found": {"mode": mode, "ratio": {"median": x}}} for mode, x in modes.items()]
     peers.append({"found": {"error": "no torch"}})
-    (tmp_path / "peers-x.json").write_text(json.dumps({"rows": peers}))
+    write("peers-x", rows=peers)
+    cheap = [step_row("000", "bfloat16", "images", 9999.0)]
+    write("step-y", rows=cheap, machine={"platform": "cpu"})
     got = [(row.cells["measured"], row.cells[""]) for row in targets.find(tmp_path)]
     assert got == [
         ("1,500.0", "reached"),
