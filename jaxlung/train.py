@@ -73,36 +73,23 @@ def _train(
 
     road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
     validate = validation.open_split(system, splits["validation"])
-    score_name = system.task.epoch_score[1]
     step_fn = distributed.compiled_by_all(system.jit_train_step(road.take))
     votes = distributed.Votes(system.shardings.replicated.mesh)
     logging.info("compiling the training step")
-    dispatches = list(
-        order.dispatches(
-            first_step, total_steps, num_examples, batch_size, system.steps_per_dispatch
-        )
-    )
+    together = system.steps_per_dispatch
+    dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
     items = road.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     with (
-        metrics_log.MetricsLog(workdir, first_step, score_name) as log,
+        metrics_log.MetricsLog(workdir, first_step, system.task.epoch_score[1]) as log,
         jax.transfer_guard("disallow"),
     ):
-        notes = journal.Journal(
-            log,
-            num_epochs=config.epochs,
-            unit="patches" if system.is_volumetric else "images",
-            batch_size=batch_size,
-            first_step=first_step,
-            total_steps=total_steps,
-            epoch_steps=progress["epoch_steps"],
-            score=(score_name, functools.partial(validation.epoch_score, system.task)),
-        )
+        notes = open_journal(system, log, config.epochs, (first_step, total_steps), progress)
         for steps, item in zip(dispatches, items, strict=True):
             state, metrics = step_fn(state, road.store, item, system.seed)
             notes.add(metrics)
             step = steps.stop
             epoch = order.epochs_after(step, num_examples, batch_size)
-            ends_epoch = epoch > order.epochs_after(step - 1, num_examples, batch_size)
+            ends_epoch = epoch > order.epochs_after(steps.start, num_examples, batch_size)
             stops = votes.ask(bool(stop.received))  # One look: a signal may come after it.
             saves = ends_epoch or stops
             if saves:
@@ -139,6 +126,29 @@ def restore_or_init(
     checkpoint.set_aside_newer(manager, int(state.step))
     logging.info("going on from step %d", int(state.step))
     return state, progress
+
+
+def open_journal(
+    system: system_lib.System,
+    log: metrics_log.MetricsLog,
+    num_epochs: int,
+    steps: tuple[int, int],
+    progress: checkpoint.Progress,
+) -> journal.Journal:
+    """What is said of a run's `steps`, from the first to the last."""
+    return journal.Journal(
+        log,
+        num_epochs=num_epochs,
+        unit="patches" if system.is_volumetric else "images",
+        batch_size=system.settings.batch_size,
+        first_step=steps[0],
+        total_steps=steps[1],
+        epoch_steps=progress["epoch_steps"],
+        score=(
+            system.task.epoch_score[1],
+            functools.partial(validation.epoch_score, system.task),
+        ),
+    )
 
 
 def make_progress(

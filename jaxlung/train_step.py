@@ -110,12 +110,8 @@ def train_step(
         remat=remat,
         images_sharding=images_sharding,
     )
-    if microbatches == 1:
-        batch_stats, (grads, metrics) = part(state.batch_stats, rng, batch)
-    else:
-        batch_stats, (grads, metrics) = _over_parts(
-            part, state.batch_stats, rng, batch, microbatches
-        )
+    parts = part if microbatches == 1 else functools.partial(_over_parts, part, microbatches)
+    batch_stats, (grads, metrics) = parts(state.batch_stats, rng, batch)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
     state = TrainState(
@@ -182,7 +178,7 @@ def part_step(
 
 
 def _over_parts(
-    part: Callable[..., Any], batch_stats: Any, rng: jax.Array, batch: road_lib.Batch, count: int
+    part: Callable[..., Any], count: int, batch_stats: Any, rng: jax.Array, batch: road_lib.Batch
 ) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
     """`part` over `count` parts of a batch: last statistics, mean gradients, metrics of all."""
 
