@@ -89,6 +89,9 @@ def run_volumes(data, space):
     changes = {
         "data.patch_size": (8, 32, 32),
         "data.batch_size": 4,
+        # Adam divides by a gradient's size and this. At 1e-8, what rounding does to one near 0
+        # shows in full: parameters differed by 1.4e-5.
+        "optimizer.eps": 1e-3,
         # No farther than what a device has of the deepest level, 4 x 8 x 8 voxels cut in 4.
         "model.paspp_rates": ((1, 1, 1), (1, 2, 2), (1, 1, 1), (1, 2, 2)),
     }
@@ -103,9 +106,8 @@ def num_params(run):
 def assert_same_training(got, want):
     # Sums in another order: float32 rounding, of losses near 1.
     np.testing.assert_allclose(got.losses, want.losses, rtol=1e-6)
-    # Adam divides by the gradient's size, so what rounding does to a gradient near 0 shows in full:
-    # up to a tenth of the learning rate of 1e-4.
-    close = functools.partial(np.testing.assert_allclose, atol=1e-5, rtol=1e-5)
+    # A fiftieth of the learning rate; measured 3e-7.
+    close = functools.partial(np.testing.assert_allclose, atol=2e-6, rtol=1e-5)
     jax.tree.map(close, got.params, want.params)
     jax.tree.map(close, got.batch_stats, want.batch_stats)
 
@@ -113,15 +115,17 @@ def assert_same_training(got, want):
 def assert_sums_gradients_once(run, data, space):
     """All-reduces have the gradients' bytes once; statistics, scalars and no activations beside.
 
-    On a mesh cut both ways XLA sums over one axis, then over the other.
+    On a mesh cut both ways XLA sums over one axis, then over the other. Gradients of what works on
+    means over an image (attention gates) need no sum over `space`.
     """
     statistics = sum(leaf.size for leaf in jax.tree.leaves(run.batch_stats))
     gradients = 4 * num_params(run)
     # Of statistics: mean and mean square forward, as many sums backward. And scalars, the counts of
     # a confusion matrix, values of each image.
     most = gradients + 4 * 2 * statistics + 1000
-    num_axes = (data > 1) + (space > 1)
-    assert gradients <= run.totals["all-reduce"].num_bytes <= num_axes * most
+    num_bytes = run.totals["all-reduce"].num_bytes
+    assert num_bytes <= ((data > 1) + (space > 1)) * most
+    assert num_bytes >= gradients or space > 1
 
 
 SLOW = pytest.mark.slow
