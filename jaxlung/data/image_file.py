@@ -13,9 +13,15 @@ from PIL import ExifTags, Image, ImageOps
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 # What Pillow raises on damaged files, by format and by where the damage is.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
     OSError,
+    RuntimeError,
     SyntaxError,
+    TypeError,
     ValueError,
     EOFError,
     struct.error,
@@ -71,8 +77,16 @@ def read_image(path: os.PathLike[str]) -> np.ndarray:
     Raises:
         ValueError: the file can't be decoded.
     """
-    image = _load(path)
-    if image.mode.startswith("I"):
+    return grey(_load(path))
+
+
+def grey(image: Image.Image) -> np.ndarray:
+    """[H, W] uint8 of a decoded image in any mode, by the rules of `read_image`.
+
+    Raises:
+        ValueError: a pixel is NaN or infinite.
+    """
+    if image.mode.startswith(("I", "F")):
         return _stretch(np.asarray(image))
     return np.asarray(_opaque(image).convert("L"))
 
@@ -151,7 +165,7 @@ def _opened(path: os.PathLike[str]) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError:
         raise
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise ValueError(f"{path}: can't be decoded as PNG or JPEG ({error}).") from error
 
 
@@ -175,5 +189,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _stretch(values: np.ndarray) -> np.ndarray:
     """Minimum to 0, maximum to 255; a constant image is 0."""
     low, high = float(values.min()), float(values.max())
-    scaled = (values - low) * (255 / max(high - low, 1))
+    if not np.isfinite([low, high]).all():
+        raise ValueError("want finite pixels, got NaN or infinity")
+    scaled = (values - low) * (255 / ((high - low) or 1))
     return np.rint(scaled).astype(np.uint8)

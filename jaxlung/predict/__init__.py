@@ -1,0 +1,1 @@
+"""A trained run on somebody's files: find, read, predict, measure, write."""

@@ -1,0 +1,248 @@
+"""What a user named to predict on: files, folders, patterns and lists as items with names."""
+
+import collections
+import csv
+import dataclasses
+import glob
+import os
+import pathlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from absl import logging
+
+from jaxlung.data import folder_tree
+from jaxlung.predict import dicom_picture, formats
+
+# What is expected to be an image, so that one that isn't is reported rather than passed over.
+_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz"),
+    *(".bmp", ".gif", ".webp", ".heic", ".jp2", ".mha", ".mhd", ".nrrd"),
+)
+_COLUMNS = ("path", "image")
+_WILD = re.compile(r"[*?\[]")
+_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')  # the last: no Unicode
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # of Windows
+_MOST_NAME_BYTES = 150  # leaves room for what is appended, of the 255 of most file systems
+_DICOMDIR = "dicomdir"
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One thing to predict on.
+
+    Attributes:
+        name: where it stood below what the user named, with "/" and without its suffix: unique
+            whatever the case, and safe to append to an output folder on any system.
+        kind: "picture", "volume", or "unknown" for what can't be read; `pictures.read` says why.
+        path: a file, or the folder of a DICOM series.
+    """
+
+    name: str
+    kind: str
+    path: pathlib.Path
+
+
+def find(pattern: str, leave_out: os.PathLike[str] | str | None = None) -> list[Item]:
+    """Every item that `pattern` names, in natural order ("2" before "10"); a CSV keeps its own.
+
+    A pattern is a file; a folder, read with all folders in it; a glob, where ** stands for any
+    number of folders; or a CSV with a column "path" or "image", relative to the CSV. What exists
+    under the very name is not taken for a glob. Files are told by their content.
+
+    Two or more DICOM slices of one CT series in a folder make the folder one volume, with all
+    CT slices in it, so that a folder of two series is refused as such where it is read; slices
+    of as many series as there are files are pictures. A file that was named alone, or in a CSV,
+    stands for itself.
+
+    In folders and globs hidden files, links to folders and DICOMDIRs are left out, and so are files
+    of no known format, unless their suffix is an image's: those are of kind "unknown", like
+    whatever was named alone, or in a CSV, and can't be read or doesn't exist.
+
+    Args:
+        pattern: as the user wrote it.
+        leave_out: the output folder, passed over if it lies in the input.
+
+    Raises:
+        ValueError: nothing there, or nothing that can be read; the output folder is the input; a
+            CSV without its column or that can't be read.
+    """
+    path = folder_tree.absolute(pattern)
+    if path.is_dir():
+        base, found = path, _items_in(_walk(path))
+    elif path.is_file() and path.suffix.lower() == ".csv" and not formats.sniff(path):
+        return _named(*_listed(path))
+    elif os.path.lexists(path):
+        return _named(path.parent, [_one(path)])
+    else:
+        base = _fixed_part(path)
+        found = _items_in(_matches(path)) if base != path else []
+    found = _without(found, base, leave_out)
+    if not found:
+        raise ValueError(f"{pattern}: want {formats.WANTED}, or a folder of such, got none there.")
+    return _named(base, sorted(found, key=lambda entry: _natural_key(entry[0])))
+
+
+def _fixed_part(path: pathlib.Path) -> pathlib.Path:
+    """The folder above the first part with a wild card."""
+    parts = path.parts
+    wild = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
+    return pathlib.Path(*parts[:wild])
+
+
+def _matches(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    for match in map(pathlib.Path, glob.iglob(str(path), recursive=True)):
+        if match.is_dir():
+            yield from _walk(match)
+        elif match.is_file():
+            yield match
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Files below a folder; links to folders may lead in circles."""
+    for place, folders, names in os.walk(folder, onerror=_tell):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = pathlib.Path(place, name)
+            if not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _tell(error: OSError) -> None:
+    logging.warning("%s: can't be read (%s), left out.", error.filename, error.strerror)
+
+
+def _without(
+    found: list[tuple[pathlib.Path, str]],
+    base: pathlib.Path,
+    leave_out: os.PathLike[str] | str | None,
+) -> list[tuple[pathlib.Path, str]]:
+    """What is not in the output folder, if that lies in the input."""
+    if leave_out is None:
+        return found
+    output, base = pathlib.Path(leave_out).resolve(), base.resolve()
+    if output == base:
+        raise ValueError(f"{base}: want another folder for the output than the input.")
+    if not output.is_relative_to(base):
+        return found
+    return [entry for entry in found if not entry[0].resolve().is_relative_to(output)]
+
+
+def _items_in(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
+    """Files as paths with kinds, series as their folders."""
+    by_folder: dict[pathlib.Path, set[pathlib.Path]] = collections.defaultdict(set)
+    for path in paths:
+        if path.name.lower() != _DICOMDIR:
+            by_folder[path.parent].add(path)
+    found = []
+    for folder, files in by_folder.items():
+        formats_of = {path: formats.sniff(path) for path in files}
+        slices = _series([path for path in files if formats_of[path] == "DICOM"])
+        found += [(folder, "volume")] if slices else []
+        found += [(path, _kind(formats_of[path])) for path in files - slices]
+    passed = [path for path, kind in found if kind == "unknown" and not _has_suffix(path)]
+    if passed:
+        names = [path.name for path in passed[:3]]
+        logging.info("%d files are no images, left out: %s", len(passed), names)
+    return [entry for entry in found if entry[0] not in set(passed)]
+
+
+def _series(paths: list[pathlib.Path]) -> set[pathlib.Path]:
+    """The CT slices among a folder's DICOM files, if any two of them are of one series."""
+    series = {path: dicom_picture.ct_series(path) for path in paths}
+    slices = {path for path in paths if series[path] is not None}
+    return slices if len({series[path] for path in slices}) < len(slices) else set()
+
+
+def _kind(format_name: str) -> str:
+    if format_name in formats.PICTURES:
+        return "picture"
+    return "volume" if format_name else "unknown"
+
+
+def _has_suffix(path: pathlib.Path) -> bool:
+    return path.name.lower().endswith(_SUFFIXES)
+
+
+def _one(path: pathlib.Path) -> tuple[pathlib.Path, str]:
+    return path, _kind(formats.sniff(path))
+
+
+def _listed(path: pathlib.Path) -> tuple[pathlib.Path, list[tuple[pathlib.Path, str]]]:
+    """A CSV's rows, each named once, and the folder that they are named from."""
+    found = {}
+    for row in _rows(path):
+        entries = _items_in(_walk(row)) if row.is_dir() else [_one(row)]
+        found.update(sorted(entries, key=lambda entry: _natural_key(entry[0])) or [_one(row)])
+    if not found:
+        raise ValueError(f"{path}: want a path in every row, got no rows.")
+    inside = all(one.is_relative_to(path.parent) for one in found)
+    base = path.parent if inside else pathlib.Path(os.path.commonpath([p.parent for p in found]))
+    return base, list(found.items())
+
+
+def _rows(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    try:
+        # utf-8-sig, because spreadsheets write a byte order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            headings = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: can't be read as CSV in UTF-8 ({error}).") from error
+    heading = next((headings[name] for name in _COLUMNS if name in headings), None)
+    if heading is None:
+        got = ", ".join(map(repr, headings.values())) or "nothing"
+        raise ValueError(f"{path}: want a column {' or '.join(map(repr, _COLUMNS))}, got {got}.")
+    for line, row in rows:
+        if not row[heading].strip():
+            raise ValueError(f"{path}:{line}: nothing in column {heading!r}; want a path.")
+        yield folder_tree.absolute(path.parent / row[heading].strip())
+
+
+def _natural_key(path: pathlib.Path) -> tuple:
+    # Split at digits, words and numbers alternate, so that like is compared with like.
+    texts = [re.split(r"(\d+)", part.casefold()) for part in path.parts]
+    numbers = [[int(x) if i % 2 else x for i, x in enumerate(text)] for text in texts]
+    return numbers, str(path)
+
+
+def _named(base: pathlib.Path, found: Iterable[tuple[pathlib.Path, str]]) -> list[Item]:
+    """Items with unique names; of one stem in one folder all have their suffix in the name."""
+    found = list(found)
+    stems = [_safe_name(path, base) for path, _ in found]
+    counts = collections.Counter(stem.casefold() for stem in stems)
+    taken: set[str] = set()
+    items = []
+    for (path, kind), stem in zip(found, stems, strict=True):
+        if counts[stem.casefold()] > 1 and _suffix(path):
+            stem += _suffix(path).replace(".", "_")
+        name, number = stem, 2
+        while name.casefold() in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name.casefold())
+        items.append(Item(name, kind, path))
+    return items
+
+
+def _suffix(path: pathlib.Path) -> str:
+    """The longest suffix that we know; others belong to the name, as in 1.2.840.113."""
+    lower = path.name.lower()
+    known = (suffix for suffix in _SUFFIXES if lower.endswith(suffix) and lower != suffix)
+    return max(known, key=len, default="")
+
+
+def _safe_name(path: pathlib.Path, base: pathlib.Path) -> str:
+    inside = path.relative_to(base).parts or (path.name or "input",)
+    last = inside[-1]
+    if suffix := _suffix(path) if not path.is_dir() else "":
+        last = last[: -len(suffix)]
+    return "/".join(_safe_part(part) for part in (*inside[:-1], last))
+
+
+def _safe_part(part: str) -> str:
+    """One part of a path with nothing in it that a file system gives a meaning to."""
+    text = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", part))
+    text = text.encode()[:_MOST_NAME_BYTES].decode(errors="ignore").strip(" .") or "_"
+    return f"{text}_" if _DEVICES.match(text) else text
