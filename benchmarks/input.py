@@ -99,8 +99,9 @@ def _measure_road(
     Grain's threads make a batch each, which come out together, and two for each thread are kept
     ready: so many are drawn at a time, and first those that were made ready meanwhile.
     """
-    at_once = 2 * system.settings.num_threads
-    settle = functools.partial(drawn.draw, at_once + stream.AHEAD) if drawn.streams else None
+    ready = stream.most_ready(system.settings.num_threads)
+    at_once = ready - stream.AHEAD
+    settle = functools.partial(drawn.draw, ready) if drawn.streams else None
     passes = {name: lambda count: drawn.draw(count * at_once)}
     times = timing.measure(passes, seconds, settle)[name]
     return [at_once * system.settings.batch_size / each for each in times]

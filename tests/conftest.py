@@ -6,8 +6,8 @@ import sys
 import tempfile
 
 # Compiling is most of the suite's time; the level halves it, and gives the same bits where it was
-# compared. On a busy machine four devices may come to a collective more than 40 seconds apart, after
-# which XLA would end the process.
+# compared. On a busy machine four devices may come to a collective more than 40 seconds apart,
+# after which XLA would end the process.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1 "
     "--xla_cpu_collective_call_terminate_timeout_seconds=600"

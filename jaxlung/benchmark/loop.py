@@ -45,6 +45,7 @@ class Loop:
         self._store, self._seed = data_road.store, system.seed
         self._items = _endless(data_road, system, seed)
         self._item = next(self._items)
+        self._num_threads = system.settings.num_threads
         self._step_fn = system.jit_train_step(data_road.take)
         self._take = jax.jit(jax.vmap(data_road.take, in_axes=(None, 0)))
         traced = self._step_fn.trace(state, self._store, self._item, self._seed)
@@ -62,7 +63,7 @@ class Loop:
 
     def draw_stale(self) -> None:
         """Draws what may have been made ready meanwhile."""
-        self.draw(stream.AHEAD + 1)
+        self.draw(stream.most_ready(self._num_threads) + 1)
 
     def step(self, num_dispatches: int) -> None:
         """The step alone, on the same item again and again."""

@@ -15,6 +15,12 @@ from jaxlung.data import settings as settings_lib
 
 MakeExample = Callable[[int, int], dict[str, np.ndarray]]
 AHEAD = 2  # Dispatches: one computed on, one in flight.
+BATCHES_PER_THREAD = 2  # that Grain's threads have ready before
+
+
+def most_ready(num_threads: int) -> int:
+    """Dispatches that may be ready before they are asked for, at most."""
+    return AHEAD + BATCHES_PER_THREAD * num_threads
 
 
 def load_store(
@@ -76,7 +82,9 @@ def make_batches(
             .map(make)
             .batch(len(rows))
             .to_iter_dataset(
-                grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+                grain.ReadOptions(
+                    num_threads=num_threads, prefetch_buffer_size=BATCHES_PER_THREAD * num_threads
+                )
             )
         )
         stacked = (_stack(list(itertools.islice(batches, len(steps)))) for steps in dispatches)
