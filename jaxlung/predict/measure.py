@@ -1,0 +1,176 @@
+"""The numbers of one prediction: how large, on which side, how sure; a row of predictions.csv."""
+
+import math
+
+import numpy as np
+from scipy import special
+
+from jaxlung.metrics import volume
+from jaxlung.predict import sides
+
+# Areas are of pictures, volumes of CTs; "left" and "right" are the patient's.
+COLUMNS = (
+    "lung_area_px",
+    "right_lung_area_px",
+    "left_lung_area_px",
+    "infection_area_px",
+    "right_infection_area_px",
+    "left_infection_area_px",
+    "lung_area_mm2",
+    "right_lung_area_mm2",
+    "left_lung_area_mm2",
+    "infection_area_mm2",
+    "right_infection_area_mm2",
+    "left_infection_area_mm2",
+    "lung_volume_ml",
+    "right_lung_volume_ml",
+    "left_lung_volume_ml",
+    "infection_volume_ml",
+    "right_infection_volume_ml",
+    "left_infection_volume_ml",
+    "infected_share",  # 0 to 1, as the next two
+    "right_infected_share",
+    "left_infected_share",
+    "confidence",  # 0 to 1
+    "entropy_bits",
+)
+TARGETS = ("infection", "lung")
+
+
+def measure(
+    preds: np.ndarray,
+    probs: np.ndarray | None,
+    lungs: np.ndarray | None,
+    spacing: tuple[float, ...] | None,
+    *,
+    target: str,
+    mirrored: bool | None = None,
+    affine: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Everything there is to say of one picture or volume, by the names in `COLUMNS`.
+
+    NaN, an empty cell, is what can't be told: areas of a volume and volumes of a picture; mm2
+    without a spacing; what needs lungs where none were looked for; the share of a lung that was
+    not found; confidence where nothing was found. Where something was looked for and not found,
+    its size is 0.
+
+    Sizes: pixels times their area, voxels times their volume. An X-ray shows a projection, and its
+    spacing is mostly the detector's: mm2 are too large by the magnification squared, as a body is
+    nearer to the tube. "lung_*" are of both lungs together. Infection counts wherever it is, but
+    for one side within that lung alone; a share is infection within the lung over that lung.
+
+    Sides: see `sides.part`. An X-ray is taken to be shown as usual, with the patient's right on
+    the image's left, unless `mirrored` is True. A CT's columns grow to the patient's left.
+
+    Confidence is the mean of `probs` inside `preds`. Entropy is the mean over pixels of
+    -p log2 p - (1-p) log2 (1-p), 0 sure to 1 undecided: over the lungs where infection was looked
+    for and lungs were found, else over the whole image. Neither is calibrated.
+
+    Args:
+        preds: [H, W] or [D, H, W] bool, what was found, upright and in canonical order.
+        probs: the same shape, of `preds`, in [0, 1]; None if the network gives none.
+        lungs: the same shape, bool; None if no lungs were looked for. Not read if the target is
+            "lung", as `preds` are they.
+        spacing: mm along the axes of `preds`; of a picture also None.
+        target: what `preds` are, of `TARGETS`.
+        mirrored: `Picture.mirrored`; None is taken as False. Not for volumes.
+        affine: of the volume's file, [4, 4], which alone tells the volume of voxels on a sheared
+            grid (a tilted gantry); None takes the product of the spacing.
+
+    Raises:
+        ValueError: another target; arrays that differ in shape, are not bool where they must be,
+            or are neither 2D nor 3D; a spacing that does not fit.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target: want one of {', '.join(TARGETS)}, got {target!r}.")
+    if target == "lung":
+        lungs = preds
+    _check(preds, probs, lungs, spacing)
+    regions = {} if lungs is None else _regions(lungs, bool(mirrored))
+    infection = preds if target == "infection" else None
+    row = dict.fromkeys(COLUMNS, math.nan)
+    for unit, size in _units(preds.ndim, spacing, affine).items():
+        row.update(_sizes(regions, infection, unit, size))
+    row.update(_shares(regions, infection))
+    row.update(_certainty(preds, probs, lungs if target == "infection" else None))
+    return row
+
+
+def _check(
+    preds: np.ndarray,
+    probs: np.ndarray | None,
+    lungs: np.ndarray | None,
+    spacing: tuple[float, ...] | None,
+) -> None:
+    if preds.ndim not in (2, 3) or preds.dtype != bool:
+        raise ValueError(f"preds: want [H, W] or [D, H, W] bool, got {preds.shape} {preds.dtype}.")
+    for name, array in (("probs", probs), ("lungs", lungs)):
+        if array is not None and array.shape != preds.shape:
+            raise ValueError(f"{name}: want the shape of preds {preds.shape}, got {array.shape}.")
+    if preds.ndim == 3 and spacing is None:
+        raise ValueError("spacing: want mm along the three axes of a volume, got None.")
+    if spacing is not None and (len(spacing) != preds.ndim or not 0 < min(spacing) < math.inf):
+        raise ValueError(f"spacing: want {preds.ndim} numbers of mm above 0, got {spacing}.")
+
+
+def _regions(lungs: np.ndarray, mirrored: bool) -> dict[str, np.ndarray]:
+    """Both lungs and each, by what columns' names begin with."""
+    right, left = sides.part(lungs)
+    if mirrored and lungs.ndim == 2:
+        right, left = left, right
+    return {"": lungs, "right_": right, "left_": left}
+
+
+def _units(
+    num_axes: int, spacing: tuple[float, ...] | None, affine: np.ndarray | None
+) -> dict[str, float]:
+    """How large one pixel or voxel is, by unit."""
+    if num_axes == 3:
+        return {"volume_ml": volume.ml_of_voxel(np.diag(spacing) if affine is None else affine)}
+    return {"area_px": 1.0} | ({} if spacing is None else {"area_mm2": math.prod(spacing)})
+
+
+def _sizes(
+    regions: dict[str, np.ndarray], infection: np.ndarray | None, unit: str, size: float
+) -> dict[str, float]:
+    sizes = {f"{side}lung_{unit}": _count(lung) * size for side, lung in regions.items()}
+    if infection is not None:
+        sizes |= {
+            f"{side}infection_{unit}": _count(infection & lung) * size
+            for side, lung in regions.items()
+        }
+        sizes[f"infection_{unit}"] = _count(infection) * size
+    return sizes
+
+
+def _shares(regions: dict[str, np.ndarray], infection: np.ndarray | None) -> dict[str, float]:
+    if infection is None:
+        return {}
+    return {
+        f"{side}infected_share": _count(infection & lung) / _count(lung)
+        for side, lung in regions.items()
+        if lung.any()
+    }
+
+
+def _certainty(
+    preds: np.ndarray, probs: np.ndarray | None, within: np.ndarray | None
+) -> dict[str, float]:
+    if probs is None:
+        return {}
+    judged = probs[within] if within is not None and within.any() else probs
+    certainty = {"entropy_bits": _mean_entropy_bits(judged)}
+    if preds.any():
+        certainty["confidence"] = float(np.mean(probs[preds], dtype=np.float64))
+    return certainty
+
+
+def _mean_entropy_bits(probs: np.ndarray) -> float:
+    # Rounding may pass 0 or 1 by a little, where entr is -inf.
+    probs = np.clip(probs, 0, 1)
+    nats = special.entr(probs) + special.entr(1 - probs)
+    return float(np.mean(nats, dtype=np.float64)) / math.log(2)
+
+
+def _count(mask: np.ndarray) -> int:
+    return int(np.count_nonzero(mask))
