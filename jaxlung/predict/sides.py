@@ -5,7 +5,9 @@ from scipy import ndimage
 
 # Our choices.
 _LEAST_SECOND = 0.1  # of the largest piece: less is no second lung but a crumb
-_DEEPEST_VALLEY = 0.5  # of the lower of two peaks: where lungs meet, there is less of them
+# Of the lower of two peaks. Of 62 real and made-up pairs, lungs alone had 0.9 or more, lungs that
+# were grown together or bridged 0.72 or less.
+_HIGHEST_VALLEY = 0.8
 
 
 def part(lungs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +21,7 @@ def part(lungs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
        a tenth of the first. They are the lungs, and each crumb goes to the lung whose mean
        column is nearer.
     2. Else lungs touch, or one fell to pieces: of the sum over each column, the deepest valley
-       between two peaks is the body's mid-line, if it is at most half of the lower peak. The
+       between two peaks is the body's mid-line, if it is at most 0.8 of the lower peak. The
        pieces are cut there along that column.
     3. Else there is one lung, which lies where its mean column is: below the middle column of
        the image, or at it and above.
@@ -83,7 +85,7 @@ def _boundary(amounts: np.ndarray) -> float:
     depths = peaks - amounts  # 0 outside and on slopes
     deepest = np.flatnonzero(depths == depths.max())
     valley = deepest[len(deepest) // 2]
-    if depths.max() > 0 and amounts[valley] <= _DEEPEST_VALLEY * peaks[valley]:
+    if depths.max() > 0 and amounts[valley] <= _HIGHEST_VALLEY * peaks[valley]:
         return float(valley)
     mean = np.arange(len(amounts)) @ amounts / amounts.sum()
     return np.inf if mean < (len(amounts) - 1) / 2 else 0.0
