@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 import struct
+import textwrap
 import zlib
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from PIL import Image
 from pydicom import pixels as dicom_pixels
 from pydicom import uid
 
+from jaxlung.predict import quiet
 from jaxlung.volume import hounsfield
 
 # Projections and what they are scanned or captured as; "" where an anonymiser took it out.
@@ -26,6 +28,8 @@ _BEYOND = np.array([-1e30, 1e30])  # values outside of every window
 # A file may be this large: more than any kind of pixel needs, and a generous header.
 _MOST_BYTES_PER_PIXEL = 16
 _HEADER_BYTES = 64 * 2**20
+_REASON_WIDTH = 150  # pydicom may quote half of a damaged file
+_CODE_WIDTH = 16  # letters in a CS
 _OPPOSITE = dict(zip("LRAPHF", "RLPAFH", strict=True))
 _MODALITY_TAG, _SERIES_TAG = 0x00080060, 0x0020000E
 # What pydicom raises for files that are no longer what their header says.
@@ -107,7 +111,7 @@ def ct_series(path: pathlib.Path) -> str | None:
 
     None if the file is something else, or damaged.
     """
-    with contextlib.suppress(*_DAMAGE):
+    with quiet.region(), contextlib.suppress(*_DAMAGE):
         if _modality(_up_to(path, _MODALITY_TAG)) == _CT:
             return str(_up_to(path, _SERIES_TAG).get("SeriesInstanceUID") or "")
     return None
@@ -125,7 +129,7 @@ def _syntax(path: pathlib.Path) -> uid.UID:
 
 
 def _modality(dataset: pydicom.Dataset) -> str:
-    modality = str(dataset.get("Modality") or "").strip()
+    modality = str(dataset.get("Modality") or "").strip()[:_CODE_WIDTH]
     is_ct = not modality and dataset.get("SOPClassUID") == uid.CTImageStorage
     return _CT if is_ct else modality
 
@@ -135,7 +139,7 @@ def _damage_of(path: pathlib.Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = textwrap.shorten(str(error), _REASON_WIDTH) or type(error).__name__
         what = f"{what}: " if what else ""
         raise ValueError(f"{path}: {what}truncated or damaged ({reason}).") from error
 
@@ -188,7 +192,7 @@ def _image(dataset: pydicom.Dataset, shape: tuple[int, int], modality: str) -> n
     if stored.ndim == 3:
         return _luminance(stored)
     if photometric not in _GREYS:
-        raise ValueError(f"want {' or '.join(_GREYS)}, got {photometric}")
+        raise ValueError(f"want {' or '.join(_GREYS)}, got {photometric!s:.{_CODE_WIDTH}}")
     padding = _padding(stored, dataset)
     with np.errstate(all="ignore"):
         values = dicom_pixels.apply_modality_lut(stored, dataset)

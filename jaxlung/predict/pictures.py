@@ -114,7 +114,9 @@ def _dicom(path: pathlib.Path, max_pixels: int) -> Picture:
 
 def _picture(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
     try:
-        with Image.open(path, formats=[kind]) as image:
+        # By its path Pillow would map an uncompressed TIFF, and take its rows for its columns
+        # if its orientation exchanges them.
+        with path.open("rb") as file, Image.open(file, formats=[kind]) as image:
             size, has_pages = image.size, kind == "TIFF" and image.is_animated
             if not has_pages and np.prod(size) <= max_pixels:
                 grey, orientation = _decode(image)

@@ -1,0 +1,250 @@
+"""What is found, in which order and under which names; and that names stay where they belong."""
+
+import gzip
+import os
+import pathlib
+import struct
+import unicodedata
+
+import pydicom
+import pytest
+from absl.testing import parameterized
+from pydicom import uid
+
+from jaxlung.predict import formats, inputs
+
+PNG = b"\x89PNG\r\n\x1a\n..."
+JPEG = b"\xff\xd8\xff\xe0..."
+NIFTI = struct.pack("<i", 348) + bytes(340) + b"n+1\0"
+
+
+def dicom(modality="CT", series="1.5"):
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = uid.CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.Modality, dataset.SeriesInstanceUID = modality, series
+    return dataset
+
+
+class InputsTest(parameterized.TestCase):
+    @pytest.fixture(autouse=True)
+    def in_folder(self, tmp_path):
+        self.root = tmp_path / "data"
+        self.root.mkdir()
+
+    def write(self, name, content=PNG):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, pydicom.Dataset):
+            content.save_as(path, enforce_file_format=True)
+        else:
+            path.write_bytes(content)
+        return path
+
+    def find(self, pattern="", **kwargs):
+        """Names with their kinds, in order."""
+        items = inputs.find(str(self.root / pattern), **kwargs)
+        assert all(isinstance(item.path, pathlib.Path) for item in items)
+        return {item.name: item.kind for item in items}
+
+    def assert_found(self, pattern, names, **kwargs):
+        assert list(self.find(pattern, **kwargs)) == names
+
+
+class ContentTest(InputsTest):
+    @parameterized.parameters(
+        (PNG, "PNG"),
+        (JPEG, "JPEG"),
+        (b"II*\0....", "TIFF"),
+        (b"MM\0*....", "TIFF"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"II*\0" + bytes(124) + b"DICM", "DICOM"),
+        (NIFTI, "NIfTI"),
+        (gzip.compress(NIFTI), "NIfTI"),
+        (struct.pack(">i", 540) + b"n+2\0" + bytes(532), "NIfTI"),
+        (gzip.compress(b"no volume"), ""),
+        (gzip.compress(NIFTI)[:9] + b"\xff" * 30, ""),
+        (NIFTI[:200], ""),
+        (b"", ""),
+        (b"GIF89a", ""),
+    )
+    def test_first_bytes_tell_the_format_whatever_the_suffix(self, content, name):
+        path = self.write("a.txt", content)
+        assert formats.sniff(path) == name
+        kind = {"NIfTI": "volume", "": "unknown"}.get(name, "picture")
+        assert self.find("a.txt") == {"a.txt": kind}
+
+    def test_files_of_no_known_format_count_if_they_claim_to_be_images(self):
+        for name in ("a.txt", "b.csv", "c.json", "README", "d.png", "e.nii.gz", "f.BMP"):
+            self.write(name, b"text")
+        self.write("g.png")
+        want = {"d": "unknown", "e": "unknown", "f": "unknown", "g": "picture"}
+        assert self.find() == self.find("*") == want
+
+    def test_what_can_not_be_opened_is_passed_over_in_folders_and_kept_alone(self):
+        self.write("a.png")
+        os.mkfifo(self.root / "pipe.png")
+        (self.root / "gone.png").symlink_to(self.root / "nowhere")
+        assert self.find() == {"a": "picture"}
+        assert self.find("pipe.png") == {"pipe": "unknown"}
+        assert self.find("gone.png") == {"gone": "unknown"}
+
+
+class FolderTest(InputsTest):
+    def test_folders_are_read_whole_in_natural_order_without_hidden_files(self):
+        for name in ("b/10.png", "b/9.png", "a.png", "B2/x.png", "b10/x.png", ".b/x.png", ".c.png"):
+            self.write(name)
+        self.assert_found("", ["a", "b/9", "b/10", "B2/x", "b10/x"])
+
+    def test_links_to_folders_are_not_followed(self):
+        self.write("a/x.png")
+        (self.root / "a" / "round").symlink_to(self.root)
+        self.assert_found("", ["a/x"])
+
+    def test_the_output_inside_the_input_is_left_out(self):
+        for name in ("x.png", "out/x_mask.png", "out/a/y.png", "outer/z.png"):
+            self.write(name)
+        for pattern in ("", "**/*.png"):
+            self.assert_found(pattern, ["outer/z", "x"], leave_out=self.root / "out")
+        self.assert_found("out", ["a/y", "x_mask"], leave_out=self.root)
+        with pytest.raises(ValueError, match="want another folder for the output than the input"):
+            self.find(leave_out=self.root / "out" / "..")
+
+    def test_nothing_there_is_one_sentence(self):
+        self.write("notes.txt", b"text")
+        for pattern in ("", "*.png", "missing", "missing/*.png"):
+            with pytest.raises(ValueError, match=r"data.*: want a PNG, .* got none there\.$"):
+                self.find(pattern)
+
+
+class GlobTest(InputsTest):
+    def test_names_start_where_the_pattern_does(self):
+        for name in ("a/1/x.png", "a/2/x.png", "b/1/x.png"):
+            self.write(name)
+        self.assert_found("a/*/x.png", ["1/x", "2/x"])
+        self.assert_found("**/1/*", ["a/1/x", "b/1/x"])
+        self.assert_found("?", ["a/1/x", "a/2/x", "b/1/x"])
+
+    def test_what_exists_under_the_name_is_no_pattern(self):
+        self.write("a[1].png")
+        self.write("a1.png")
+        self.assert_found("a[1].png", ["a[1]"])
+        self.assert_found("a[12].png", ["a1"])
+
+
+class SeriesTest(InputsTest):
+    def test_a_folder_of_slices_is_one_volume(self):
+        for k in range(3):
+            self.write(f"ct/{k}", dicom())
+        self.write("ct/DICOMDIR", dicom(series="1.9"))
+        self.write("ct/LICENSE", b"text")
+        assert self.find() == {"ct": "volume"}
+        assert self.find("ct") == self.find("ct/*") == {"ct": "volume"}
+        assert inputs.find(str(self.root / "ct"))[0].path == self.root / "ct"
+        assert self.find("ct/1") == {"1": "picture"}
+
+    def test_two_series_stay_one_volume_to_be_refused_as_such(self):
+        for k in range(4):
+            self.write(f"ct/{k}", dicom(series=f"1.{k % 2 + 1}"))
+        assert self.find() == {"ct": "volume"}
+
+    def test_slices_of_as_many_series_and_x_rays_are_pictures(self):
+        for k in range(2):
+            self.write(f"{k}.dcm", dicom(series=f"1.{k + 1}"))
+            self.write(f"x{k}.dcm", dicom("DX"))
+        assert self.find() == {name: "picture" for name in ("0", "1", "x0", "x1")}
+
+    def test_other_files_beside_slices_stand_for_themselves(self):
+        for k in range(2):
+            self.write(f"{k}.dcm", dicom())
+        self.write("scout.dcm", dicom("DX"))
+        self.write("more/x.png")
+        want = {"data": "volume", "more/x": "picture", "scout": "picture"}
+        assert self.find() == want
+
+
+class CsvTest(InputsTest):
+    def listed(self, text, encoding="utf-8"):
+        self.write("list.csv", text.encode(encoding))
+        return self.find("list.csv")
+
+    @parameterized.parameters("path", "image", "Image ", "\ufeffpath")
+    def test_rows_are_relative_to_the_csv_and_keep_their_order(self, heading):
+        for name in ("b.png", "in/a.png", "ct/1.dcm"):
+            self.write(name)
+        got = self.listed(f"{heading},patient\nin/a.png,1\nb.png,2\n{self.root}/ct,3\nb.png,4\n")
+        assert list(got) == ["in/a", "b", "ct/1"]
+
+    def test_rows_that_do_not_exist_or_hold_nothing_are_unknown(self):
+        (self.root / "empty").mkdir()
+        got = self.listed("path\ngone.png\nempty\nlist.csv\n")
+        assert got == {"gone": "unknown", "empty": "unknown", "list.csv": "unknown"}
+
+    def test_names_of_files_elsewhere_start_where_all_of_them_do(self):
+        self.write("../other/1/x.png")
+        self.write("../other/2/x.png")
+        got = self.listed("path\n../other/2/x.png\n../other/1/x.png\n")
+        assert list(got) == ["2/x", "1/x"]
+
+    @parameterized.parameters(
+        ("file\na.png\n", "want a column 'path' or 'image', got 'file'"),
+        ("", "want a column 'path' or 'image', got nothing"),
+        ("path\n", "want a path in every row, got no rows"),
+        ("path,x\na.png,1\n,2\n", ":3: nothing in column 'path'; want a path"),
+    )
+    def test_a_csv_that_can_not_be_used(self, text, match):
+        with pytest.raises(ValueError, match=rf"list\.csv.*{match}"):
+            self.listed(text)
+
+    def test_another_encoding(self):
+        with pytest.raises(ValueError, match=r"list\.csv: can't be read as CSV in UTF-8"):
+            self.listed("path\nL\u00fcbeck.png\n", "latin-1")
+
+
+class NamesTest(InputsTest):
+    def test_one_stem_of_several_files_takes_their_suffixes(self):
+        for name in ("a.png", "a.JPG", "a_png.png", "b.nii.gz", "b.nii", "c.png"):
+            self.write(name, NIFTI if "nii" in name else PNG)
+        self.assert_found("", ["a_jpg", "a_png", "a_png_2", "b_nii", "b_nii_gz", "c"])
+
+    def test_only_suffixes_that_are_known_are_left_out(self):
+        self.write("1.2.840.113", dicom("DX"))
+        self.write("1.2.840.114.dcm", dicom("DX"))
+        self.assert_found("", ["1.2.840.113", "1.2.840.114"])
+
+    def test_case_alone_does_not_tell_names_apart(self):
+        self.write("a/X.png")
+        self.write("a/x.png")
+        assert sorted(map(str.casefold, self.find())) == ["a/x_png", "a/x_png_2"]
+
+    @parameterized.parameters(
+        ('a<b>:"|?*.png', "a_b______"),
+        ("back\\..\\slash.png", "back_.._slash"),
+        ("line\nfeed\x07.png", "line_feed_"),
+        ("...png", "_"),
+        (" . dots . .png", "dots"),
+        ("CON.png", "CON_"),
+        ("nul.v1.png", "nul.v1_"),
+        ("consul.png", "consul"),
+        (b"caf\xe9.png", "caf_"),
+        (unicodedata.normalize("NFD", "L\u00fcbeck.png"), "L\u00fcbeck"),
+        ("\u80ba\u90e8.png", "\u80ba\u90e8"),
+        ("x" * 250 + ".png", "x" * 150),
+    )
+    def test_names_hold_nothing_that_a_file_system_gives_a_meaning_to(self, file_name, want):
+        path = self.root / os.fsdecode(file_name)
+        path.write_bytes(PNG)
+        (item,) = inputs.find(str(path))
+        assert (item.name, item.path) == (want, path)
+
+    def test_names_stay_below_the_output_whatever_is_named(self):
+        output = self.root / "out"
+        self.write("a/b/x.png")
+        os.symlink(self.root / "a", self.root / "link")
+        for pattern in ("", "a/../a", "a/b/../../a/b/x.png", "link", "link/../a/*/x.png"):
+            for item in inputs.find(str(self.root / pattern)):
+                inside = pathlib.Path(os.path.abspath(output / item.name))
+                assert inside.is_relative_to(output)
+                assert inside != output
