@@ -46,6 +46,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
     pydicom.errors.InvalidDicomError,
+    pydicom.errors.BytesLengthException,
 )
 
 

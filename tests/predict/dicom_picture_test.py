@@ -236,6 +236,9 @@ class SeriesTest(DicomTest):
         )
         assert dicom_picture.ct_series(self.path) == want
 
-    def test_damage_is_no_slice(self):
-        self.path.write_bytes(bytes(128) + b"DICM" + b"\xff" * 60)
+    @parameterized.parameters(b"\xff" * 60, b"\2\0\0\0UL\3\0abc" + bytes(60), b"")
+    def test_damage_is_no_slice_and_no_picture(self, rest):
+        self.path.write_bytes(bytes(128) + b"DICM" + rest)
         assert dicom_picture.ct_series(self.path) is None
+        with pytest.raises(ValueError, match=r"a\.dcm: truncated or damaged"):
+            pictures.read(self.path, MANY)
