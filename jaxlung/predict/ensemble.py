@@ -76,10 +76,6 @@ class Ensemble:
         disagreement = float(inside.mean(dtype=np.float64)) if inside.size else math.nan
         return Found(mean, preds, disagreement, spread)
 
-    def lungs(self, found: Found) -> np.ndarray:
-        """bool, of lungs or levels: whatever is not background."""
-        return found.preds > 0
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Team:
@@ -102,6 +98,16 @@ class Team:
     def members(self) -> list[network_lib.Network]:
         """All networks."""
         return [member for ensemble in self.ensembles.values() for member in ensemble.members]
+
+    @property
+    def map_roles(self) -> list[str]:
+        """The roles that judge pixels."""
+        return [role for role in self.ensembles if role != "diagnosis"]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a mask to write."""
+        return bool(self.map_roles)
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,178 @@
+"""The folder that predictions go to: whole files, and tables that survive a kill -9."""
+
+import csv
+import fcntl
+import io
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from jaxlung import files
+from jaxlung.predict import ensemble, measure
+
+COLUMNS = (
+    "name",
+    "path",
+    "kind",
+    "diagnosis",
+    "covid19_probability",
+    *measure.COLUMNS,
+    *(f"{role}_disagreement" for role in ensemble.ROLES),  # 0 to 0.5
+    "seconds",
+)
+FAILURE_COLUMNS = ("name", "path", "reason")
+COMMAND = "predictions.json"
+PREDICTIONS = "predictions.csv"
+FAILURES = "failures.csv"
+
+
+class Table:
+    """A CSV that grows by whole rows, each of them on its way to the disk when `append` returns.
+
+    Args:
+        path: there is one writer at a time.
+        columns: its header; what a row doesn't have, and NaN, is an empty cell.
+
+    Raises:
+        ValueError: another process writes it.
+    """
+
+    def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._file = path.open("ab", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise ValueError(
+                f"{path.parent}: another command predicts into it; wait for it, or choose another "
+                "--output."
+            ) from error
+        if not path.stat().st_size:
+            self._file.write(_line(columns))
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds one row."""
+        self._file.write(_line([_cell(row.get(column)) for column in self._columns]))
+
+    def close(self) -> None:
+        """Lets others write."""
+        self._file.close()
+
+
+def _line(cells: Sequence[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    # A path is bytes to the system, and these need not be text.
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
+
+
+def open_tables(
+    output: pathlib.Path,
+    command: Mapping[str, Any],
+    *,
+    resume: bool,
+    is_there: Callable[[str], bool],
+) -> tuple[Table, Table, set[str]]:
+    """Makes the folder, or opens it to go on.
+
+    Args:
+        output: the folder.
+        command: what predictions depend on; kept in `predictions.json`, and the same to go on.
+        resume: go on with what is there.
+        is_there: whether the mask of a name is; rows without are dropped.
+
+    Returns:
+        The tables of predictions and of failures, which begins anew, and the names that are done.
+
+    Raises:
+        ValueError: it holds predictions, and those of other networks or unless `resume`.
+        OSError: it can't be written.
+    """
+    table = output / PREDICTIONS
+    if table.exists() or (output / COMMAND).exists():
+        require_same(output, command, resume=resume)
+    output.mkdir(parents=True, exist_ok=True)
+    files.write_text(epath.Path(output / COMMAND), json.dumps(command, indent=2) + "\n")
+    held = Table(table, COLUMNS)
+    rows = [row for row in read_rows(table, COLUMNS) if is_there(row["name"])]
+    content = _line(COLUMNS) + b"".join(_line([row[x] for x in COLUMNS]) for row in rows)
+    if content != table.read_bytes():
+        files.write_bytes(epath.Path(table), content)
+        held, old = Table(table, COLUMNS), held
+        old.close()
+    (output / FAILURES).unlink(missing_ok=True)
+    return held, Table(output / FAILURES, FAILURE_COLUMNS), {row["name"] for row in rows}
+
+
+def require_same(output: pathlib.Path, command: Mapping[str, Any], *, resume: bool) -> None:
+    """Raises ValueError unless the predictions in `output` may be gone on with."""
+    if not resume:
+        raise ValueError(
+            f"--output: {output} holds predictions; go on with them with --resume, or choose "
+            "another folder."
+        )
+    try:
+        stored = json.loads((output / COMMAND).read_text())
+    except (OSError, ValueError):
+        stored = {}
+    differing = [name for name in command if stored.get(name) != command[name]]
+    if differing:
+        raise ValueError(
+            f"--resume: {output} holds predictions of another command ({', '.join(differing)} "
+            "differ); choose another --output."
+        )
+
+
+def read_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The whole rows of a table; half a last row, which a killed process may leave, is dropped.
+
+    Raises:
+        ValueError: another header.
+    """
+    text = path.read_bytes().decode(errors="backslashreplace")
+    text = text[: text.rfind("\n") + 1]
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    if not rows or rows[0] != list(columns):
+        raise ValueError(f"{path}: want the columns {', '.join(columns)}.")
+    return [dict(zip(columns, row, strict=True)) for row in rows[1:] if len(row) == len(columns)]
+
+
+def place(output: pathlib.Path, name: str, ending: str) -> epath.Path:
+    """Where an output of `name` goes; its folder is made.
+
+    Raises:
+        ValueError: that would be outside `output`.
+    """
+    path = pathlib.PurePath(name)
+    if not name or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name!r}: want a name that stays inside {output}.")
+    placed = output / f"{name}{ending}"
+    os.makedirs(placed.parent, exist_ok=True)
+    return epath.Path(placed)
+
+
+def write_png(path: epath.Path, array: np.ndarray) -> None:
+    """Writes [H, W] uint8 or uint16, or [H, W, 3] uint8, as a PNG."""
+    content = io.BytesIO()
+    # The lowest level takes a third of the time; masks are small at any.
+    Image.fromarray(np.ascontiguousarray(array)).save(content, "PNG", compress_level=1)
+    files.write_bytes(path, content.getvalue())
+
+
+def to_uint16(probs: np.ndarray) -> np.ndarray:
+    """[0, 1] to [0, 65535]."""
+    return np.rint(probs * np.float32(65535)).astype(np.uint16)

@@ -1,0 +1,107 @@
+"""X-rays from file to outputs: read (in threads), predict (in batches), save (in threads)."""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlung.predict import (
+    ensemble,
+    findings,
+    formats,
+    inputs,
+    network,
+    outputs,
+    overlay,
+    pictures,
+    settings,
+)
+from jaxlung.tasks import three_level
+
+MASK = "_mask.png"
+READ_AHEAD = 8  # pictures that wait to be predicted, beside those that threads are at
+
+Fitted = tuple[np.ndarray, np.ndarray]  # see `Network.fit`
+Raw = dict[network.Network, np.ndarray]  # outputs at each network's own size
+
+
+@dataclasses.dataclass(frozen=True)
+class Ready:
+    """A picture, and what networks that need no lungs see of it."""
+
+    picture: pictures.Picture
+    fitted: Mapping[network.Network, Fitted]
+
+
+def batch_size(team: ensemble.Team) -> int:
+    """Pictures at a time: what the largest batch holds."""
+    return max(member.system.settings.eval_batch_size for member in team.members)
+
+
+def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> Ready:
+    """Reads a picture and resizes it for the networks.
+
+    Raises:
+        ValueError: it is none, or damaged, or too large.
+    """
+    if item.kind == "unknown":
+        raise formats.refuse(item.path)
+    if item.kind != "picture":
+        raise ValueError(f"{item.path}: want an X-ray, as the network does, got a volume.")
+    picture = pictures.read(item.path, options.max_pixels)
+    alone = (member for member in team.members if not member.needs_lungs)
+    return Ready(picture, {member: member.fit(picture.image) for member in alone})
+
+
+def predict(
+    team: ensemble.Team, ready: Sequence[Ready], pool: concurrent.futures.Executor
+) -> list[Raw]:
+    """All networks' raw outputs of some pictures; those that need lungs are asked last."""
+    raws: list[Raw] = [{} for _ in ready]
+    dependent = [member for member in team.members if member.needs_lungs]
+    for member in team.members:
+        if member not in dependent:
+            _add(raws, member, [each.fitted[member] for each in ready])
+    if dependent:
+        finder = team.ensembles[team.lungs_from]
+        found = pool.map(lambda each, raw: _find(finder, raw, each.picture), ready, raws)
+        lungs = [each.preds > 0 for each in found]
+    for member in dependent:
+        images = [each.picture.image for each in ready]
+        _add(raws, member, list(pool.map(member.fit, images, lungs)))
+    return raws
+
+
+def _add(raws: list[Raw], member: network.Network, fitted: list[Fitted]) -> None:
+    for raw, output in zip(raws, member.predict_fitted(fitted), strict=True):
+        raw[member] = output
+
+
+def _find(finder: ensemble.Ensemble, raw: Raw, picture: pictures.Picture) -> ensemble.Found:
+    shape = picture.image.shape
+    return finder.combine(member.unfit(raw[member], shape) for member in finder.members)
+
+
+def save(
+    item: inputs.Item, ready: Ready, raw: Raw, team: ensemble.Team, options: settings.Options
+) -> dict[str, Any]:
+    """Writes what was found, the mask last, and returns the row of `outputs.COLUMNS`."""
+    picture = ready.picture
+    found = {role: _find(each, raw, picture) for role, each in team.ensembles.items()}
+    result = findings.combine(team, found)
+    if options.probs:
+        maps = {role: found[role] for role in team.map_roles}
+        for ending, probs in settings.probs_by_ending(maps).items():
+            path = outputs.place(options.output, item.name, f"{ending}.png")
+            outputs.write_png(path, pictures.to_stored(outputs.to_uint16(probs), picture))
+    if options.overlay and result.layers:
+        path = outputs.place(options.output, item.name, "_overlay.png")
+        outputs.write_png(path, overlay.draw(picture.image, result.layers))
+    levels = result.levels(three_level.GREYS, 255)
+    if levels is not None:
+        path = outputs.place(options.output, item.name, MASK)
+        outputs.write_png(path, pictures.to_stored(levels, picture))
+    numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
+    return numbers | {"kind": picture.kind}
