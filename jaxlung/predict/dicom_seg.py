@@ -1,0 +1,131 @@
+"""A mask of a DICOM series as DICOM SEG, which archives and their viewers lay over the CT."""
+
+import io
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pydicom
+from etils import epath
+
+from jaxlung import files
+from jaxlung.data import record as record_lib
+from jaxlung.predict import formats, quiet
+from jaxlung.volume import grid
+
+# SNOMED CT codes of PS3.16: what a segment is of, and its kind.
+_ANATOMY = ("123037004", "SCT", "Anatomical Structure")
+_ABNORMAL = ("49755003", "SCT", "Morphologically Abnormal Structure")
+_CODES = {
+    "lung": (_ANATOMY, ("39607008", "SCT", "Lung")),
+    "infection": (_ABNORMAL, ("233604007", "SCT", "Pneumonia")),
+}
+
+
+def write(
+    path: os.PathLike[str] | str,
+    masks: Mapping[str, np.ndarray],
+    record: record_lib.VolumeRecord,
+    series: os.PathLike[str] | str,
+    version: str,
+) -> None:
+    """Writes masks as one binary DICOM SEG of the series, whole or not at all.
+
+    It names the patient and the study as the series does: treat it as you treat the series.
+
+    Args:
+        path: of the file; its folder is there.
+        masks: [D, H, W] bool in canonical order, by "lung" or "infection"; one segment each.
+        record: what `ct.read` made of the series.
+        series: its folder.
+        version: of the program, which the file names.
+
+    Raises:
+        ValueError: naming the file or folder: no `highdicom`; a mask of another shape or name;
+            headers that lack what a SEG must repeat.
+    """
+    try:
+        import highdicom  # An extra: nothing else needs it.
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: DICOM SEG needs highdicom: pip install 'jaxlung[dicomseg]'."
+        ) from error
+    _check(path, masks, record)
+    file_grid = grid.Grid(record.shape, record.affine)
+    # [slices, rows, columns, segments]: a slice is shown as its file has it.
+    frames = np.stack([grid.from_canonical(mask, file_grid).T for mask in masks.values()], -1)
+    try:
+        with quiet.region():
+            seg = highdicom.seg.Segmentation(
+                source_images=_sources(pathlib.Path(series)),
+                pixel_array=frames.astype(np.uint8),
+                segmentation_type="BINARY",
+                segment_descriptions=_segments(masks, version),
+                series_instance_uid=highdicom.UID(),
+                series_number=1,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="jaxlung",
+                manufacturer_model_name="jaxlung",
+                software_versions=version,
+                device_serial_number="0",
+                omit_empty_frames=bool(frames.any()),
+            )
+            content = io.BytesIO()
+            seg.save_as(content)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{series}: no DICOM SEG can be made of it ({reason}).") from error
+    files.write_bytes(epath.Path(path), content.getvalue())
+
+
+def _check(
+    path: os.PathLike[str] | str,
+    masks: Mapping[str, np.ndarray],
+    record: record_lib.VolumeRecord,
+) -> None:
+    if not masks:
+        raise ValueError(f"{path}: want a mask or more, got none.")
+    for name, mask in masks.items():
+        if name not in _CODES or mask.dtype != bool or mask.shape != record.image.shape:
+            raise ValueError(
+                f"{path}: want bool masks of {record.image.shape} by {', '.join(_CODES)}, got "
+                f"{mask.shape} {mask.dtype} for {name!r}."
+            )
+
+
+def _sources(series: pathlib.Path) -> list[pydicom.Dataset]:
+    """Headers in the order of `dicom.read_series`: along the normal of their plane."""
+    paths = [path for path in sorted(series.iterdir()) if path.name[0] != "."]
+    headers = [
+        pydicom.dcmread(path, stop_before_pixels=True)
+        for path in paths
+        if formats.sniff(path) == "DICOM"
+    ]
+    slices = [header for header in headers if "ImagePositionPatient" in header]
+    across = np.reshape(slices[0].ImageOrientationPatient, (2, 3)).astype(np.float64)
+    normal = np.cross(*across)
+    return sorted(slices, key=lambda one: np.array(one.ImagePositionPatient, float) @ normal)
+
+
+def _segments(masks: Mapping[str, np.ndarray], version: str) -> list[Any]:
+    import highdicom
+
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="jaxlung",
+        version=version,
+        family=highdicom.sr.CodedConcept("113086", "DCM", "Artificial Intelligence"),
+    )
+    return [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=highdicom.sr.CodedConcept(*_CODES[name][0]),
+            segmented_property_type=highdicom.sr.CodedConcept(*_CODES[name][1]),
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+        )
+        for number, name in enumerate(masks, 1)
+    ]
