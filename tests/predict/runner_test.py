@@ -1,0 +1,247 @@
+"""Predicting on files: masks on their grids, tables, bad files, stopping and going on."""
+
+import csv
+import dataclasses
+import functools
+import math
+import os
+import signal
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxlung import interrupt
+from jaxlung.data import record
+from jaxlung.predict import ensemble, network, outputs, overlay, picture_work, runner
+from jaxlung.tasks import task as task_lib
+from tests import array_source
+from tests.predict import networks
+
+NAMES = ["a", "b", "c", "d", "e", "f"]
+
+
+@pytest.fixture(scope="module")
+def lung_network(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    return network.load(networks.save_run(path, networks.make_config("lung"), bias=0.5))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six X-rays; "e" lies on its side (EXIF 6), "f" is in a folder."""
+    path = tmp_path / "in"
+    (path / "sub").mkdir(parents=True)
+    for i, name in enumerate(NAMES[:5]):
+        image = Image.fromarray(array_source.ArraySource(1, size=40, seed=i)[0].image[: 30 + i])
+        exif = image.getexif()
+        exif[0x0112] = 6 if name == "e" else 1
+        image.save(path / f"{name}.png", exif=exif)
+    Image.fromarray(array_source.ArraySource(1, size=20)[0].image).save(path / "sub/f.png")
+    return path
+
+
+@pytest.fixture
+def run(lung_network, monkeypatch, folder, tmp_path):
+    loaded = {"lung": lung_network, "infection": higher(lung_network, "infection", 0.55)}
+    monkeypatch.setattr(network, "load", lambda path, mirror: loaded[path])
+    return functools.partial(runner.run, ["lung"], str(folder), tmp_path / "out", num_threads=2)
+
+
+def higher(net, role, threshold):
+    """The same network with another threshold and role."""
+    above = functools.partial(task_lib.above, threshold=threshold)
+    task = dataclasses.replace(net.system.task, threshold=threshold, postprocess=above)
+    system = dataclasses.replace(net.system, task=task)
+    return dataclasses.replace(net, system=system, role=role, digest=f"{role} {threshold}")
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_png(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def without_seconds(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_masks_lie_on_their_files_grids_and_are_counted(run, folder, tmp_path, lung_network):
+    assert run(probs=True, overlay=True) == 0
+    rows = read(tmp_path / "out/predictions.csv")
+    assert [row["name"] for row in rows] == [*NAMES[:5], "sub/f"]
+    assert read(tmp_path / "out/failures.csv") == []
+    for row in rows:
+        stored = read_png(folder / f"{row['name']}.png")
+        turns = -1 if row["name"] == "e" else 0  # EXIF 6: a quarter clockwise to stand upright
+        upright = np.ascontiguousarray(np.rot90(stored, turns))
+        want = np.rot90(lung_network.probs(upright), -turns)
+        mask = read_png(tmp_path / f"out/{row['name']}_mask.png")
+        np.testing.assert_array_equal(mask, (want > 0.5) * 255)
+        assert float(row["lung_area_px"]) == np.count_nonzero(mask) > 0
+        probs = read_png(tmp_path / f"out/{row['name']}_probs.png")
+        np.testing.assert_allclose(probs / 65535, want, atol=1e-4)
+        confidence = want[want > 0.5].mean()
+        np.testing.assert_allclose(float(row["confidence"]), confidence, rtol=1e-4)
+        shown = read_png(tmp_path / f"out/{row['name']}_overlay.png")
+        assert shown.shape == (*upright.shape, 3)
+
+
+def test_lungs_and_infection_share_a_mask_and_give_a_burden(run, tmp_path):
+    assert functools.partial(runner.run, ["infection", "lung"], *run.args[1:])(num_threads=2) == 0
+    for row in read(tmp_path / "out/predictions.csv"):
+        mask = read_png(tmp_path / f"out/{row['name']}_mask.png")
+        num_lung, num_infection = np.sum(mask == 125), np.sum(mask == 255)
+        assert set(np.unique(mask)) <= {0, 125, 255}
+        share = num_infection / (num_lung + num_infection)  # It is all within the lungs here.
+        np.testing.assert_allclose(float(row["infected_share"]), share, rtol=1e-5)
+
+
+def test_bad_files_are_listed_and_the_others_done(run, folder, tmp_path):
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:60])
+    (folder / "empty.png").write_bytes(b"")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)), folder / "g.nii")
+    assert run() == 3
+    failures = {row["name"]: row for row in read(tmp_path / "out/failures.csv")}
+    assert sorted(failures) == ["b", "empty", "g"]
+    assert failures["b"]["path"] == str(folder / "b.png")
+    assert "want an X-ray, as the network does, got a volume" in failures["g"]["reason"]
+    assert len(read(tmp_path / "out/predictions.csv")) == 5
+    assert not (tmp_path / "out/b_mask.png").exists()
+
+
+def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
+    assert run() == 0
+    table = tmp_path / "out/predictions.csv"
+    whole = read(table)
+    with pytest.raises(ValueError, match=r"holds predictions; go on with them with --resume"):
+        run()
+    with pytest.raises(ValueError, match=r"another command \(overlay differ\)"):
+        run(resume=True, overlay=True)
+    lines = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(b"".join(lines[:4]) + lines[4][:20])  # a, b, c, and half of d
+    (tmp_path / "out/b_mask.png").unlink()
+    seen, picture_read = [], picture_work.read
+    monkeypatch.setattr(
+        picture_work, "read", lambda item, *x: seen.append(item.name) or picture_read(item, *x)
+    )
+    assert run(resume=True) == 0
+    assert sorted(seen) == ["b", "d", "e", "sub/f"]
+    by_name = functools.partial(sorted, key=lambda row: row["name"])
+    assert by_name(without_seconds(read(table))) == by_name(without_seconds(whole))
+    assert run(resume=True) == 0
+    assert len(seen) == 4
+
+
+def test_a_signal_stops_after_what_was_begun(run, tmp_path, monkeypatch):
+    seen, picture_read = [], picture_work.read
+
+    def read_and_stop(item, *rest):
+        if item.name == "c" and not seen:
+            seen.append("c")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return picture_read(item, *rest)
+
+    monkeypatch.setattr(picture_work, "read", read_and_stop)
+    monkeypatch.setattr(picture_work, "batch_size", lambda team: 1)
+    assert run() == interrupt.EXIT_CODE
+    assert len(read(tmp_path / "out/predictions.csv")) < len(NAMES)
+    assert run(resume=True) == 0
+    assert len(read(tmp_path / "out/predictions.csv")) == len(NAMES)
+
+
+def test_a_second_command_waits_for_the_first(tmp_path):
+    table = outputs.Table(tmp_path / "t.csv", ["name"])
+    with pytest.raises(ValueError, match=r"another command predicts into it"):
+        outputs.Table(tmp_path / "t.csv", ["name"])
+    table.append({"name": 'a"\n,b'})
+    table.append({"name": math.nan})
+    table.close()
+    assert outputs.read_rows(tmp_path / "t.csv", ["name"])[0] == {"name": 'a"\n,b'}
+
+
+def test_reading_stays_a_few_items_ahead():
+    begun, pool = [], runner.concurrent.futures.ThreadPoolExecutor(2)
+    with pool:
+        for taken, value in enumerate(runner._map_ahead(pool, begun.append, range(50), 5)):
+            assert value is None
+            assert len(begun) <= taken + 1 + 5
+    assert sorted(begun) == list(range(50))
+
+
+@pytest.mark.parametrize("name", ["", "../a", "/a", "a/../../b"])
+def test_no_output_leaves_its_folder(name, tmp_path):
+    with pytest.raises(ValueError, match=r"want a name that stays inside"):
+        outputs.place(tmp_path, name, "_mask.png")
+
+
+def test_an_overlay_has_the_outline_in_full_and_the_inside_in_tint():
+    image, mask = np.full((40, 50), 100, np.uint8), np.zeros((40, 50), bool)
+    mask[10:30, 20:40] = True
+    shown = overlay.draw(image, {"infection": mask})
+    assert shown[5, 5].tolist() == [100, 100, 100]
+    assert shown[10, 25].tolist() == [213, 94, 0]
+    assert shown[20, 30].tolist() == [128, 98, 75]  # 0.75 * 100 + 0.25 * colour
+    large = overlay.draw(np.zeros((10, 5000), np.uint8), {"lung": np.ones((10, 5000), bool)})
+    assert large.shape == (4, 2048, 3)
+
+
+class Band:
+    """A network of CTs that finds a band of HU, where it is told to look."""
+
+    is_volumetric, mirror = True, False
+
+    def __init__(self, role, band, needs_lungs):
+        self.role, self.digest, self.path, self.needs_lungs = role, role, role, needs_lungs
+        self._band = band
+        task = task_lib.Task(**dict.fromkeys(f.name for f in dataclasses.fields(task_lib.Task)))
+        self.system = type("System", (), {"task": dataclasses.replace(task, threshold=0.5)})
+
+    def predict_volume(self, item):
+        found = (item.image > self._band[0]) & (item.image < self._band[1])
+        if self.needs_lungs:
+            found &= item.mask & record.LUNG != 0
+        return found.astype(np.float32)
+
+    def preds(self, probs):
+        return (probs > 0.5).astype(np.uint8)
+
+
+def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monkeypatch):
+    hu = np.full((8, 6, 5), 40, np.int16)
+    hu[1:4, 1:5, 1:4] = -800  # lung
+    hu[2, 2, 2] = hu[7, 0, 0] = -600  # infection, and something outside
+    affine = np.diag([2.0, 2.0, 5.0, 1.0])
+    (tmp_path / "in").mkdir()
+    nibabel.save(nibabel.Nifti1Image(hu, affine), tmp_path / "in/ct.nii.gz")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "in/no_ct.png")
+    loaded = {
+        "lung": Band("lung", (-900, -650), False),
+        "infection": Band("infection", (-900, -500), True),
+    }
+    monkeypatch.setattr(network, "load", lambda path, mirror: loaded[path])
+    code = runner.run(
+        ["infection", "lung"], str(tmp_path / "in"), tmp_path / "out", probs=True, overlay=True
+    )
+    assert code == 3
+    (failed,) = read(tmp_path / "out/failures.csv")
+    assert "want a CT" in failed["reason"]
+    written = nibabel.load(tmp_path / "out/ct.nii.gz")
+    np.testing.assert_allclose(written.affine, affine)
+    want = np.where(hu == -800, 2, 0)  # Of -600 the lung network knows nothing.
+    np.testing.assert_array_equal(np.asarray(written.dataobj), want)
+    (row,) = read(tmp_path / "out/predictions.csv")
+    np.testing.assert_allclose(float(row["infection_volume_ml"]), (want == 2).sum() * 0.02)
+    assert (tmp_path / "out/ct_infection_probs.nii.gz").exists()
+    assert read_png(tmp_path / "out/ct_overlay.png").ndim == 3
+
+
+def test_a_team_of_fakes_is_what_the_runner_gets():
+    team = ensemble.gather([Band("infection", (0, 1), True), Band("lung", (0, 1), False)])
+    assert list(team.ensembles) == ["lung", "infection"]
+    assert team.map_roles == ["lung", "infection"]
