@@ -53,8 +53,10 @@ def part(lungs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _amounts(labels: np.ndarray, num_pieces: int) -> np.ndarray:
     """[W, pieces] int64: how much of each piece is in each column."""
-    columns = np.moveaxis(labels, -1, 0)
-    return np.stack([np.bincount(c.ravel(), minlength=num_pieces + 1)[1:] for c in columns])
+    rows = labels.reshape(-1, labels.shape[-1])
+    rows = rows[rows.any(axis=1)]  # With the copy below this halves the time on a CT.
+    columns = np.ascontiguousarray(rows.T)
+    return np.stack([np.bincount(c, minlength=num_pieces + 1)[1:] for c in columns])
 
 
 def _by_pieces(amounts: np.ndarray) -> np.ndarray | None:
