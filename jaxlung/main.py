@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
-from absl import flags
+from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
@@ -19,10 +20,22 @@ FLAGS = flags.FLAGS
 
 config_flags.DEFINE_config_file("config", None, "Config file, or the name of a shipped one.")
 flags.DEFINE_string("study", None, "Study file, or the name of a shipped one.")
-flags.DEFINE_string(
-    "workdir", None, "Folder of the run; runs/<name of the config> or studies/<name> by default."
+flags.DEFINE_multi_string(
+    "workdir",
+    None,
+    "Folder of the run; runs/<name of the config> or studies/<name> by default. To predict: again "
+    "for each network.",
 )
-flags.DEFINE_enum("mode", "train", ["train", "evaluate", "benchmark", "study"], "What to do.")
+MODES = ("train", "evaluate", "predict", "export", "report", "benchmark", "study")
+flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+flags.DEFINE_string("input", None, "To predict: file, folder, glob, DICOM series or CSV of paths.")
+flags.DEFINE_string("output", None, "To predict: folder for masks. To export: the file.")
+flags.DEFINE_bool("probs", False, "To predict: write probabilities too.")
+flags.DEFINE_bool("overlay", False, "To predict: draw the masks over the pictures.")
+flags.DEFINE_bool("mirror", False, "To predict: also look at mirror images, and take the mean.")
+flags.DEFINE_bool("resume", False, "To predict: go on with what the output folder holds.")
+flags.DEFINE_integer("max_pixels", 100_000_000, "To predict: refuse larger pictures.", 1)
+flags.DEFINE_integer("max_voxels", 1_000_000_000, "To predict: refuse larger volumes.", 1)
 flags.DEFINE_string("split", "test", "The split to evaluate: train, validation or test.")
 flags.DEFINE_bool("dry_run", False, "Compile the step, say what it costs, train nothing.")
 flags.DEFINE_string("profile", None, "Of a benchmark: folder for a trace of some steps.")
@@ -31,6 +44,20 @@ flags.DEFINE_integer("num_processes", None, "Of several processes: how many.")
 flags.DEFINE_integer("process_id", None, "Of several processes: which one this is, from 0.")
 flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
+
+# Flags that belong to some modes.
+PREDICTING = ("input", "probs", "overlay", "mirror", "resume", "max_pixels", "max_voxels")
+MEETING = ("coordinator", "num_processes", "process_id")
+MODES_OF = {
+    "split": ("evaluate",),
+    "profile": ("benchmark",),
+    "study": ("study",),
+    "output": ("predict", "export"),
+    **dict.fromkeys(PREDICTING, ("predict",)),
+    **dict.fromkeys(MEETING, ("train", "evaluate", "benchmark")),
+}
+# Modes that need a run's folder alone, and what else they need.
+OF_A_RUN = {"predict": ("input", "output"), "export": ("output",), "report": ()}
 
 # In what XLA says when a collective or the coordinator does not answer.
 PEER_GONE = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "coordination")
@@ -66,8 +93,9 @@ def main(argv: Sequence[str]) -> int:
         argv: program name and arguments.
 
     Returns:
-        The exit code: 0 done, or stopped by a signal after saving; 1 failed; 2 usage. A signal
-        where there is nothing to save exits with 130.
+        The exit code: 0 done, or stopped by a signal after saving; 1 failed; 2 usage; 3 some of
+        the files that were to be predicted failed. A signal where there is nothing to save exits
+        with 130.
     """
     console.quiet_libraries()
     if {"--help", "-h"} & set(argv):
@@ -79,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         return console.complain(error, 2, debug=any(arg.startswith("--debug") for arg in argv))
     try:
         with interrupt.stop_at_once():
-            run(command)
+            return run(command)
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         code = console.complain(explain(error, command), 1, debug=FLAGS.debug)
         if command.cluster:
@@ -127,9 +155,13 @@ def parse(argv: Sequence[str]) -> Command:
     rest = FLAGS(argv)[1:]
     if rest:
         raise ValueError(f"got {' '.join(rest)!r}, want only flags such as --config=FILE.")
-    check_study(spec)
+    check_modes()
     if FLAGS.mode == "study":
+        check_study(spec)
         return parse_study(config_file.resolve(FLAGS.study, "study"), overrides)
+    if FLAGS.mode in OF_A_RUN:
+        check_run_mode(bool(spec or overrides))
+        return Command(workdir_path(spec))
     if not spec and (FLAGS.mode == "train" or FLAGS.workdir is None or overrides):
         raise ValueError(
             f"want --config=FILE or a name ({', '.join(config_file.shipped_configs())})"
@@ -141,10 +173,6 @@ def parse(argv: Sequence[str]) -> Command:
         raise ValueError("--mode=benchmark: want --config=FILE too.")
     if FLAGS.dry_run and FLAGS.mode != "train":
         raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
-    if FLAGS["split"].present and FLAGS.mode != "evaluate":
-        raise ValueError("--split: want --mode=evaluate too.")
-    if FLAGS.profile is not None and FLAGS.mode != "benchmark":
-        raise ValueError("--profile: want --mode=benchmark too.")
     return Command(workdir_path(spec), cluster=find_cluster())
 
 
@@ -159,20 +187,35 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return [arg for arg in argv if arg not in overrides], overrides
 
 
+def check_modes() -> None:
+    """Raises ValueError if a flag is given that its mode knows nothing of."""
+    for name, modes in MODES_OF.items():
+        if FLAGS[name].present and FLAGS.mode not in modes:
+            raise ValueError(f"--{name}: want --mode={' or '.join(modes)} too.")
+    if len(FLAGS.workdir or ()) > 1 and FLAGS.mode != "predict":
+        raise ValueError(f"--workdir: got {len(FLAGS.workdir)}, want one with --mode={FLAGS.mode}.")
+
+
+def check_run_mode(has_config: bool) -> None:
+    """Raises ValueError if a mode that takes a run's folder has less or more."""
+    if has_config:
+        raise ValueError(f"--mode={FLAGS.mode}: got --config too; the run's folder knows it.")
+    for name in ("workdir", *OF_A_RUN[FLAGS.mode]):
+        if FLAGS[name].value is None:
+            raise ValueError(f"--mode={FLAGS.mode}: want --{name} too.")
+    if FLAGS.dry_run:
+        raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
+
+
 def check_study(spec: str) -> None:
-    """Raises ValueError if `--study` and its mode don't go with the other flags."""
-    if FLAGS.mode != "study":
-        if FLAGS.study is not None:
-            raise ValueError("--study: want --mode=study too.")
-        return
+    """Raises ValueError if a study's flags don't go together."""
     if FLAGS.study is None:
         shipped = ", ".join(config_file.shipped_studies())
         raise ValueError(f"--mode=study: want --study=FILE or a name ({shipped}) too.")
     if spec:
         raise ValueError("--study: got --config too; a study names the configs of its runs.")
-    for name in ("dry_run", "split", "profile", "coordinator", "num_processes", "process_id"):
-        if FLAGS[name].present:
-            raise ValueError(f"--{name}: got --mode=study too, want only one of them.")
+    if FLAGS.dry_run:
+        raise ValueError("--dry_run: got --mode=study too, want only one of them.")
 
 
 def parse_study(spec: str, overrides: Sequence[str]) -> Command:
@@ -185,13 +228,15 @@ def parse_study(spec: str, overrides: Sequence[str]) -> Command:
 def usage() -> str:
     """What `--help` shows."""
     names = ("config", "study", "workdir", "mode", "split", "dry_run", "profile")
-    names += ("coordinator", "num_processes", "process_id", "debug")
+    names += ("output", *PREDICTING, *MEETING, "debug")
     lines = [f"  --{name:13} {FLAGS[name].help}" for name in names]
     configs = ", ".join(config_file.shipped_configs())
     studies = ", ".join(config_file.shipped_studies())
     return "\n".join(
         [
             "python -m jaxlung.main --config=FILE_OR_NAME [--config.SECTION.FIELD=VALUE ...]",
+            "python -m jaxlung.main --mode=predict --workdir=RUN --input=PATH --output=FOLDER",
+            "python -m jaxlung.main --mode=export --workdir=RUN --output=FILE",
             "python -m jaxlung.main --mode=study --study=FILE_OR_NAME [--config.FIELD=VALUE ...]",
             *lines,
             f"Shipped configs: {configs}. Each file says what its fields are.",
@@ -208,12 +253,18 @@ def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
         spec: resolved, of a config or study.
         folder: where folders are by default.
     """
-    path = epath.Path(FLAGS.workdir or config_file.default_workdir(spec, folder))
-    return path.expanduser().resolve()
+    return to_absolute(
+        FLAGS.workdir[0] if FLAGS.workdir else config_file.default_workdir(spec, folder)
+    )
 
 
-def run(command: Command) -> None:
-    """Starts what the flags ask for."""
+def to_absolute(path: str) -> epath.Path:
+    """As Orbax wants it."""
+    return epath.Path(path).expanduser().resolve()
+
+
+def run(command: Command) -> int:
+    """Starts what the flags ask for; returns the exit code."""
     # JAX starts here: a typo is told in half a second.
     from jaxlung import benchmark, compile_cache, distributed, dry_run, job
     from jaxlung.study import runner
@@ -231,8 +282,33 @@ def run(command: Command) -> None:
             sys.stdout.write(benchmark.to_line(found) + "\n")
     elif FLAGS.mode == "evaluate":
         job.run_evaluate(FLAGS.config, command.path, FLAGS.split)
+    elif FLAGS.mode in OF_A_RUN:
+        return run_on_a_run(command.path)
     else:
         job.run(FLAGS.config, command.path)
+    return 0
+
+
+def run_on_a_run(path: epath.Path) -> int:
+    """Predicts, exports or reports with a trained run; returns the exit code."""
+    from jaxlung import export
+    from jaxlung.predict import runner
+    from jaxlung.report import page
+
+    if FLAGS.mode == "predict":
+        names = ("probs", "overlay", "mirror", "resume", "max_pixels", "max_voxels")
+        return runner.run(
+            [to_absolute(one) for one in FLAGS.workdir],
+            FLAGS.input,
+            pathlib.Path(FLAGS.output).expanduser(),
+            **{name: FLAGS[name].value for name in names},
+        )
+    if FLAGS.mode == "export":
+        export.export(path, pathlib.Path(FLAGS.output).expanduser())
+    else:
+        page.build(path)
+        logging.info("report: %s", path / "report.html")
+    return 0
 
 
 if __name__ == "__main__":

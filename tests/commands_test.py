@@ -38,6 +38,13 @@ def run(*args, cwd=ROOT):
         (["--config=covidqu", "--split=test"], 2, "--split: want --mode=evaluate too."),
         (["--mode=evaluate", "--workdir=x", "--dry_run"], 2, "--dry_run: want --config=FILE too."),
         (["--config=covidqu", "extra"], 2, "got 'extra', want only flags"),
+        (["--mode=predict", "--workdir=x", "--output=y"], 2, "--mode=predict: want --input too."),
+        (["--mode=predict", "--input=x", "--output=y"], 2, "--mode=predict: want --workdir too."),
+        (["--mode=export", "--workdir=x"], 2, "--mode=export: want --output too."),
+        (["--mode=report", "--workdir=x", "--input=y"], 2, "--input: want --mode=predict too."),
+        (["--mode=report", "--workdir=x", "--workdir=y"], 2, "--workdir: got 2, want one with"),
+        (["--mode=report", "--workdir=x", "--config=covidqu"], 2, "got --config too; the run's"),
+        (["--mode=predict", "--coordinator=h:1"], 2, "--coordinator: want --mode=train or"),
         (["--config.seed=3"], 2, "want --config=FILE or a name"),
         (["--mode=study"], 2, f"--mode=study: want --study=FILE or a name ({STUDIES}) too."),
         (["--study=alphas"], 2, "--study: want --mode=study too."),
@@ -48,7 +55,11 @@ def run(*args, cwd=ROOT):
         (["--mode=study", "--study=alphas:phantm"], 2, "got 'phantm', want one of phantom, quick."),
         (["--mode=study", "--study=configs/folder.py"], 2, "has no attribute 'get_study'"),
         (["--mode=study", "--study=alphas", "--dry_run"], 2, "--dry_run: got --mode=study too,"),
-        (["--mode=study", "--study=alphas", "--split=test"], 2, "--split: got --mode=study too,"),
+        (
+            ["--mode=study", "--study=alphas", "--split=test"],
+            2,
+            "--split: want --mode=evaluate too.",
+        ),
         (["--mode=study", "--study=alphas", "--config.sed=1"], 2, "nearest: --config.seed."),
     ],
 )
@@ -67,6 +78,11 @@ def test_what_can_not_be_typed_exits_with_2(args, code, sentence):
         (["--config=folder", "--config.data.root={tmp}/none"], "{tmp}/none"),
         (["--config=covidqu:quick", "--workdir=/dev/null/run"], "/dev/null"),
         (["--mode=evaluate", "--workdir={tmp}"], "{tmp}: not a run's folder"),
+        (["--mode=export", "--workdir={tmp}", "--output={tmp}/x"], "{tmp}: not a run's folder"),
+        (
+            ["--mode=predict", "--workdir={tmp}", "--input={tmp}", "--output={tmp}/o"],
+            "{tmp}",
+        ),
     ],
 )
 def test_what_goes_wrong_later_exits_with_1_and_offers_the_traceback(args, sentence, tmp_path):

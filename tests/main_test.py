@@ -12,9 +12,9 @@ from jaxlung import config_file, main
     ("workdir", "want"),
     [
         (None, "{here}/runs/covidqu_quick"),
-        ("runs/x", "{here}/runs/x"),
-        ("/data/x", "/data/x"),
-        ("~/x", "{home}/x"),
+        (["runs/x"], "{here}/runs/x"),
+        (["/data/x"], "/data/x"),
+        (["~/x"], "{home}/x"),
     ],
 )
 def test_the_workdir_is_absolute(workdir, want, monkeypatch, tmp_path):
