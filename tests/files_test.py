@@ -26,3 +26,10 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
         files.write_text(path, "two")
     assert path.read_text() == "one"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_process_that_leaves_it_to_others_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_writes", True)  # Brought back at the end.
+    files.leave_to_others()
+    files.write_text(epath.Path(tmp_path / "a.txt"), "one")
+    assert not list(tmp_path.iterdir())

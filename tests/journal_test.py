@@ -84,3 +84,24 @@ def test_a_validation_loss_that_is_not_finite_is_an_error_and_writes_no_row():
     with pytest.raises(FloatingPointError, match="step 1: val_loss is nan"):
         notes.end_epoch(1, 1.0, journal.Means(math.nan, 0.0, 0.0), 1e-3)
     assert log.rows == []
+
+
+def test_the_newest_dispatch_is_fetched_later():
+    notes = make(Rows())
+    for loss in (1.0, 2.0, math.nan):
+        notes.add(step(loss))
+    notes.fetch(but_last=True)  # The last one is not looked at yet.
+    assert [row[0] for row in notes.epoch_steps] == [1.0, 2.0]
+    with pytest.raises(FloatingPointError, match="step 3: loss is nan"):
+        notes.fetch()
+
+
+def test_the_steps_of_a_dispatch_are_noted_one_by_one():
+    notes = make(Rows(), first_step=4)
+    three = {name: jnp.concatenate([x] * 3) for name, x in step(1.0).items()}
+    three["loss"] = jnp.array([1.0, math.inf, 3.0])
+    notes.add(step(1.0))
+    notes.add(three)
+    with pytest.raises(FloatingPointError, match="step 7: loss is inf"):
+        notes.fetch()
+    assert [row[0] for row in notes.epoch_steps] == [1.0, 1.0]

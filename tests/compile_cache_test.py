@@ -1,0 +1,44 @@
+"""Where compiled programs are kept."""
+
+import pathlib
+
+import jax
+import pytest
+
+from jaxlung import compile_cache
+
+NAMES = (
+    "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    """Brings JAX's own back."""
+    before = {name: getattr(jax.config, name) for name in NAMES}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_they_are_in_the_users_cache_folder_within_bounds():
+    compile_cache.use({"XDG_CACHE_HOME": "/home/somebody/cache"})
+    folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
+    assert folder.parent == pathlib.Path("/home/somebody/cache/jaxlung")
+    assert jax.config.jax_compilation_cache_max_size == 5 * 2**30
+    assert compile_cache.folder({}).parent == pathlib.Path.home() / ".cache/jaxlung"
+
+
+def test_jaxs_own_variable_wins():
+    before = jax.config.jax_compilation_cache_dir
+    compile_cache.use({"JAX_COMPILATION_CACHE_DIR": "/elsewhere"})
+    assert jax.config.jax_compilation_cache_dir == before  # JAX read it when it was imported.
+
+
+def test_another_kind_of_cpu_has_another_folder(monkeypatch):
+    here = compile_cache.folder({})
+    assert compile_cache.folder({}) == here
+    monkeypatch.setattr(compile_cache, "_cpu", lambda: "another")
+    assert compile_cache.folder({}) != here
