@@ -122,7 +122,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         keep_largest=2 if target == "lung" else 0,  # connected parts; 0: all
         inside_lungs=region == "lung",  # no foreground outside the annotated lungs
     )
-    config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), a patch
+    config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), a patch (its rows)
     config.paper = dict(train=dict(), validation=dict(), test=dict())
     if target == "infection":  # Tables 2 and 3, and 5 for the whole CT.
         config.paper.test.update(_paper_scores(variant, region))

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 DATA = "data"  # splits the batch
-SPACE = "space"  # splits the rows of an image (the slices of a volume)
+SPACE = "space"  # splits the rows of an image, or of every slice of a volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,15 @@ class Shardings:
         batch: [B, ...], split over `data`.
         steps: [K, B, ...], batches of several steps, each split over `data`.
         images: [B, H, ...], split over `data` and `space`.
+        volumes: [B, D, H, ...], likewise: slices are few, and a halo of rows is smaller than one of
+            slices.
     """
 
     replicated: NamedSharding
     batch: NamedSharding
     steps: NamedSharding
     images: NamedSharding
+    volumes: NamedSharding
 
     @property
     def num_batch_shards(self) -> int:
@@ -44,7 +47,7 @@ def make_shardings(*, data: int, space: int) -> Shardings:
 
     Args:
         data: parts of a batch; -1 takes all devices that `space` leaves.
-        space: parts of an image's rows; 1 keeps every image whole.
+        space: parts of the rows of an image or slice; 1 keeps every image whole.
 
     Raises:
         ValueError: the product is not the number of devices.
@@ -71,6 +74,7 @@ def make_shardings(*, data: int, space: int) -> Shardings:
         batch=NamedSharding(mesh, PartitionSpec(DATA)),
         steps=NamedSharding(mesh, PartitionSpec(None, DATA)),
         images=NamedSharding(mesh, PartitionSpec(DATA, SPACE)),
+        volumes=NamedSharding(mesh, PartitionSpec(DATA, None, SPACE)),
     )
 
 

@@ -10,6 +10,7 @@ import jax
 import ml_collections as mlc
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 
 from jaxlung import (
     checkpoint,
@@ -91,6 +92,11 @@ class System:
         return self.inference is not None
 
     @property
+    def images_sharding(self) -> NamedSharding:
+        """Where the network's inputs live."""
+        return self.shardings.volumes if self.is_volumetric else self.shardings.images
+
+    @property
     def steps_per_dispatch(self) -> int:
         """Steps that are sent to the device together."""
         default = 1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH
@@ -151,7 +157,7 @@ class System:
             freeze=self.freeze,
             microbatches=self.step.microbatches,
             remat=self.step.remat,
-            images_sharding=self.shardings.images,
+            images_sharding=self.images_sharding,
         )
 
         def step_fn(
@@ -174,7 +180,7 @@ class System:
             model=self.model,
             task=self.task,
             scale=self.scale,
-            images_sharding=self.shardings.images,
+            images_sharding=self.images_sharding,
         )
         jitted = jax.jit(step_fn, out_shardings=self.shardings.replicated)
         return distributed.compiled_by_all(jitted)
@@ -187,7 +193,7 @@ class System:
             model=self.model,
             task=self.task,
             scale=self.scale,
-            images_sharding=self.shardings.images,
+            images_sharding=self.images_sharding,
         )
         jitted = jax.jit(step_fn, out_shardings=self.shardings.replicated)
         return distributed.compiled_by_all(jitted)
@@ -211,10 +217,11 @@ def make_system(config: mlc.ConfigDict) -> System:
             f"{settings.batch_size // shardings.num_batch_shards} examples of a batch that each "
             "device has."
         )
-    if settings.input_shape[0] % shardings.num_space_shards:
+    rows = settings.input_shape[-2]
+    if rows % shardings.num_space_shards:
         raise ValueError(
             f"mesh.space: got {shardings.num_space_shards}, want a divisor of "
-            f"{settings.input_shape[0]}, the first axis of the network's input."
+            f"{rows}, the rows of the network's input."
         )
     model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
     system = System(

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlung import frozen
 from jaxlung.data import road as road_lib
@@ -112,6 +112,9 @@ def train_step(
     )
     parts = part if microbatches == 1 else functools.partial(_over_parts, part, microbatches)
     batch_stats, (grads, metrics) = parts(state.batch_stats, rng, batch)
+    # XLA may leave some cut; then parameters and both moments would be gathered in their place.
+    everywhere = NamedSharding(images_sharding.mesh, PartitionSpec())
+    grads = jax.lax.with_sharding_constraint(grads, everywhere)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
     state = TrainState(
@@ -144,7 +147,10 @@ def part_step(
         The statistics after it; its gradients; its "loss", "loss_excess" and "confusion".
     """
     rng_augment, rng_dropout = jax.random.split(rng)
-    images, masks = augment(scale(batch["images"]), batch["masks"], rng_augment)
+    varied = augment(scale(batch["images"]), batch["masks"], rng_augment)
+    # Whole on every device that shares them: moving pixels across a cut would be communication.
+    whole = NamedSharding(images_sharding.mesh, PartitionSpec(images_sharding.spec[0]))
+    images, masks = jax.lax.with_sharding_constraint(varied, whole)
     images = task.inputs(jax.lax.with_sharding_constraint(images, images_sharding), masks)
     targets = task.targets(masks, batch["labels"])
 
