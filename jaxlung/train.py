@@ -105,6 +105,7 @@ def _train(
                 progress = make_progress(control, notes.epoch_steps)
                 rank = find_rank(config.selection, val) if ends_epoch else math.inf
                 checkpoint.save(manager, state, progress, rank)
+                stops = stops or votes.ask(bool(stop.received))  # While that took its time.
             if control.stopped or stops:
                 break
         stops = votes.ask_now(stops or bool(stop.received))
