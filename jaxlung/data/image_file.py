@@ -3,31 +3,17 @@
 import contextlib
 import dataclasses
 import os
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from jaxlung import damage
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
-# What Pillow raises on damaged files, by format and by where the damage is.
-DECODE_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+# What Pillow raises on damaged files.
+DECODE_ERRORS = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
 # EXIF orientations that exchange rows and columns.
 _TRANSPOSING = (5, 6, 7, 8)
 # Fewer distinct values than this, and more than two, look like labels rather than soft edges.

@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-import struct
 import textwrap
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +13,7 @@ from pydicom import pixels as dicom_pixels
 from pydicom import uid
 
 from jaxlung.predict import quiet
-from jaxlung.volume import hounsfield
+from jaxlung.volume import dicom, hounsfield
 
 # Projections and what they are scanned or captured as; "" where an anonymiser took it out.
 _MODALITIES = ("CR", "DX", "DR", "RG", "RF", "XA", "OT", "SC", "CT", "")
@@ -32,22 +30,6 @@ _REASON_WIDTH = 150  # pydicom may quote half of a damaged file
 _CODE_WIDTH = 16  # letters in a CS
 _OPPOSITE = dict(zip("LRAPHF", "RLPAFH", strict=True))
 _MODALITY_TAG, _SERIES_TAG = 0x00080060, 0x0020000E
-# What pydicom raises for files that are no longer what their header says.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    pydicom.errors.InvalidDicomError,
-    pydicom.errors.BytesLengthException,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +94,7 @@ def ct_series(path: pathlib.Path) -> str | None:
 
     None if the file is something else, or damaged.
     """
-    with quiet.region(), contextlib.suppress(*_DAMAGE):
+    with quiet.region(), contextlib.suppress(*dicom.DAMAGE):
         if _modality(_up_to(path, _MODALITY_TAG)) == _CT:
             return str(_up_to(path, _SERIES_TAG).get("SeriesInstanceUID") or "")
     return None
@@ -139,7 +121,7 @@ def _modality(dataset: pydicom.Dataset) -> str:
 def _damage_of(path: pathlib.Path, what: str = "") -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
+    except dicom.DAMAGE as error:
         reason = textwrap.shorten(str(error), _REASON_WIDTH) or type(error).__name__
         what = f"{what}: " if what else ""
         raise ValueError(f"{path}: {what}truncated or damaged ({reason}).") from error

@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import pydicom
 from etils import epath
 
+from jaxlung import damage
 from jaxlung.volume import grid as grid_lib
 
 _PREAMBLE = 128  # bytes before the four that say what the file is
@@ -28,19 +27,9 @@ _ORIENTATION_TOLERANCE = 1e-3  # of unit vectors: half a millimetre over a whole
 _SPACING_TOLERANCE = 1e-3  # of the spacing in the plane
 _STEP_TOLERANCE = 0.02  # of the distance between slices
 _SAME_PLACE_MM = 1e-3
-# What pydicom raises for files that are no longer what their header says.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
+# What pydicom raises on damaged files.
+DAMAGE = (
+    *damage.ERRORS,
     pydicom.errors.InvalidDicomError,
     pydicom.errors.BytesLengthException,
 )
@@ -141,7 +130,7 @@ def _read(path: epath.Path, stop_before_pixels: bool) -> pydicom.Dataset:
     try:
         with path.open("rb") as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: truncated or damaged ({_reason(error)}).") from error
     syntax = _value(path, dataset.file_meta, "TransferSyntaxUID")
     if not isinstance(syntax, pydicom.uid.UID):
@@ -210,7 +199,7 @@ def _numbers(
         )
     try:
         numbers = np.array(value, np.float64).reshape(shape)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: {name} can't be read ({_reason(error)}).") from error
     if not np.isfinite(numbers).all():
         raise ValueError(f"{path}: {name}: want finite numbers, got {numbers.tolist()}.")
@@ -221,7 +210,7 @@ def _value(path: epath.Path, header: pydicom.Dataset, name: str) -> Any:
     """A tag's value, parsed only here; None where there is none."""
     try:
         return header.get(name)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: {name} can't be read ({_reason(error)}).") from error
 
 
@@ -284,7 +273,7 @@ def _hu(one: _Slice) -> np.ndarray:
         raise ValueError(f"{one.path}: truncated: it ends before its pixels.")
     try:
         stored = dataset.pixel_array
-    except _DAMAGE as error:
+    except DAMAGE as error:
         syntax = dataset.file_meta.TransferSyntaxUID.name
         raise ValueError(
             f"{one.path}: its pixels ({syntax}) can't be decoded: truncated, damaged, or "

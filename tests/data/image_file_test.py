@@ -1,17 +1,15 @@
 """Image files of every kind, against the arrays they were written from."""
 
-import io
-
 import numpy as np
 import pytest
 from absl.testing import parameterized
 from PIL import Image
 
 from jaxlung.data import image_file
+from tests.data import image_files
 
 GREY = np.array([[0, 50, 200], [255, 7, 90]], np.uint8)
 MASK = np.array([[0, 1, 1], [0, 0, 1]], bool)
-ORIENTATION = 0x0112
 
 
 def rgba_over(values, alpha):
@@ -82,24 +80,13 @@ class ReadImageTest(FileTest):
 
     @parameterized.product(suffix=[".png", ".jpg"], orientation=list(range(1, 9)))
     def test_exif_orientation_is_honoured(self, suffix, orientation):
-        # From the EXIF standard: where the stored rows and columns belong.
-        upright = {
-            1: lambda x: x,
-            2: lambda x: x[:, ::-1],
-            3: lambda x: x[::-1, ::-1],
-            4: lambda x: x[::-1],
-            5: lambda x: x.T,
-            6: lambda x: x[::-1].T,
-            7: lambda x: x[::-1, ::-1].T,
-            8: lambda x: x[:, ::-1].T,
-        }[orientation]
         # Blocks of JPEG's own size survive it.
         stored = np.kron(GREY, np.ones((8, 8), np.uint8))
         self.path = self.path.with_suffix(suffix)
-        exif = Image.Exif()
-        exif[ORIENTATION] = orientation
+        exif = image_files.oriented(orientation)
         got = self.read_image(Image.fromarray(stored), exif=exif)
-        np.testing.assert_allclose(got.astype(int), upright(stored), atol=3)
+        upright = image_files.UPRIGHT[orientation](stored)
+        np.testing.assert_allclose(got.astype(int), upright, atol=3)
         header = image_file.read_header(self.path)
         assert (header.height, header.width) == got.shape
         assert header.is_lossy == (suffix == ".jpg")
@@ -166,10 +153,10 @@ class DamageTest(FileTest):
     @parameterized.product(suffix=[".png", ".jpg"], kept=[0.0, 0.01, 0.1, 0.5, 0.9])
     def test_a_truncated_file_is_named(self, suffix, kept):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-        whole = io.BytesIO()
-        Image.fromarray(noise).save(whole, {".png": "png", ".jpg": "jpeg"}[suffix])
+        kind = {".png": "PNG", ".jpg": "JPEG"}[suffix]
+        whole = image_files.encoded(Image.fromarray(noise), kind)
         path = self.path.with_suffix(suffix)
-        path.write_bytes(whole.getvalue()[: int(kept * len(whole.getvalue()))])
+        path.write_bytes(whole[: int(kept * len(whole))])
         for read in (image_file.read_image, lambda path: image_file.read_mask(path, ())):
             with pytest.raises(ValueError, match=rf"a\{suffix}: can't be decoded as PNG or JPEG"):
                 read(path)

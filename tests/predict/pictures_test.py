@@ -15,20 +15,10 @@ from PIL import Image
 
 from jaxlung.data import image_file
 from jaxlung.predict import pictures, quiet
+from tests.data import image_files
 
 GREY = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 MANY = 10_000
-# From the EXIF standard: where the stored rows and columns belong.
-UPRIGHT = {
-    1: lambda x: x,
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.T,
-    6: lambda x: x[::-1].T,
-    7: lambda x: x[::-1, ::-1].T,
-    8: lambda x: x[:, ::-1].T,
-}
 
 
 def tiff(pixels, photometric, width=None):
@@ -51,12 +41,6 @@ def tiff(pixels, photometric, width=None):
     return b"II*\0" + struct.pack("<I", 8 + pixels.nbytes) + pixels.tobytes() + ifd
 
 
-def encoded(image, kind, **options):
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return content.getvalue()
-
-
 class PictureTest(parameterized.TestCase):
     @pytest.fixture(autouse=True)
     def in_folder(self, tmp_path):
@@ -70,7 +54,7 @@ class PictureTest(parameterized.TestCase):
 class ReadTest(PictureTest):
     @parameterized.product(kind=["PNG", "TIFF"], mode=["L", "RGB", "RGBA", "LA", "P"])
     def test_grey_comes_back_whatever_the_mode(self, kind, mode):
-        got = self.read(encoded(Image.fromarray(GREY).convert(mode), kind))
+        got = self.read(image_files.encoded(Image.fromarray(GREY).convert(mode), kind))
         np.testing.assert_array_equal(got.image, GREY)
         assert (got.kind, got.orientation, got.pixel_mm, got.mirrored) == (kind, 1, None, None)
         assert got.image.dtype == np.uint8
@@ -78,7 +62,7 @@ class ReadTest(PictureTest):
     @parameterized.parameters("tiff_lzw", "tiff_adobe_deflate", "packbits", "group4")
     def test_compressed_tiffs(self, compression):
         image = Image.fromarray(GREY > 90) if compression == "group4" else Image.fromarray(GREY)
-        got = self.read(encoded(image, "TIFF", compression=compression))
+        got = self.read(image_files.encoded(image, "TIFF", compression=compression))
         want = 255 * (GREY > 90) if compression == "group4" else GREY
         np.testing.assert_array_equal(got.image, want)
 
@@ -100,30 +84,28 @@ class ReadTest(PictureTest):
     @parameterized.parameters(("PNG", "L"), ("JPEG", "L"), ("JPEG", "RGB"), ("PNG", "P"))
     def test_training_saw_the_same(self, kind, mode):
         noise = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
-        got = self.read(encoded(Image.fromarray(noise).convert(mode), kind))
+        got = self.read(image_files.encoded(Image.fromarray(noise).convert(mode), kind))
         np.testing.assert_array_equal(got.image, image_file.read_image(self.path))
 
     @parameterized.product(kind=["PNG", "JPEG", "TIFF"], orientation=list(range(1, 9)))
     def test_what_is_found_upright_goes_back_to_the_stored_grid(self, kind, orientation):
         stored = np.kron(GREY, np.ones((8, 8), np.uint8))  # Blocks of JPEG's own size survive it.
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        got = self.read(encoded(Image.fromarray(stored), kind, exif=exif))
+        exif = image_files.oriented(orientation)
+        got = self.read(image_files.encoded(Image.fromarray(stored), kind, exif=exif))
         assert got.orientation == orientation
-        np.testing.assert_allclose(got.image.astype(int), UPRIGHT[orientation](stored), atol=3)
-        upright = UPRIGHT[orientation](stored)
+        upright = image_files.UPRIGHT[orientation](stored)
+        np.testing.assert_allclose(got.image.astype(int), upright, atol=3)
         np.testing.assert_array_equal(pictures.to_stored(upright, got), stored)
         two = np.stack([upright, upright + 1], axis=-1)
         np.testing.assert_array_equal(pictures.to_stored(two, got)[..., 1], stored + 1)
 
     def test_an_orientation_that_means_nothing_is_none(self):
-        exif = Image.Exif()
-        exif[0x0112] = 77
-        got = self.read(encoded(Image.fromarray(GREY), "PNG", exif=exif))
+        exif = image_files.oriented(77)
+        got = self.read(image_files.encoded(Image.fromarray(GREY), "PNG", exif=exif))
         assert got.orientation == 1
 
     def test_a_mask_of_another_size_is_refused(self):
-        picture = self.read(encoded(Image.fromarray(GREY), "PNG"))
+        picture = self.read(image_files.encoded(Image.fromarray(GREY), "PNG"))
         with pytest.raises(ValueError, match=r"\(9, 6\) and image \(6, 9\) must agree"):
             pictures.to_stored(GREY.T, picture)
 
@@ -135,14 +117,14 @@ class RefusalTest(PictureTest):
 
     @parameterized.parameters("PNG", "JPEG", "TIFF")
     def test_the_limit_counts_before_anything_is_decoded(self, kind):
-        whole = encoded(Image.fromarray(GREY), kind)
+        whole = image_files.encoded(Image.fromarray(GREY), kind)
         assert self.read(whole, 54).image.shape == (6, 9)
         self.assert_refused(whole, "want at most 53 pixels, got 6 x 9", 53)
 
     @parameterized.parameters(30_000, 2**31 - 1)
     def test_bombs_are_not_decoded(self, width):
         header = struct.pack(">IIBBBBB", width, width, 8, 0, 0, 0, 0)
-        png = bytearray(encoded(Image.fromarray(GREY), "PNG"))
+        png = bytearray(image_files.encoded(Image.fromarray(GREY), "PNG"))
         png[16:29] = header
         png[29:33] = struct.pack(">I", zlib.crc32(b"IHDR" + header))
         self.assert_refused(png, "want at most 10,000 pixels")
@@ -150,7 +132,7 @@ class RefusalTest(PictureTest):
 
     def test_pages(self):
         page = Image.fromarray(GREY)
-        pages = encoded(page, "TIFF", save_all=True, append_images=[page])
+        pages = image_files.encoded(page, "TIFF", save_all=True, append_images=[page])
         self.assert_refused(pages, "want one picture a file, got a TIFF of several pages")
 
     def test_pixels_that_are_no_numbers(self):
@@ -175,8 +157,8 @@ class RefusalTest(PictureTest):
 
 
 def whole_files():
-    image, exif = Image.fromarray(np.kron(GREY, np.ones((4, 4), np.uint8))), Image.Exif()
-    exif[0x0112] = 6
+    image = Image.fromarray(np.kron(GREY, np.ones((4, 4), np.uint8)))
+    exif, encoded = image_files.oriented(6), image_files.encoded
     sixteen = Image.fromarray(np.asarray(image).astype(np.uint16) * 200)
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()

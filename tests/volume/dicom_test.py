@@ -1,6 +1,5 @@
 """DICOM series written with pydicom, read back, and spoilt in every way; real ones if here."""
 
-import itertools
 import pathlib
 
 import numpy as np
@@ -9,95 +8,26 @@ import pytest
 from pydicom import encaps, uid
 
 from jaxlung.volume import dicom, grid, hounsfield, nifti
+from tests.volume import dicom_series as made
 
 REALDATA = pathlib.Path(__file__).parents[3] / "shared" / "realdata"
-ROWS, COLUMNS, SLICES = 4, 5, 3
-BETWEEN_ROWS_MM, BETWEEN_COLUMNS_MM, STEP_MM = 0.75, 0.625, 2.5
-CORNER = np.array([-120.5, -90.25, -400.0])
-C, S = np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
-ORIENTATIONS = dict(  # unit vectors along a row and down a column, LPS
-    axial=((1, 0, 0), (0, 1, 0)),
-    prone=((-1, 0, 0), (0, -1, 0)),
-    upside_down=((1, 0, 0), (0, -1, 0)),
-    coronal=((1, 0, 0), (0, 0, -1)),
-    sagittal=((0, 1, 0), (0, 0, -1)),
-    turned=((C, S, 0), (-S, C, 0)),
-    oblique=((C, S * C, S * S), (-S, C * C, S * C)),
-)
-
-
-def world_of(k, orientation, step):
-    """[ROWS, COLUMNS, 3] LPS mm of a slice's pixels, as PS3.3 C.7.6.2.1.1 has it."""
-    along_row, down_column = np.array(orientation, float)
-    pixels = itertools.product(range(ROWS), range(COLUMNS))
-    points = [
-        CORNER
-        + k * np.array(step)
-        + column * BETWEEN_COLUMNS_MM * along_row
-        + row * BETWEEN_ROWS_MM * down_column
-        for row, column in pixels
-    ]
-    return np.reshape(points, (ROWS, COLUMNS, 3))
-
-
-def decimal(numbers):
-    return [pydicom.valuerep.DSfloat(float(x), auto_format=True) for x in np.ravel(numbers)]
-
-
-def make_slice(k=0, orientation=ORIENTATIONS["axial"], step=(0, 0, STEP_MM), dtype=np.int16):
-    """Slice k: its pixels count 0, 1, 2... through the whole series."""
-    pixels = (np.arange(ROWS * COLUMNS) + k * ROWS * COLUMNS).reshape(ROWS, COLUMNS)
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = uid.CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"1.2.3.{k + 1}"
-    dataset.Modality, dataset.SeriesInstanceUID = "CT", "1.2.3"
-    dataset.InstanceNumber = (7 * k + 3) % 10  # of no use
-    dataset.ImagePositionPatient = decimal(world_of(k, orientation, step)[0, 0])
-    dataset.ImageOrientationPatient = decimal(orientation)
-    dataset.PixelSpacing = decimal((BETWEEN_ROWS_MM, BETWEEN_COLUMNS_MM))
-    dataset.SliceThickness = "9"  # of no use
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.RescaleSlope, dataset.RescaleIntercept = "1", "0"
-    set_pixels(dataset, pixels.astype(dtype))
-    return dataset
-
-
-def set_pixels(dataset, pixels):
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.itemsize
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    dataset.PixelData = pixels.tobytes()
-
-
-def save(folder, datasets, names=None):
-    """Writes the files under names that say nothing about the order."""
-    folder.mkdir(exist_ok=True)
-    names = names or [f"{(5 * i + 3) % 7}" for i in range(len(datasets))]
-    for name, dataset in zip(names, datasets, strict=True):
-        dataset.save_as(folder / name, enforce_file_format=True)
-    return folder
-
-
-def series(**kwargs):
-    return [make_slice(k, **kwargs) for k in range(SLICES)]
 
 
 class TestGeometry:
     @pytest.mark.parametrize("along_normal", [1, -1])
     @pytest.mark.parametrize("tilt", [0.0, 0.3])
-    @pytest.mark.parametrize("name", ORIENTATIONS)
+    @pytest.mark.parametrize("name", made.ORIENTATIONS)
     def test_every_voxel_is_where_its_pixel_was(self, tmp_path, name, tilt, along_normal):
-        orientation = np.array(ORIENTATIONS[name], float)
+        orientation = np.array(made.ORIENTATIONS[name], float)
         normal = np.cross(*orientation)
-        step = STEP_MM * (along_normal * normal + tilt * orientation[1])
-        datasets = series(orientation=orientation, step=step)
-        array, where = dicom.read_series(save(tmp_path / "ct", datasets))
+        step = made.STEP_MM * (along_normal * normal + tilt * orientation[1])
+        datasets = made.series(orientation=orientation, step=step)
+        array, where = dicom.read_series(made.save(tmp_path / "ct", datasets))
         assert array.dtype == np.int16
-        assert array.shape == where.shape == (COLUMNS, ROWS, SLICES)
-        points = np.stack([world_of(k, orientation, step) for k in range(SLICES)]).reshape(-1, 3)
+        assert array.shape == where.shape == (made.COLUMNS, made.ROWS, made.SLICES)
+        points = np.stack(
+            [made.world_of(k, orientation, step) for k in range(made.SLICES)]
+        ).reshape(-1, 3)
         assert sorted(array.ravel()) == list(range(len(points)))
         index = np.moveaxis(np.indices(array.shape), 0, -1)
         got_ras = index @ where.affine[:3, :3].T + where.affine[:3, 3]
@@ -108,87 +38,91 @@ class TestGeometry:
             assert (np.diff(canonical[..., component], axis=axis) > 0).all()
 
     def test_spacing_between_rows_comes_first(self, tmp_path):
-        _, where = dicom.read_series(save(tmp_path / "ct", series()))
-        want = (STEP_MM, BETWEEN_ROWS_MM, BETWEEN_COLUMNS_MM)
+        _, where = dicom.read_series(made.save(tmp_path / "ct", made.series()))
+        want = (made.STEP_MM, made.BETWEEN_ROWS_MM, made.BETWEEN_COLUMNS_MM)
         np.testing.assert_allclose(grid.canonical_spacing_mm(where), want)
 
     def test_rounded_positions_are_even_enough(self, tmp_path):
-        datasets = series()
-        datasets[1].ImagePositionPatient[2] += 0.02 * STEP_MM / 2
-        _, where = dicom.read_series(save(tmp_path / "ct", datasets))
-        np.testing.assert_allclose(where.affine[:3, 2], (0, 0, STEP_MM), atol=1e-9)
+        datasets = made.series()
+        datasets[1].ImagePositionPatient[2] += 0.02 * made.STEP_MM / 2
+        _, where = dicom.read_series(made.save(tmp_path / "ct", datasets))
+        np.testing.assert_allclose(where.affine[:3, 2], (0, 0, made.STEP_MM), atol=1e-9)
 
 
 class TestValues:
     def test_each_slice_has_its_own_slope_and_intercept(self, tmp_path):
-        datasets = series(dtype=np.uint16)
+        datasets = made.series(dtype=np.uint16)
         for k, dataset in enumerate(datasets):
             dataset.RescaleSlope, dataset.RescaleIntercept = str(0.5 + k), str(-1024 - k)
-        array, _ = dicom.read_series(save(tmp_path / "ct", datasets))
-        stored = np.arange(SLICES * ROWS * COLUMNS).reshape(SLICES, ROWS, COLUMNS)
-        for k in range(SLICES):
+        array, _ = dicom.read_series(made.save(tmp_path / "ct", datasets))
+        stored = np.arange(made.SLICES * made.ROWS * made.COLUMNS).reshape(
+            made.SLICES, made.ROWS, made.COLUMNS
+        )
+        for k in range(made.SLICES):
             want = np.rint(stored[k].T * (0.5 + k) - 1024 - k)
             np.testing.assert_array_equal(array[:, :, k], want)
 
     def test_without_a_rescale_values_are_as_stored(self, tmp_path):
-        datasets = series()
+        datasets = made.series()
         for dataset in datasets:
             del dataset.RescaleSlope, dataset.RescaleIntercept
-        array, _ = dicom.read_series(save(tmp_path / "ct", datasets))
-        assert (array.min(), array.max()) == (0, SLICES * ROWS * COLUMNS - 1)
+        array, _ = dicom.read_series(made.save(tmp_path / "ct", datasets))
+        assert (array.min(), array.max()) == (0, made.SLICES * made.ROWS * made.COLUMNS - 1)
 
     def test_values_beyond_int16_stop_at_its_ends(self, tmp_path):
-        datasets = series()
-        pixels = np.zeros((ROWS, COLUMNS), np.int16)
+        datasets = made.series()
+        pixels = np.zeros((made.ROWS, made.COLUMNS), np.int16)
         pixels[0, :2] = -32768, 32767
-        set_pixels(datasets[0], pixels)
+        made.set_pixels(datasets[0], pixels)
         datasets[0].RescaleSlope, datasets[0].RescaleIntercept = "2", "-1024"
-        array, _ = dicom.read_series(save(tmp_path / "ct", datasets))
+        array, _ = dicom.read_series(made.save(tmp_path / "ct", datasets))
         assert array[:3, 0, 0].tolist() == [-32768, 32767, -1024]
 
     def test_padding_is_kept(self, tmp_path):
-        datasets = series()
-        set_pixels(datasets[1], np.full((ROWS, COLUMNS), -2048, np.int16))
-        array, _ = dicom.read_series(save(tmp_path / "ct", datasets))
+        datasets = made.series()
+        made.set_pixels(datasets[1], np.full((made.ROWS, made.COLUMNS), -2048, np.int16))
+        array, _ = dicom.read_series(made.save(tmp_path / "ct", datasets))
         assert (array[:, :, 1] == -2048).all()
 
     def test_compression_that_pydicom_knows_changes_nothing(self, tmp_path):
-        datasets = series()
-        want, _ = dicom.read_series(save(tmp_path / "plain", datasets))
+        datasets = made.series()
+        want, _ = dicom.read_series(made.save(tmp_path / "plain", datasets))
         for dataset in datasets:
             dataset.compress(uid.RLELossless, generate_instance_uid=False)
-        got, _ = dicom.read_series(save(tmp_path / "packed", datasets))
+        got, _ = dicom.read_series(made.save(tmp_path / "packed", datasets))
         np.testing.assert_array_equal(got, want)
 
     @pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
     def test_other_encodings_read_the_same(self, tmp_path, syntax):
-        datasets = series()
+        datasets = made.series()
         for dataset in datasets:
             dataset.file_meta.TransferSyntaxUID = syntax
             if syntax == uid.ExplicitVRBigEndian:
                 dataset.PixelData = np.frombuffer(dataset.PixelData, "<i2").astype(">i2").tobytes()
                 dataset["PixelData"].VR = "OW"
-        array, _ = dicom.read_series(save(tmp_path / "ct", datasets))
-        np.testing.assert_array_equal(array.T.ravel(), np.arange(SLICES * ROWS * COLUMNS))
+        array, _ = dicom.read_series(made.save(tmp_path / "ct", datasets))
+        np.testing.assert_array_equal(
+            array.T.ravel(), np.arange(made.SLICES * made.ROWS * made.COLUMNS)
+        )
 
 
 def test_other_files_are_passed_over(tmp_path):
-    folder = save(tmp_path / "ct", series(), ["LICENSE.txt", "b.dcm", "0001"])
+    folder = made.save(tmp_path / "ct", made.series(), ["LICENSE.txt", "b.dcm", "0001"])
     want, _ = dicom.read_series(folder)
     (folder / "README").write_text("not an image")
     (folder / "short").write_bytes(b"\0" * 130)
     (folder / "._b.dcm").write_bytes(b"what a Mac leaves behind")
     (folder / "more").mkdir()
-    directory = make_slice()
+    directory = made.make_slice()
     directory.SOPClassUID = uid.MediaStorageDirectoryStorage
     directory.SeriesInstanceUID = "1.2.9"
-    save(folder, [directory], ["DICOMDIR"])
+    made.save(folder, [directory], ["DICOMDIR"])
     np.testing.assert_array_equal(dicom.read_series(folder)[0], want)
 
 
 def changed(index, **changes):
     """A series in which some tags of one slice are others; None takes them out."""
-    datasets = series()
+    datasets = made.series()
     for name, value in changes.items():
         if value is None:
             delattr(datasets[index], name)
@@ -198,17 +132,17 @@ def changed(index, **changes):
 
 
 def all_changed(**changes):
-    return [changed(k, **changes)[k] for k in range(SLICES)]
+    return [changed(k, **changes)[k] for k in range(made.SLICES)]
 
 
 def with_pixels(index, pixels, **changes):
     datasets = changed(index, **changes)
-    set_pixels(datasets[index], pixels)
+    made.set_pixels(datasets[index], pixels)
     return datasets
 
 
 def compressed():
-    datasets = series()
+    datasets = made.series()
     for dataset in datasets:
         dataset.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
         dataset.PixelData = encaps.encapsulate([b"\xff\xd8 no JPEG at all"])
@@ -217,8 +151,8 @@ def compressed():
 
 
 # Names given to slices are 3, 1 and 6.
-TILTED = decimal((C, S, 0, -S, C, 0))
-SKEWED = decimal((1, 0, 0, S, C, 0))
+TILTED = made.decimal(made.ORIENTATIONS["turned"])
+SKEWED = made.decimal((1, 0, 0, 0.6, 0.8, 0))
 BAD = dict(
     bare=(
         all_changed(ImagePositionPatient=None),
@@ -233,28 +167,30 @@ BAD = dict(
     turned_slice=(changed(1, ImageOrientationPatient=TILTED), ": direction of rows: want .*as in"),
     other_spacing=(changed(1, PixelSpacing=[0.75, 0.75]), r"PixelSpacing: want \[.*as in .*, got"),
     other_shape=(
-        with_pixels(1, np.zeros((COLUMNS, ROWS), np.int16)),
+        with_pixels(1, np.zeros((made.COLUMNS, made.ROWS), np.int16)),
         r"rows and columns: want \[.*\] as in \d, got",
     ),
     same_place=(
-        [*series(), make_slice(1)],
+        [*made.series(), made.make_slice(1)],
         r": want one slice at a place, got (1 and 4|4 and 1) both at \[-120.5, -90.25, -397.5\]",
     ),
     missing_slice=(
-        [make_slice(k) for k in (0, 1, 2, 4)],
+        [made.make_slice(k) for k in (0, 1, 2, 4)],
         r"2.5 mm apart.*got 5 mm from \[.*-395.0\] to \[.*-390.0\], 6 and 4; is a slice missing",
     ),
     uneven=(
-        changed(1, ImagePositionPatient=[*CORNER[:2], CORNER[2] + 1.05 * STEP_MM]),
+        changed(1, ImagePositionPatient=[*made.CORNER[:2], made.CORNER[2] + 1.05 * made.STEP_MM]),
         "mm apart along one line",
     ),
     shifted=(
-        changed(2, ImagePositionPatient=[*(CORNER[:2] + 1), CORNER[2] + 2 * STEP_MM]),
+        changed(
+            2, ImagePositionPatient=[*(made.CORNER[:2] + 1), made.CORNER[2] + 2 * made.STEP_MM]
+        ),
         "mm apart along one line",
     ),
-    single=(series()[:1], "want two slices or more, got only 3: .*SliceThickness"),
+    single=(made.series()[:1], "want two slices or more, got only 3: .*SliceThickness"),
     two_series=(
-        [*series(), *changed(0, SeriesInstanceUID="1.2.4")[:1]],
+        [*made.series(), *changed(0, SeriesInstanceUID="1.2.4")[:1]],
         r"want one series, got 2: CT 1\.2\.\d \(\d files?\), CT 1\.2\.\d \(\d files?\); put",
     ),
     pet=(all_changed(Modality="PT"), r"want a series of modality CT, got PT 1\.2\.3 \(3 files\)"),
@@ -264,7 +200,7 @@ BAD = dict(
         "/3: .*multi-frame file of 9",
     ),
     colour=(
-        with_pixels(0, np.zeros((ROWS, COLUMNS, 3), np.uint8), SamplesPerPixel=3),
+        with_pixels(0, np.zeros((made.ROWS, made.COLUMNS, 3), np.uint8), SamplesPerPixel=3),
         "/3: .*colour",
     ),
     no_pixels=(changed(1, PixelData=None), "/1: truncated: it ends before its pixels"),
@@ -277,7 +213,7 @@ class TestBadSeries:
     @pytest.mark.parametrize("kind", BAD)
     def test_says_in_one_line_what_is_wrong_with_which(self, tmp_path, kind):
         datasets, match = BAD[kind]
-        folder = save(tmp_path / kind, datasets)
+        folder = made.save(tmp_path / kind, datasets)
         with pytest.raises(ValueError, match=rf"^{folder}.*{match}") as caught:
             dicom.read_series(folder)
         assert "\n" not in str(caught.value)
@@ -295,16 +231,16 @@ class TestBadSeries:
             dicom.read_series(tmp_path / "none")
 
     def test_an_empty_slice_is_not_passed_over(self, tmp_path):
-        folder = save(tmp_path / "ct", series())
+        folder = made.save(tmp_path / "ct", made.series())
         (folder / "4.dcm").write_bytes(b"")
         with pytest.raises(ValueError, match=r"4\.dcm: .*does not start as such"):
             dicom.read_series(folder)
 
     def test_the_number_of_files_of_each_series_is_told(self, tmp_path):
-        others = [make_slice(k) for k in (0, 1)]
+        others = [made.make_slice(k) for k in (0, 1)]
         for dataset in others:
             dataset.SeriesInstanceUID, dataset.Modality = "1.2.4", "PT"
-        folder = save(tmp_path / "ct", [*series(), *others])
+        folder = made.save(tmp_path / "ct", [*made.series(), *others])
         with pytest.raises(ValueError, match="got 2: ") as caught:
             dicom.read_series(folder)
         assert "CT 1.2.3 (3 files)" in str(caught.value)
@@ -320,7 +256,7 @@ def error_of(folder):
 
 
 def test_a_file_cut_anywhere_is_told(tmp_path):
-    folder = save(tmp_path / "ct", series(), ["a.dcm", "b.dcm", "c.dcm"])
+    folder = made.save(tmp_path / "ct", made.series(), ["a.dcm", "b.dcm", "c.dcm"])
     content = (folder / "b.dcm").read_bytes()
     for length in range(0, len(content), 3):
         (folder / "b.dcm").write_bytes(content[:length])
@@ -331,7 +267,7 @@ def test_a_file_cut_anywhere_is_told(tmp_path):
 
 def test_noise_over_a_header_is_a_value_error_or_a_volume(tmp_path):
     np_rng, errors = np.random.default_rng(0), []
-    folder = save(tmp_path / "ct", series(), ["a.dcm", "b.dcm", "c.dcm"])
+    folder = made.save(tmp_path / "ct", made.series(), ["a.dcm", "b.dcm", "c.dcm"])
     content = (folder / "b.dcm").read_bytes()
     for _ in range(200):
         noisy = bytearray(content)
