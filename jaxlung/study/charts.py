@@ -13,16 +13,19 @@ from jaxlung.study import outputs
 from jaxlung.study import rows as rows_lib
 
 SIDE, MARGIN = 2.1, 0.15  # inches
-THEME = figures.LIGHT
-MARKS = {  # source of a row -> marker and colour
-    "run": ("o", THEME.first),
-    "mean": ("s", THEME.text),
-    "all": ("o", THEME.text),
-    "paper": ("D", THEME.second),
+MARKS = {  # source of a row -> marker, and colour of the theme
+    "run": ("o", "first"),
+    "mean": ("s", "text"),
+    "all": ("o", "text"),
+    "paper": ("D", "second"),
 }
 
 
-def score_chart(columns: Mapping[str, str], shown: Sequence[rows_lib.Row]) -> mpl_figure.Figure:
+def score_chart(
+    columns: Mapping[str, str],
+    shown: Sequence[rows_lib.Row],
+    theme: figures.Theme = figures.LIGHT,
+) -> mpl_figure.Figure:
     """A small chart per score: a point and its 95 % interval per run, the paper's as diamonds.
 
     Means of several runs are squares, with one standard deviation either way.
@@ -30,15 +33,16 @@ def score_chart(columns: Mapping[str, str], shown: Sequence[rows_lib.Row]) -> mp
     Args:
         columns: score -> its label.
         shown: rows of the table.
+        theme: of the page.
     """
     across = {1: 1, 2: 2, 4: 2}.get(len(columns), 3)
     down = -(-len(columns) // across)
     drawn = [row for row in shown if row.in_chart]
-    figure = figures.new_figure(10.6, down * (0.9 + 0.34 * len(drawn)), THEME, "constrained")
+    figure = figures.new_figure(10.6, down * (0.9 + 0.34 * len(drawn)), theme, "constrained")
     all_axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     for axes, (key, label) in zip(all_axes, columns.items(), strict=False):
-        _draw_score(axes, key, drawn)
-        axes.set_title(figures.in_font(label), loc="left", color=THEME.text, fontsize=11)
+        _draw_score(axes, key, drawn, theme)
+        axes.set_title(figures.in_font(label), loc="left", color=theme.text, fontsize=11)
     for axes in all_axes[len(columns) :]:
         axes.set_axis_off()
     headings = [figures.in_font(row.heading) for row in drawn]
@@ -47,10 +51,13 @@ def score_chart(columns: Mapping[str, str], shown: Sequence[rows_lib.Row]) -> mp
     return figure
 
 
-def _draw_score(axes: mpl_axes.Axes, key: str, drawn: Sequence[rows_lib.Row]) -> None:
-    figures.style(axes, THEME)
+def _draw_score(
+    axes: mpl_axes.Axes, key: str, drawn: Sequence[rows_lib.Row], theme: figures.Theme
+) -> None:
+    figures.style(axes, theme)
     for place, row in enumerate(drawn):
-        marker, colour = MARKS[row.source]
+        marker, role = MARKS[row.source]
+        colour = getattr(theme, role)
         ends = [math.nan if x is None else x for x in row.bar(key)]
         axes.plot(ends, [place, place], color=colour, linewidth=2)
         value = row.scores.get(key)

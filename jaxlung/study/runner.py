@@ -1,4 +1,4 @@
-"""Runs a study: what is missing is run, what is finished is kept; then its table and figures."""
+"""Runs a study: what is missing is run, what is finished is kept; then its tables and page."""
 
 from collections.abc import Mapping
 
@@ -7,16 +7,15 @@ from absl import logging
 from etils import epath
 
 from jaxlung import files, job, system, workdir
-from jaxlung.report import figures
-from jaxlung.study import charts, outputs, results, rows, tables
+from jaxlung.study import outputs, page, results, rows, tables
 from jaxlung.study import study as study_lib
 
 
 def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> bool:
     """Runs the study in `path`, from wherever an earlier call got to.
 
-    Leaves `runs/<name>`, `study.md`, `study.csv`, `study.png`, and `figures/outputs.png` where
-    images are shown.
+    Leaves `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png`, and
+    `figures/outputs.png` where images are shown.
 
     Args:
         study: what there is to run.
@@ -53,17 +52,11 @@ def make_folder(path: epath.Path) -> None:
 
 
 def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> None:
-    """Writes tables and figures from the finished runs in `path`."""
+    """Writes tables, figures and the page from the finished runs in `path`."""
     found = [results.load(one, configs[one.name], path / "runs" / one.name) for one in study.runs]
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
-    chart = charts.score_chart(tables.label_columns(study, shown), table)
-    files.write_bytes(path / "study.png", figures.to_png(chart))
     images = outputs.collect(study.images, shown) if study.images else None
-    if images:
-        make_folder(path / "figures")
-        content = figures.to_png(charts.output_panels(images))
-        files.write_bytes(path / "figures/outputs.png", content)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
     files.write_text(path / "study.md", tables.to_markdown(study, found, table, images))
-    logging.info("study: %s", path / "study.md")
+    logging.info("study: %s", page.build(study, found, table, images, path))
