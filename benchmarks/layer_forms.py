@@ -9,15 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlung import system
 from jaxlung.models import layers, layers_3d
 
 Shape = tuple[int, ...]
 Form = Callable[..., jax.Array]
 AXES = ("NHWC", "HWIO", "NHWC")
 WINDOW = (2, 2)
-# XLA gives a CPU's 2D convolutions and products of matrices to YNNPACK; with this, to Eigen, where
-# the weight gradient of wide layers is faster and most else is slower. No effect on accelerators.
-EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 # Eigen packs 16 float32 at a time, of what a convolution sums over innermost.
 LANES = 16
 
@@ -181,7 +179,7 @@ def conv_3x3(x: Shape, dtype: str) -> Layer:
         "weights from blocks of rows by Eigen": by_blocks,
     }
     shapes = (x, (3, 3, x[-1], x[-1]))
-    options = {name: EIGEN for name in forms if name.endswith("by Eigen")}
+    options = {name: system.BY_EIGEN for name in forms if name.endswith("by Eigen")}
     return Layer("3 x 3 convolution", "convolution", forms, shapes, options)
 
 
@@ -286,7 +284,10 @@ def conv_3x3x3(x: Shape, dtype: str) -> Layer:
         "layers_3d.conv_3x3x3 by Eigen": ours,
         "sum of three 2D convolutions": sum_of_three,
     }
-    shapes, options = (x, (3, 3, 3, x[-1], x[-1])), {"layers_3d.conv_3x3x3 by Eigen": EIGEN}
+    shapes, options = (
+        (x, (3, 3, 3, x[-1], x[-1])),
+        {"layers_3d.conv_3x3x3 by Eigen": system.BY_EIGEN},
+    )
     return Layer("3 x 3 x 3 convolution", "layers_3d.conv_3x3x3", forms, shapes, options)
 
 

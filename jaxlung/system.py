@@ -28,6 +28,8 @@ from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 from jaxlung.tasks import task as task_lib
 
+# XLA's option: a CPU's convolutions and products are Eigen's, none YNNPACK's.
+BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 STEPS_PER_DISPATCH = 10  # On accelerators, where the host would be too slow to send each alone.
 
 
@@ -170,7 +172,16 @@ class System:
             state, metrics = one(state, take(store, road_lib.first_step(item)), seed)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
-        return jax.jit(step_fn, donate_argnums=0, out_shardings=self.shardings.replicated)
+        # On CPUs Eigen takes the weight gradient of 2D convolutions 2 to 5 times as fast as YNNPACK,
+        # XLA's choice, and a step 1.0 to 1.5 times (docs/benchmarks.md). Volumes would lose.
+        is_cpu = jax.default_backend() == "cpu"
+        options = BY_EIGEN if is_cpu and not self.is_volumetric else None
+        return jax.jit(
+            step_fn,
+            donate_argnums=0,
+            out_shardings=self.shardings.replicated,
+            compiler_options=options,
+        )
 
     @functools.cached_property
     def eval_step(self) -> Callable[[train_step.TrainState, road_lib.Batch], dict[str, jax.Array]]:

@@ -81,6 +81,7 @@ def load(name, changes):
 @functools.cache
 def run_images(data, space):
     changes = {"data.batch_size": 8, "data.eval_batch_size": 8}
+    changes |= {"augment.flip_probability": 0.5, "augment.rotation_degrees": 5.0}
     return run(load("covidqu:quick", changes), array_source.ArraySource(10), data, space)
 
 
