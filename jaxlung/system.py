@@ -172,8 +172,8 @@ class System:
             state, metrics = one(state, take(store, road_lib.first_step(item)), seed)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
-        # On CPUs Eigen takes the weight gradient of 2D convolutions 2 to 5 times as fast as YNNPACK,
-        # XLA's choice, and a step 1.0 to 1.5 times (docs/benchmarks.md). Volumes would lose.
+        # On CPUs Eigen computes the weight gradient of 2D convolutions 2 to 5 times as fast as
+        # YNNPACK, XLA's choice; steps gain 1.0 to 1.5 (docs/benchmarks.md). Volumes would lose.
         is_cpu = jax.default_backend() == "cpu"
         options = BY_EIGEN if is_cpu and not self.is_volumetric else None
         return jax.jit(
