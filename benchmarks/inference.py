@@ -1,4 +1,4 @@
-"""Prediction: X-rays in batches of several sizes, and whole CT volumes."""
+"""Prediction: X-rays in batches of several sizes, whole CT volumes, and folders of files."""
 
 import itertools
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import cases, isolated, page, plan
+from benchmarks import cases, files, isolated, page, plan
 from jaxlung import system as system_lib
 from jaxlung.benchmark import data, timing
 from jaxlung.data import order, pipeline
@@ -16,12 +16,20 @@ from jaxlung.inference import images as image_inference
 
 XRAYS = "X-rays, network and scores of every image"
 VOLUMES = "CT volumes by overlapping windows, untrained network"
+FILES = "Files, from PNGs to masks as `--mode=predict` does, and decoding alone"
 BATCH_SIZES = (1, 8, 32)
 ENDLESS = 10**9  # images
 
 QUICK = ("covidqu:quick", {})
 CPU = ("covidqu:phantom", {})
 ACCELERATOR = ("covidqu", {"model.dtype": "bfloat16"})
+SLIM = {"data.image_size": 256, "model.border": 8}
+# Config, fields, files, their height and width.
+FILE_CASES = (
+    ("cxr_lungs:quick", {}, 20, 64),
+    ("cxr_lungs", SLIM, 300, 256),
+    ("covidqu", {"model.dtype": "bfloat16"}, 10_000, 256),
+)
 VOLUME_CASES = (
     ["--config=covid19_ct:quick", "--shape=9,40,40", "--repeats=1"],
     ["--config=covid19_ct:phantom", "--shape=24,128,128", "--lungs"],
@@ -30,9 +38,10 @@ VOLUME_CASES = (
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
-    """A row for each batch size, and one for a volume."""
+    """A row for each batch size, one for a volume and one for a folder."""
     yield from _xrays(settings)
     yield from _volumes(settings)
+    yield from _files(settings)
 
 
 def _xrays(settings: plan.Plan) -> Iterator[page.Finding]:
@@ -123,3 +132,24 @@ def _volumes(settings: plan.Plan) -> Iterator[page.Finding]:
             "first one, s": f"{found['first_seconds']:.1f}",
         }
         yield page.Finding(VOLUMES, cells, found)
+
+
+def _files(settings: plan.Plan) -> Iterator[page.Finding]:
+    config, fields, num_files, side = settings.choose(*FILE_CASES)
+    arguments = dict(config=config, fields=fields, num_files=num_files, side=side)
+    try:
+        found = isolated.call(
+            files.measure, limit_s=settings.left(), seconds=settings.seconds, **arguments
+        )
+    except isolated.FailedError as error:
+        yield page.Finding(FILES, text=f"not measured: {error}", numbers={"error": str(error)})
+        return
+    ratios = [one / other for one, other in zip(found["predict"], found["decode"], strict=True)]
+    cells = {"config": config, "files": f"{num_files:,} of {side} x {side}"}
+    cells |= {f"{name}, files per second": _spread(each) for name, each in found.items()}
+    cells["predict / decode"] = _spread(ratios)
+    yield page.Finding(FILES, cells, arguments | {"files_per_s": found})
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"

@@ -32,6 +32,7 @@ flags.DEFINE_string("input", None, "To predict: file, folder, glob, DICOM series
 flags.DEFINE_string("output", None, "To predict: folder for masks. To export: the file.")
 flags.DEFINE_bool("probs", False, "To predict: write probabilities too.")
 flags.DEFINE_bool("overlay", False, "To predict: draw the masks over the pictures.")
+flags.DEFINE_bool("dicom_seg", False, "To predict: masks of DICOM series as DICOM SEG too.")
 flags.DEFINE_bool("mirror", False, "To predict: also look at mirror images, and take the mean.")
 flags.DEFINE_bool("resume", False, "To predict: go on with what the output folder holds.")
 flags.DEFINE_integer("max_pixels", 100_000_000, "To predict: refuse larger pictures.", 1)
@@ -46,7 +47,8 @@ flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 # Flags that belong to some modes.
-PREDICTING = ("input", "probs", "overlay", "mirror", "resume", "max_pixels", "max_voxels")
+OPTIONS = ("probs", "overlay", "dicom_seg", "max_pixels", "max_voxels")  # of settings.Options
+PREDICTING = ("input", *OPTIONS, "mirror", "resume")
 MEETING = ("coordinator", "num_processes", "process_id")
 MODES_OF = {
     "split": ("evaluate",),
@@ -292,16 +294,17 @@ def run(command: Command) -> int:
 def run_on_a_run(path: epath.Path) -> int:
     """Predicts, exports or reports with a trained run; returns the exit code."""
     from jaxlung import export
-    from jaxlung.predict import runner
+    from jaxlung.predict import runner, settings
     from jaxlung.report import page
 
     if FLAGS.mode == "predict":
-        names = ("probs", "overlay", "mirror", "resume", "max_pixels", "max_voxels")
+        output = pathlib.Path(FLAGS.output).expanduser()
         return runner.run(
             [to_absolute(one) for one in FLAGS.workdir],
             FLAGS.input,
-            pathlib.Path(FLAGS.output).expanduser(),
-            **{name: FLAGS[name].value for name in names},
+            settings.Options(output, **{name: FLAGS[name].value for name in OPTIONS}),
+            mirror=FLAGS.mirror,
+            resume=FLAGS.resume,
         )
     if FLAGS.mode == "export":
         export.export(path, pathlib.Path(FLAGS.output).expanduser())

@@ -108,7 +108,10 @@ def _up_to(path: pathlib.Path, last_tag: int) -> pydicom.Dataset:
 
 
 def _syntax(path: pathlib.Path) -> uid.UID:
-    return uid.UID(pydicom.filereader.read_file_meta_info(path).TransferSyntaxUID)
+    header = pydicom.filereader.read_file_meta_info(path)
+    if not header.get("TransferSyntaxUID"):
+        raise ValueError("its header names no transfer syntax")
+    return uid.UID(header.TransferSyntaxUID)
 
 
 def _modality(dataset: pydicom.Dataset) -> str:

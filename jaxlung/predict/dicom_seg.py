@@ -1,5 +1,7 @@
 """A mask of a DICOM series as DICOM SEG, which archives and their viewers lay over the CT."""
 
+import importlib
+import importlib.metadata
 import io
 import os
 import pathlib
@@ -29,31 +31,28 @@ def write(
     masks: Mapping[str, np.ndarray],
     record: record_lib.VolumeRecord,
     series: os.PathLike[str] | str,
-    version: str,
 ) -> None:
     """Writes masks as one binary DICOM SEG of the series, whole or not at all.
 
     It names the patient and the study as the series does: treat it as you treat the series.
+    Segments may overlap; every slice of the series that a segment is on is a frame.
 
     Args:
         path: of the file; its folder is there.
         masks: [D, H, W] bool in canonical order, by "lung" or "infection"; one segment each.
         record: what `ct.read` made of the series.
         series: its folder.
-        version: of the program, which the file names.
 
     Raises:
-        ValueError: naming the file or folder: no `highdicom`; a mask of another shape or name;
-            headers that lack what a SEG must repeat.
+        ValueError: naming the file or folder: a mask of another shape or name; headers that lack
+            what a SEG must repeat.
+        ImportError: no `highdicom`; see `require_highdicom`.
     """
-    try:
-        import highdicom  # An extra: nothing else needs it.
-    except ImportError as error:
-        raise ValueError(
-            f"{path}: DICOM SEG needs highdicom: pip install 'jaxlung[dicomseg]'."
-        ) from error
+    import highdicom  # An extra: nothing else needs it.
+
     _check(path, masks, record)
     file_grid = grid.Grid(record.shape, record.affine)
+    version = _version()
     # [slices, rows, columns, segments]: a slice is shown as its file has it.
     frames = np.stack([grid.from_canonical(mask, file_grid).T for mask in masks.values()], -1)
     try:
@@ -79,6 +78,23 @@ def write(
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{series}: no DICOM SEG can be made of it ({reason}).") from error
     files.write_bytes(epath.Path(path), content.getvalue())
+
+
+def require_highdicom() -> None:
+    """Raises ValueError unless `highdicom` is installed."""
+    try:
+        importlib.import_module("highdicom")
+    except ImportError as error:
+        raise ValueError(
+            f"--dicom_seg: want highdicom ({error}): pip install 'jaxlung[dicomseg]'."
+        ) from error
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("jaxlung")
+    except importlib.metadata.PackageNotFoundError:  # A checkout that isn't installed.
+        return "unknown"
 
 
 def _check(

@@ -143,9 +143,11 @@ def _items_in(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
         found += [(path, _kind(formats_of[path])) for path in files - slices]
     passed = [path for path, kind in found if kind == "unknown" and not _has_suffix(path)]
     if passed:
-        names = [path.name for path in passed[:3]]
-        logging.info("%d files are no images, left out: %s", len(passed), names)
-    return [entry for entry in found if entry[0] not in set(passed)]
+        names = ", ".join(path.name for path in passed[:3])
+        more = ", ..." if len(passed) > 3 else ""
+        logging.info("%d files are no images, left out: %s%s", len(passed), names, more)
+    left_out = set(passed)
+    return [entry for entry in found if entry[0] not in left_out]
 
 
 def _series(paths: list[pathlib.Path]) -> set[pathlib.Path]:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ FAILURE_COLUMNS = ("name", "path", "reason")
 COMMAND = "predictions.json"
 PREDICTIONS = "predictions.csv"
 FAILURES = "failures.csv"
+TABLES = (COMMAND, PREDICTIONS, FAILURES)
 
 
 class Table:
@@ -116,6 +117,37 @@ def open_tables(
         old.close()
     (output / FAILURES).unlink(missing_ok=True)
     return held, Table(output / FAILURES, FAILURE_COLUMNS), {row["name"] for row in rows}
+
+
+def require_apart(output: pathlib.Path, names: Iterable[str], endings: Sequence[str]) -> None:
+    """Raises ValueError if two outputs would be one file, or one the folder of others.
+
+    Case counts for nothing, as some file systems have it. So far only names of CTs and of folders
+    that end like an output are so: "a_probs.nii.gz" beside "a.nii.gz".
+
+    Args:
+        output: the folder.
+        names: of all items, each once.
+        endings: what may be appended to a name, see `settings.endings`.
+    """
+    owners = {name: "this program" for name in TABLES}
+    folders: dict[str, str] = {}
+    for name in names:
+        folders |= {str(folder): name for folder in pathlib.PurePosixPath(name.casefold()).parents}
+        for ending in endings:
+            path = f"{name}{ending}".casefold()
+            if path in owners:
+                _refuse(output, f"{name}{ending}", name, owners[path])
+            owners[path] = name
+    for path in sorted(owners.keys() & folders.keys()):
+        _refuse(output, path, folders[path], owners[path])
+
+
+def _refuse(output: pathlib.Path, path: str, name: str, other: str) -> None:
+    raise ValueError(
+        f"--input: {name!r} and {other!r} would both be written to {output / path}; predict on "
+        "them into two folders, or rename one."
+    )
 
 
 def require_same(output: pathlib.Path, command: Mapping[str, Any], *, resume: bool) -> None:

@@ -53,8 +53,11 @@ def draw_volume(
         spacing_mm: along D, H, W.
 
     Returns:
-        [h, w, 3] uint8, of square pixels.
+        [h, w, 3] uint8, of square pixels as large as the least spacing, or larger: no slice has
+        more than 2048 on its longer side.
     """
+    lengths_mm = [n * mm for n, mm in zip(image.shape, spacing_mm, strict=True)]
+    pixel_mm = max(min(spacing_mm), max(lengths_mm) / MOST_PIXELS)
     sought = next((mask for mask in reversed(list(masks.values())) if mask.any()), None)
     drawn = []
     for axis in range(3):
@@ -62,9 +65,7 @@ def draw_volume(
         middle = image.shape[axis] // 2
         index = middle if sought is None else int(sought.sum(axis=others).argmax())
         grey = hounsfield.scale(_plane(image, axis, index), planes.SHOWN_HU)
-        tall, wide = (spacing_mm[other] for other in others)
-        rows = round(grey.shape[0] * tall / min(spacing_mm))
-        columns = round(grey.shape[1] * wide / min(spacing_mm))
+        rows, columns = (max(1, round(lengths_mm[other] / pixel_mm)) for other in others)
         shown = _resized(np.rint(255 * grey).astype(np.uint8), rows, columns)
         layers = {
             name: _resized(_plane(mask, axis, index).astype(np.uint8), rows, columns) > 0

@@ -21,6 +21,7 @@ from jaxlung.predict import (
 from jaxlung.tasks import three_level
 
 MASK = "_mask.png"
+SUFFIX = ".png"  # of probabilities
 READ_AHEAD = 8  # pictures that wait to be predicted, beside those that threads are at
 
 Fitted = tuple[np.ndarray, np.ndarray]  # see `Network.fit`
@@ -91,17 +92,18 @@ def save(
     picture = ready.picture
     found = {role: _find(each, raw, picture) for role, each in team.ensembles.items()}
     result = findings.combine(team, found)
+    # Before anything is written: what can't be measured leaves no files.
+    numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
     if options.probs:
         maps = {role: found[role] for role in team.map_roles}
         for ending, probs in settings.probs_by_ending(maps).items():
-            path = outputs.place(options.output, item.name, f"{ending}.png")
+            path = outputs.place(options.output, item.name, f"{ending}{SUFFIX}")
             outputs.write_png(path, pictures.to_stored(outputs.to_uint16(probs), picture))
     if options.overlay and result.layers:
-        path = outputs.place(options.output, item.name, "_overlay.png")
+        path = outputs.place(options.output, item.name, settings.OVERLAY)
         outputs.write_png(path, overlay.draw(picture.image, result.layers))
     levels = result.levels(three_level.GREYS, 255)
     if levels is not None:
         path = outputs.place(options.output, item.name, MASK)
         outputs.write_png(path, pictures.to_stored(levels, picture))
-    numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
     return numbers | {"kind": picture.kind}

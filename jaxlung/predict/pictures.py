@@ -1,11 +1,13 @@
 """Pictures of any kind as the network was trained to see them, and back to the file's grid."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from jaxlung.data import image_file
 from jaxlung.predict import dicom_picture, formats, quiet
@@ -60,8 +62,8 @@ def read(path: os.PathLike[str] | str, max_pixels: int) -> Picture:
 
     Raises:
         ValueError: naming the file: it can't be read, is none of these or damaged, has several
-            pages or frames, or too many pixels (always if more than Pillow's own limit of
-            `2 * PIL.Image.MAX_IMAGE_PIXELS`).
+            pages or frames, or too many pixels (outside of `limit` always if more than Pillow's
+            own limit of `2 * PIL.Image.MAX_IMAGE_PIXELS`).
     """
     path = pathlib.Path(path)
     with quiet.region():
@@ -73,6 +75,20 @@ def read(path: os.PathLike[str] | str, max_pixels: int) -> Picture:
     if kind:
         raise ValueError(f"{path}: want a picture, got a volume ({kind}).")
     raise formats.refuse(path)
+
+
+@contextlib.contextmanager
+def limit(max_pixels: int) -> Iterator[None]:
+    """Inside, Pillow's own limit, which is of the whole process, is twice `max_pixels`.
+
+    It also holds for what only Pillow sees, such as the tiles that a TIFF declares.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def to_stored(mask: np.ndarray, picture: Picture) -> np.ndarray:
@@ -124,6 +140,8 @@ def _picture(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
     except Image.DecompressionBombError as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
         raise ValueError(f"{path}: want at most {limit:,} pixels, got more.") from error
+    except UnidentifiedImageError as error:  # Its words are of the open file, not of what is in it.
+        raise ValueError(f"{path}: damaged {kind}: its header can't be read.") from error
     except image_file.DECODE_ERRORS as error:
         raise ValueError(f"{path}: can't be decoded as {kind} ({error}).") from error
     if has_pages:

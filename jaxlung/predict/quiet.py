@@ -1,11 +1,14 @@
 """Libraries' warnings about odd files, held back while any thread reads one."""
 
 import contextlib
+import ctypes
+import functools
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pydicom
+from PIL import Image
 
 _lock = threading.Lock()
 _stack = contextlib.ExitStack()
@@ -16,7 +19,9 @@ _num_inside = 0
 def region() -> Iterator[None]:
     """Inside, warnings are ignored, and pydicom doesn't validate values that nobody reads.
 
-    Both are settings of the whole process, which each library's own context manager would put
+    Nor does libtiff print what is wrong with a file, which Pillow raises anyway.
+
+    These are settings of the whole process, which each library's own context manager would put
     back while another thread still wants them: the first one in makes them, the last one out
     undoes them.
     """
@@ -34,6 +39,8 @@ def _enter() -> None:
             _stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             _stack.enter_context(pydicom.config.disable_value_validation())
+            if set_handler := _libtiff_setter():
+                _stack.callback(set_handler, set_handler(None))
         _num_inside += 1
 
 
@@ -43,3 +50,14 @@ def _leave() -> None:
         _num_inside -= 1
         if not _num_inside:
             _stack.close()
+
+
+@functools.cache
+def _libtiff_setter() -> Callable[[int | None], int | None] | None:
+    """Exchanges libtiff's handler of errors, as an address; None where Pillow's libtiff hides."""
+    try:
+        set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+    except (AttributeError, OSError):
+        return None
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    return set_handler

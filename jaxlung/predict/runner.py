@@ -10,7 +10,6 @@ import dataclasses
 import errno
 import functools
 import itertools
-import pathlib
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,12 +19,15 @@ from absl import logging
 from etils import epath
 
 from jaxlung import interrupt, progress
+from jaxlung.data import folder_tree
 from jaxlung.predict import (
+    dicom_seg,
     ensemble,
     inputs,
     network,
     outputs,
     picture_work,
+    pictures,
     settings,
     volume_work,
 )
@@ -33,8 +35,7 @@ from jaxlung.predict import (
 T = TypeVar("T")
 
 DONE, SOME_FAILED = 0, 3
-MAX_PIXELS = 100_000_000
-MAX_VOXELS = 1_000_000_000
+_MOST_REASON = 500  # characters: messages may quote half of a damaged file
 # A file that can't be written for one of these reasons is not the last.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
@@ -61,14 +62,10 @@ class Job:
 def run(
     workdirs: Sequence[epath.Path],
     pattern: str,
-    output: pathlib.Path,
+    options: settings.Options,
     *,
-    probs: bool = False,
-    overlay: bool = False,
     mirror: bool = False,
     resume: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    max_voxels: int = MAX_VOXELS,
     num_threads: int = 4,
 ) -> int:
     """Predicts on all that `pattern` names; see `inputs.find`.
@@ -76,34 +73,35 @@ def run(
     Args:
         workdirs: folders of trained runs; of one role they are averaged, see `ensemble.gather`.
         pattern: file, folder, glob, folder of a DICOM series, or CSV of paths.
-        output: the folder that gets masks, `predictions.csv` and `failures.csv`.
-        probs: see `settings.Options`.
-        overlay: likewise.
+        options: among them the folder that gets masks, `predictions.csv` and `failures.csv`.
         mirror: see `network.load`.
-        resume: go on with what `output` holds, made by the same networks.
-        max_pixels: of a picture.
-        max_voxels: of a volume.
+        resume: go on with what the folder holds, made of the same input by the same networks.
         num_threads: that read, and as many that write.
 
     Returns:
         The exit code: 0, 3 if some files failed (`failures.csv` says why), 130 if it was stopped.
 
     Raises:
-        ValueError: nothing there, networks that don't go together, or an output folder with
-            predictions of another command.
+        ValueError: nothing there, networks or options that don't go together, outputs of one
+            name, or an output folder with predictions of another command.
         OSError: the output folder can't be written.
     """
     if num_threads < 1:
         raise ValueError(f"--num_threads: got {num_threads}, want 1 or more.")
-    output = pathlib.Path(output).expanduser()
+    if options.dicom_seg:
+        dicom_seg.require_highdicom()
+    output = options.output
     items = inputs.find(pattern, leave_out=output)
     team = ensemble.gather([network.load(path, mirror=mirror) for path in workdirs])
     work = volume_work if team.is_volumetric else picture_work
-    options = settings.Options(output, probs, overlay, max_pixels, max_voxels)
-    command = {"networks": team.digest, "probs": probs, "overlay": overlay}
+    if options.dicom_seg and not team.is_volumetric:
+        raise ValueError(f"--dicom_seg: {workdirs[0]} is of X-rays; want networks of CTs.")
+    endings = settings.endings(team, options, work.MASK, work.SUFFIX)
+    outputs.require_apart(output, [item.name for item in items], endings)
+    command = {"networks": team.digest, "input": str(folder_tree.absolute(pattern))}
     predictions, failures, done = outputs.open_tables(
         output,
-        command,
+        command | options.written,
         resume=resume,
         is_there=lambda name: not team.has_masks or (output / f"{name}{work.MASK}").exists(),
     )
@@ -111,7 +109,8 @@ def run(
     if done:
         logging.info("%d of %d files are done already", len(items) - len(waiting), len(items))
     try:
-        return _run(waiting, work, team, options, num_threads, predictions, failures)
+        with pictures.limit(options.max_pixels):
+            return _run(waiting, work, team, options, num_threads, predictions, failures)
     finally:
         predictions.close()
         failures.close()
@@ -243,11 +242,11 @@ def _save(
 
 
 def _reason(error: Exception) -> str:
-    """One line; of errors that are no sentence with their type."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ValueError | OSError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    """One line of what can be printed; of errors that are no sentence with their type."""
+    text = " ".join("".join(x if x.isprintable() else " " for x in str(error)).split())
+    if not isinstance(error, ValueError | OSError) or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= _MOST_REASON else f"{text[:_MOST_REASON]} ..."
 
 
 def _map_ahead(

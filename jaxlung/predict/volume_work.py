@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.predict import (
     ct,
+    dicom_seg,
     ensemble,
     findings,
     formats,
@@ -19,7 +21,7 @@ from jaxlung.predict import (
     settings,
 )
 
-MASK = ".nii.gz"
+MASK = SUFFIX = ".nii.gz"
 READ_AHEAD = 1
 LEVELS = (0, 1, 2)  # background, lung, infection, where both were looked for
 
@@ -34,9 +36,8 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> r
     """Reads a volume.
 
     Raises:
-        ValueError: it is none, or damaged, or too large.
+        ValueError: it is none, or damaged, or too large, here or at a network's spacing.
     """
-    del team
     if item.kind == "unknown":
         raise formats.refuse(item.path)
     if item.kind != "volume":
@@ -44,7 +45,31 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> r
             f"{item.path}: want a CT (NIfTI, or the folder of a DICOM series), as the network "
             "does, got a picture."
         )
-    return ct.read(item.path, options.max_voxels)
+    volume = ct.read(item.path, options.max_voxels)
+    for member in team.members:
+        _require_resampled(item, volume, member.system.settings.spacing_mm, options.max_voxels)
+    return volume
+
+
+def _require_resampled(
+    item: inputs.Item,
+    volume: record.VolumeRecord,
+    wanted_mm: tuple[float, float, float],
+    max_voxels: int,
+) -> None:
+    """Raises ValueError if a volume is too large at the spacing that a network wants."""
+    axes = zip(volume.image.shape, volume.spacing_mm, wanted_mm, strict=True)
+    num_voxels = math.prod(max(1.0, n * mm / want) if want else n for n, mm, want in axes)
+    if num_voxels > max_voxels:
+        raise ValueError(
+            f"{item.path}: want at most {max_voxels:,} voxels (max_voxels) at the network's "
+            f"spacing of {_mm(wanted_mm)} mm, got {num_voxels:.3g}: it is {volume.image.shape} "
+            f"voxels {_mm(volume.spacing_mm)} mm apart."
+        )
+
+
+def _mm(lengths: tuple[float, ...]) -> str:
+    return " x ".join(f"{length:.4g}" for length in lengths)
 
 
 def predict(
@@ -52,9 +77,19 @@ def predict(
     ready: Sequence[record.VolumeRecord],
     pool: concurrent.futures.Executor,
 ) -> list[dict[str, ensemble.Found]]:
-    """What all networks find, by role; lungs are found before what lies in them."""
+    """What all networks find, by role; lungs are found before what lies in them.
+
+    Raises:
+        MemoryError: the device's is too small for the volume; another may fit.
+    """
     del pool
-    return [_find(team, item) for item in ready]
+    try:
+        return [_find(team, item) for item in ready]
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        shapes = ", ".join(str(item.image.shape) for item in ready)
+        raise MemoryError(f"the device's is too small for a CT of {shapes} voxels.") from error
 
 
 def _find(team: ensemble.Team, item: record.VolumeRecord) -> dict[str, ensemble.Found]:
@@ -76,13 +111,18 @@ def save(
 ) -> dict[str, Any]:
     """Writes what was found, the mask last, and returns the row of `outputs.COLUMNS`."""
     result = findings.combine(team, raw)
+    numbers = result.numbers(ready.spacing_mm, affine=ready.affine)
+    # First, as headers may lack what it needs: what can't be made leaves no other files.
+    if options.dicom_seg and item.path.is_dir():
+        path = outputs.place(options.output, item.name, settings.DICOM_SEG)
+        dicom_seg.write(path, result.layers, ready, item.path)
     if options.probs:
         for ending, probs in settings.probs_by_ending(raw).items():
-            path = outputs.place(options.output, item.name, f"{ending}.nii.gz")
+            path = outputs.place(options.output, item.name, f"{ending}{SUFFIX}")
             ct.write(path, probs, ready)
     if options.overlay:
         drawn = overlay.draw_volume(ready.image, result.layers, ready.spacing_mm)
-        outputs.write_png(outputs.place(options.output, item.name, "_overlay.png"), drawn)
+        outputs.write_png(outputs.place(options.output, item.name, settings.OVERLAY), drawn)
     path = outputs.place(options.output, item.name, MASK)
     ct.write(path, result.levels(LEVELS, 1), ready)
-    return result.numbers(ready.spacing_mm, affine=ready.affine) | {"kind": "CT"}
+    return numbers | {"kind": "CT"}

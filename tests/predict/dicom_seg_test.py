@@ -34,7 +34,7 @@ class TestWrite:
         folder = series(tmp_path / "ct", orientation)
         item = ct.read(folder, 10**6)
         masks = {"lung": item.image < -300, "infection": item.image > 500}
-        dicom_seg.write(tmp_path / "a.dcm", masks, item, folder, "1.0")
+        dicom_seg.write(tmp_path / "a.dcm", masks, item, folder)
         seg = highdicom.seg.segread(tmp_path / "a.dcm")
         assert seg.StudyInstanceUID == "1.2"
         assert [seg.get_segment_description(i).segment_label for i in (1, 2)] == list(masks)
@@ -46,7 +46,7 @@ class TestWrite:
         highdicom = pytest.importorskip("highdicom")
         folder = series(tmp_path / "ct")
         item = ct.read(folder, 10**6)
-        dicom_seg.write(tmp_path / "a.dcm", {"lung": item.mask > 0}, item, folder, "1.0")
+        dicom_seg.write(tmp_path / "a.dcm", {"lung": item.mask > 0}, item, folder)
         seg = highdicom.seg.segread(tmp_path / "a.dcm")
         assert not seg.get_pixels_by_source_instance(["1.2.3.1"]).any()
 
@@ -55,7 +55,7 @@ class TestWrite:
         folder = series(tmp_path / "ct", StudyInstanceUID=None)
         item = ct.read(folder, 10**6)
         with pytest.raises(ValueError, match=f"{folder}: no DICOM SEG .*StudyInstanceUID"):
-            dicom_seg.write(tmp_path / "a.dcm", {"lung": item.image > 0}, item, folder, "1.0")
+            dicom_seg.write(tmp_path / "a.dcm", {"lung": item.image > 0}, item, folder)
         assert [path.name for path in tmp_path.iterdir()] == ["ct"]
 
     @pytest.mark.parametrize(
@@ -72,11 +72,9 @@ class TestWrite:
         folder = series(tmp_path / "ct")
         item = ct.read(folder, 10**6)
         with pytest.raises(ValueError, match=match):
-            dicom_seg.write(tmp_path / "a.dcm", masks, item, folder, "1.0")
+            dicom_seg.write(tmp_path / "a.dcm", masks, item, folder)
 
-    def test_without_highdicom_one_sentence_says_how_to_get_it(self, tmp_path, monkeypatch):
+    def test_without_highdicom_one_sentence_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "highdicom", None)
-        folder = series(tmp_path / "ct")
-        item = ct.read(folder, 10**6)
-        with pytest.raises(ValueError, match=r"pip install 'jaxlung\[dicomseg\]'"):
-            dicom_seg.write(tmp_path / "a.dcm", {"lung": item.image > 0}, item, folder, "1.0")
+        with pytest.raises(ValueError, match=r"--dicom_seg: .* pip install 'jaxlung\[dicomseg\]'"):
+            dicom_seg.require_highdicom()

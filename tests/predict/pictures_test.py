@@ -225,6 +225,16 @@ class DamageTest(PictureTest):
 
 
 class QuietTest(PictureTest):
+    @pytest.fixture(autouse=True)
+    def with_output(self, capfd):
+        self.capfd = capfd
+
+    def test_libtiff_prints_nothing(self):
+        whole = image_files.encoded(Image.fromarray(GREY), "TIFF", compression="tiff_lzw")
+        with pytest.raises(ValueError, match="can't be decoded as TIFF"):
+            self.read(whole[:8] + bytes(12) + whole[20:])
+        assert self.capfd.readouterr().err == ""
+
     def test_settings_come_back_when_the_last_thread_has_left(self):
         content = whole_files()[-1]
         self.path.write_bytes(content)

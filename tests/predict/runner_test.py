@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import signal
 
 import nibabel
@@ -14,7 +15,7 @@ from PIL import Image
 
 from jaxlung import interrupt
 from jaxlung.data import record
-from jaxlung.predict import ensemble, network, outputs, overlay, picture_work, runner
+from jaxlung.predict import ensemble, network, outputs, overlay, picture_work, runner, settings
 from jaxlung.tasks import task as task_lib
 from tests import array_source
 from tests.predict import networks
@@ -46,7 +47,12 @@ def folder(tmp_path):
 def run(lung_network, monkeypatch, folder, tmp_path):
     loaded = {"lung": lung_network, "infection": higher(lung_network, "infection", 0.55)}
     monkeypatch.setattr(network, "load", lambda path, mirror: loaded[path])
-    return functools.partial(runner.run, ["lung"], str(folder), tmp_path / "out", num_threads=2)
+
+    def run(*, roles=("lung",), source=folder, resume=False, **options):
+        wanted = settings.Options(tmp_path / "out", **options)
+        return runner.run(roles, str(source), wanted, resume=resume, num_threads=2)
+
+    return run
 
 
 def higher(net, role, threshold):
@@ -93,7 +99,7 @@ def test_masks_lie_on_their_files_grids_and_are_counted(run, folder, tmp_path, l
 
 
 def test_lungs_and_infection_share_a_mask_and_give_a_burden(run, tmp_path):
-    assert functools.partial(runner.run, ["infection", "lung"], *run.args[1:])(num_threads=2) == 0
+    assert run(roles=["infection", "lung"]) == 0
     for row in read(tmp_path / "out/predictions.csv"):
         mask = read_png(tmp_path / f"out/{row['name']}_mask.png")
         num_lung, num_infection = np.sum(mask == 125), np.sum(mask == 255)
@@ -115,6 +121,14 @@ def test_bad_files_are_listed_and_the_others_done(run, folder, tmp_path):
     assert not (tmp_path / "out/b_mask.png").exists()
 
 
+@pytest.mark.parametrize("what", ["dicom_seg", "num_threads"])
+def test_what_can_not_be_is_told_before_anything_is_written(run, folder, tmp_path, what):
+    options = settings.Options(tmp_path / "out", dicom_seg=what == "dicom_seg")
+    with pytest.raises(ValueError, match=rf"--{what}: "):
+        runner.run(["lung"], str(folder), options, num_threads=int(what == "dicom_seg"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
     assert run() == 0
     table = tmp_path / "out/predictions.csv"
@@ -123,6 +137,8 @@ def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
         run()
     with pytest.raises(ValueError, match=r"another command \(overlay differ\)"):
         run(resume=True, overlay=True)
+    with pytest.raises(ValueError, match=r"another command \(input differ\)"):
+        run(resume=True, source=tmp_path / "in/sub")
     lines = table.read_bytes().splitlines(keepends=True)
     table.write_bytes(b"".join(lines[:4]) + lines[4][:20])  # a, b, c, and half of d
     (tmp_path / "out/b_mask.png").unlink()
@@ -191,6 +207,9 @@ def test_an_overlay_has_the_outline_in_full_and_the_inside_in_tint():
     assert large.shape == (4, 2048, 3)
 
 
+SPACING_MM = (5.0, 0.0, 0.0)  # 0 keeps an axis
+
+
 class Band:
     """A network of CTs that finds a band of HU, where it is told to look."""
 
@@ -201,6 +220,7 @@ class Band:
         self._band = band
         task = task_lib.Task(**dict.fromkeys(f.name for f in dataclasses.fields(task_lib.Task)))
         self.system = type("System", (), {"task": dataclasses.replace(task, threshold=0.5)})
+        self.system.settings = type("Settings", (), {"spacing_mm": SPACING_MM})
 
     def predict_volume(self, item):
         found = (item.image > self._band[0]) & (item.image < self._band[1])
@@ -225,9 +245,8 @@ def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monke
         "infection": Band("infection", (-900, -500), True),
     }
     monkeypatch.setattr(network, "load", lambda path, mirror: loaded[path])
-    code = runner.run(
-        ["infection", "lung"], str(tmp_path / "in"), tmp_path / "out", probs=True, overlay=True
-    )
+    options = settings.Options(tmp_path / "out", probs=True, overlay=True)
+    code = runner.run(["infection", "lung"], str(tmp_path / "in"), options)
     assert code == 3
     (failed,) = read(tmp_path / "out/failures.csv")
     assert "want a CT" in failed["reason"]
@@ -239,6 +258,48 @@ def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monke
     np.testing.assert_allclose(float(row["infection_volume_ml"]), (want == 2).sum() * 0.02)
     assert (tmp_path / "out/ct_infection_probs.nii.gz").exists()
     assert read_png(tmp_path / "out/ct_overlay.png").ndim == 3
+
+
+def test_a_volume_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name, slice_mm in (("a", 5.0), ("b", 5e4)):
+        image = nibabel.Nifti1Image(np.zeros((4, 4, 8), np.int16), np.diag([1, 1, slice_mm, 1]))
+        nibabel.save(image, tmp_path / f"in/{name}.nii")
+    monkeypatch.setattr(network, "load", lambda path, mirror: Band("lung", (0, 1), False))
+    options = settings.Options(tmp_path / "out", overlay=True, max_voxels=8 * 4 * 4)
+    assert runner.run(["lung"], str(tmp_path / "in"), options) == 3
+    (failed,) = read(tmp_path / "out/failures.csv")
+    match = (
+        r"at most 128 voxels .* spacing of 5 x 0 x 0 mm, got 1.28e\+06: it is \(8, 4, 4\) voxels"
+    )
+    assert re.search(match, failed["reason"])
+    assert [row["name"] for row in read(tmp_path / "out/predictions.csv")] == ["a"]
+
+
+def test_a_volume_that_the_device_has_no_room_for_stops_no_other(tmp_path, monkeypatch):
+    class Small(Band):
+        def predict_volume(self, item):
+            if item.image.size > 64:
+                raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+            return super().predict_volume(item)
+
+    (tmp_path / "in").mkdir()
+    for name, slices in (("a", 5), ("b", 4)):
+        image = nibabel.Nifti1Image(np.zeros((4, 4, slices), np.int16), np.diag([1, 1, 5, 1]))
+        nibabel.save(image, tmp_path / f"in/{name}.nii")
+    monkeypatch.setattr(network, "load", lambda path, mirror: Small("lung", (0, 1), False))
+    assert runner.run(["lung"], str(tmp_path / "in"), settings.Options(tmp_path / "out")) == 3
+    (failed,) = read(tmp_path / "out/failures.csv")
+    assert (
+        failed["reason"] == "MemoryError: the device's is too small for a CT of (5, 4, 4) voxels."
+    )
+    assert [row["name"] for row in read(tmp_path / "out/predictions.csv")] == ["b"]
+
+
+def test_an_overlay_of_thick_slices_stays_small():
+    image = np.zeros((60, 20, 20), np.int16)
+    shown = overlay.draw_volume(image, {"lung": image > 0}, (1e6, 1.0, 1.0))
+    assert max(shown.shape) <= 2048 + 2 * (1 + overlay.GAP_PIXELS)
 
 
 def test_a_team_of_fakes_is_what_the_runner_gets():

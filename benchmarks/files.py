@@ -1,0 +1,91 @@
+"""Predicting on files: reading, network and writing as the command does, beside decoding alone."""
+
+import concurrent.futures
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from benchmarks import cases
+from jaxlung import system as system_lib
+from jaxlung.benchmark import timing
+from jaxlung.predict import ensemble, inputs, network, picture_work, runner, settings
+from tfds_builders.phantoms import chest_xray
+
+NUM_THREADS = 4  # as in `runner.run`
+NUM_PHANTOMS = 20  # different ones
+
+
+def measure(
+    config: str, fields: Mapping[str, Any], num_files: int, side: int, seconds: float
+) -> dict[str, list[float]]:
+    """Files per second, in turn.
+
+    Args:
+        config: of the network, which is not trained.
+        fields: see `cases.load`.
+        num_files: PNGs in one folder.
+        side: their height and width in pixels.
+        seconds: that all repeats of one together take, about.
+
+    Returns:
+        "predict": from PNGs to masks, all but the start of the command; "decode": Pillow alone, to
+        the network's size, in as many threads; of every repeat.
+    """
+    net = _untrained(config, fields)
+    with tempfile.TemporaryDirectory() as folder:
+        source, options = pathlib.Path(folder, "in"), settings.Options(pathlib.Path(folder, "out"))
+        _write(source, num_files, side)
+        items, team = inputs.find(str(source)), ensemble.gather([net])
+
+        def predict(num_passes: int) -> None:
+            for _ in range(num_passes):
+                jobs = runner.predict(
+                    items, picture_work, team, options, NUM_THREADS, lambda: False
+                )
+                errors = [job.error for job in jobs if job.error]
+                if errors:
+                    raise ValueError(errors[0])
+
+        def decode(num_passes: int) -> None:
+            with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
+                for _ in range(num_passes):
+                    list(pool.map(lambda item: _decode(item.path, net), items))
+
+        times = timing.measure({"predict": predict, "decode": decode}, seconds)
+    return {name: [num_files / each for each in repeats] for name, repeats in times.items()}
+
+
+def _untrained(config: str, fields: Mapping[str, Any]) -> network.Network:
+    loaded = cases.load(config, fields)
+    system = system_lib.make_system(network.fit_to_machine(loaded))
+    return network.Network(
+        path=epath.Path(config),
+        system=system,
+        state=system.init_state().replace(opt_state=()),
+        role=network.find_role(loaded),
+        needs_lungs=False,
+        mirror=False,
+        digest="",
+    )
+
+
+def _write(folder: pathlib.Path, num_files: int, side: int) -> None:
+    """Phantoms, each again and again, a column further."""
+    folder.mkdir()
+    phantoms = [
+        chest_xray.make(np.random.default_rng(i), side, "none").image for i in range(NUM_PHANTOMS)
+    ]
+    for i in range(num_files):
+        image = np.roll(phantoms[i % NUM_PHANTOMS], i // NUM_PHANTOMS, axis=1)
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+
+def _decode(path: pathlib.Path, net: network.Network) -> np.ndarray:
+    size = net.system.settings.image_size
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L").resize((size, size), Image.Resampling.BILINEAR))
