@@ -11,12 +11,13 @@ import numpy as np
 
 from jaxlung import train_step
 from jaxlung.data import record, resize
-from jaxlung.metrics import bootstrap, overlap, roc, surface
+from jaxlung.metrics import bootstrap, calibration, overlap, roc, surface
 from jaxlung.tasks import task as task_lib
 
 PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # of the raw output, per image
 Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
 NUM_RESAMPLES = 1000  # of the bootstrap (our choice)
+FEWEST_BY_SIZE = 8  # images with foreground: two a quartile (our choice)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,10 @@ class SplitScores:
         stored: [N, L, L] int64 at the images' own size; of tasks without maps, `confusions`.
         at_thresholds: [N, T, 2, 2] int64 at `train_step.THRESHOLDS`; T = 0 but for binary masks.
         probs: [N] float64, the one output of tasks without maps; NaN of others.
+        bin_counts: [N, 15, 2] int64 pixels by bin of probability and reference (see
+            `calibration`), of tasks without maps the image itself; [N, 0, 2] of three levels,
+            where the output is no probability.
+        bin_sums: [N, 15] or [N, 0] float64, the sums of their probabilities.
     """
 
     ids: dict[str, np.ndarray]
@@ -39,6 +44,8 @@ class SplitScores:
     stored: np.ndarray
     at_thresholds: np.ndarray
     probs: np.ndarray
+    bin_counts: np.ndarray
+    bin_sums: np.ndarray
 
 
 def collect(
@@ -68,6 +75,8 @@ def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
         stored=np.array(columns.pop("stored"), np.int64),
         at_thresholds=np.array(columns.pop("at_thresholds"), np.int64),
         probs=np.array(columns.pop("prob"), np.float64),
+        bin_counts=np.array(columns.pop("bin_counts"), np.int64),
+        bin_sums=np.array(columns.pop("bin_sums"), np.float64),
         means={name: np.array(values, np.float64) for name, values in columns.items()},
     )
 
@@ -84,6 +93,7 @@ def score_image(
         "stored": output["confusion"],
         "at_thresholds": output.get("threshold_confusions", np.empty((0, 2, 2))),
         "prob": math.nan if task.is_map else output["probs"].item(),
+        **bin_image(task, output),
     }
     row |= {name: output[name] for name in PIXEL_MEANS}
     if task.is_map:
@@ -94,6 +104,14 @@ def score_image(
         if task.is_binary_map:
             row |= surface.surface_scores(preds > 0, levels > 0, 1.0)
     return row
+
+
+def bin_image(task: task_lib.Task, output: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """ "bin_counts" and "bin_sums" of `SplitScores`, of one image."""
+    if len(task.levels) > 2:
+        return {"bin_counts": np.empty((0, 2)), "bin_sums": np.empty(0)}
+    counts, sums = calibration.count(output["levels"], output["probs"])
+    return {"bin_counts": counts, "bin_sums": sums}
 
 
 def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
@@ -109,6 +127,8 @@ def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
         "threshold": task.threshold,
         "thresholds": score_thresholds(task, scores),
         "roc": draw_roc(task, scores),
+        "calibration": calibrate(scores),
+        "by_size": summarise_sizes(task, scores),
         "confusion": [] if task.is_map else scores.confusions.sum(axis=0).tolist(),
         "undefined": {
             name: int(np.isnan(values).sum())
@@ -237,6 +257,77 @@ def draw_roc(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
 def image_auc(scores: SplitScores, which: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """[R] AUC of the images that [N] bool picks; NaN where a class is absent."""
     return np.asarray(roc.auc(is_positive(scores)[which], scores.probs[which], weights))
+
+
+def calibrate(scores: SplitScores) -> dict[str, Any]:
+    """Mean probability and share of foreground by bin, and calibration errors; {} of nothing.
+
+    Patients are resampled for the intervals. Of few images they lie a little high, as chance alone
+    opens gaps.
+    """
+    if not scores.bin_counts.any():
+        return {}
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        weights = weights.astype(np.float64)
+        binned = (np.tensordot(weights, x, axes=1) for x in (scores.bin_counts, scores.bin_sums))
+        return calibration.errors(*binned)
+
+    judged = with_intervals(compute, scores.ids["patient_id"])
+    counts, sums = scores.bin_counts.sum(axis=0), scores.bin_sums.sum(axis=0)
+    pixels = counts.sum(axis=-1)
+    filled = np.where(pixels > 0, pixels, math.nan)
+    return {
+        "counts": pixels.tolist(),
+        "mean_prob": [to_json(x) for x in (sums / filled).tolist()],
+        "fraction": [to_json(x) for x in (counts[:, 1] / filled).tolist()],
+        **judged["scores"],
+        **{f"{name}_interval": ends for name, ends in judged["intervals"].items()},
+    }
+
+
+def summarise_sizes(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
+    """Dice and IoU of the last level by how much of it is annotated, at the network's size.
+
+    {} of tasks without maps, and of fewer than `FEWEST_BY_SIZE` images that have any. Equal sizes
+    may stand in two neighbouring quartiles: all four hold as many images, give or take one.
+    """
+    confusions = scores.confusions
+    pixels = confusions[:, -1].sum(axis=-1)
+    if not task.is_map or np.count_nonzero(pixels) < FEWEST_BY_SIZE:
+        return {}
+    in_ml = "true_volume_ml" in scores.means
+    sizes = scores.means["true_volume_ml"] if in_ml else pixels
+    by_size = np.argsort(sizes, kind="stable")
+    quartiles = np.array_split(by_size[pixels[by_size] > 0], 4)
+    return {
+        "unit": "mL" if in_ml else "pixels",
+        "quartiles": [
+            {
+                "range": [sizes[which].min().item(), sizes[which].max().item()],
+                **count_found(confusions[which]),
+                **score_last_level(confusions[which], scores.ids["patient_id"][which]),
+            }
+            for which in quartiles
+        ],
+        "without": count_found(confusions[pixels == 0]),
+    }
+
+
+def count_found(confusions: np.ndarray) -> dict[str, int]:
+    """How many images, and in how many of them nothing of the last level is predicted."""
+    found = confusions[..., -1].sum(axis=-1) > 0
+    return {"num_images": found.size, "num_nothing_found": int((~found).sum())}
+
+
+def score_last_level(confusions: np.ndarray, people: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Mean "dice" and "iou" of the last level over images, with intervals over [N] people."""
+    levels = overlap.level_scores(confusions)
+    each = {name: levels[key][:, -1] for name, key in (("dice", "f1"), ("iou", "iou"))}
+    return with_intervals(
+        lambda weights: {name: bootstrap.weighted_mean(x, weights) for name, x in each.items()},
+        people,
+    )
 
 
 def is_positive(scores: SplitScores) -> np.ndarray:

@@ -9,7 +9,7 @@ from jaxlung import planes, progress, scores, train_step
 from jaxlung import system as system_lib
 from jaxlung.data import record
 from jaxlung.inference import volumes as volume_inference
-from jaxlung.metrics import overlap, surface, volume
+from jaxlung.metrics import calibration, overlap, surface, volume
 from jaxlung.volume import grid, nifti
 
 TOLERANCE_MM = 1.0  # of the normalised surface distance (our choice)
@@ -68,6 +68,8 @@ def score_volume(
     confusion = overlap.confusion_of_one(levels, preds.astype(np.uint8), 2)
     error = probs - levels
     lung = item.mask & record.LUNG != 0
+    # Elsewhere a 0 is not what the network says.
+    judged = lung if system.inference.inside_lungs else np.ones_like(lung)
     return {
         "image_id": item.image_id,
         "patient_id": item.patient_id,
@@ -78,6 +80,7 @@ def score_volume(
         "stored": confusion,
         "at_thresholds": threshold_confusions(levels, probs),
         "prob": np.nan,
+        **bin_voxels(levels, probs, judged),
         "mse": np.mean(error**2, dtype=np.float64),
         "mae": np.mean(np.abs(error), dtype=np.float64),
         **surface.surface_scores(preds, levels > 0, item.spacing_mm, TOLERANCE_MM),
@@ -101,3 +104,16 @@ def threshold_confusions(levels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     present = np.count_nonzero(levels)
     below = np.array([[levels.size - present], [present]]) - above
     return np.stack([below, above], axis=-1).transpose(1, 0, 2)
+
+
+def bin_voxels(levels: np.ndarray, probs: np.ndarray, judged: np.ndarray) -> dict[str, np.ndarray]:
+    """ "bin_counts" and "bin_sums" of `scores.SplitScores`, of the voxels [D, H, W] bool picks.
+
+    Slice by slice: the indices of a whole volume would be twice its probabilities in memory.
+    """
+    slices = zip(levels, probs, judged, strict=True)
+    counts, sums = zip(
+        *(calibration.count(level[here], prob[here]) for level, prob, here in slices),
+        strict=True,
+    )
+    return {"bin_counts": np.sum(counts, axis=0), "bin_sums": np.sum(sums, axis=0)}

@@ -27,6 +27,8 @@ def make_scores(confusions, hd95, patients=None):
         stored=confusions,
         at_thresholds=np.zeros((num, 19, 2, 2), np.int64),
         probs=np.full(num, np.nan),
+        bin_counts=np.zeros((num, 0, 2), np.int64),
+        bin_sums=np.zeros((num, 0)),
     )
 
 

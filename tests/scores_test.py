@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from sklearn import calibration as sklearn_calibration
 from sklearn import metrics
 
 from jaxlung import scores as scores_lib
@@ -47,6 +48,7 @@ def make_output(task, item, probs, label=0):
         "mae": float(probs.max()),
         "confusion": overlap.confusion_of_one(levels, preds, len(task.levels)),
         "probs": probs,
+        "levels": levels,
     }
     if task.is_binary_map:
         output["threshold_confusions"] = overlap.threshold_confusions(
@@ -150,6 +152,43 @@ def test_the_curves_over_thresholds_are_sklearns_at_each():
     # 0.5 is the task's own.
     summary = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))
     np.testing.assert_allclose(got["dice"][9], summary["scores"]["dice"])
+
+
+def check_calibration(got, levels, probs):
+    """Against scikit-learn's curve over all outputs together."""
+    shares, means = sklearn_calibration.calibration_curve(levels, probs, n_bins=15)
+    counts = np.array(got["counts"])
+    assert counts.sum() == len(levels)
+    for name, want in (("fraction", shares), ("mean_prob", means)):
+        found = [x for x in got[name] if x is not None]
+        np.testing.assert_allclose(found, want, atol=1e-5)
+    gaps = np.abs(shares - means)
+    np.testing.assert_allclose(got["ece"], np.average(gaps, weights=counts[counts > 0]), atol=1e-5)
+    np.testing.assert_allclose(got["ace"], gaps.mean(), atol=1e-5)
+
+
+def test_calibration_is_of_all_pixels_and_its_intervals_are_of_patients():
+    masks, probs = draw_with_empty(12)
+    scores = collect(LUNGS, masks, probs)
+    got = scores_lib.summarise(LUNGS, scores)["calibration"]
+    check_calibration(got, (masks & 1).ravel(), probs.ravel())
+    for name in ("ece", "ace"):
+        low, high = got[f"{name}_interval"]
+        assert low < high
+    alone = select(scores, np.arange(12), np.full(12, "p"))
+    for name in ("ece", "ace"):
+        got = scores_lib.calibrate(alone)
+        assert got[f"{name}_interval"] == pytest.approx([got[name]] * 2)
+
+
+def test_calibration_of_a_diagnosis_is_of_images():
+    scores, labels, probs = collect_diagnoses(90)
+    check_calibration(scores_lib.calibrate(scores), labels, probs)
+
+
+def test_three_levels_are_no_probabilities_and_have_no_calibration():
+    task = three_level.make_task()
+    assert scores_lib.summarise(task, collect(task, *draw()))["calibration"] == {}
 
 
 def test_a_diagnosis_is_scored_as_by_sklearn():

@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from jaxlung import config_file, train_step, validation, volume_scores
+from jaxlung import scores as scores_lib
 from jaxlung import system as system_lib
 from jaxlung.data import record, volumes
 from jaxlung.inference import volumes as volume_inference
@@ -27,6 +28,21 @@ def test_counts_at_every_threshold():
         preds = probs > np.float32(threshold)
         want = [[np.sum((levels == t) & (preds == p)) for p in (0, 1)] for t in (0, 1)]
         np.testing.assert_array_equal(confusion, want)
+
+
+def test_bins_of_a_volume_are_those_of_the_voxels_that_are_judged():
+    np_rng = np.random.default_rng(0)
+    probs = np_rng.random((5, 6, 7)).astype(np.float32)
+    levels, judged = (np_rng.random((2, 5, 6, 7)) < 0.4).astype(np.uint8)
+    judged[2] = 0  # A slice without lungs.
+    got = volume_scores.bin_voxels(levels, probs, judged > 0)
+    picked = probs[judged > 0]
+    edges = np.linspace(0, 1, 16)
+    for level in (0, 1):
+        want = np.histogram(probs[(judged > 0) & (levels == level)], edges)[0]
+        np.testing.assert_array_equal(got["bin_counts"][:, level], want)
+    want = np.histogram(picked, edges, weights=picked)[0]
+    np.testing.assert_allclose(got["bin_sums"], want, rtol=1e-5)
 
 
 def make_system(**changes):
@@ -95,6 +111,34 @@ def test_nothing_is_found_outside_the_lungs_unless_asked():
     everywhere = make_system(**{"inference.inside_lungs": False, "data.crop_to_lungs": False})
     found = volume_inference.find_foreground(everywhere, np.ones_like(probs))
     assert found.all()
+
+
+@pytest.mark.parametrize("inside_lungs", [True, False])
+def test_voxels_where_nothing_may_be_found_say_nothing_on_calibration(inside_lungs):
+    item, _ = oblique_item()
+    system = make_system(**{"inference.inside_lungs": inside_lungs, "data.crop_to_lungs": False})
+    scored = volume_scores.score_split(system, None, [item], "test", None)
+    num_lung = np.count_nonzero(item.mask & record.LUNG)
+    assert scored.bin_counts.sum() == (num_lung if inside_lungs else item.mask.size)
+    np.testing.assert_array_equal(scored.bin_counts[0, 1:14], 0)  # Sure, and always right.
+    infected = np.count_nonzero(item.mask & record.INFECTION)
+    np.testing.assert_array_equal(scored.bin_counts[0, 14], [0, infected])
+
+
+def test_volumes_are_put_in_quartiles_by_their_ml():
+    system = make_system()
+    item, _ = oblique_item()
+    sizes = [0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4]
+    items = [
+        dataclasses.replace(item, affine=item.affine @ np.diag([size, 1, 1, 1])) for size in sizes
+    ]
+    scored = volume_scores.score_split(system, None, items[::-1], "test", None)
+    by_size = scores_lib.summarise(system.task, scored)["by_size"]
+    ml = np.count_nonzero(item.mask & record.INFECTION) * 2 / 1000  # Of voxels of 2 mm^3.
+    assert by_size["unit"] == "mL"
+    got = [part["range"] for part in by_size["quartiles"]]
+    np.testing.assert_allclose(got, ml * np.reshape(sizes, (4, 2)))
+    assert all(part["scores"]["dice"] == 1 for part in by_size["quartiles"])
 
 
 def test_validation_is_the_dice_of_whole_volumes():

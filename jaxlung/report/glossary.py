@@ -51,6 +51,11 @@ def count(number: int, noun: str, task: str) -> str:
     return f"{number:,} {reword(noun, task)}{'' if number == 1 else 's'}"
 
 
+def counted(task: str) -> str:
+    """What the probabilities of `task` are of: "pixels", "voxels" or "images"."""
+    return "images" if task == DIAGNOSIS else reword("pixels", task)
+
+
 def format_score(key: str, value: float | None) -> str:
     """`value` with its score's decimals; an en dash for None, NaN and infinity."""
     term = find_term(key)

@@ -19,6 +19,7 @@ from jaxlung.report import (
     notes,
     pictures,
     run_files,
+    sizes,
     tables,
     terms,
     volume_files,
@@ -66,6 +67,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
         is_phantom=facts.is_phantom(config),
         config=json.dumps(config, indent=2) if config else "",
         threshold_origin=facts.find_origin(config),
+        inside_lungs=config.get("inference", {}).get("inside_lungs", False),
         terms=_list_terms(summaries),
         empty_rule=terms.EMPTY_RULE,
         **_lay_out(workdir, summaries),
@@ -86,6 +88,7 @@ def _lay_out(workdir: epath.Path, summaries: Sequence[run_files.Summary]) -> dic
         baseline_table=tables.baseline_table(main) if main.baselines else None,
         level_table=tables.level_table(summaries),
         group_table=tables.group_table(main) if main.by_group else None,
+        size_table=sizes.size_table(main),
         subject_table=amounts.subject_table(
             run_files.load_rows(workdir / f"scores_{main.split}.csv")
         ),
@@ -106,6 +109,7 @@ def _draw(
         curves=pictures.draw_curves(workdir, metrics, loss, main.task) if metrics else None,
         thresholds=pictures.draw_thresholds(workdir, main),
         roc=pictures.draw_roc(workdir, main),
+        calibration=pictures.draw_calibration(workdir, main),
         # Single volumes have a table.
         spread=None if is_volumetric else pictures.draw_spread(workdir, main.split),
         panels=pictures.draw_panels(workdir, is_binary=len(main.levels) == 2),
@@ -167,6 +171,10 @@ def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
         listed.append(terms.THRESHOLD_TERM)
     if summaries[-1].roc:
         listed.append(terms.ROC_TERM)
+    if summaries[-1].calibration:
+        listed += [glossary.find_term(name, task) for name in ("ece", "ace")]
+    if summaries[-1].by_size:
+        listed.append(terms.SIZE_TERM)
     if task == glossary.VOLUME_MASK and any(summary.sd for summary in summaries):
         listed.append(volume_terms.SPREAD_TERM)
     if any(summary.intervals for summary in summaries):

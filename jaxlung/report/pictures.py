@@ -11,7 +11,15 @@ from matplotlib import figure as mpl_figure
 
 from jaxlung import files
 from jaxlung.report import amounts as amounts_lib
-from jaxlung.report import curves, figures, glossary, run_files, thresholds, volume_files
+from jaxlung.report import (
+    curves,
+    figures,
+    glossary,
+    reliability,
+    run_files,
+    thresholds,
+    volume_files,
+)
 from jaxlung.report import panels as panels_lib
 from jaxlung.report import planes as planes_lib
 
@@ -59,12 +67,9 @@ def draw_thresholds(workdir: epath.Path, summary: run_files.Summary) -> Picture 
     """Overlap by threshold, also in `figures/thresholds_<split>.png`; None without."""
     if not summary.thresholds:
         return None
-    values = summary.thresholds["thresholds"]
-    alt = f"Dice and IoU of the {summary.split} split against {len(values)} thresholds"
-    if summary.threshold is not None:
-        alt += f"; the chosen one, {summary.threshold:.4g}, is marked"
+    alt = thresholds.describe_overlap(summary)
     path = workdir / f"figures/thresholds_{summary.split}.png"
-    return _draw_both(path, f"{alt}.", functools.partial(thresholds.overlap_curves, summary))
+    return _draw_both(path, alt, functools.partial(thresholds.overlap_curves, summary))
 
 
 def draw_roc(workdir: epath.Path, summary: run_files.Summary) -> Picture | None:
@@ -80,6 +85,15 @@ def draw_roc(workdir: epath.Path, summary: run_files.Summary) -> Picture | None:
     return _draw_both(path, alt, functools.partial(thresholds.roc_curves, summary))
 
 
+def draw_calibration(workdir: epath.Path, summary: run_files.Summary) -> Picture | None:
+    """Reliability diagram, also in `figures/calibration_<split>.png`; None without."""
+    if not summary.calibration:
+        return None
+    path = workdir / f"figures/calibration_{summary.split}.png"
+    make_figure = functools.partial(reliability.diagram, summary)
+    return _draw_both(path, reliability.describe(summary), make_figure)
+
+
 def draw_spread(workdir: epath.Path, split: str) -> Picture | None:
     """Histograms of a score, also in `figures/scores_<split>.png`; None without scores."""
     scores = run_files.load_image_scores(workdir, split, SPREAD_SCORES)
@@ -87,8 +101,11 @@ def draw_spread(workdir: epath.Path, split: str) -> Picture | None:
         return None
     label = glossary.find_term(scores.name, ()).label
     parts = figures.split_by_group(scores).items()
-    medians = ", ".join(f"{name} {np.median(values):.3f}" for name, values in parts)
-    alt = f"Histograms of {label} per image of the {split} split; medians: {medians}."
+    medians = ", ".join(
+        f"{name} {np.median(values):.3f} ({values.min():.3f} to {values.max():.3f})"
+        for name, values in parts
+    )
+    alt = f"Histograms of {label} per image of the {split} split; medians and ranges: {medians}."
     path = workdir / f"figures/scores_{split}.png"
     return _draw_both(path, alt, functools.partial(figures.score_histogram, scores))
 
@@ -124,7 +141,12 @@ def draw_amounts(workdir: epath.Path, target: str) -> Picture | None:
     if not amounts:
         return None
     counts = ", ".join(f"{len(each.predicted)} {split}" for split, each in amounts.items())
+    means = ", ".join(
+        f"{split} {each.predicted.mean():.1f} predicted and {each.annotated.mean():.1f} annotated"
+        for split, each in amounts.items()
+    )
     alt = f"Predicted against annotated volume of {target} in mL, a point per volume: {counts}."
+    alt += f" Means: {means}."
     path = workdir / "figures/volumes.png"
     return _draw_both(path, alt, functools.partial(amounts_lib.scatter, amounts, target))
 

@@ -16,6 +16,7 @@ from jaxlung.report import summary_check
 
 SPLITS = ("train", "validation", "test")
 LOSSES = ("loss", "loss_excess")
+_LATER = {"sd": {}, "calibration": {}, "by_size": {}}  # Fields that older runs have not.
 METRICS = (
     "epoch",
     *LOSSES,
@@ -46,6 +47,10 @@ class Summary:
         threshold: what is above this probability is foreground; None where there is none.
         thresholds: {} or "thresholds", "dice", "iou" -> [T] numbers, means over the images.
         roc: {} or "fpr", "tpr", "thresholds" -> [T] numbers, "auc", "auc_interval" [low, high].
+        calibration: {} or "counts", "mean_prob", "fraction" of foreground -> [15] numbers by bin of
+            probability, None for an empty bin; "ece", "ece_interval", "ace", "ace_interval".
+        by_size: {} or "unit" of sizes, "quartiles" -> 4 x {"num_images", "num_nothing_found",
+            "range" [low, high], "scores", "intervals"}, "without" any foreground -> the first two.
         confusion: [L, L] counts of images, rows the reference; [] where pixels are counted.
         undefined: key -> images that have no such score.
     """
@@ -65,6 +70,8 @@ class Summary:
     threshold: float | None
     thresholds: dict[str, list[float | None]]
     roc: dict[str, Any]
+    calibration: dict[str, Any]
+    by_size: dict[str, Any]
     confusion: list[list[int]]
     undefined: dict[str, int]
 
@@ -123,7 +130,7 @@ def load_summaries(workdir: epath.Path) -> list[Summary]:
 
 
 def _load_summary(path: epath.Path) -> Summary:
-    content = {"sd": {}} | _load_json(path)  # Runs of the first version have none.
+    content = _LATER | _load_json(path)
     try:
         summary_check.check(content)
     except ValueError as error:

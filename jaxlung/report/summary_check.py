@@ -20,13 +20,19 @@ _KINDS: dict[str, Any] = {
     "threshold": (*_NUMBER, type(None)),
     "thresholds": dict,
     "roc": dict,
+    "calibration": dict,
+    "by_size": dict,
     "confusion": list,
     "undefined": dict,
 }
 _CURVES = {
     "thresholds": ("thresholds", "dice", "iou"),
     "roc": ("thresholds", "fpr", "tpr"),
+    "calibration": ("counts", "mean_prob", "fraction"),
 }
+# Their single numbers, each with an interval.
+_OF_CURVES = {"roc": ("auc",), "calibration": ("ece", "ace")}
+_FOUND = {"num_images": int, "num_nothing_found": int}
 
 
 def check(content: Mapping[str, Any]) -> None:
@@ -52,10 +58,12 @@ def check(content: Mapping[str, Any]) -> None:
     _check_numbers("undefined", content["undefined"])
     for name, columns in _CURVES.items():
         _check_curve(name, content[name], columns)
-    if content["roc"]:
-        roc = content["roc"]
-        _check_part("roc", roc, {"auc": (*_NUMBER, type(None)), "auc_interval": list})
-        _check_interval("roc.auc_interval", roc["auc_interval"])
+    for name, keys in _OF_CURVES.items():
+        for key in keys if content[name] else ():
+            wanted = {key: (*_NUMBER, type(None)), f"{key}_interval": list}
+            _check_part(name, content[name], wanted)
+            _check_interval(f"{name}.{key}_interval", content[name][f"{key}_interval"])
+    _check_sizes(content["by_size"])
     _check_confusion(content["confusion"], len(content["levels"]))
 
 
@@ -100,6 +108,19 @@ def _check_curve(name: str, curve: Mapping[str, Any], columns: tuple[str, ...]) 
             f"{name}: want {', '.join(columns)} with equally many numbers, at least one; got"
             f" {', '.join(map(str, lengths))} values."
         )
+
+
+def _check_sizes(by_size: Mapping[str, Any]) -> None:
+    if not by_size:
+        return
+    _check_part("by_size", by_size, {"unit": str, "quartiles": list, "without": dict})
+    _check_part("by_size.without", by_size["without"], _FOUND)
+    if len(by_size["quartiles"]) != 4:
+        raise ValueError(f"by_size.quartiles: want 4 objects, got {len(by_size['quartiles'])}.")
+    wanted = _FOUND | {"range": list, "scores": dict, "intervals": dict}
+    for number, part in enumerate(by_size["quartiles"]):
+        _check_part(f"by_size.quartiles.{number}", part, wanted)
+        _check_interval(f"by_size.quartiles.{number}.range", part["range"])
 
 
 def _check_confusion(rows: list[Any], num_levels: int) -> None:

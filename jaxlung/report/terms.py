@@ -46,6 +46,19 @@ _DISTANCE = (
     " distance: such images are left out of the mean, and counted below the table."
 )
 
+
+def _ece(counted: str) -> Term:
+    return Term(
+        "ECE",
+        f"Expected calibration error (Naeini et al., 2015): {counted} are sorted into 15 equal bins"
+        " by their predicted probability; in each, the gap between the mean probability and the"
+        f" share that is positive; mean of the gaps, weighted by how many {counted} a bin has."
+        " 0 is calibrated.",
+    )
+
+
+_ACE = "Average calibration error (Neumann et al., 2018): the same, every filled bin counting alike"
+
 TERMS = {
     "mse": Term("MSE", "Mean squared error of the raw output in [0, 1], over all pixels.", 5),
     "mae": Term("MAE", "Mean absolute error of the raw output in [0, 1], over all pixels.", 5),
@@ -104,6 +117,12 @@ TERMS = {
         "Specificity pooled", f"Share of the background that is left alone {_POOLED}"
     ),
     "accuracy_pooled": Term("Accuracy pooled", f"Share of the pixels that are right {_POOLED}"),
+    "ece": _ece("pixels"),
+    "ace": Term(
+        "ACE",
+        f"{_ACE}. Most pixels are plain background, which makes ECE small whatever happens to the"
+        " others; here they fill one bin of 15. Bins of few pixels make it noisy.",
+    ),
 }
 # Scores of a yes or no for each image; where they differ from those of masks, these hold.
 DIAGNOSIS_TERMS = {
@@ -124,6 +143,8 @@ DIAGNOSIS_TERMS = {
     "mse": Term("MSE", "Mean squared error of the output in [0, 1], over all images.", 5),
     "mae": Term("MAE", "Mean absolute error of the output in [0, 1], over all images.", 5),
     "loss": Term("Loss", "What training minimises, mean over the images; cross-entropy in nats."),
+    "ece": _ece("images"),
+    "ace": Term("ACE", f"{_ACE}. Of few images both are above 0 by chance alone."),
 }
 LEVEL_TERMS = {
     "precision": Term("Precision", "Of the pixels predicted as this level, the share that is it."),
@@ -144,6 +165,12 @@ THRESHOLD_TERM = Term("Threshold", "What has an output above it counts as positi
 ROC_TERM = Term(
     "ROC curve",
     "TPR = TP / (TP + FN) against FPR = FP / (FP + TN), from strict thresholds to lax ones.",
+)
+SIZE_TERM = Term(
+    "Quartiles of size",
+    "The images with any foreground, ordered by how much of it is annotated, in four groups of"
+    " equally many. Scores are means over a group's images; the smaller the structure, the more"
+    " every wrong pixel costs.",
 )
 INTERVAL_TERM = Term(
     "95 % interval",

@@ -39,6 +39,21 @@ def overlap_curves(
     return figure
 
 
+def describe_overlap(summary: run_files.Summary) -> str:
+    """What `overlap_curves` shows, in words and numbers, for those who can't see it."""
+    curves = {name: _array(values) for name, values in summary.thresholds.items()}
+    steps = curves["thresholds"]
+    text = f"Dice and IoU of the {summary.split} split against {len(steps)} thresholds."
+    for name in ("dice", "iou"):
+        if np.isfinite(curves[name]).any():
+            label, best = glossary.find_term(name).label, np.nanargmax(curves[name])
+            text += f" {label} is highest at {steps[best]:.4g}: {curves[name][best]:.4f}."
+    if summary.threshold is not None:
+        dice, iou = (np.interp(summary.threshold, steps, curves[key]) for key in ("dice", "iou"))
+        text += f" At the chosen one, {summary.threshold:.4g}, they are {dice:.4f} and {iou:.4f}."
+    return text
+
+
 def roc_curves(
     summary: run_files.Summary, theme: figures.Theme = figures.LIGHT
 ) -> mpl_figure.Figure:

@@ -44,8 +44,8 @@ EPOCH_SCORES = {"three_level": "iou_macro", "mask": "mean_iou", "diagnosis": "ac
 # Of a whole run, in the order of the page.
 FIGURES = {
     "three_level": ["training", "scores_test", "panels"],
-    "mask": ["training", "thresholds_test", "scores_test", "panels"],
-    "diagnosis": ["training", "roc_test"],
+    "mask": ["training", "thresholds_test", "calibration_test", "scores_test", "panels"],
+    "diagnosis": ["training", "roc_test", "calibration_test"],
 }
 PAPER = {"mse": 0.00873, "precision": 0.8856, "recall": 0.8829, "iou": 0.93337}
 
@@ -100,6 +100,10 @@ def fields_of(task):
     if task == "mask":
         curve = {"thresholds": [0.25, 0.75], "dice": [0.5, 0.75], "iou": [0.25, 0.5]}
         fields |= {"threshold": 0.5, "thresholds": curve, "undefined": {"hd95": 3}}
+    if task != "three_level":
+        fields["calibration"] = report_summary.CALIBRATION
+    if task != "diagnosis":
+        fields["by_size"] = report_summary.make_sizes()
     if task == "diagnosis":
         roc = {"fpr": [0, 0.2, 1], "tpr": [0, 0.9, 1], "thresholds": [None, 0.7, 0.1]}
         roc |= {"auc": 0.9789, "auc_interval": [0.9612, 0.9934]}
@@ -204,6 +208,8 @@ class PageTest(parameterized.TestCase):
         assert cells[infection + 1] == dash
         assert "0.93337 stands beside 0.8856" in text
         assert "Generated X-rays" in text
+        assert "there is no calibration to show" in text
+        assert "Score by size of infection" in text
 
     def test_a_mask_says_what_is_undefined_and_where_the_threshold_is_from(self):
         write_run(self.workdir, "mask")
@@ -215,6 +221,18 @@ class PageTest(parameterized.TestCase):
         parsed = Parser(text)
         assert "differences in colour" in parsed.alts[-1]
         assert f"best: {EVIL}, Dice 0.900" in parsed.alts[-1]
+
+    def test_calibration_and_sizes_are_shown_and_explained(self):
+        write_run(self.workdir, "mask")
+        text = self.build()
+        parsed = Parser(text)
+        assert "ECE 0.0101 (95 % interval 0.009\N{EN DASH}0.012), ACE 0.0700." in parsed.alts[2]
+        cells = self.cells_of(text)
+        row = cells.index("largest")
+        assert cells[row + 1 : row + 3] == ["10,000,000\N{EN DASH}19,000,000", "5"]
+        for term in ("ECE", "ACE", "Quartiles of size"):
+            assert f"<dt>{term}</dt>" in text
+        assert "there is no calibration" not in text
 
     def test_a_diagnosis_has_its_calls_and_curve_and_no_panels(self):
         write_run(self.workdir, "diagnosis")
@@ -233,6 +251,7 @@ class PageTest(parameterized.TestCase):
             "Groups of images",
             "Training",
             "ROC curve",
+            "Calibration",
             "Glossary",
             "Files",
         ]

@@ -8,6 +8,30 @@ LEVELS = {
 }
 
 
+CALIBRATION = {
+    "counts": [9_000_000, 0, 600, 400],
+    "mean_prob": [0.01, None, 0.6, 0.9],
+    "fraction": [0.02, None, 0.5, 1.0],
+    "ece": 0.0101,
+    "ece_interval": [0.0092, 0.0117],
+    "ace": 0.07,
+    "ace_interval": [None, None],
+}
+
+
+def make_sizes(unit="pixels"):
+    """A summary's "by_size": quartile i has 10 to 19 times 100 ** i."""
+    found = {"num_images": 5, "num_nothing_found": 1}
+    quartiles = [
+        found
+        | {"range": [10 * 100**i, 19 * 100**i]}
+        | {"scores": {"dice": 0.5 + 0.1 * i, "iou": 0.25}, "intervals": {"dice": [0.4, 0.9]}}
+        for i in range(4)
+    ]
+    without = {"num_images": 1234, "num_nothing_found": 1200}
+    return {"unit": unit, "quartiles": quartiles, "without": without}
+
+
 def make(task, scores, **fields):
     content = {
         "split": "test",
@@ -25,6 +49,8 @@ def make(task, scores, **fields):
         "threshold": None,
         "thresholds": {},
         "roc": {},
+        "calibration": {},
+        "by_size": {},
         "confusion": [],
         "undefined": {},
     }

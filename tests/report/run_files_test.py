@@ -47,6 +47,18 @@ class RunFilesTest(parameterized.TestCase):
         ("thresholds", {"thresholds": [0.5], "dice": [1.0]}, "thresholds: .* lacks iou"),
         ("thresholds", {"thresholds": [0.5], "dice": [], "iou": []}, "got 1, 0, 0 values"),
         ("roc", {"thresholds": [None], "fpr": [0], "tpr": [0]}, "roc: .* lacks auc"),
+        ("calibration", {"counts": [1], "mean_prob": [0.5]}, "calibration: .* lacks fraction"),
+        ("calibration", report_summary.CALIBRATION | {"counts": [1]}, "got 1, 4, 4 values"),
+        ("calibration", report_summary.CALIBRATION | {"ace": "low"}, "calibration.ace: want a num"),
+        (
+            "calibration",
+            report_summary.CALIBRATION | {"ece_interval": [0.5]},
+            r"calibration.ece_interval: want \[low, high\]",
+        ),
+        ("by_size", {"unit": "mL"}, "by_size: .* lacks quartiles"),
+        ("by_size", report_summary.make_sizes() | {"quartiles": []}, "quartiles: want 4 objects"),
+        ("by_size", report_summary.make_sizes() | {"quartiles": [3] * 4}, "quartiles.0: want an"),
+        ("by_size", report_summary.make_sizes() | {"without": {}}, "without: .* lacks num_images"),
         ("confusion", [[1, 2]], "confusion: want 2 x 2 counts"),
         ("confusion", [[1, 2], [3, 0.5]], "confusion: want 2 x 2 counts"),
         ("undefined", {"hd95": "two"}, "undefined.hd95: want a number"),
@@ -59,11 +71,19 @@ class RunFilesTest(parameterized.TestCase):
         with pytest.raises(ValueError, match=rf"summary_test\.json: .*{message}"):
             run_files.load_summaries(self.workdir)
 
-    def test_a_summary_of_before_there_was_a_spread_has_none(self):
+    @parameterized.parameters("sd", "calibration", "by_size")
+    def test_a_summary_of_before_there_was_a_field_has_nothing_in_it(self, name):
         content = report_summary.make("mask", {"dice": 0.5})
-        del content["sd"]
+        del content[name]
         self.write("summary_test.json", json.dumps(content))
-        assert run_files.load_summaries(self.workdir)[0].sd == {}
+        assert getattr(run_files.load_summaries(self.workdir)[0], name) == {}
+
+    def test_calibration_and_sizes_are_read_as_they_are(self):
+        fields = {"calibration": report_summary.CALIBRATION, "by_size": report_summary.make_sizes()}
+        content = report_summary.make("mask", {"dice": 0.5}, **fields)
+        self.write("summary_test.json", json.dumps(content))
+        (summary,) = run_files.load_summaries(self.workdir)
+        assert {name: getattr(summary, name) for name in fields} == fields
 
     def test_summaries_come_in_the_order_of_splits(self):
         for split in ("validation", "test", "train"):

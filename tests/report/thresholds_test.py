@@ -94,6 +94,12 @@ class OverlapTest(parameterized.TestCase):
         np.testing.assert_allclose(np.ravel(marks), [0.3, 0.7, 0.3, 0.6])
         assert axes.texts[0].get_text() == "chosen: 0.3"
 
+    def test_the_alternative_text_has_the_numbers(self):
+        assert thresholds.describe_overlap(self.summary_of(0.3)) == (
+            "Dice and IoU of the test split against 3 thresholds. Dice is highest at 0.4: 0.9000."
+            " IoU is highest at 0.4: 0.8000. At the chosen one, 0.3, they are 0.7000 and 0.6000."
+        )
+
     def test_without_a_threshold_there_are_only_curves(self):
         axes = thresholds.overlap_curves(self.summary_of(None)).axes[0]
         assert [line.get_label() for line in axes.get_lines()] == ["Dice", "IoU"]

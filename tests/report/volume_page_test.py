@@ -25,6 +25,8 @@ FIELDS = dict(
     threshold=0.5,
     undefined={"hd95": 1},
     by_group={"a": {"num_images": 1, "scores": volume_run.SCORES, "intervals": {}}},
+    calibration=report_summary.CALIBRATION,
+    by_size=report_summary.make_sizes("mL"),
 )
 
 
@@ -100,7 +102,8 @@ class VolumePageTest(parameterized.TestCase):
             volume_run.write_scores(self.workdir, split)
         volume_run.write_planes(self.workdir)
         (self.workdir / "config.json").write_text(
-            '{"task_name": "volume_mask", "data": {"phantom_images": 6}}'
+            '{"task_name": "volume_mask", "data": {"phantom_images": 6},'
+            ' "inference": {"overlap": 0.5, "inside_lungs": true}}'
         )
         names = [*run_files.METRICS, "dice", "val_dice"]
         numbers = np.ones((2, len(names))) * [[1], [2]]
@@ -121,7 +124,9 @@ class VolumePageTest(parameterized.TestCase):
             "Predicted and annotated volume",
             "Network and baselines",
             "Groups of volumes",
+            "Score by size of infection",
             "Training",
+            "Calibration",
             "Glossary",
             "Files",
         ]
@@ -132,7 +137,9 @@ class VolumePageTest(parameterized.TestCase):
         alts = re.findall('<img alt="(.*?)"', text)
         assert "case_2, Dice 0.250; slices: axial 4, coronal 4, sagittal 4" in alts[0]
         assert "2 train, 2 test" in alts[1]
+        assert "test 150.0 predicted and 185.0 annotated." in alts[1]
         assert "Dice of training and validation" in alts[2]
+        assert "of the voxels" in alts[3]
 
     def test_it_speaks_of_volumes(self):
         self.write_run()
@@ -148,6 +155,9 @@ class VolumePageTest(parameterized.TestCase):
             "HU band",
             "±",
             "Volume error, mL",
+            "Voxels outside the annotated lungs",
+            "Most voxels are plain background",
+            "Annotated, mL",
         ):
             assert words in text
 

@@ -1,0 +1,78 @@
+"""The reliability diagram: how often there is foreground where a probability is predicted."""
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+from matplotlib import ticker
+
+from jaxlung.report import figures, glossary, run_files
+
+
+def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) -> mpl_figure.Figure:
+    """Share of foreground against mean probability, bin by bin, above how many each bin holds.
+
+    Args:
+        summary: with `calibration`.
+        theme: of the page.
+    """
+    counts, probs, shares = columns(summary.calibration)
+    counted = glossary.counted(summary.task)
+    figure = figures.new_figure(10.6, 6.2, theme, "constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for axes in (upper, lower):
+        figures.style(axes, theme)
+    upper.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.8, linestyle="--", label="calibrated")
+    upper.vlines(probs, probs, shares, color=theme.second, linewidth=2.5, label="gap")
+    upper.plot(probs, shares, "o-", color=theme.first, label="network")
+    upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
+    upper.set_title(title_of(summary.calibration), loc="left", color=theme.text, fontsize=11)
+    target = figures.in_font(summary.levels[-1])
+    upper.set_ylabel(f"share that is {target}", color=theme.muted, parse_math=False)
+    upper.legend(frameon=False, labelcolor=theme.text, loc="upper left")
+    edges = np.linspace(0, 1, len(counts) + 1)
+    lower.bar(edges[:-1], counts, np.diff(edges), 0, align="edge", color=theme.first, alpha=0.85)
+    lower.set_yscale("log")
+    lower.set_ylim(0.5, 3 * counts.max())  # From 1, a bin of one would have no height.
+    lower.yaxis.set_major_locator(ticker.LogLocator(numticks=4))
+    lower.yaxis.set_minor_locator(ticker.NullLocator())
+    lower.set_ylabel(f"{counted} (log)", color=theme.muted)
+    lower.set_xlabel(f"predicted probability of {target}", color=theme.muted, parse_math=False)
+    return figure
+
+
+def columns(calibration: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, mean probabilities and shares of foreground by bin; NaN where a bin is empty."""
+    counts, probs, shares = (
+        np.array([math.nan if x is None else x for x in calibration[name]], np.float64)
+        for name in ("counts", "mean_prob", "fraction")
+    )
+    return counts, probs, shares
+
+
+def title_of(calibration: dict[str, Any]) -> str:
+    """ "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015), ACE 0.1012 (...)" """
+    return ", ".join(_spell(name, calibration) for name in ("ece", "ace"))
+
+
+def _spell(name: str, calibration: dict[str, Any]) -> str:
+    interval = glossary.format_interval(name, calibration[f"{name}_interval"])
+    text = f"{name.upper()} {glossary.format_score(name, calibration[name])}"
+    return f"{text} (95 % interval {interval})" if interval else text
+
+
+def describe(summary: run_files.Summary) -> str:
+    """What the diagram shows, in words and numbers, for those who can't see it."""
+    counts, probs, shares = columns(summary.calibration)
+    pairs = ", ".join(
+        f"{prob:.2f} and {share:.2f}"
+        for count, prob, share in zip(counts, probs, shares, strict=True)
+        if count
+    )
+    return (
+        f"Reliability diagram of the {summary.split} split, {title_of(summary.calibration)}."
+        f" Mean probability and share that is {summary.levels[-1]} of each filled bin: {pairs}."
+        f" The first of {len(counts)} bins holds {counts[0] / counts.sum():.0%} of the"
+        f" {glossary.counted(summary.task)}, the last one {counts[-1] / counts.sum():.0%}."
+    )

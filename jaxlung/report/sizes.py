@@ -1,0 +1,54 @@
+"""The table of scores by how much is annotated."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxlung.report import glossary, run_files, tables
+
+QUARTILES = ("smallest", "second", "third", "largest")
+SCORES = ("dice", "iou")
+
+
+def size_table(summary: run_files.Summary) -> tables.Table | None:
+    """A row per quartile of annotated size, and one of the images without any; None without.
+
+    Columns: the sizes, how many images, Dice and IoU of the last level, images where none of it
+    was found.
+    """
+    if not summary.by_size:
+        return None
+    unit = summary.by_size["unit"]
+    rows = [
+        tables.Row(name, _cells(part, format_range(part["range"], unit)))
+        for name, part in zip(QUARTILES, summary.by_size["quartiles"], strict=True)
+    ]
+    rows.append(tables.Row("none", _cells(summary.by_size["without"], "0")))
+    heads = [
+        f"Annotated, {glossary.reword(unit, summary.task)}",
+        glossary.reword("images", summary.task).capitalize(),
+        *(glossary.find_term(name).label for name in SCORES),
+        "Nothing found",
+    ]
+    return tables.Table([tables.Column(head) for head in heads], [tables.Block("", rows)])
+
+
+def format_range(ends: Sequence[float], unit: str) -> str:
+    """ "1,204\N{EN DASH}3,310" pixels, "0.52\N{EN DASH}12.08" mL"""
+    return "\N{EN DASH}".join(f"{end:,.2f}" if unit == "mL" else f"{end:,.0f}" for end in ends)
+
+
+def _cells(part: Mapping[str, Any], sizes: str) -> list[tables.Cell | None]:
+    # Two empty masks score 1 and one of them 0: of images without any, the last column says it.
+    scores, intervals = part.get("scores", {}), part.get("intervals", {})
+    return [
+        tables.Cell(sizes),
+        tables.Cell(f"{part['num_images']:,}"),
+        *(
+            tables.Cell(
+                glossary.format_score(name, scores.get(name)),
+                glossary.format_interval(name, intervals.get(name)),
+            )
+            for name in SCORES
+        ),
+        tables.Cell(f"{part['num_nothing_found']:,}"),
+    ]
