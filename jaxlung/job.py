@@ -15,6 +15,7 @@ from jaxlung import (
     evaluate,
     files,
     lung_masks,
+    model_card,
     progress,
     system,
     train,
@@ -79,10 +80,9 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     missing = [name for name in evaluate.SPLITS if evaluate.scored_step(path, name) != step]
     evaluate.evaluate(config, path, splits, distributed.tell_all(missing))
     if distributed.is_main():
-        page.build(path)
-        files.write_text(finished, f"{step}\n")
         log_scores(path, "test", task.records)
-    logging.info("report: %s", report)
+        write_report(path)
+        files.write_text(finished, f"{step}\n")
 
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
@@ -116,9 +116,19 @@ def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) ->
     with workdir.lock(path):
         evaluate.evaluate(config, path, open_splits(config, path), [split])
         if distributed.is_main():
-            page.build(path)
             log_scores(path, split, system.make_task(config).records)
-    logging.info("report: %s", path / "report.html")
+            write_report(path)
+
+
+def write_report(path: epath.Path) -> None:
+    """Writes `report.html` and `MODEL_CARD.md` from what a run's folder holds.
+
+    Raises:
+        ValueError: no split was evaluated, or a file is damaged.
+    """
+    page.build(path)
+    model_card.write(path)
+    logging.info("report: %s, model card: %s", path / "report.html", path / model_card.FILE)
 
 
 def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:

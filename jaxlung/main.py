@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
-from absl import flags, logging
+from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
@@ -293,9 +293,8 @@ def run(command: Command) -> int:
 
 def run_on_a_run(path: epath.Path) -> int:
     """Predicts, exports or reports with a trained run; returns the exit code."""
-    from jaxlung import export
+    from jaxlung import export, job
     from jaxlung.predict import runner, settings
-    from jaxlung.report import page
 
     if FLAGS.mode == "predict":
         output = pathlib.Path(FLAGS.output).expanduser()
@@ -309,8 +308,7 @@ def run_on_a_run(path: epath.Path) -> int:
     if FLAGS.mode == "export":
         export.export(path, pathlib.Path(FLAGS.output).expanduser())
     else:
-        page.build(path)
-        logging.info("report: %s", path / "report.html")
+        job.write_report(path)
     return 0
 
 

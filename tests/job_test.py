@@ -71,6 +71,7 @@ def test_the_workdir_holds_everything(finished):
         "tensorboard",
         "figures",
         "report.html",
+        "MODEL_CARD.md",
         "splits.csv",
         "panels_test.npz",
         *(f"scores_{split}.csv" for split in splits),
@@ -118,6 +119,20 @@ def test_a_finished_run_does_nothing(finished, caplog):
         job.run(config, epath.Path(path))
     assert "this run is finished" in caplog.text
     assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_report_and_card_are_made_again_from_the_files_alone(finished):
+    _, path = finished
+    made = (path / "report.html", path / "MODEL_CARD.md")
+    before = made[1].read_text()
+    for file in made:
+        file.unlink()
+    job.write_report(epath.Path(path))
+    assert all(file.exists() for file in made)
+    assert made[1].read_text() == before
+    assert "Trained on generated images" in before
+    macro_f1 = json.loads((path / "summary_test.json").read_text())["scores"]["f1_macro"]
+    assert f"| F1: macro | {macro_f1:.4f} (" in before
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """What the flags come to; whole command lines are in commands_test.py."""
 
+import json
 import os
 
 import pytest
 from absl.testing import flagsaver
+from etils import epath
 
 from jaxlung import config_file, main
+from tests.report import report_summary
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,12 @@ def test_help_names_what_is_shipped():
         assert name in text
     assert "studies" not in config_file.shipped_configs()
     assert not set(config_file.shipped_configs()) & set(config_file.shipped_studies())
+
+
+def test_a_report_comes_with_a_model_card(tmp_path):
+    content = report_summary.make("diagnosis", {"auc": 0.9, "accuracy": 0.81234})
+    (tmp_path / "summary_test.json").write_text(json.dumps(content))
+    with flagsaver.flagsaver(mode="report"):
+        assert main.run_on_a_run(epath.Path(tmp_path)) == 0
+    for name in ("report.html", "MODEL_CARD.md"):
+        assert "0.8123" in (tmp_path / name).read_text()

@@ -1,0 +1,82 @@
+"""The files of a run that a model card is made from."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxlung.report import facts, glossary, run_files
+
+_COLUMNS = ("image_id", "patient_id", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the files say.
+
+    Attributes:
+        config: `config.json`, or {}.
+        metrics: columns of `metrics.csv`, or {}.
+        summaries: one or more, in the order of `run_files.SPLITS`.
+        patients: split -> the patient of each of its images; {} without `splits.csv`.
+    """
+
+    config: Mapping[str, Any]
+    metrics: Mapping[str, np.ndarray]
+    summaries: Sequence[run_files.Summary]
+    patients: Mapping[str, Sequence[str]]
+
+    @property
+    def main(self) -> run_files.Summary:
+        """The test split's, where there is one."""
+        return self.summaries[-1]
+
+    @property
+    def task(self) -> str:
+        """Its name."""
+        return self.main.task
+
+    @property
+    def kind(self) -> str:
+        """What the network sees, "X-ray" or "CT"."""
+        return glossary.reword("X-ray", self.task)
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether its images were generated."""
+        return facts.is_phantom(self.config)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether its data name groups of images."""
+        return any(summary.by_group for summary in self.summaries)
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the config; {} if there is none."""
+        return self.config.get(name, {})
+
+
+def load(workdir: epath.Path) -> Run:
+    """Reads the files.
+
+    Raises:
+        ValueError: no split was evaluated, or a file is damaged.
+    """
+    return Run(
+        config=run_files.load_config(workdir),
+        metrics=run_files.load_metrics(workdir),
+        summaries=run_files.load_summaries(workdir),
+        patients=_load_patients(workdir / "splits.csv"),
+    )
+
+
+def _load_patients(path: epath.Path) -> dict[str, list[str]]:
+    rows = run_files.load_rows(path)
+    if rows and not set(_COLUMNS) <= rows[0].keys():
+        raise ValueError(f"{path}: want the columns {', '.join(_COLUMNS)}, got {[*rows[0]]}.")
+    patients: dict[str, list[str]] = {}
+    for row in rows:
+        patients.setdefault(row["split"], []).append(row["patient_id"])
+    return patients
