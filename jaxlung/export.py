@@ -1,14 +1,16 @@
-"""`--mode=export`: a trained run as one file that `exported.load` predicts with, without Flax."""
+"""`--mode=export`: a trained run as one file that predicts without Flax, with JAX or by ONNX."""
 
+import dataclasses
 import datetime
 import importlib.metadata
+import importlib.util
 import io
 import itertools
 import json
 import pathlib
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax
@@ -33,38 +35,95 @@ PACKAGES = ("jaxlung", "jax", "jaxlib", "flax", "numpy")
 Weights = dict[str, np.ndarray]
 
 
-def export(workdir: epath.Path, output: pathlib.Path) -> None:
-    """Writes a run's selected network as one file; `exported` says what is in it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """What a file is made of.
 
-    The weights are arguments of the program, not constants in it: NumPy reads them alone, and XLA,
-    which folds constants, needn't see 124 MB of them when it compiles.
+    Attributes:
+        config: of the run, its threshold known; in a file of ONNX it computes in float32.
+        system: made of it.
+        step: finished updates.
+        weights: parameters and running statistics by path, "params/encoder_0/conv_0/kernel".
+    """
+
+    config: mlc.ConfigDict
+    system: system_lib.System
+    step: int
+    weights: Weights
+
+
+def export(workdir: epath.Path, output: pathlib.Path) -> None:
+    """Writes a run's selected network as one file; docs/export.md says what is in it.
 
     Args:
         workdir: the run's folder.
-        output: the file; whole or not at all, in the place of an older one.
+        output: the file; whole or not at all, in the place of an older one. With the suffix .onnx
+            it is ONNX, else what `exported.load` reads.
 
     Raises:
         ValueError: no run or no good checkpoint there; a threshold that was to be chosen and
-            wasn't; an `output` that can't be written.
+            wasn't; an `output` that can't be written; ONNX without its packages, or other
+            probabilities by onnxruntime than by JAX.
     """
-    config = with_known_threshold(workdir_lib.load_config(workdir), workdir)
-    with config.unlocked():
-        config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
-    system = system_lib.make_system(config)
-    like = system.abstract_state()
-    state = checkpoint.load_selected(workdir, config.selection, like)
-    weights = flatten(state)
-    program = make_program(system, weights)
-    members = {exported.PROGRAM: bytes(program.serialize())}
-    members |= {f"{exported.WEIGHTS}{name}.npy": to_npy(x) for name, x in weights.items()}
-    manifest = make_manifest(config, system, state, program, members)
-    content = pack(manifest, members)
+    is_onnx = output.suffix.lower() == ".onnx"
+    if is_onnx:
+        require_onnx(output)
+    trained = load_trained(workdir, float32=is_onnx)
+    content = to_onnx(trained) if is_onnx else to_jaxlung(trained)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(epath.Path(output), content)
     except OSError as error:
         raise ValueError(f"--output: can't write {output} ({error.strerror}).") from error
-    logging.info("step %d of %s: %s, %d bytes", state.step, workdir, output, len(content))
+    logging.info("step %d of %s: %s, %d bytes", trained.step, workdir, output, len(content))
+
+
+def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:
+    """Reads a run's selected network; `float32` computes in it whatever the run did."""
+    config = with_known_threshold(workdir_lib.load_config(workdir), workdir)
+    with config.unlocked():
+        config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
+        if float32:
+            config.model.dtype = "float32"
+    system = system_lib.make_system(config)
+    like = system.abstract_state()
+    state = checkpoint.load_selected(workdir, config.selection, like)
+    return Trained(config, system, int(state.step), flatten(state))
+
+
+def to_jaxlung(trained: Trained) -> bytes:
+    """The file that `exported.load` reads.
+
+    The weights are arguments of the program, not constants in it: NumPy reads them alone, and XLA,
+    which folds constants, needn't see 124 MB of them when it compiles.
+    """
+    program = make_program(trained.system, trained.weights)
+    members = {exported.PROGRAM: bytes(program.serialize())}
+    members |= {_member(name): to_npy(x) for name, x in trained.weights.items()}
+    manifest = make_manifest(trained, make_inputs(trained.system)) | {
+        "platforms": list(program.platforms),
+        "calling_convention": program.calling_convention_version,
+        "sha256": {name: exported.sha256(content) for name, content in members.items()},
+    }
+    return pack(manifest, members)
+
+
+def require_onnx(output: pathlib.Path) -> None:
+    """Raises ValueError unless the packages are here that ONNX is written and read with."""
+    for name in ("onnx", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"--output: {output} wants {name}: pip install 'jaxlung[onnx]'.")
+
+
+def to_onnx(trained: Trained) -> bytes:
+    """The network for images of the trained size, as `onnx_export.build` makes and checks it."""
+    from jaxlung import onnx_export  # Its packages are an extra.
+
+    inputs = make_inputs(trained.system, any_size=False)
+    manifest = make_manifest(trained, inputs) | {"format": f"{exported.FORMAT}.onnx"}
+    manifest["versions"] |= versions(("onnx", "onnxruntime"))
+    predict = make_predict(trained.system)
+    return onnx_export.build(predict, trained.weights, inputs, manifest)
 
 
 def with_known_threshold(config: mlc.ConfigDict, path: epath.Path) -> mlc.ConfigDict:
@@ -91,11 +150,10 @@ def flatten(state: train_step.TrainState) -> Weights:
     return flax.traverse_util.flatten_dict(jax.device_get(trees), sep="/")
 
 
-def make_program(system: system_lib.System, weights: Weights) -> jax.export.Exported:
-    """What `train_step.eval_step` gives as "probs" and "preds", for `PLATFORMS`.
+def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """What `train_step.eval_step` gives as "probs" and "preds".
 
-    A function of (weights, {"images"} or {"images", "masks"}), for any number of images and, where
-    `multiples` says so, of any size.
+    A function of (weights, {"images"} or {"images", "masks"}).
     """
 
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -107,15 +165,25 @@ def make_program(system: system_lib.System, weights: Weights) -> jax.export.Expo
         probs = jax.nn.sigmoid(logits)
         return probs[..., 0], system.task.postprocess(probs)
 
+    return predict
+
+
+def make_program(system: system_lib.System, weights: Weights) -> jax.export.Exported:
+    """`make_predict` for `PLATFORMS`, any number of images and what `multiples` says of sizes."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
-    export_for = jax.export.export(jax.jit(predict), platforms=PLATFORMS)
+    export_for = jax.export.export(jax.jit(make_predict(system)), platforms=PLATFORMS)
     return export_for(shapes, make_inputs(system))
 
 
-def make_inputs(system: system_lib.System) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the program takes beside the weights: "images", and "masks" if the task needs lungs."""
+def make_inputs(
+    system: system_lib.System, *, any_size: bool = True
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the program takes beside the weights: "images", and "masks" if the task needs lungs.
+
+    Any number of them; of the trained size, or of `any_size` that `multiples` allows.
+    """
     axes = ("d", "h", "w") if system.is_volumetric else ("h", "w")
-    steps = multiples(system)
+    steps = multiples(system) if any_size else (None,) * len(axes)
     sizes = [
         str(size) if step is None else f"{step}*{axis}"
         for axis, step, size in zip(axes, steps, system.settings.input_shape, strict=True)
@@ -155,29 +223,21 @@ def borders(task: task_lib.Task) -> list[float]:
     return [(low + high) / 2 / 255 for low, high in itertools.pairwise(task.greys)]
 
 
-def make_manifest(
-    config: mlc.ConfigDict,
-    system: system_lib.System,
-    state: train_step.TrainState,
-    program: jax.export.Exported,
-    members: Mapping[str, bytes],
-) -> dict[str, Any]:
-    """What the file says of itself, as JSON values; docs/export.md explains each."""
-    task, is_volumetric = system.task, system.is_volumetric
-    digests = {name: exported.sha256(content) for name, content in members.items()}
-    weights = {name: x for name, x in digests.items() if name.startswith(exported.WEIGHTS)}
-    whole = exported.sha256(json.dumps(weights, sort_keys=True).encode())
+def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    """What a file of either kind says of itself, as JSON values; docs/export.md explains each."""
+    system, task = trained.system, trained.system.task
+    is_volumetric = system.is_volumetric
     return {
         "format": exported.FORMAT,
         "format_version": exported.VERSION,
         "notice": NOTICE,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "config": workdir_lib.to_json(config),
+        "versions": {"python": platform.python_version(), **versions(PACKAGES)},
+        "config": workdir_lib.to_json(trained.config),
         "checkpoint": {
-            "selection": config.selection,
-            "step": int(state.step),
-            "weights_sha256": whole,
+            "selection": trained.config.selection,
+            "step": trained.step,
+            "weights_sha256": digest(trained.weights),
         },
         "task": task.name,
         "records": task.records,
@@ -186,18 +246,21 @@ def make_manifest(
         "size": list(system.settings.input_shape),
         "resize": None if is_volumetric else system.settings.resize,
         "volumes": describe_volumes(system) if is_volumetric else None,
-        "platforms": list(program.platforms),
-        "calling_convention": program.calling_convention_version,
-        "inputs": describe_inputs(make_inputs(system)),
+        "inputs": describe_inputs(inputs),
         "outputs": describe_outputs(task),
-        "sha256": digests,
     }
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of what made the file."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
+def digest(weights: Weights) -> str:
+    """One of all weights: the same in every file that is made of a checkpoint."""
+    digests = {_member(name): exported.sha256(to_npy(x)) for name, x in weights.items()}
+    return exported.sha256(json.dumps(digests, sort_keys=True).encode())
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of what made the file."""
+    found = {}
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # A checkout that isn't installed.
@@ -248,6 +311,11 @@ def describe_outputs(task: task_lib.Task) -> dict[str, dict[str, str]]:
         "probs": {"dtype": "float32", "meaning": of},
         "preds": {"dtype": "uint8", "meaning": "index into levels: how many borders probs pass"},
     }
+
+
+def _member(name: str) -> str:
+    """Of the zip, that holds these weights."""
+    return f"{exported.WEIGHTS}{name}.npy"
 
 
 def to_npy(array: np.ndarray) -> bytes:

@@ -89,8 +89,15 @@ def _centred(length: float, image_size: int) -> slice:
 
 
 def _bilinear(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[H, W] uint8 or float32 to [height, width]; Pillow widens the filter when shrinking."""
+    """[H, W] uint8 or float32 to [height, width]; Pillow widens the filter when shrinking.
+
+    Along rows first, then along columns, each in a call of its own: in one call Pillow 13 chooses
+    the order by the shapes, and a rounding between them makes one grey level of it.
+    """
     if array.shape == (height, width):
         return array
-    resized = Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    picture = Image.fromarray(array)
+    for size in ((width, len(array)), (width, height)):
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(picture)
