@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from jaxlung import config_file, dry_run, evaluate, job, train, workdir
+from jaxlung import config_file, dry_run, evaluate, job, model_card, train, workdir
 from jaxlung.data import order, record, selection
 from jaxlung.tasks import mask, three_level
 from tests import array_source
@@ -121,15 +121,11 @@ def test_a_finished_run_does_nothing(finished, caplog):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
-def test_report_and_card_are_made_again_from_the_files_alone(finished):
+def test_the_model_card_is_made_from_the_files_alone(finished):
     _, path = finished
-    made = (path / "report.html", path / "MODEL_CARD.md")
-    before = made[1].read_text()
-    for file in made:
-        file.unlink()
-    job.write_report(epath.Path(path))
-    assert all(file.exists() for file in made)
-    assert made[1].read_text() == before
+    before = (path / model_card.FILE).read_text()
+    (path / model_card.FILE).unlink()
+    assert model_card.write(path).read_text() == before
     assert "Trained on generated images" in before
     macro_f1 = json.loads((path / "summary_test.json").read_text())["scores"]["f1_macro"]
     assert f"| F1: macro | {macro_f1:.4f} (" in before

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.resources
+import platform
 
 from jaxlung import export
 from jaxlung.model_card import markdown
@@ -38,7 +39,8 @@ def describe_model(run: run_lib.Run) -> list[str]:
     """Everything that the config says, and with what the card was written."""
     known = facts.list_facts(run.config, run.metrics)
     known["Step of the checkpoint"] = f"{run.main.step:,}"
-    listed = ", ".join(f"{name} {version}" for name, version in export.versions().items())
+    versions = {"Python": platform.python_version(), **export.versions(export.PACKAGES)}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     today = datetime.datetime.now(datetime.UTC).date()
     return [
         markdown.table(["Detail", "Value"], [*known.items()], rule="---"),
