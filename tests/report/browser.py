@@ -20,7 +20,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 )
-# Two frames later the media queries are answered; then pictures load that they choose.
+# Two frames later the media queries are answered, and the pictures that they choose are loading.
 SETTLED = """
 new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve))).then(
   () => new Promise(resolve => {

@@ -1,5 +1,6 @@
 """Pages in headless Chromium: quiet, self-contained, readable on a phone, in the dark, in print."""
 
+import functools
 import io
 
 import browser
@@ -15,7 +16,7 @@ from jaxlung.report import page
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on PATH")
 PHONE, DESK = 400, 1200  # pixels
-PAGES = ("report", pytest.param("volumes", marks=pytest.mark.slow), "study")
+PAGES = ("diagnosis", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mask", "volumes")))
 # Of every element with text of its own: its colour and what is behind it.
 COLOURS = """
 [...document.body.querySelectorAll("*")].filter(
@@ -42,8 +43,8 @@ def chromium(tmp_path_factory):
     opened.close()
 
 
-def write_report(path):
-    page_test.write_run(path, "mask")
+def write_report(path, task):
+    page_test.write_run(path, task)
     page.build(path)
 
 
@@ -61,13 +62,14 @@ def write_study(path):
 
 
 WRITERS = {
-    "report": (write_report, "report.html"),
+    "diagnosis": (functools.partial(write_report, task="diagnosis"), "report.html"),
+    "mask": (functools.partial(write_report, task="mask"), "report.html"),
     "volumes": (write_volumes, "report.html"),
     "study": (write_study, "study.html"),
 }
 
 
-@pytest.fixture(scope="module", params=PAGES)
+@pytest.fixture(scope="module", params=(*PAGES, "study"))
 def opened(request, chromium, tmp_path_factory):
     path = epath.Path(tmp_path_factory.mktemp("my [1] page"))
     write, name = WRITERS[request.param]
