@@ -35,11 +35,13 @@ class Picture:
         light: PNG, base64.
         dark: PNG, base64; equal to `light` for a figure that suits both.
         alt: what is seen, in words.
+        num_rows: of images in it; in print many are not squeezed onto one page.
     """
 
     light: str
     dark: str
     alt: str
+    num_rows: int = 1
 
 
 def draw_curves(
@@ -120,7 +122,7 @@ def draw_panels(workdir: epath.Path, *, is_binary: bool) -> Picture | None:
     alt = f"Input, raw output, post-processed output, annotation and {last} of {rows}."
     png = figures.to_png(panels_lib.image_panels(panels, is_binary=is_binary))
     _save(workdir / "figures/panels.png", png)
-    return Picture(_encode(png), _encode(png), alt)
+    return Picture(_encode(png), _encode(png), alt, len(panels.image))
 
 
 def draw_planes(workdir: epath.Path, subjects: Sequence[volume_files.Subject]) -> Picture | None:
@@ -132,7 +134,7 @@ def draw_planes(workdir: epath.Path, subjects: Sequence[volume_files.Subject]) -
     alt = f"Axial, coronal and sagittal slices with outlines of prediction and annotation: {rows}."
     png = figures.to_png(planes_lib.subject_planes(shown))
     _save(workdir / "figures/planes.png", png)
-    return Picture(_encode(png), _encode(png), alt)
+    return Picture(_encode(png), _encode(png), alt, len(shown))
 
 
 def draw_amounts(workdir: epath.Path, target: str) -> Picture | None:

@@ -70,9 +70,10 @@ def describe(summary: run_files.Summary) -> str:
         for count, prob, share in zip(counts, probs, shares, strict=True)
         if count
     )
+    first, last = (f"{100 * counts[i] / counts.sum():.0f} %" for i in (0, -1))
     return (
         f"Reliability diagram of the {summary.split} split, {title_of(summary.calibration)}."
         f" Mean probability and share that is {summary.levels[-1]} of each filled bin: {pairs}."
-        f" The first of {len(counts)} bins holds {counts[0] / counts.sum():.0%} of the"
-        f" {glossary.counted(summary.task)}, the last one {counts[-1] / counts.sum():.0%}."
+        f" The first of {len(counts)} bins holds {first} of the {glossary.counted(summary.task)},"
+        f" the last one {last}."
     )

@@ -10,7 +10,9 @@ SCORES = ("dice", "iou")
 
 
 def size_table(summary: run_files.Summary) -> tables.Table | None:
-    """A row per quartile of annotated size, and one of the images without any; None without.
+    """A row per quartile of annotated size, and one of the images that have none, if there are.
+
+    None without sizes.
 
     Columns: the sizes, how many images, Dice and IoU of the last level, images where none of it
     was found.
@@ -22,7 +24,8 @@ def size_table(summary: run_files.Summary) -> tables.Table | None:
         tables.Row(name, _cells(part, format_range(part["range"], unit)))
         for name, part in zip(QUARTILES, summary.by_size["quartiles"], strict=True)
     ]
-    rows.append(tables.Row("none", _cells(summary.by_size["without"], "0")))
+    if summary.by_size["without"]["num_images"]:
+        rows.append(tables.Row("none", _cells(summary.by_size["without"], "0")))
     heads = [
         f"Annotated, {glossary.reword(unit, summary.task)}",
         glossary.reword("images", summary.task).capitalize(),

@@ -35,7 +35,7 @@ def overlap_curves(
     axes.set_xlabel("threshold", color=theme.muted)
     number = glossary.count(summary.num_images, "image", summary.task)
     axes.set_ylabel(f"mean over {number}", color=theme.muted)
-    axes.legend(frameon=False, labelcolor=theme.text, loc="lower left")
+    axes.legend(frameon=False, labelcolor=theme.text, loc="best")
     return figure
 
 

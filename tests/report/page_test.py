@@ -211,7 +211,7 @@ class PageTest(parameterized.TestCase):
         assert "there is no calibration to show" in text
         assert "Score by size of infection" in text
 
-    def test_a_mask_says_what_is_undefined_and_where_the_threshold_is_from(self):
+    def test_a_mask_has_its_threshold_calibration_sizes_and_what_is_undefined(self):
         write_run(self.workdir, "mask")
         text = self.build()
         assert "HD95 in 3 of 40 test images" in text
@@ -221,11 +221,6 @@ class PageTest(parameterized.TestCase):
         parsed = Parser(text)
         assert "differences in colour" in parsed.alts[-1]
         assert f"best: {EVIL}, Dice 0.900" in parsed.alts[-1]
-
-    def test_calibration_and_sizes_are_shown_and_explained(self):
-        write_run(self.workdir, "mask")
-        text = self.build()
-        parsed = Parser(text)
         assert "ECE 0.0101 (95 % interval 0.009\N{EN DASH}0.012), ACE 0.0700." in parsed.alts[2]
         cells = self.cells_of(text)
         row = cells.index("largest")

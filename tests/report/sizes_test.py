@@ -28,6 +28,13 @@ class SizesTest(parameterized.TestCase):
         }
         assert table.blocks[0].rows[0].cells[2].note == f"0.400{DASH}0.900"
 
+    def test_no_row_without_an_image(self):
+        by_size = report_summary.make_sizes()
+        by_size["without"] = {"num_images": 0, "num_nothing_found": 0}
+        summary = run_files.Summary(**report_summary.make("mask", {}, by_size=by_size))
+        labels = [row.label for row in sizes.size_table(summary).blocks[0].rows]
+        assert labels == list(sizes.QUARTILES)
+
     def test_volumes_are_in_ml(self):
         table = table_of("volume_mask", "mL")
         assert [column.head for column in table.columns[:2]] == ["Annotated, mL", "Volumes"]

@@ -141,6 +141,13 @@ class VolumePageTest(parameterized.TestCase):
         assert "Dice of training and validation" in alts[2]
         assert "of the voxels" in alts[3]
 
+    def test_many_volumes_take_more_than_a_page_in_print(self):
+        for number, tall in ((6, 0), (7, 1)):
+            volume_run.write_summary(self.workdir)
+            arrays = volume_run.make_planes([f"case_{i}" for i in range(number)])
+            np.savez(self.workdir / "planes_test.npz", **arrays)
+            assert self.build().count('<figure class="scroll wide tall"') == tall
+
     def test_it_speaks_of_volumes(self):
         self.write_run()
         # All but figures, style and the config as it is.
