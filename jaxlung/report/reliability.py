@@ -27,7 +27,8 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
     upper.vlines(probs, probs, shares, color=theme.second, linewidth=2.5, label="gap")
     upper.plot(probs, shares, "o-", color=theme.first, label="network")
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
-    upper.set_title(title_of(summary.calibration), loc="left", color=theme.text, fontsize=11)
+    title = "\n".join(spell_errors(summary.calibration))  # One below the other fits a phone.
+    upper.set_title(title, loc="left", color=theme.text, fontsize=11)
     target = figures.in_font(summary.levels[-1])
     upper.set_ylabel(f"share that is {target}", color=theme.muted, parse_math=False)
     upper.legend(frameon=False, labelcolor=theme.text, loc="upper left")
@@ -53,13 +54,17 @@ def columns(calibration: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def title_of(calibration: dict[str, Any]) -> str:
     """ "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015), ACE 0.1012 (...)" """
-    return ", ".join(_spell(name, calibration) for name in ("ece", "ace"))
+    return ", ".join(spell_errors(calibration))
 
 
-def _spell(name: str, calibration: dict[str, Any]) -> str:
-    interval = glossary.format_interval(name, calibration[f"{name}_interval"])
-    text = f"{name.upper()} {glossary.format_score(name, calibration[name])}"
-    return f"{text} (95 % interval {interval})" if interval else text
+def spell_errors(calibration: dict[str, Any]) -> list[str]:
+    """ "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015)", and likewise ACE."""
+    texts = []
+    for name in ("ece", "ace"):
+        interval = glossary.format_interval(name, calibration[f"{name}_interval"])
+        text = f"{name.upper()} {glossary.format_score(name, calibration[name])}"
+        texts.append(f"{text} (95 % interval {interval})" if interval else text)
+    return texts
 
 
 def describe(summary: run_files.Summary) -> str:
