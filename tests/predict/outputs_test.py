@@ -45,11 +45,22 @@ def test_random_names_are_refused_if_and_only_if_two_outputs_are_one_path(work, 
         endings = endings_of(roles, work, probs=probs, overlay=overlay, dicom_seg=dicom_seg)
         for _ in range(40):
             depths = np_rng.integers(1, 3, np_rng.integers(1, 7))
-            names = {"/".join(np_rng.choice(PARTS, depth)).lower() for depth in depths}
+            drawn = ["/".join(np_rng.choice(PARTS, depth)) for depth in depths]
+            names = list({name.lower(): name for name in drawn}.values())
             want = clashes(names, endings)
             assert refuses(names, endings) == want, (names, endings)
             seen.add(want)
     assert seen == {False, True}
+
+
+def test_endings_are_what_is_written():
+    everything = dict(probs=True, overlay=True, dicom_seg=True)
+    want = {".nii.gz", "_overlay.png", ".seg.dcm", "_probs.nii.gz", "_disagreement.nii.gz"}
+    assert set(endings_of(["lung"], volume_work, **everything)) == want
+    pairs = itertools.product(["_lung", "_infection"], ["_probs.png", "_disagreement.png"])
+    want = {"_mask.png", *map("".join, pairs)}
+    assert set(endings_of(["lung", "infection"], picture_work, probs=True)) == want
+    assert endings_of(["diagnosis"], picture_work, probs=True) == []
 
 
 @pytest.mark.parametrize("roles", ROLES)

@@ -224,6 +224,18 @@ class DamageTest(PictureTest):
         assert num_refused > 100
 
 
+class LimitTest(PictureTest):
+    def test_pillows_own_limit_does_not_come_before_ours(self):
+        content, before = image_files.encoded(Image.fromarray(GREY), "PNG"), Image.MAX_IMAGE_PIXELS
+        with pictures.limit(10):
+            with pytest.raises(ValueError, match="want at most 20 pixels, got more"):
+                self.read(content, MANY)
+            with pictures.limit(GREY.size):
+                np.testing.assert_array_equal(self.read(content, GREY.size).image, GREY)
+            assert Image.MAX_IMAGE_PIXELS == 10
+        assert before == Image.MAX_IMAGE_PIXELS
+
+
 class QuietTest(PictureTest):
     @pytest.fixture(autouse=True)
     def with_output(self, capfd):

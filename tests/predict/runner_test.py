@@ -15,7 +15,16 @@ from PIL import Image
 
 from jaxlung import interrupt
 from jaxlung.data import record
-from jaxlung.predict import ensemble, network, outputs, overlay, picture_work, runner, settings
+from jaxlung.predict import (
+    ensemble,
+    findings,
+    network,
+    outputs,
+    overlay,
+    picture_work,
+    runner,
+    settings,
+)
 from jaxlung.tasks import task as task_lib
 from tests import array_source
 from tests.predict import networks
@@ -127,6 +136,30 @@ def test_what_can_not_be_is_told_before_anything_is_written(run, folder, tmp_pat
     with pytest.raises(ValueError, match=rf"--{what}: "):
         runner.run(["lung"], str(folder), options, num_threads=int(what == "dicom_seg"))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_can_not_be_measured_leaves_no_files(run, tmp_path, monkeypatch):
+    def numbers(*args, **kwargs):
+        raise ValueError("want a spacing.\n" + 9999 * "\0x ")
+
+    monkeypatch.setattr(findings.Findings, "numbers", numbers)
+    assert run(probs=True, overlay=True) == 3
+    failed = read(tmp_path / "out/failures.csv")
+    assert [row["name"] for row in failed] == [*NAMES[:5], "sub/f"]
+    assert all(
+        re.fullmatch(r"want a spacing. x x [x ]{480,500}\.\.\.", x["reason"]) for x in failed
+    )
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_whatever_a_reader_raises_is_a_reason(run, tmp_path, monkeypatch):
+    def read_or_divide(item, *rest, whole=picture_work.read):
+        return whole(item, *rest) if item.name != "b" else 1 / 0
+
+    monkeypatch.setattr(picture_work, "read", read_or_divide)
+    assert run() == 3
+    (failed,) = read(tmp_path / "out/failures.csv")
+    assert failed["reason"] == "ZeroDivisionError: division by zero"
 
 
 def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
@@ -298,7 +331,7 @@ def test_a_volume_that_the_device_has_no_room_for_stops_no_other(tmp_path, monke
 
 def test_an_overlay_of_thick_slices_stays_small():
     image = np.zeros((60, 20, 20), np.int16)
-    shown = overlay.draw_volume(image, {"lung": image > 0}, (1e6, 1.0, 1.0))
+    shown = overlay.draw_volume(image, {"lung": image > 0}, (1e9, 1.0, 1.0))
     assert max(shown.shape) <= 2048 + 2 * (1 + overlay.GAP_PIXELS)
 
 
