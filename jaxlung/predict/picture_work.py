@@ -1,7 +1,9 @@
 """X-rays from file to outputs: read (in threads), predict (in batches), save (in threads)."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,9 @@ from jaxlung.tasks import three_level
 
 MASK = "_mask.png"
 SUFFIX = ".png"  # of probabilities
+# Our choice. Measuring takes some 20 bytes a pixel: larger pictures wait for each other.
+_LARGE_PIXELS = 20_000_000
+_one_large = threading.Lock()
 READ_AHEAD = 8  # pictures that wait to be predicted, beside those that threads are at
 
 Fitted = tuple[np.ndarray, np.ndarray]  # see `Network.fit`
@@ -89,6 +94,14 @@ def save(
     item: inputs.Item, ready: Ready, raw: Raw, team: ensemble.Team, options: settings.Options
 ) -> dict[str, Any]:
     """Writes what was found, the mask last, and returns the row of `outputs.COLUMNS`."""
+    is_large = ready.picture.image.size > _LARGE_PIXELS
+    with _one_large if is_large else contextlib.nullcontext():
+        return _save(item, ready, raw, team, options)
+
+
+def _save(
+    item: inputs.Item, ready: Ready, raw: Raw, team: ensemble.Team, options: settings.Options
+) -> dict[str, Any]:
     picture = ready.picture
     found = {role: _find(each, raw, picture) for role, each in team.ensembles.items()}
     result = findings.combine(team, found)
