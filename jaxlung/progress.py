@@ -28,7 +28,7 @@ def report(items: Iterable[T], what: str, unit: str, total: int) -> Iterator[T]:
             last = now
             rate = count / (now - start)
             left = duration((total - count) / rate)
-            logging.info("%s: %d of %d %s, %.0f/s, %s left", what, count, total, unit, rate, left)
+            logging.info("%s: %d of %d %s, %.3g/s, %s left", what, count, total, unit, rate, left)
 
 
 def duration(seconds: float) -> str:

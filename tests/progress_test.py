@@ -35,5 +35,5 @@ def test_short_work_is_silent(monkeypatch, caplog):
 
 def test_long_work_says_how_far_it_is(monkeypatch, caplog):
     lines = run(monkeypatch, caplog, 6)
-    assert lines[0] == "reading: 3 of 8 images, 0/s, 30 s left"
+    assert lines[0] == "reading: 3 of 8 images, 0.167/s, 30 s left"
     assert len(lines) == 2
