@@ -32,6 +32,7 @@ from jaxlung.tasks import task as task_lib
 PLATFORMS = ("cpu", "cuda", "tpu")
 NOTICE = "No medical device: for research, not for diagnosis or treatment."
 PACKAGES = ("jaxlung", "jax", "jaxlib", "flax", "numpy")
+ONNX_PACKAGES = ("jax2onnx", "onnx", "onnxruntime")  # of the extra "onnx"
 Weights = dict[str, np.ndarray]
 
 
@@ -110,7 +111,7 @@ def to_jaxlung(trained: Trained) -> bytes:
 
 def require_onnx(output: pathlib.Path) -> None:
     """Raises ValueError unless the packages are here that ONNX is written and read with."""
-    for name in ("onnx", "onnxruntime"):
+    for name in ONNX_PACKAGES:
         if importlib.util.find_spec(name) is None:
             raise ValueError(f"--output: {output} wants {name}: pip install 'jaxlung[onnx]'.")
 
@@ -121,7 +122,7 @@ def to_onnx(trained: Trained) -> bytes:
 
     inputs = make_inputs(trained.system, any_size=False)
     manifest = make_manifest(trained, inputs) | {"format": f"{exported.FORMAT}.onnx"}
-    manifest["versions"] |= versions(("onnx", "onnxruntime"))
+    manifest["versions"] |= versions(ONNX_PACKAGES)
     predict = make_predict(trained.system)
     return onnx_export.build(predict, trained.weights, inputs, manifest)
 

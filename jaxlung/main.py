@@ -29,7 +29,9 @@ flags.DEFINE_multi_string(
 MODES = ("train", "evaluate", "predict", "export", "report", "benchmark", "study")
 flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 flags.DEFINE_string("input", None, "To predict: file, folder, glob, DICOM series or CSV of paths.")
-flags.DEFINE_string("output", None, "To predict: folder for masks. To export: the file.")
+flags.DEFINE_string(
+    "output", None, "To predict: folder for masks. To export: the file; *.onnx is ONNX."
+)
 flags.DEFINE_bool("probs", False, "To predict: write probabilities too.")
 flags.DEFINE_bool("overlay", False, "To predict: draw the masks over the pictures.")
 flags.DEFINE_bool("dicom_seg", False, "To predict: masks of DICOM series as DICOM SEG too.")

@@ -1,22 +1,24 @@
 """A trained network as an ONNX file, held against its JAX program before anybody gets it."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import jax
+import jax2onnx
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import helper
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
-
-from jaxlung import jaxpr_to_onnx
 
 TOLERANCE = 1e-4  # of a probability
 BATCH_SIZES = (1, 3)
 MANIFEST = "manifest"  # the key in the file's metadata
-IR_VERSION = 8  # the format's, of opset 18's time: older runtimes read it
+OPSET = 18  # of 2022; the first with bitwise operations
 OUTPUTS = ("probs", "preds")
 # What onnxruntime raises of a file that it can't load or run.
 REFUSALS = (
@@ -54,43 +56,61 @@ def build(predict: Predict, weights: Any, inputs: Inputs, manifest: Mapping[str,
 def to_model(
     predict: Predict, weights: Any, inputs: Inputs, manifest: Mapping[str, Any]
 ) -> onnx.ModelProto:
-    """The program as an ONNX model, not yet compared with anything."""
-    traced = {
-        name: jax.ShapeDtypeStruct((jaxpr_to_onnx.BATCH, *spec.shape[1:]), spec.dtype)
-        for name, spec in inputs.items()
-    }
-    program = jax.make_jaxpr(predict)(weights, traced)
-    graph = jaxpr_to_onnx.Graph()
-    names = sorted(inputs)  # As JAX orders a dict.
-    given = [_widen(graph, name, inputs[name].dtype) for name in names]
-    known = [np.asarray(x) for x in jax.tree.leaves(weights)]
-    probs, preds = jaxpr_to_onnx.translate(program, [*known, *given], graph)
-    graph.add("Identity", probs, name="probs")
-    graph.add("Cast", preds, name="preds", to=onnx.TensorProto.UINT8)
-    described = helper.make_graph(
-        graph.nodes,
-        "jaxlung",
-        [_describe(name, traced[name]) for name in names],
-        [_describe(name, x) for name, x in zip(OUTPUTS, program.out_avals, strict=True)],
-        graph.stored,
-    )
-    opsets = [helper.make_opsetid("", jaxpr_to_onnx.OPSET)]
-    model = helper.make_model(described, opset_imports=opsets, ir_version=IR_VERSION)
-    model.producer_name, model.doc_string = "jaxlung", manifest["notice"]
-    helper.set_model_props(model, {MANIFEST: json.dumps(manifest)})
+    """The program as an ONNX model, its weights constants, not yet compared with anything.
+
+    Raises:
+        ValueError: an operation that jax2onnx doesn't know.
+    """
+    names = sorted(inputs)
+
+    def program(*args: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return predict(weights, dict(zip(names, args, strict=True)))
+
+    try:
+        with _quiet(), mock.patch.object(jax.lax, "platform_dependent", _of_cpu):
+            model = jax2onnx.to_onnx(
+                program,
+                [inputs[name] for name in names],
+                model_name="jaxlung",
+                opset=OPSET,
+                input_names=names,
+                output_names=OUTPUTS,
+            )
+    except Exception as error:  # It raises what Python and JAX have; it has no error of its own.
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise ValueError(
+            f"--output: jax2onnx can't write this network as ONNX ({reason}); a .jaxlung file "
+            "holds any network."
+        ) from error
+    # Shapes in between are an aid to readers, and some that it notes are wrong.
+    del model.graph.value_info[:]
+    model.doc_string = manifest["notice"]
+    onnx.helper.set_model_props(model, {MANIFEST: json.dumps(manifest)})
     return model
 
 
-def _widen(graph: jaxpr_to_onnx.Graph, name: str, dtype: np.dtype) -> str:
-    return graph.add("Cast", name, to=jaxpr_to_onnx.onnx_type(dtype))
+def _of_cpu(*args: Any, cpu: Callable[..., Any], **_: Any) -> Any:
+    """`jax.lax.platform_dependent` with the choice made, which jax2onnx doesn't know.
+
+    On a CPU 3D convolutions are made of 2D ones; others it doesn't know either.
+    """
+    return cpu(*args)
 
 
-def _describe(name: str, spec: Any) -> onnx.ValueInfoProto:
-    batch, *sizes = spec.shape
-    del batch
-    return helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), ["B", *sizes]
-    )
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of jax2onnx, which are about its own insides."""
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def check(
@@ -111,7 +131,7 @@ def _run_file(
     content: bytes, batches: Sequence[dict[str, np.ndarray]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # Errors alone.
+    options.log_severity_level = 4  # What it refuses is raised.
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
         return [session.run(OUTPUTS, batch) for batch in batches]

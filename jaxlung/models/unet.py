@@ -85,5 +85,8 @@ class UNet(nn.Module):
         if not self.pad_input:
             remedy = "change data.image_size or set model.pad_input=True"
             layers.require_multiple(images, multiple, f"{remedy} ({len(self.widths)} levels)")
-        rows, columns = -height % multiple, -width % multiple
-        return jnp.pad(images, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
+        for axis, missing in ((1, -height % multiple), (2, -width % multiple)):
+            edge = jax.lax.slice_in_dim(images, -1, None, axis=axis)
+            # jnp.pad would also pad by nothing, with empty arrays, which ONNX misreads.
+            images = jnp.concatenate([images, *[edge] * missing], axis=axis)
+        return images

@@ -83,8 +83,8 @@ def only_inside(images: jax.Array, inside: jax.Array) -> jax.Array:
         inside: [B, H, W] bool.
     """
     inside = inside[..., None]
-    low = jnp.min(images, axis=(1, 2), keepdims=True, where=inside, initial=1)
-    high = jnp.max(images, axis=(1, 2), keepdims=True, where=inside, initial=0)
+    low = jnp.min(jnp.where(inside, images, 1), axis=(1, 2), keepdims=True)
+    high = jnp.max(jnp.where(inside, images, 0), axis=(1, 2), keepdims=True)
     scaled = (images - low) / jnp.maximum(high - low, 1 / 255)  # One grey level at least.
     return jnp.where(inside, scaled, 0)
 
