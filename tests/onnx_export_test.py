@@ -1,6 +1,7 @@
 """ONNX files: onnxruntime against the run's own evaluation, and what is refused."""
 
 import json
+import logging
 import pathlib
 import sys
 import types
@@ -85,9 +86,11 @@ def require_agreement(got, want, threshold):
     "spec",
     [UNET, IN_LUNGS, *(pytest.param(spec, marks=pytest.mark.slow) for spec in OTHERS)],
 )
-def test_onnxruntime_gives_what_the_run_gives(spec, onnxruntime, tmp_path, capfd):
+def test_onnxruntime_gives_what_the_run_gives(spec, onnxruntime, tmp_path, capfd, caplog):
     file, system, state = export_run(tmp_path, make_config(spec))
-    assert capfd.readouterr() == ("", "")  # jax2onnx and onnxruntime have much to say.
+    # jax2onnx and onnxruntime have much to say.
+    assert capfd.readouterr() == ("", "")
+    assert all(record.levelno <= logging.INFO for record in caplog.records)
     for count in (1, 5):
         batch = random_batch((count, *system.settings.input_shape), seed=count)
         want = export_test.run_eval_step(system, state, **batch)
