@@ -183,7 +183,7 @@ def _whole_jobs(settings: plan.Plan, data_dir: str) -> Iterator[page.Finding]:
             for name in ("cold", "warm"):
                 workdir = pathlib.Path(folder) / name
                 seconds = _time_job([*common, f"--workdir={workdir}"], folder, settings.left())
-                cells = {"compiled programs": name, "minutes": f"{seconds / 60:.2f}"}
+                cells = {"compiled programs": name, "seconds": f"{seconds:.1f}"}
                 yield page.Finding(WHOLE, cells, {"cache": name, "seconds": seconds})
         except isolated.FailedError as error:
             yield _failed(WHOLE, "covidqu:quick", error)

@@ -2,8 +2,8 @@
 
 import dataclasses
 import datetime
+import importlib
 import importlib.metadata
-import importlib.util
 import io
 import itertools
 import json
@@ -112,8 +112,12 @@ def to_jaxlung(trained: Trained) -> bytes:
 def require_onnx(output: pathlib.Path) -> None:
     """Raises ValueError unless the packages are here that ONNX is written and read with."""
     for name in ONNX_PACKAGES:
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"--output: {output} wants {name}: pip install 'jaxlung[onnx]'.")
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(
+                f"--output: {output} wants {name}: pip install 'jaxlung[onnx]' ({error})."
+            ) from error
 
 
 def to_onnx(trained: Trained) -> bytes:

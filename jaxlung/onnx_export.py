@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from unittest import mock
 
 import jax
 import jax2onnx
@@ -67,7 +66,7 @@ def to_model(
         return predict(weights, dict(zip(names, args, strict=True)))
 
     try:
-        with _quiet(), mock.patch.object(jax.lax, "platform_dependent", _of_cpu):
+        with _quiet(), _as_on_cpus():
             model = jax2onnx.to_onnx(
                 program,
                 [inputs[name] for name in names],
@@ -89,12 +88,21 @@ def to_model(
     return model
 
 
-def _of_cpu(*args: Any, cpu: Callable[..., Any], **_: Any) -> Any:
+@contextlib.contextmanager
+def _as_on_cpus() -> Iterator[None]:
     """`jax.lax.platform_dependent` with the choice made, which jax2onnx doesn't know.
 
     On a CPU 3D convolutions are made of 2D ones; others it doesn't know either.
     """
-    return cpu(*args)
+
+    def choose(*args: Any, cpu: Callable[..., Any], **_: Any) -> Any:
+        return cpu(*args)
+
+    original, jax.lax.platform_dependent = jax.lax.platform_dependent, choose
+    try:
+        yield
+    finally:
+        jax.lax.platform_dependent = original
 
 
 @contextlib.contextmanager

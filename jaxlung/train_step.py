@@ -200,7 +200,7 @@ def _over_parts(
     parts = (jnp.arange(count), jax.tree.map(split, batch))
     shapes = jax.eval_shape(part, batch_stats, rng, jax.tree.map(lambda x: x[0], parts[1]))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
-    # CPUs run what is inside a loop on one core, 9 times slower; without it they save no memory.
+    # CPUs take 9 times as long for what is inside a loop; without one they save no memory.
     unroll = count if jax.default_backend() == "cpu" else 1
     carry, _ = jax.lax.scan(add_part, (batch_stats, zeros), parts, unroll=unroll)
     batch_stats, (grads, metrics) = carry

@@ -138,8 +138,8 @@ def _picture(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
                 grey, orientation = _decode(image)
                 return Picture(grey, orientation, None, None, kind)
     except Image.DecompressionBombError as error:
-        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise ValueError(f"{path}: want at most {limit:,} pixels, got more.") from error
+        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise ValueError(f"{path}: want at most {most:,} pixels, got more.") from error
     except UnidentifiedImageError as error:  # Its words are of the open file, not of what is in it.
         raise ValueError(f"{path}: damaged {kind}: its header can't be read.") from error
     except image_file.DECODE_ERRORS as error:

@@ -49,8 +49,7 @@ def describe_overlap(summary: run_files.Summary) -> str:
             label, best = glossary.find_term(name).label, np.nanargmax(curves[name])
             text += f" {label} is highest at {steps[best]:.4g}: {curves[name][best]:.4f}."
     if summary.threshold is not None:
-        dice, iou = (np.interp(summary.threshold, steps, curves[key]) for key in ("dice", "iou"))
-        text += f" At the chosen one, {summary.threshold:.4g}, they are {dice:.4f} and {iou:.4f}."
+        text += f" A line marks the threshold, {summary.threshold:.4g}."
     return text
 
 

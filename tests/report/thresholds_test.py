@@ -97,7 +97,7 @@ class OverlapTest(parameterized.TestCase):
     def test_the_alternative_text_has_the_numbers(self):
         assert thresholds.describe_overlap(self.summary_of(0.3)) == (
             "Dice and IoU of the test split against 3 thresholds. Dice is highest at 0.4: 0.9000."
-            " IoU is highest at 0.4: 0.8000. At the chosen one, 0.3, they are 0.7000 and 0.6000."
+            " IoU is highest at 0.4: 0.8000. A line marks the threshold, 0.3."
         )
 
     def test_without_a_threshold_there_are_only_curves(self):
