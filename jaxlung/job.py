@@ -23,6 +23,7 @@ from jaxlung import (
     workdir,
 )
 from jaxlung.data import record, splits_file
+from jaxlung.model_card import limits
 from jaxlung.report import page
 from jaxlung.tasks import task as task_lib
 
@@ -148,12 +149,7 @@ def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record
 def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) -> None:
     """Says so if images of the test split have a say in what is tested."""
     validation, test = ({who for who, _ in splits[x].people()} for x in ("validation", "test"))
-    decided = {
-        "the checkpoint": config.selection != "last",
-        "the threshold": system.make_task(config).threshold == 0,
-        "the end of training": config.control.stop_patience > 0,
-    }
-    chosen = [what for what, does in decided.items() if does]
+    chosen = limits.list_chosen(config.to_dict())
     if chosen and validation & test:
         logging.warning(
             "%d of %d test images are validation images too, which choose %s: test scores are too "

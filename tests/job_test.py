@@ -173,10 +173,16 @@ def warnings_of_shared(caplog, test, **changes):
     return caplog.messages
 
 
-def test_test_images_that_choose_the_checkpoint_are_told(caplog):
-    test, changes = array_source.ArraySource(4), {"selection": "best", "control.stop_patience": 2}
-    (message,) = warnings_of_shared(caplog, test, **changes)
-    want = "3 of 4 test images are validation images too, which choose the checkpoint, the end of"
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"selection": "best", "control.stop_patience": 2}, "the checkpoint, the end of training"),
+        ({"control.plateau_patience": 2}, "the learning rate"),
+    ],
+)
+def test_test_images_that_choose_the_checkpoint_or_the_rate_are_told(changes, chosen, caplog):
+    (message,) = warnings_of_shared(caplog, array_source.ArraySource(4), **changes)
+    want = f"3 of 4 test images are validation images too, which choose {chosen}: test scores"
     assert message.startswith(want)
 
 

@@ -8,13 +8,14 @@ from jaxlung.model_card import run as run_lib
 from jaxlung.report import glossary, run_files, tables, terms
 
 _FEW = 100  # patients, below which a card warns (our choice)
+_LOWER_IS_BETTER = ("mae", "hd95", "volume_error_ml")  # of the headlines
 
 
 def list_limits(run: run_lib.Run) -> list[str]:
     """A sentence for everything that makes the scores worth less, and what to do about it."""
     limits = [
         "Generated images only: no score here holds for a patient." if run.is_phantom else "",
-        _warn_of_split(run.main),
+        _warn_of_split(run),
         *_warn_of_shared(run),
         _warn_of_numbers(run.main),
         _warn_of_patients(run),
@@ -28,17 +29,24 @@ def list_limits(run: run_lib.Run) -> list[str]:
     return [limit for limit in limits if limit]
 
 
-def _warn_of_split(summary: run_files.Summary) -> str:
-    if summary.split == "test":
+def _warn_of_split(run: run_lib.Run) -> str:
+    split, chosen = run.main.split, list_chosen(run.config)
+    text = "The test split was not scored: the scores are of"
+    if split == "test":
         return ""
-    return f"The test split was not scored: the scores are of the {summary.split} split."
+    if split == "train":
+        text = f"{text} the images that the network was trained on, and so are too good."
+        return glossary.reword(text, run.task)
+    if not chosen:
+        return f"{text} the validation split."
+    return f"{text} the validation split, which decided {', '.join(chosen)}: they are too good."
 
 
 def _warn_of_shared(run: run_lib.Run) -> list[str]:
     """Patients of the scored split that had a say in what is scored."""
     scored = run.main.split
     own = set(run.patients.get(scored, ()))
-    decided = {"train": ["the weights"], "validation": _chosen_on_validation(run.config)}
+    decided = {"train": ["the weights"], "validation": list_chosen(run.config)}
     warnings = []
     for split, what in decided.items():
         shared = own & set(run.patients.get(split, ())) if split != scored else set()
@@ -51,7 +59,12 @@ def _warn_of_shared(run: run_lib.Run) -> list[str]:
     return warnings
 
 
-def _chosen_on_validation(config: Mapping[str, Any]) -> list[str]:
+def list_chosen(config: Mapping[str, Any]) -> list[str]:
+    """What the validation split decides: none, some or all of checkpoint, threshold and so on.
+
+    Args:
+        config: of the run, one level of sections; fields may be missing.
+    """
     task, control = config.get("task", {}), config.get("control", {})
     decided = {
         "the checkpoint": config.get("selection", "last") != "last",
@@ -80,13 +93,15 @@ def _warn_of_patients(run: run_lib.Run) -> str:
 
 
 def _warn_of_baselines(summary: run_files.Summary) -> str:
-    """Baselines that the network does not beat, by the first score of its task's headlines."""
-    key = next((key for key in terms.HEADLINES.get(summary.task, ()) if key in summary.scores), "")
+    """Baselines that the network does not beat, by the first headline that grows with quality."""
+    keys = [key for key in terms.HEADLINES.get(summary.task, ()) if key not in _LOWER_IS_BETTER]
+    key = next((key for key in keys if key in summary.scores), "")
     ours = summary.scores.get(key)
+    theirs = {name: each["scores"].get(key) for name, each in summary.baselines.items()}
     better = [
         markdown.escape(tables.spell(name))
-        for name, each in summary.baselines.items()
-        if ours is not None and (each["scores"].get(key) or 0) >= ours
+        for name, score in theirs.items()
+        if ours is not None and score is not None and score >= ours
     ]
     if not better:
         return ""

@@ -1,6 +1,7 @@
 """The files of a run that a model card is made from."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ class Run:
     """What the files say.
 
     Attributes:
-        config: `config.json`, or {}.
+        config: `config.json`, or {}; of the paths that a card shows only the last parts, as it is
+            handed on.
         metrics: columns of `metrics.csv`, or {}.
         summaries: one or more, in the order of `run_files.SPLITS`.
         patients: split -> the patient of each of its images; {} without `splits.csv`.
@@ -49,6 +51,12 @@ class Run:
         return facts.is_phantom(self.config)
 
     @property
+    def needs_lungs(self) -> bool:
+        """Whether it sees the inside of the lungs alone, and must be told where they are."""
+        task = self.section("task")
+        return task.get("region") == "lung" or task.get("lungs", "none") != "none"
+
+    @property
     def has_groups(self) -> bool:
         """Whether its data name groups of images."""
         return any(summary.by_group for summary in self.summaries)
@@ -65,11 +73,26 @@ def load(workdir: epath.Path) -> Run:
         ValueError: no split was evaluated, or a file is damaged.
     """
     return Run(
-        config=run_files.load_config(workdir),
+        config=_shorten_paths(run_files.load_config(workdir)),
         metrics=run_files.load_metrics(workdir),
         summaries=run_files.load_summaries(workdir),
         patients=_load_patients(workdir / "splits.csv"),
     )
+
+
+def _shorten_paths(config: dict[str, Any]) -> dict[str, Any]:
+    short = dict(config)
+    if "init_from" in config:
+        short["init_from"] = _last_part(config["init_from"])
+    if "root" in config.get("data", {}):
+        roots = [_last_part(root) for root in config["data"]["root"].split(",") if root.strip()]
+        short["data"] = config["data"] | {"root": ", ".join(roots)}
+    return short
+
+
+def _last_part(path: str) -> str:
+    path = path.strip()
+    return pathlib.PurePosixPath(path).name or path
 
 
 def _load_patients(path: epath.Path) -> dict[str, list[str]]:

@@ -58,11 +58,12 @@ def lay_out(summary: run_files.Summary, *, is_phantom: bool) -> list[str]:
     parts += [markdown.score_table(compare(summary))]
     if sentences := _list_notes(summary, is_phantom):
         parts.append(markdown.bullets(sentences))
+    at_size = "" if summary.task == glossary.VOLUME_MASK else ", at the network's size"
     more = {
         "At the images' stored size": tables.stored_table([summary]),
         "By level": tables.level_table([summary]),
         "By group": tables.group_table(summary) if summary.by_group else None,
-        f"By size of {markdown.escape(summary.levels[-1])}": sizes.size_table(summary),
+        f"By size of {markdown.escape(summary.levels[-1])}{at_size}": sizes.size_table(summary),
         "Images by what they are and what they are called": tables.confusion_table(summary),
     }
     for title, table in more.items():

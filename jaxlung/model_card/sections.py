@@ -21,10 +21,15 @@ _OTHER_KINDS = {
     "CT": "scans with contrast medium, other slice thicknesses, children",
 }
 _USE = """```
-jaxlung --mode=predict --workdir=THIS_FOLDER --input=IMAGES --output=MASKS
+jaxlung --mode=predict --workdir=THIS_FOLDER{lungs} --input=IMAGES --output=MASKS
 jaxlung --mode=export --workdir=THIS_FOLDER --output=model.jaxlung
 python -c "import jaxlung; model = jaxlung.load('THIS_FOLDER'); help(model.predict)"
 ```"""
+_USE_WITH_LUNGS = (
+    "The network sees the inside of the lungs alone. LUNG_RUN is the folder of a run that finds"
+    " lungs; in Python they go with the image, as an array of its shape in which anything but 0 is"
+    " lung: `model.predict(image, lungs)`."
+)
 # Names in configs -> folders of `tfds_builders`.
 BUILDERS = {
     "covid19_ct_seg": ("covid19_ct_seg",),
@@ -62,7 +67,8 @@ def describe_use(run: run_lib.Run) -> list[str]:
         markdown.bullets(uses),
         f"{_SIDES[run.kind]} {_describe_mirroring(run)}".strip(),
         "To use it:",
-        _USE,
+        _USE.format(lungs=" --workdir=LUNG_RUN" if run.needs_lungs else ""),
+        *([_USE_WITH_LUNGS] if run.needs_lungs else []),
     ]
 
 
@@ -94,9 +100,13 @@ def _describe_mirroring(run: run_lib.Run) -> str:
     if chance is None:
         return ""
     if chance:
-        share = f"{100 * chance:g} % of the images"
+        seen = "patches" if run.task == glossary.VOLUME_MASK else "X-rays"
+        share = f"{100 * chance:g} % of the {seen}"
         return f"Training mirrored {share}: left and right are alike to the network."
-    return "Training mirrored no image: a mirrored one is of another kind than it was trained on."
+    return (
+        f"Training mirrored no {run.kind}: a mirrored one is of another kind than it was trained"
+        " on."
+    )
 
 
 def describe_factors(run: run_lib.Run) -> list[str]:

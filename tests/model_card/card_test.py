@@ -2,6 +2,7 @@
 
 import csv
 import importlib.resources
+import inspect
 import json
 import re
 
@@ -12,7 +13,8 @@ from etils import epath
 import jaxlung
 from jaxlung import main, model_card
 from jaxlung.data import datasets
-from jaxlung.model_card import sections
+from jaxlung.model_card import limits, sections
+from jaxlung.predict import network
 from tests.model_card import markdown_test
 from tests.report import report_summary
 
@@ -35,6 +37,9 @@ SCORES = {
     "volume_mask": {"dice": 0.7, "hd95": None, "volume_ml": 150.0},
     "diagnosis": {"auc": 0.9789, "accuracy": 0.9123},
 }
+PART = {"num_images": 3, "num_nothing_found": 1, "range": [4, 1234]}
+PART |= {"scores": {"dice": 0.5, "iou": None}, "intervals": {}}
+QUARTILES = {"quartiles": [PART] * 4, "without": PART}
 CONFIG = {
     "seed": 7,
     "epochs": 3,
@@ -63,7 +68,7 @@ class CardTest(parameterized.TestCase):
 
     def write(self, task="mask", config=None, **fields):
         """The card's text, of a run with one split."""
-        content = report_summary.make(task, SCORES[task], **fields)
+        content = report_summary.make(task, fields.pop("scores", SCORES[task]), **fields)
         (self.workdir / f"summary_{content['split']}.json").write_text(json.dumps(content))
         if config is not None:
             (self.workdir / "config.json").write_text(json.dumps(config))
@@ -115,12 +120,13 @@ class SectionsTest(CardTest):
     def test_names_break_neither_tables_nor_text(self):
         group = {"num_images": 40, "scores": {"dice": 0.5}, "intervals": {}}
         baseline = {"description": EVIL, "scores": {"dice": 0.25}, "intervals": {}}
-        config = with_fields(data__root=EVIL, data__name=EVIL, model_name=EVIL, model={"dtype": ""})
+        root = EVIL.replace("/", "")  # What is before a slash is not shown.
+        config = with_fields(data__root=root, data__name=EVIL, model_name=EVIL, model={"dtype": ""})
         text = self.write(
             config=config, by_group={EVIL: group}, baselines={EVIL: baseline}, levels=["x", EVIL]
         )
         cells = [row for table in markdown_test.read_tables(text) for row in table]
-        assert ["Images from", EVIL_READ] in cells
+        assert ["Images from", EVIL_READ.replace("/", "")] in cells
         assert ["Data", EVIL_READ] in cells
         assert ["test", "40", "40", f"{EVIL_READ} 40"] in cells
         assert ["", f"{EVIL_READ} (40 images)", "all (40 images)"] in cells
@@ -135,16 +141,30 @@ class SectionsTest(CardTest):
         codes = {child.content for child in children if child.type == "code_inline"}
         assert codes == {"config.json", "splits.csv", "report.html"}
 
-    def test_its_commands_are_ours(self):
-        text = self.write()
+    @parameterized.parameters(
+        ("mask", {}, False),
+        ("volume_mask", dict(task__region="full"), False),
+        ("volume_mask", dict(task__region="lung"), True),
+        ("diagnosis", dict(task__lungs="none"), False),
+        ("diagnosis", dict(task__lungs="predicted"), True),
+        ("diagnosis", dict(task__lungs="true"), True),
+    )
+    def test_its_commands_are_ours(self, task, changes, needs_lungs):
+        text = self.write(task, with_fields(task_name=task, **changes))
         commands = re.findall(r"^jaxlung (.*)$", text, re.MULTILINE)
-        assert len(commands) == 2
+        workdirs = {}
         for command in commands:
             with flagsaver.flagsaver():
                 main.parse(["jaxlung", *command.split()])
-                assert main.FLAGS.mode in main.OF_A_RUN
+                workdirs[main.FLAGS.mode] = main.FLAGS.workdir
+        lungs = ["LUNG_RUN"] if needs_lungs else []
+        assert workdirs == {"predict": ["THIS_FOLDER", *lungs], "export": ["THIS_FOLDER"]}
         (name,) = re.findall(r"jaxlung\.(\w+)\('THIS_FOLDER'\)", text)
         assert callable(getattr(jaxlung, name))
+        in_python = re.findall(r"`model\.predict\((.*)\)`", text)
+        assert in_python == (["image, lungs"] if needs_lungs else [])
+        arguments = list(inspect.signature(network.Network.predict).parameters)
+        assert arguments[:3] == ["self", "image", "lungs"]
 
 
 class ScoresTest(CardTest):
@@ -177,6 +197,18 @@ class ScoresTest(CardTest):
         text = self.write(baselines={"mean_mask": better, "threshold": worse})
         assert "By Dice these are as good or better without a network: mean mask." in text
 
+    def test_a_baseline_without_that_score_is_not_told(self):
+        other = {"description": "d", "scores": {"iou": 0.9, "dice": None}, "intervals": {}}
+        assert "as good or better" not in self.write(baselines={"other": other}, scores={"dice": 0})
+
+    @parameterized.parameters(
+        ("three_level", "mae"), ("mask", "hd95"), ("volume_mask", "volume_error_ml")
+    )
+    def test_a_baseline_with_a_larger_error_is_not_told(self, task, key):
+        worse = {"description": "d", "scores": {key: 2.0}, "intervals": {}}
+        text = self.write(task, baselines={"mean_mask": worse}, scores={key: 1.0})
+        assert "as good or better" not in text
+
     def test_stored_sizes_levels_groups_and_counts_have_tables(self):
         text = self.write(
             by_group={"g": {"num_images": 3, "scores": {"iou": 0.5}, "intervals": {}}}
@@ -191,18 +223,19 @@ class ScoresTest(CardTest):
     def test_calibration_and_sizes_are_there_when_the_run_has_them(self):
         bins = {name: [1, 2] for name in ("counts", "mean_prob", "fraction")}
         errors = {"ece": 0.01234, "ace": 0.25, "ece_interval": [0.011, 0.02]}
-        part = {"num_images": 3, "num_nothing_found": 1, "range": [4, 1234]}
-        part |= {"scores": {"dice": 0.5, "iou": None}, "intervals": {}}
         text = self.write(
             calibration=bins | errors | {"ace_interval": [None, None]},
-            by_size={"unit": "pixels", "quartiles": [part] * 4, "without": part},
+            by_size={"unit": "pixels"} | QUARTILES,
         )
         assert (
             "**Calibration**: ECE 0.0123 (95 % interval 0.011\N{EN DASH}0.020), ACE 0.2500" in text
         )
         table = markdown_test.read_tables(section(text, "Quantitative Analyses"))[-1]
         assert ["smallest", "4\N{EN DASH}1,234", "3", "0.5000", "\N{EN DASH}", "1"] in table
+        assert "### By size of lung, at the network's size\n" in text
         assert not {"ECE", "By size"} & set(re.findall("ECE|By size", self.write()))
+        volumes = self.write("volume_mask", by_size={"unit": "mL"} | QUARTILES)
+        assert "### By size of infection\n" in volumes
 
     @parameterized.parameters(
         (0.5, 0.5, "0.5, set in the config."),
@@ -244,10 +277,32 @@ class LimitsTest(CardTest):
         text = self.write(config=with_fields(selection="last"))
         assert "are in the" not in text
 
-    def test_without_a_test_split_it_says_so(self):
-        text = self.write(split="validation")
-        assert "The test split was not scored: the scores are of the validation split." in text
+    @parameterized.parameters(
+        ({}, []),
+        (dict(selection="best"), ["the checkpoint"]),
+        (dict(task__threshold=0.0), ["the threshold"]),
+        (dict(control__plateau_patience=2), ["the learning rate"]),
+        (
+            dict(selection="best_score", control__stop_patience=5),
+            ["the checkpoint", "the end of training"],
+        ),
+    )
+    def test_without_a_test_split_it_says_what_the_validation_split_decided(self, changes, chosen):
+        config = with_fields(**{"selection": "last"} | changes)
+        assert limits.list_chosen(config) == chosen
+        text = self.write(config=config, split="validation")
+        decided = f", which decided {', '.join(chosen)}: they are too good" if chosen else ""
+        words = f"The test split was not scored: the scores are of the validation split{decided}."
+        assert f"- {words}\n" in text
         assert "Scores of the validation split" in text
+        assert "was not scored" not in self.write(config=config)
+
+    @parameterized.parameters(("mask", "images"), ("volume_mask", "volumes"))
+    def test_with_the_train_split_alone_it_says_that_training_saw_it(self, task, images):
+        text = self.write(task, CONFIG, split="train")
+        words = f"the scores are of the {images} that the network was trained on, and so are too"
+        assert f"The test split was not scored: {words} good." in text
+        assert "decided" not in text
 
     def test_unknown_patients_are_told(self):
         words = "Every image counts as a patient of its own."
@@ -264,12 +319,13 @@ class LimitsTest(CardTest):
         assert words not in self.write("volume_mask", with_fields(task__region="full"))
 
     @parameterized.parameters(
-        (0.5, "mirrored 50 % of the images"),
-        (0.0, "mirrored no image"),
-        ([0.0, 0.5, 0.25], "mirrored 25 % of the images"),
+        ("mask", 0.5, "mirrored 50 % of the X-rays:"),
+        ("mask", 0.0, "mirrored no X-ray:"),
+        ("volume_mask", [0.0, 0.5, 0.25], "mirrored 25 % of the patches:"),
+        ("volume_mask", [0.5, 0.5, 0.0], "mirrored no CT:"),
     )
-    def test_mirroring_is_told(self, chance, words):
-        assert words in self.write(config=with_fields(augment__flip_probability=chance))
+    def test_mirroring_is_told(self, task, chance, words):
+        assert words in self.write(task, with_fields(augment__flip_probability=chance))
 
     def test_a_table_that_is_none_of_splits_is_named(self):
         (self.workdir / "splits.csv").write_text("a,b\n1,2\n")
@@ -299,3 +355,17 @@ class DataTest(CardTest):
     def test_images_of_ones_own_are_called_unknown(self):
         text = section(self.write(config=CONFIG), "Training Data")
         assert text.strip().startswith("Images from xrays. What they show, whose they are")
+
+    @parameterized.parameters(
+        ("/home/smith/clinic/xrays/", "xrays"),
+        ("~/clinic/xrays , ../smith/more,", "xrays, more"),
+        (".", "."),
+    )
+    def test_of_paths_the_last_part_alone_is_shown(self, root, shown):
+        config = with_fields(data__root=root, init_from="/home/smith/clinic/lungs")
+        text = self.write(config=config)
+        cells = [row for table in markdown_test.read_tables(text) for row in table]
+        assert ["Images from", shown] in cells
+        assert ["Starts from", "lungs"] in cells
+        assert not re.search("smith|clinic|home|~", text)
+        assert json.loads((self.workdir / "config.json").read_text()) == config
