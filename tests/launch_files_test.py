@@ -316,6 +316,22 @@ class JobsetTest(StandInTest):
         (script,) = self.container["args"]
         assert self.run_script("-c", script, WORKDIR=str(self.folder))[0] == want
 
+    def test_a_sigterm_before_the_run_began_asks_to_go_on(self):
+        (script,) = self.container["args"]
+        start = "python -m jaxlung.main"
+        assert start in script
+        early = script.replace(start, f"kill -TERM $$; {start}")
+        self.stand_in("python", "echo training")
+        assert self.run_script("-c", early, WORKDIR=str(self.folder))[:2] == (75, "")
+
+    def test_a_sigterm_just_after_the_run_began_reaches_it(self):
+        (script,) = self.container["args"]
+        soon = script.replace("run=$!", "kill -TERM $$; run=$!")
+        assert soon != script
+        self.stand_in("python", "trap 'echo told; exit 0' TERM; while true; do sleep 0.05; done")
+        # The signal may come before the stand-in's trap; then it ends with 143, as a run would.
+        assert self.run_script("-c", soon, WORKDIR=str(self.folder))[0] in (75, 143)
+
     def test_the_first_sigterm_reaches_the_run_and_it_may_save(self):
         self.stand_in(
             "python",
