@@ -88,14 +88,14 @@ def run(
     """
     if num_threads < 1:
         raise ValueError(f"--num_threads: got {num_threads}, want 1 or more.")
-    if options.dicom_seg:
-        dicom_seg.require_highdicom()
     output = options.output
     items = inputs.find(pattern, leave_out=output)
     team = ensemble.gather([network.load(path, mirror=mirror) for path in workdirs])
     work = volume_work if team.is_volumetric else picture_work
-    if options.dicom_seg and not team.is_volumetric:
-        raise ValueError(f"--dicom_seg: {workdirs[0]} is of X-rays; want networks of CTs.")
+    if options.dicom_seg:
+        if not team.is_volumetric:
+            raise ValueError(f"--dicom_seg: {workdirs[0]} is of X-rays; want networks of CTs.")
+        dicom_seg.require_highdicom()
     endings = settings.endings(team, options, work.MASK, work.SUFFIX)
     outputs.require_apart(output, [item.name for item in items], endings)
     command = {"networks": team.digest, "input": str(folder_tree.absolute(pattern))}

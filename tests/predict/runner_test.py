@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import sys
 
 import nibabel
 import numpy as np
@@ -130,10 +131,16 @@ def test_bad_files_are_listed_and_the_others_done(run, folder, tmp_path):
     assert not (tmp_path / "out/b_mask.png").exists()
 
 
-@pytest.mark.parametrize("what", ["dicom_seg", "num_threads"])
-def test_what_can_not_be_is_told_before_anything_is_written(run, folder, tmp_path, what):
+@pytest.mark.parametrize(
+    ("what", "sentence"), [("dicom_seg", "is of X-rays; want"), ("num_threads", "got 0, want 1")]
+)
+def test_what_can_not_be_is_told_before_anything_is_written(
+    run, folder, tmp_path, monkeypatch, what, sentence
+):
+    # Nobody is to install it for X-rays.
+    monkeypatch.setitem(sys.modules, "highdicom", None)
     options = settings.Options(tmp_path / "out", dicom_seg=what == "dicom_seg")
-    with pytest.raises(ValueError, match=rf"--{what}: "):
+    with pytest.raises(ValueError, match=rf"--{what}: .*{sentence}"):
         runner.run(["lung"], str(folder), options, num_threads=int(what == "dicom_seg"))
     assert not (tmp_path / "out").exists()
 
