@@ -1,6 +1,8 @@
 """Files that appear whole or not at all; of several processes, one writes them."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -14,8 +16,11 @@ def leave_to_others() -> None:
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes `path` through a temporary file beside it."""
-    write_bytes(path, text.encode())
+    """Writes `path` through a temporary file beside it, in UTF-8.
+
+    Bytes of file names that are no UTF-8 are written as `\\udce9`: Python holds them as surrogates.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
@@ -23,8 +28,20 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
     if not _writes:
         return
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    with naming(path):
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: os.PathLike[str] | str) -> Iterator[None]:
+    """Names `path` in errors of the system: of a full disk it says no more than that it is full."""
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error

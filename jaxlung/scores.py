@@ -1,15 +1,13 @@
 """What is known of every image of a split after prediction, and the tables made from it."""
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxlung import train_step
+from jaxlung import csv_text, train_step
 from jaxlung.data import record, resize
 from jaxlung.metrics import bootstrap, calibration, overlap, roc, surface
 from jaxlung.tasks import task as task_lib
@@ -355,8 +353,5 @@ def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndar
 def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
     """A row per image: who it is, and its scores."""
     columns = scores.ids | image_columns(task, scores)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
-    return text.getvalue()
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return csv_text.to_text([tuple(columns), *rows])

@@ -1,13 +1,13 @@
 """Who is in which split, written down."""
 
-import csv
-import io
 from collections.abc import Mapping
 
 from etils import epath
 
-from jaxlung import files
+from jaxlung import csv_text, files
 from jaxlung.data import record
+
+COLUMNS = ("image_id", "patient_id", "split")
 
 
 def require_same(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
@@ -16,30 +16,40 @@ def require_same(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
     A run that went on with other images, or with test images that it had trained on, would be
     worth nothing.
     """
-    before, now = set(path.read_text().splitlines()), set(_to_csv(splits).splitlines())
+    before, now = set(map(tuple, _parse(path))), set(_rows(splits))
     if before != now:
         example = sorted(before ^ now)[0]
         raise ValueError(
             f"{path}: the data have changed since this run began, in {len(before ^ now)} rows, "
-            f"such as {example!r}. Bring them back, or choose another --workdir."
+            f"such as {', '.join(example)!r}. Bring them back, or choose another --workdir."
         )
 
 
 def write(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
     """Writes a CSV of image_id, patient_id and split; whole or not at all."""
-    files.write_text(path, _to_csv(splits))
+    files.write_text(path, csv_text.to_text(_rows(splits)))
 
 
 def read(path: epath.Path) -> dict[str, str]:
     """image_id -> split, as `write` left it."""
-    rows = csv.DictReader(io.StringIO(path.read_text()))
-    return {row["image_id"]: row["split"] for row in rows}
+    return {image_id: split for image_id, _, split in _parse(path)[1:]}
 
 
-def _to_csv(splits: Mapping[str, record.Source]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image_id", "patient_id", "split"))
-    for split, source in splits.items():
-        writer.writerows((*people, split) for people in source.people())
-    return text.getvalue()
+def _rows(splits: Mapping[str, record.Source]) -> list[tuple[str, ...]]:
+    rows = [(*people, split) for split, source in splits.items() for people in source.people()]
+    return [COLUMNS, *rows]
+
+
+def _parse(path: epath.Path) -> list[list[str]]:
+    """The rows, and the header first.
+
+    Raises:
+        ValueError: it isn't what `write` writes.
+    """
+    try:
+        rows = csv_text.parse(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: want a CSV table, got something else ({error}).") from error
+    if not rows or rows[0] != [*COLUMNS] or any(len(row) != len(COLUMNS) for row in rows):
+        raise ValueError(f"{path}: want rows of {', '.join(COLUMNS)}.")
+    return rows

@@ -1,6 +1,5 @@
 """The folder that predictions go to: whole files, and tables that survive a kill -9."""
 
-import csv
 import fcntl
 import io
 import json
@@ -14,7 +13,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxlung import files
+from jaxlung import csv_text, files
 from jaxlung.predict import ensemble, measure
 
 COLUMNS = (
@@ -47,6 +46,7 @@ class Table:
 
     def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
         self._columns = columns
+        self._path = path
         self._file = path.open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,11 +57,16 @@ class Table:
                 "--output."
             ) from error
         if not path.stat().st_size:
-            self._file.write(_line(columns))
+            self._write(_line(columns))
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row."""
-        self._file.write(_line([_cell(row.get(column)) for column in self._columns]))
+        self._write(_line([_cell(row.get(column)) for column in self._columns]))
+
+    def _write(self, line: bytes) -> None:
+        with files.naming(self._path):
+            while line:  # Of a full disk the system takes a part first, and complains of the next.
+                line = line[self._file.write(line) :]
 
     def close(self) -> None:
         """Lets others write."""
@@ -69,10 +74,7 @@ class Table:
 
 
 def _line(cells: Sequence[Any]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    # A path is bytes to the system, and these need not be text.
-    return text.getvalue().encode(errors="backslashreplace")
+    return csv_text.to_text([cells]).encode()
 
 
 def _cell(value: Any) -> Any:
@@ -176,8 +178,10 @@ def read_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]
         ValueError: another header.
     """
     text = path.read_bytes().decode(errors="backslashreplace")
-    text = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(io.StringIO(text, newline="")))
+    try:
+        rows = csv_text.parse(text[: text.rfind("\n") + 1])
+    except ValueError as error:
+        raise ValueError(f"{path}: want a CSV table, got something else ({error}).") from error
     if not rows or rows[0] != list(columns):
         raise ValueError(f"{path}: want the columns {', '.join(columns)}.")
     return [dict(zip(columns, row, strict=True)) for row in rows[1:] if len(row) == len(columns)]

@@ -1,8 +1,6 @@
 """What a workdir holds about a run, read and checked."""
 
-import csv
 import dataclasses
-import io
 import json
 import zipfile
 import zlib
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxlung import csv_text
 from jaxlung.report import summary_check
 
 SPLITS = ("train", "validation", "test")
@@ -191,11 +190,9 @@ def load_rows(path: epath.Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
-    except (ValueError, csv.Error) as error:  # Not text, or no table.
+        return csv_text.parse_by_column(path.read_text())
+    except ValueError as error:  # Not text, or no table.
         raise ValueError(f"{path}: want a CSV table, got something else ({error}).") from error
-    # A run that was killed leaves half a last row.
-    return [row for row in rows if None not in row.values()]
 
 
 def to_number(text: str) -> float:

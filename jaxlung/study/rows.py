@@ -1,8 +1,6 @@
 """The rows of a study's table: its runs, what several of them come to together, the paper's."""
 
-import csv
 import dataclasses
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlung import scores
+from jaxlung import csv_text, scores
 from jaxlung.metrics import bootstrap
 from jaxlung.report import run_files
 from jaxlung.study import results
@@ -166,8 +164,8 @@ def load_subjects(result: results.Result) -> list[dict[str, str]]:
     """
     path = result.path / "scores_test.csv"
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
-    except (OSError, ValueError, csv.Error) as error:
+        rows = csv_text.parse_by_column(path.read_text())
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: want the scores of a finished run ({error}).") from error
     if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
         raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")

@@ -1,9 +1,8 @@
 """A study's table: Markdown to read, CSV to compute with."""
 
-import csv
-import io
 from collections.abc import Sequence
 
+from jaxlung import csv_text
 from jaxlung.study import contents, outputs, results
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
@@ -19,10 +18,8 @@ def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
     """
     head = ["source", "run", "label", "config", "seed", "fold", "step", "epochs", "num_images"]
     ends = ("", "_low", "_high", "_sd")
-    text = io.StringIO()
     names = [*head, *rows_lib.LOSSES, *(f"{key}{end}" for key in study.columns for end in ends)]
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
+    lines = [names]
     for row in table:
         cells = {"source": row.source, "label": row.label, **row.facts}
         cells |= {key: row.scores.get(key) for key in rows_lib.LOSSES}
@@ -30,8 +27,8 @@ def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
             low, high = row.intervals.get(key, (None, None))
             numbers = (row.scores.get(key), low, high, row.sds.get(key))
             cells |= {f"{key}{end}": x for end, x in zip(ends, numbers, strict=True)}
-        writer.writerow(cells)
-    return text.getvalue()
+        lines.append([cells.get(name, "") for name in names])
+    return csv_text.to_text(lines)
 
 
 def to_markdown(
