@@ -22,11 +22,12 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import checkpoint, evaluate, exported, files, train_step
+from jaxlung import exported, files, train_step
 from jaxlung import system as system_lib
 from jaxlung import workdir as workdir_lib
 from jaxlung.data import record
 from jaxlung.models import layers_3d, slim_unet
+from jaxlung.predict import network
 from jaxlung.tasks import task as task_lib
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -41,7 +42,7 @@ class Trained:
     """What a file is made of.
 
     Attributes:
-        config: of the run, its threshold known; in a file of ONNX it computes in float32.
+        config: of the run, its threshold known; of an ONNX file, it computes in float32.
         system: made of it.
         step: finished updates.
         weights: parameters and running statistics by path, "params/encoder_0/conv_0/kernel".
@@ -81,14 +82,12 @@ def export(workdir: epath.Path, output: pathlib.Path) -> None:
 
 def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:
     """Reads a run's selected network; `float32` computes in it whatever the run did."""
-    config = with_known_threshold(workdir_lib.load_config(workdir), workdir)
-    with config.unlocked():
-        config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
-        if float32:
-            config.model.dtype = "float32"
-    system = system_lib.make_system(config)
-    like = system.abstract_state()
-    state = checkpoint.load_selected(workdir, config.selection, like)
+    workdir = files.to_absolute(workdir)
+    config = mlc.ConfigDict(workdir_lib.load_config(workdir).to_dict())
+    config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
+    if float32:
+        config.model.dtype = "float32"
+    config, system, state = network.open_run(workdir, config)
     return Trained(config, system, int(state.step), flatten(state))
 
 
@@ -129,24 +128,6 @@ def to_onnx(trained: Trained) -> bytes:
     manifest["versions"] |= versions(ONNX_PACKAGES)
     predict = make_predict(trained.system)
     return onnx_export.build(predict, trained.weights, inputs, manifest)
-
-
-def with_known_threshold(config: mlc.ConfigDict, path: epath.Path) -> mlc.ConfigDict:
-    """A copy; a threshold of 0 becomes the one that was chosen on the validation split.
-
-    Raises:
-        ValueError: none was chosen yet.
-    """
-    if config.task.get("threshold") != 0:
-        return mlc.ConfigDict(config.to_dict())
-    for split in evaluate.SPLITS:
-        file = path / f"summary_{split}.json"
-        if file.exists():
-            return evaluate.with_threshold(config, json.loads(file.read_text())["threshold"])
-    raise ValueError(
-        f"{path}: task.threshold is chosen when the run is evaluated, and it wasn't; finish the "
-        "run first."
-    )
 
 
 def flatten(state: train_step.TrainState) -> Weights:

@@ -15,6 +15,11 @@ def leave_to_others() -> None:
     _writes = False
 
 
+def to_absolute(path: os.PathLike[str] | str) -> epath.Path:
+    """Returns the path of a run's folder as Orbax wants it: absolute, links and ~ resolved."""
+    return epath.Path(path).expanduser().resolve()
+
+
 def write_text(path: epath.Path, text: str) -> None:
     """Writes `path` through a temporary file beside it, in UTF-8.
 

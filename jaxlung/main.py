@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxlung import cluster as cluster_lib
-from jaxlung import config_file, console, interrupt
+from jaxlung import config_file, console, files, interrupt
 from jaxlung.study import study as study_lib
 from jaxlung.study import study_file
 
@@ -257,14 +257,9 @@ def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
         spec: resolved, of a config or study.
         folder: where folders are by default.
     """
-    return to_absolute(
+    return files.to_absolute(
         FLAGS.workdir[0] if FLAGS.workdir else config_file.default_workdir(spec, folder)
     )
-
-
-def to_absolute(path: str) -> epath.Path:
-    """As Orbax wants it."""
-    return epath.Path(path).expanduser().resolve()
 
 
 def run(command: Command) -> int:
@@ -301,7 +296,7 @@ def run_on_a_run(path: epath.Path) -> int:
     if FLAGS.mode == "predict":
         output = pathlib.Path(FLAGS.output).expanduser()
         return runner.run(
-            [to_absolute(one) for one in FLAGS.workdir],
+            [files.to_absolute(one) for one in FLAGS.workdir],
             FLAGS.input,
             settings.Options(output, **{name: FLAGS[name].value for name in OPTIONS}),
             mirror=FLAGS.mirror,

@@ -18,6 +18,7 @@ from jaxlung import checkpoint, config_file, export, exported, workdir
 from jaxlung import system as system_lib
 from jaxlung.data import resize
 from jaxlung.inference import volumes as volume_inference
+from jaxlung.predict import network as network_lib
 from tests import array_source, volume_source
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -207,12 +208,26 @@ def test_images_of_another_kind_are_refused(three_level):
             network.predict(image)
 
 
-def test_a_threshold_that_is_not_chosen_yet_is_told(tmp_path):
+def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tmp_path):
     config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
-    assert config.task.threshold == 0
-    path = epath.Path(tmp_path)
-    with pytest.raises(ValueError, match="finish the run first"):
-        export.with_known_threshold(config, path)
-    (path / "summary_test.json").write_text('{"threshold": 0.25}')
-    assert export.with_known_threshold(config, path).task.threshold == 0.25
-    assert config.task.threshold == 0
+    path, _, _ = save_run(tmp_path, config)
+    opened = (network_lib.load, functools.partial(export.load_trained, float32=False))
+    summary = path / "summary_test.json"
+    for content in (None, {"step": 3, "threshold": 0.25}):
+        summary.write_text(json.dumps(content)) if content else None
+        for load in opened:
+            with pytest.raises(ValueError, match="no threshold was chosen for step 0 yet"):
+                load(path)
+    for threshold in (None, "0.25", 1.5, float("nan")):
+        summary.write_text(json.dumps({"step": 0, "threshold": threshold}))
+        for load in opened:
+            with pytest.raises(ValueError, match=r"summary_test.json: want a threshold between"):
+                load(path)
+    summary.write_text(json.dumps({"step": 0, "threshold": 0.25}))
+    assert [load(path).system.task.threshold for load in opened] == [0.25, 0.25]
+
+
+def test_a_run_that_trains_is_not_exported(tmp_path):
+    path, _, _ = save_run(tmp_path, image_config())
+    with workdir.lock(path), pytest.raises(ValueError, match="another run is at work"):
+        export.export(path, tmp_path.parent / "model.jaxlung")

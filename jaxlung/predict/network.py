@@ -13,7 +13,7 @@ import ml_collections as mlc
 import numpy as np
 from etils import epath
 
-from jaxlung import checkpoint, evaluate, sharding, train_step, workdir
+from jaxlung import checkpoint, evaluate, files, sharding, train_step, workdir
 from jaxlung import system as system_lib
 from jaxlung.data import record, resize
 from jaxlung.inference import volumes as volume_inference
@@ -181,17 +181,8 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         ValueError: no run there, no good checkpoint, training at work on it, or a diagnosis whose
             threshold nobody chose yet.
     """
-    path = epath.Path(path).expanduser()
-    config = fit_to_machine(workdir.load_config(path))
-    system = system_lib.make_system(config)
-    # Opening checkpoints clears away half-written ones, which may be another process's.
-    finished = (path / "finished.txt").exists()
-    with contextlib.nullcontext() if finished else workdir.lock(path):
-        state = checkpoint.load_selected(path, config.selection, system.abstract_state())
-    if system.task.threshold == 0:
-        threshold = stored_threshold(path, int(state.step))
-        config = evaluate.with_threshold(config, threshold)
-        system = system_lib.make_system(config)
+    path = files.to_absolute(path)
+    config, system, state = open_run(path, fit_to_machine(workdir.load_config(path)))
     if mirror and system.is_volumetric:
         inference = dataclasses.replace(system.inference, mirror=True)
         system = dataclasses.replace(system, inference=inference)
@@ -205,6 +196,32 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         mirror=mirror,
         digest=make_digest(config, state, mirror),
     )
+
+
+def open_run(
+    path: epath.Path, config: mlc.ConfigDict
+) -> tuple[mlc.ConfigDict, system_lib.System, train_step.TrainState]:
+    """Opens the checkpoint that a run selects, with the threshold that belongs to it.
+
+    Args:
+        path: the run's folder, absolute.
+        config: of the run, maybe changed in what doesn't change its weights.
+
+    Returns:
+        The config, its threshold known; what it describes; and the weights.
+
+    Raises:
+        ValueError: see `load`.
+    """
+    system = system_lib.make_system(config)
+    # Opening checkpoints clears away half-written ones, which may be another process's.
+    finished = (path / "finished.txt").exists()
+    with contextlib.nullcontext() if finished else workdir.lock(path):
+        state = checkpoint.load_selected(path, config.selection, system.abstract_state())
+    if system.task.threshold == 0:
+        config = evaluate.with_threshold(config, stored_threshold(path, int(state.step)))
+        system = system_lib.make_system(config)
+    return config, system, state
 
 
 def fit_to_machine(config: mlc.ConfigDict) -> mlc.ConfigDict:
@@ -228,11 +245,15 @@ def stored_threshold(path: epath.Path, step: int) -> float:
     """The threshold that was chosen on the validation split, as a summary of that step tells.
 
     Raises:
-        ValueError: the run was not evaluated.
+        ValueError: the run was not evaluated, or its summary holds no threshold.
     """
     for split in evaluate.SPLITS:
         if evaluate.scored_step(path, split) == step:
-            return json.loads((path / f"summary_{split}.json").read_text())["threshold"]
+            file = path / f"summary_{split}.json"
+            threshold = json.loads(file.read_text()).get("threshold")
+            if not isinstance(threshold, float) or not 0 < threshold < 1:
+                raise ValueError(f"{file}: want a threshold between 0 and 1, got {threshold!r}.")
+            return threshold
     raise ValueError(
         f"{path}: no threshold was chosen for step {step} yet; evaluate the run first, with "
         "--mode=evaluate."

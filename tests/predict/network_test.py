@@ -58,6 +58,14 @@ def test_probabilities_are_those_of_evaluation_at_each_images_size(lung_network)
     np.testing.assert_array_equal(preds, got[1] > 0.5)
 
 
+def test_a_run_is_found_by_a_relative_path(lung_run, lung_network, monkeypatch):
+    monkeypatch.chdir(lung_run.parent)
+    found = jaxlung.load(lung_run.name)
+    assert found.digest == lung_network.digest
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(found.predict(IMAGES[0]), lung_network.predict(IMAGES[0]))
+
+
 def test_mirroring_makes_a_network_blind_to_sides(lung_run, lung_network):
     mirrored = network.load(lung_run, mirror=True)
     image = IMAGES[0]
