@@ -31,11 +31,13 @@ def start(cluster: cluster_lib.Cluster) -> None:
 
     Raises:
         RuntimeError: they are not all there within five minutes.
+        ValueError: see `sharding.visible_devices`.
     """
     # Its SIGTERM handler would take the place of `interrupt`'s, which agree through `Votes`.
     jax.config.update("jax_enable_preemption_service", False)
     flags.FLAGS[ORBAX_BARRIERS].value = True
     jax.distributed.initialize(cluster.coordinator, cluster.num_processes, cluster.process_id)
+    sharding.visible_devices()
     if not is_main():
         files.leave_to_others()
         console.quiet_process(jax.process_index())

@@ -148,7 +148,17 @@ def load(path: pathlib.Path | str) -> Exported:
         ) from error
     # As arguments of the compiled program they are no part of it.
     call = jax.jit(program.call)
-    return Exported(path, manifest, functools.partial(_run, call, jax.device_put(weights)))
+    return Exported(path, manifest, functools.partial(_run, call, _put(weights)))
+
+
+def _put(weights: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    try:
+        return jax.device_put(weights)
+    except AssertionError as error:  # JAX says no more of a plug-in that isn't installed.
+        raise ValueError(
+            f"JAX_PLATFORMS: got {jax.config.jax_platforms!r}, and JAX finds no such device here; "
+            "unset it and JAX chooses."
+        ) from error
 
 
 def _run(

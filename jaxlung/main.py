@@ -1,6 +1,7 @@
 """The command line: `python -m jaxlung.main --config=configs/covidqu.py`, or `jaxlung ...`."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import sys
@@ -150,6 +151,7 @@ def parse(argv: Sequence[str]) -> Command:
     Raises:
         flags.Error, ValueError: what the user typed can't be.
     """
+    require_values(argv)
     argv, spec = config_file.resolve_argument(argv)
     overrides = []
     if spec:
@@ -178,6 +180,16 @@ def parse(argv: Sequence[str]) -> Command:
     if FLAGS.dry_run and FLAGS.mode != "train":
         raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
     return Command(workdir_path(spec), cluster=find_cluster())
+
+
+def require_values(argv: Sequence[str]) -> None:
+    """Raises ValueError if a flag is given nothing; fields of the config may be empty."""
+    for before, argument in itertools.pairwise(argv):
+        name, equals, value = argument.partition("=")
+        if not argument.strip():
+            name, equals, value = before, "=", ""  # --input ""
+        if equals and not value.strip() and not name.lstrip("-").startswith("config."):
+            raise ValueError(f"{name}: got nothing, want a value; is a shell variable unset?")
 
 
 def find_cluster() -> cluster_lib.Cluster | None:
@@ -265,12 +277,13 @@ def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
 def run(command: Command) -> int:
     """Starts what the flags ask for; returns the exit code."""
     # JAX starts here: a typo is told in half a second.
-    from jaxlung import benchmark, compile_cache, distributed, dry_run, job
+    from jaxlung import benchmark, compile_cache, distributed, dry_run, job, sharding
     from jaxlung.study import runner
 
     compile_cache.use(os.environ)
     if command.cluster:
         distributed.start(command.cluster)
+    sharding.visible_devices()  # If there are none, that is the first thing to say.
     if command.study:
         runner.run(command.study, command.configs, command.path)
     elif FLAGS.dry_run:

@@ -1,6 +1,7 @@
 """The mesh and one sharding per kind of array; the only file that names the axes."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 DATA = "data"  # splits the batch
 SPACE = "space"  # splits the rows of an image, or of every slice of a volume
+# Of all that JAX may say of a backend, not what it says of a process that doesn't answer.
+_NO_DEVICE = re.compile(r"Unable to initialize backend (?!.*(DEADLINE|UNAVAIL))|Unknown backend")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +82,29 @@ def make_shardings(*, data: int, space: int) -> Shardings:
 
 
 def visible_devices() -> list[jax.Device]:
-    """All devices of all processes."""
-    return jax.devices()
+    """Returns all devices of all processes.
+
+    Raises:
+        ValueError: JAX is told to use a kind of device that is not here.
+        RuntimeError: it can't start for another reason.
+    """
+    try:
+        return jax.devices()
+    except AssertionError as error:  # It says no more where a plug-in is not installed.
+        raise _no_such_device("its plug-in is not installed") from error
+    except RuntimeError as error:
+        if not _NO_DEVICE.match(str(error)):
+            raise
+        raise _no_such_device(str(error).partition(" (set JAX")[0]) from error
+
+
+def _no_such_device(reason: str) -> ValueError:
+    wanted = jax.config.jax_platforms
+    told = f"JAX_PLATFORMS: got {wanted!r}, and" if wanted else "JAX_PLATFORM_NAME:"
+    return ValueError(
+        f"{told} JAX finds no such device here ({reason}); unset it and JAX chooses, or install "
+        "JAX for that device: pip install 'jaxlung[cuda]' or 'jaxlung[tpu]'."
+    )
 
 
 def require_divisible(batch_size: int, shards: Shardings, field: str) -> None:

@@ -14,8 +14,8 @@ CONFIGS = ", ".join(config_file.shipped_configs())
 STUDIES = ", ".join(config_file.shipped_studies())
 
 
-def run(*args, cwd=ROOT):
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+def run(*args, cwd=ROOT, **variables):
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     command = [sys.executable, "-m", "jaxlung.main", *args]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
@@ -45,6 +45,11 @@ def run(*args, cwd=ROOT):
         (["--mode=report", "--workdir=x", "--workdir=y"], 2, "--workdir: got 2, want one with"),
         (["--mode=report", "--workdir=x", "--config=covidqu"], 2, "got --config too; the run's"),
         (["--mode=predict", "--coordinator=h:1"], 2, "--coordinator: want --mode=train or"),
+        (
+            ["--mode=predict", "--workdir=x", "--input=", "--output=y"],
+            2,
+            "--input: got nothing, want",
+        ),
         (["--config.seed=3"], 2, "want --config=FILE or a name"),
         (["--mode=study"], 2, f"--mode=study: want --study=FILE or a name ({STUDIES}) too."),
         (["--study=alphas"], 2, "--study: want --mode=study too."),
@@ -91,6 +96,14 @@ def test_what_goes_wrong_later_exits_with_1_and_offers_the_traceback(args, sente
     assert sentence.format(tmp=tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.rstrip().endswith("(--debug shows the traceback.)")
+
+
+def test_a_device_that_is_not_here_is_told_with_the_variables_name(tmp_path):
+    done = run("--mode=report", f"--workdir={tmp_path}", JAX_PLATFORMS="abacus")
+    assert done.returncode == 1
+    want = "jaxlung: error: JAX_PLATFORMS: got 'abacus', and JAX finds no such device here ("
+    assert done.stderr.startswith(want)
+    assert done.stderr.count("\n") == 1
 
 
 def test_debug_shows_the_traceback():

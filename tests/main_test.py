@@ -27,6 +27,23 @@ def test_the_workdir_is_absolute(workdir, want, monkeypatch, tmp_path):
     assert str(got) == want.format(here=os.path.realpath(tmp_path), home=os.path.expanduser("~"))
 
 
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (["--workdir=x", "--input="], "--input"),
+        (["--config", ""], "--config"),
+        (["-output= "], "-output"),
+    ],
+)
+def test_flags_without_a_value_are_refused(args, name):
+    with pytest.raises(ValueError, match=f"^{name}: got nothing, .* shell variable unset"):
+        main.require_values(["jaxlung", *args])
+
+
+def test_fields_of_the_config_may_be_empty():
+    main.require_values(["jaxlung", "--config=x", "--config.data.root=", "--config.data.csv", ""])
+
+
 def test_a_studys_folder_is_named_after_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with flagsaver.flagsaver(workdir=None):
