@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import itertools
 import json
+import os
 import pathlib
 import platform
 import zipfile
@@ -59,14 +60,15 @@ def export(workdir: epath.Path, output: pathlib.Path) -> None:
 
     Args:
         workdir: the run's folder.
-        output: the file; whole or not at all, in the place of an older one. With the suffix .onnx
-            it is ONNX, else what `exported.load` reads.
+        output: the file; whole or not at all, in the place of an older export. With the suffix
+            .onnx it is ONNX, else what `exported.load` reads.
 
     Raises:
         ValueError: no run or no good checkpoint there; a threshold that was to be chosen and
-            wasn't; an `output` that can't be written; ONNX without its packages, or other
-            probabilities by onnxruntime than by JAX.
+            wasn't; an `output` that can't be written, in a run's folder, or over another file;
+            ONNX without its packages, or other probabilities by onnxruntime than by JAX.
     """
+    require_place(output, workdir)
     is_onnx = output.suffix.lower() == ".onnx"
     if is_onnx:
         require_onnx(output)
@@ -78,6 +80,24 @@ def export(workdir: epath.Path, output: pathlib.Path) -> None:
     except OSError as error:
         raise ValueError(f"--output: can't write {output} ({error.strerror}).") from error
     logging.info("step %d of %s: %s, %d bytes", trained.step, workdir, output, len(content))
+
+
+def require_place(output: pathlib.Path, workdir: epath.Path) -> None:
+    """Raises ValueError if the file would lie in a run's folder, or take another file's place."""
+    workdir_lib.require_outside(output, [workdir])
+    if output.is_dir():
+        raise ValueError(f"--output: {output} is a folder, want a file.")
+    if os.path.lexists(output) and not _is_export(output):
+        raise ValueError(
+            f"--output: {output} is there already, and no export; choose another name, or remove "
+            "it first."
+        )
+
+
+def _is_export(path: pathlib.Path) -> bool:
+    """Returns whether a file is a zip or ONNX with a manifest of ours in it."""
+    content = path.read_bytes() if path.is_file() else b""
+    return content[:1] in (b"P", b"\x08") and exported.FORMAT.encode() in content
 
 
 def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:

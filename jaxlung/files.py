@@ -16,7 +16,7 @@ def leave_to_others() -> None:
 
 
 def to_absolute(path: os.PathLike[str] | str) -> epath.Path:
-    """Returns the path of a run's folder as Orbax wants it: absolute, links and ~ resolved."""
+    """Returns the path of a run's folder as Orbax wants it: absolute."""
     return epath.Path(path).expanduser().resolve()
 
 

@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ml_collections as mlc
@@ -11,6 +13,7 @@ from etils import epath
 
 from jaxlung import distributed, files
 
+_FILES = ("config.json", "checkpoints", "lock")  # of every run that began to train
 SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 
 # Where things are read from and how; they don't change what is computed.
@@ -80,6 +83,23 @@ def lock(path: epath.Path) -> Iterator[None]:
                 f"{path}: another run is at work in it; wait for it, or choose another --workdir."
             ) from error
         yield
+
+
+def require_outside(output: os.PathLike[str] | str, runs: Iterable[epath.Path] = ()) -> None:
+    """Raises ValueError if an output would be one of a run's files, links resolved.
+
+    Args:
+        output: a file or a folder, which needn't exist.
+        runs: folders that nothing may be written into; others are known by their files.
+    """
+    place = pathlib.Path(os.path.realpath(output))  # epath leaves links as they are.
+    closed = {os.path.realpath(run) for run in runs}
+    for folder in (place, *place.parents):
+        if str(folder) in closed or all((folder / name).exists() for name in _FILES):
+            raise ValueError(
+                f"--output: {output} is in the run {folder}, whose files must stay as training and "
+                "evaluation left them; choose a place outside."
+            )
 
 
 def is_trained(path: epath.Path) -> bool:

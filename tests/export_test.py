@@ -201,6 +201,29 @@ def test_damaged_and_foreign_files_are_told_in_a_sentence(three_level, tmp_path)
         assert len(str(caught.value).splitlines()) == 1
 
 
+def test_no_run_and_no_other_file_is_written_over(three_level, tmp_path):
+    file = three_level[0]
+    path = epath.Path(file.parent.parent / "run")
+    (tmp_path / "image.png").write_bytes(b"P, no zip")
+    (tmp_path / "export.md").write_text(exported.FORMAT)
+    (tmp_path / "link").symlink_to(path)
+    for output, why in (
+        (path / "config.json", "is in the run"),
+        (path / "new/model.jaxlung", "is in the run"),
+        (tmp_path / "link/model.onnx", "is in the run"),
+        (tmp_path, "is a folder, want a file"),
+        (tmp_path / "image.png", "is there already, and no export"),
+        (tmp_path / "export.md", "is there already, and no export"),
+    ):
+        with pytest.raises(ValueError, match=f"--output: .* {why}"):
+            export.export(path, pathlib.Path(output))
+    assert not (path / "new").exists()
+    (tmp_path / "model.jaxlung").write_bytes(file.read_bytes().replace(b"params", b"damage"))
+    export.export(path, tmp_path / "model.jaxlung")  # An older export gives way.
+    again = exported.load(tmp_path / "model.jaxlung")
+    assert again.manifest["checkpoint"] == exported.load(file).manifest["checkpoint"]
+
+
 def test_images_of_another_kind_are_refused(three_level):
     network = exported.load(three_level[0])
     for image in (np.zeros((4, 4)), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)):

@@ -106,7 +106,7 @@ def open_tables(
         OSError: it can't be written.
     """
     table = output / PREDICTIONS
-    if table.exists() or (output / COMMAND).exists():
+    if is_begun(output):
         require_same(output, command, resume=resume)
     output.mkdir(parents=True, exist_ok=True)
     files.write_text(epath.Path(output / COMMAND), json.dumps(command, indent=2) + "\n")
@@ -119,6 +119,11 @@ def open_tables(
         old.close()
     (output / FAILURES).unlink(missing_ok=True)
     return held, Table(output / FAILURES, FAILURE_COLUMNS), {row["name"] for row in rows}
+
+
+def is_begun(output: pathlib.Path) -> bool:
+    """Returns whether the folder holds the predictions of a command, or their beginning."""
+    return (output / PREDICTIONS).exists() or (output / COMMAND).exists()
 
 
 def require_apart(output: pathlib.Path, names: Iterable[str], endings: Sequence[str]) -> None:
@@ -159,16 +164,33 @@ def require_same(output: pathlib.Path, command: Mapping[str, Any], *, resume: bo
             f"--output: {output} holds predictions; go on with them with --resume, or choose "
             "another folder."
         )
-    try:
-        stored = json.loads((output / COMMAND).read_text())
-    except (OSError, ValueError):
-        stored = {}
+    stored = _load_command(output / COMMAND)
     differing = [name for name in command if stored.get(name) != command[name]]
     if differing:
         raise ValueError(
             f"--resume: {output} holds predictions of another command ({', '.join(differing)} "
             "differ); choose another --output."
         )
+
+
+def _load_command(path: pathlib.Path) -> dict[str, Any]:
+    """What `open_tables` wrote.
+
+    Raises:
+        ValueError: it isn't there, or is something else.
+    """
+    try:
+        stored = json.loads(path.read_text())
+    # The last: lists in lists in lists.
+    except (OSError, ValueError, RecursionError) as error:
+        stored = error
+    if not isinstance(stored, dict):
+        reason = stored if isinstance(stored, Exception) else f"got a {type(stored).__name__}"
+        raise ValueError(
+            f"--resume: {path}: want the JSON object of the command that predicted here ({reason})"
+            "; choose another --output."
+        )
+    return stored
 
 
 def read_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:

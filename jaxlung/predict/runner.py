@@ -25,6 +25,7 @@ from jaxlung.predict import (
     ensemble,
     inputs,
     network,
+    output_folder,
     outputs,
     picture_work,
     pictures,
@@ -83,7 +84,8 @@ def run(
 
     Raises:
         ValueError: nothing there, networks or options that don't go together, outputs of one
-            name, or an output folder with predictions of another command.
+            name, an output folder with predictions of another command, or one that
+            `output_folder.require_safe` refuses.
         OSError: the output folder can't be written.
     """
     if num_threads < 1:
@@ -98,6 +100,7 @@ def run(
         dicom_seg.require_highdicom()
     endings = settings.endings(team, options, work.MASK, work.SUFFIX)
     outputs.require_apart(output, [item.name for item in items], endings)
+    output_folder.require_safe(output, items, endings, workdirs)
     command = {"networks": team.digest, "input": str(folder_tree.absolute(pattern))}
     predictions, failures, done = outputs.open_tables(
         output,

@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 
@@ -192,6 +193,39 @@ def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
     assert by_name(without_seconds(read(table))) == by_name(without_seconds(whole))
     assert run(resume=True) == 0
     assert len(seen) == 4
+
+
+@pytest.mark.parametrize("content", ["[]", "", '"x"', "[" * 100_000, "null", "\\xff"])
+def test_going_on_with_something_else_than_a_command_is_told(run, tmp_path, content):
+    assert run() == 0
+    table = (tmp_path / "out/predictions.csv").read_bytes()
+    (tmp_path / "out/predictions.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"^--resume: .*predictions.json: want the JSON object"):
+        run(resume=True)
+    assert (tmp_path / "out/predictions.csv").read_bytes() == table
+
+
+def test_names_of_any_bytes_are_known_again(run, folder, tmp_path):
+    odd = [
+        b"=1+1.png",
+        b"a\rb.png",
+        b"a\nb.png",
+        b"m\xfc.png",
+        b"'=1.png",
+        b"@x;=1.png",
+        b"a\\n.png",
+    ]
+    for name in odd:
+        shutil.copy(folder / "a.png", os.path.join(os.fsencode(folder), name))
+    (folder / "empty\r.png").write_bytes(b"")
+    assert run() == 3
+    content = (tmp_path / "out/predictions.csv").read_bytes()
+    rows = outputs.read_rows(tmp_path / "out/predictions.csv", outputs.COLUMNS)
+    assert {os.path.basename(os.fsencode(row["path"])) for row in rows} >= set(odd)
+    assert len(content.splitlines()) == len(NAMES) + len(odd) + 1
+    assert not [line for line in content.splitlines() if line[:1] in b"=+-@"]
+    assert run(resume=True) == 3  # The empty file alone.
+    assert (tmp_path / "out/predictions.csv").read_bytes() == content
 
 
 def test_a_signal_stops_after_what_was_begun(run, tmp_path, monkeypatch):
