@@ -125,7 +125,7 @@ def to_jaxlung(trained: Trained) -> bytes:
         "calling_convention": program.calling_convention_version,
         "sha256": {name: exported.sha256(content) for name, content in members.items()},
     }
-    return pack(manifest, members)
+    return pack(manifest | {exported.DIGEST: exported.digest(manifest)}, members)
 
 
 def require_onnx(output: pathlib.Path) -> None:

@@ -2,7 +2,7 @@
 
 `export.py` writes the file: a zip, nothing in it compressed, of
 
-    manifest.json         what the network is, takes and gives; SHA-256 of the other members
+    manifest.json         what the network is, takes and gives; SHA-256 of the rest and of itself
     program.jax_export    the program by `jax.export`: StableHLO for CPU, CUDA and TPU
     weights/<path>.npy    what the program takes beside the images
 
@@ -17,8 +17,9 @@ import io
 import json
 import math
 import pathlib
+import reprlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,11 +27,21 @@ import jax.export
 import numpy as np
 
 FORMAT = "jaxlung.exported"
-VERSION = 1
+VERSION = 2  # 1 had no digest of the manifest
 MANIFEST = "manifest.json"
 PROGRAM = "program.jax_export"
 WEIGHTS = "weights/"
+DIGEST = "digest"  # of all other fields, by `digest`
 FIELDS = ("task", "records", "levels", "borders", "inputs", "size", "resize", "volumes", "sha256")
+VOLUME_FIELDS = ("spacing_mm", "overlap", "batch_size", "keep_largest")
+VOLUME_SWITCHES = ("crop_to_lungs", "mirror", "inside_lungs")
+RESIZES = ("squash", "pad")
+
+# What no network needs (our choice), so that a forged file takes neither memory nor hours.
+_MOST_MANIFEST = 4 << 20  # bytes
+_MOST_PIXELS = 1 << 26  # of one input
+_MOST_BATCH = 1024
+_MOST_OVERLAP = 0.95
 
 # Of Pillow's 8-bit resampling: weights are whole numbers of 2 ** -22.
 _PRECISION = 22
@@ -146,6 +157,7 @@ def load(path: pathlib.Path | str) -> Exported:
         raise ValueError(
             f"{path}: JAX {jax.__version__} can't read this program of JAX {made_by} ({reason})."
         ) from error
+    _require_fit(path, manifest, program, weights)
     # As arguments of the compiled program they are no part of it.
     call = jax.jit(program.call)
     return Exported(path, manifest, functools.partial(_run, call, _put(weights)))
@@ -169,13 +181,19 @@ def _run(
 
 def _read(path: pathlib.Path) -> dict[str, bytes]:
     """The file's members by name; their sizes add up to no more than the file's."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: want a file.")
     try:
         with zipfile.ZipFile(path) as archive:
-            stored = {item.filename: item for item in archive.infolist()}
-            packed = [x for x in stored.values() if x.compress_type != zipfile.ZIP_STORED]
-            # What is stored as it is can't unfold to more than was sent.
-            if MANIFEST not in stored or packed:
+            items = archive.infolist()
+            stored = {item.filename: item for item in items}
+            packed = [item for item in items if item.compress_type != zipfile.ZIP_STORED]
+            if MANIFEST not in stored or packed or len(stored) < len(items):
                 raise ValueError(f"{path}: not a network that jaxlung exported.")
+            # Members that lie over each other would unfold to more than was sent.
+            total = sum(item.file_size for item in items)
+            if total > path.stat().st_size or stored[MANIFEST].file_size > _MOST_MANIFEST:
+                raise ValueError(f"{path}: damaged: its members are larger than they can be.")
             return {name: archive.read(item) for name, item in stored.items()}
     except OSError as error:
         raise ValueError(f"{path}: can't be read ({error.strerror or error}).") from error
@@ -189,31 +207,117 @@ def _read_manifest(path: pathlib.Path, members: Mapping[str, bytes]) -> dict[str
         manifest = json.loads(members[MANIFEST])
         kind, version = manifest["format"], manifest["format_version"]
         digests = dict(manifest["sha256"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path}: {MANIFEST} is not one of jaxlung's ({error!r}).") from error
     if (kind, version) != (FORMAT, VERSION):
-        raise ValueError(f"{path}: want {FORMAT} {VERSION}, got {kind} {version}.")
-    missing = [name for name in FIELDS if name not in manifest]
+        older = kind == FORMAT and version == 1
+        hint = "; it is of an older jaxlung: export the run again" if older else ""
+        raise ValueError(f"{path}: want {FORMAT} {VERSION}, got {kind} {version}{hint}.")
+    missing = [name for name in (*FIELDS, DIGEST) if name not in manifest]
     if missing:
         raise ValueError(f"{path}: {MANIFEST} has no {', '.join(missing)}.")
+    if manifest[DIGEST] != digest(manifest):
+        raise ValueError(f"{path}: damaged: {MANIFEST} differs from its own digest.")
+    wrong = next((name for name, is_good in _judge(manifest) if not is_good), None)
+    if wrong:
+        got = functools.reduce(lambda tree, name: tree[name], wrong.split("."), manifest)
+        raise ValueError(f"{path}: {MANIFEST}: {wrong} can't be {reprlib.repr(got)}.")
     found = {name: sha256(content) for name, content in members.items() if name != MANIFEST}
     if found != digests or PROGRAM not in found:
         changed = sorted(
             name for name in {*found, *digests, PROGRAM} if found.get(name) != digests.get(name)
         )
-        raise ValueError(f"{path}: damaged: {', '.join(changed)} differ from the manifest.")
+        more = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+        named = ", ".join(map(reprlib.repr, changed[:3]))
+        raise ValueError(f"{path}: damaged: {named}{more} differ from the manifest.")
     return manifest
 
 
-def _read_array(path: pathlib.Path, name: str, content: bytes) -> np.ndarray:
+def digest(manifest: Mapping[str, Any]) -> str:
+    """Returns that of all fields of a manifest but `DIGEST`, hexadecimal."""
+    fields = {name: value for name, value in manifest.items() if name != DIGEST}
+    return sha256(json.dumps(fields, sort_keys=True).encode())
+
+
+def _judge(manifest: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yields fields, and whether their values can be; each relies on those before it."""
+    is_volumetric, levels = manifest["records"] == "volumes", manifest["levels"]
+    yield "records", is_volumetric or manifest["records"] == "images"
+    yield "task", isinstance(manifest["task"], str)
+    yield "levels", _is_list(levels, str) and 2 <= len(levels) <= 256 and all(levels)
+    borders, size = manifest["borders"], manifest["size"]
+    yield "borders", _are_numbers(borders, len(levels) - 1, 0, 1) and borders == sorted(borders)
+    are_counts = _is_list(size, int) and _are_numbers(size, 3 if is_volumetric else 2, 1, math.inf)
+    yield "size", are_counts and math.prod(size) <= _MOST_PIXELS
+    if not is_volumetric:
+        yield "size", size[0] == size[1]
+    yield "resize", manifest["resize"] in ((None,) if is_volumetric else RESIZES)
+    inputs = manifest["inputs"]
+    yield "inputs", isinstance(inputs, dict) and {"images"} <= set(inputs) <= {"images", "masks"}
+    yield "volumes", isinstance(manifest["volumes"], dict if is_volumetric else type(None))
+    if is_volumetric:
+        yield from _judge_volumes(manifest["volumes"])
+
+
+def _judge_volumes(how: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yields the same of the field "volumes"."""
+    yield "volumes", {*VOLUME_FIELDS, *VOLUME_SWITCHES} <= set(how)
+    spacing, counts = how["spacing_mm"], [how["batch_size"], how["keep_largest"]]
+    are_lengths = _are_numbers(spacing, 3, 0, 100)  # 0 keeps an axis.
+    yield "volumes.spacing_mm", are_lengths and not any(0 < x < 0.01 for x in spacing)
+    yield "volumes.overlap", _are_numbers([how["overlap"]], 1, 0, _MOST_OVERLAP)
+    yield "volumes.batch_size", _is_list(counts[:1], int) and 1 <= counts[0] <= _MOST_BATCH
+    yield "volumes.keep_largest", _is_list(counts[1:], int) and counts[1] >= 0
+    for name in VOLUME_SWITCHES:
+        yield f"volumes.{name}", isinstance(how[name], bool)
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(x) is kind for x in value)  # True is no int.
+
+
+def _are_numbers(value: Any, length: int, low: float, high: float) -> bool:
+    if not isinstance(value, list) or len(value) != length:
+        return False
+    return all(type(x) in (int, float) and low <= x <= high for x in value)  # NaN is not.
+
+
+def _require_fit(
+    path: pathlib.Path,
+    manifest: Mapping[str, Any],
+    program: jax.export.Exported,
+    weights: Mapping[str, np.ndarray],
+) -> None:
+    """Raises ValueError unless the program takes the weights and the images of the manifest."""
+    is_volumetric, size = manifest["records"] == "volumes", tuple(manifest["size"])
+    dtypes = {"images": np.int16 if is_volumetric else np.uint8, "masks": np.uint8}
+    batch = {name: jax.ShapeDtypeStruct((1, *size), dtypes[name]) for name in manifest["inputs"]}
     try:
-        return np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
+        probs, preds = jax.eval_shape(program.call, weights, batch)
+    except Exception as error:  # JAX raises what it meets.
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: its program and {MANIFEST} don't fit ({reason}).") from error
+    if (probs.dtype, preds.dtype) != (np.float32, np.uint8) or probs.shape != preds.shape:
+        raise ValueError(f"{path}: its program gives {probs} and {preds}, want probs and preds.")
+    if probs.shape not in ((1, *size), (1,) * (len(size) + 1)):
+        raise ValueError(f"{path}: its program gives {probs.shape} of images of {size}.")
+
+
+def _read_array(path: pathlib.Path, name: str, content: bytes) -> np.ndarray:
+    stream = io.BytesIO(content)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError("another version of .npy")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        # A view of what was read: a header can't ask for more.
+        array = np.frombuffer(content, dtype, offset=stream.tell())
+        return array.reshape(shape, order="F" if is_fortran else "C")
+    except (ValueError, TypeError, MemoryError) as error:
         raise ValueError(f"{path}: {name} is no array ({error}).") from error
 
 
 def sha256(content: bytes) -> str:
-    """Hexadecimal digest."""
+    """Returns the digest of bytes, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -2,7 +2,11 @@
 
 import functools
 import json
+import math
+import os
 import pathlib
+import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -170,9 +174,9 @@ def test_images_and_lungs_fit_and_return_as_in_training(how, shape):
     np.testing.assert_allclose(exported.unfit(probs, *shape, how), want, atol=1e-6)
 
 
-def rewrite(file, target, changes):
+def rewrite(file, target, changes, compression=zipfile.ZIP_STORED):
     """A copy of the zip; None leaves a member out."""
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(target, "w") as copy:
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(target, "w", compression) as copy:
         for name in archive.namelist():
             if changes.get(name, b"") is not None:
                 copy.writestr(name, changes.get(name) or archive.read(name))
@@ -183,7 +187,9 @@ def test_damaged_and_foreign_files_are_told_in_a_sentence(three_level, tmp_path)
     file = three_level[0]
     content = file.read_bytes()
     manifest = exported.load(file).manifest
-    newer = json.dumps(manifest | {"format_version": 2}).encode()
+    older = json.dumps(manifest | {"format_version": 1}).encode()
+    newer = json.dumps(manifest | {"format_version": 3}).encode()
+    shown = json.dumps(manifest | {"notice": "For diagnosis."}).encode()
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 255
     (tmp_path / "flipped").write_bytes(flipped)
@@ -191,14 +197,127 @@ def test_damaged_and_foreign_files_are_told_in_a_sentence(three_level, tmp_path)
     (tmp_path / "empty").write_bytes(b"")
     with zipfile.ZipFile(tmp_path / "foreign", "w") as archive:
         archive.writestr("word/document.xml", "<xml/>")
+    rewrite(file, tmp_path / "older", {exported.MANIFEST: older})
     rewrite(file, tmp_path / "newer", {exported.MANIFEST: newer})
+    rewrite(file, tmp_path / "shown", {exported.MANIFEST: shown})
     rewrite(file, tmp_path / "other", {exported.MANIFEST: b"[]"})
+    rewrite(file, tmp_path / "deep", {exported.MANIFEST: b"[" * 100_000})
+    rewrite(file, tmp_path / "packed", {}, zipfile.ZIP_DEFLATED)
+    os.mkfifo(tmp_path / "pipe")
+    longer = bytearray(content)
+    place = longer.rindex(b"PK\x01\x02")  # The last member's entry, and both its sizes.
+    longer[place + 20 : place + 28] = (1 << 30).to_bytes(4, "little") * 2
+    (tmp_path / "longer").write_bytes(longer)
     rewrite(file, tmp_path / "swapped", {exported.PROGRAM: b"no program"})
     rewrite(file, tmp_path / "without", {exported.PROGRAM: None})
     for name in (*[path.name for path in tmp_path.iterdir()], "absent"):
         with pytest.raises(ValueError, match=name) as caught:
             exported.load(tmp_path / name)
         assert len(str(caught.value).splitlines()) == 1
+
+
+def forge(file, target, **changes):
+    """A copy with other fields in its manifest, and with digests that say so."""
+    with zipfile.ZipFile(file) as archive:
+        manifest = json.loads(archive.read(exported.MANIFEST)) | changes
+    manifest[exported.DIGEST] = exported.digest(manifest)
+    return rewrite(file, target, {exported.MANIFEST: json.dumps(manifest).encode()})
+
+
+VOLUMES = dict(
+    spacing_mm=[1.0, 0.0, 0.7],
+    overlap=0.5,
+    batch_size=2,
+    keep_largest=1,
+    crop_to_lungs=True,
+    mirror=False,
+    inside_lungs=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("task", x) for x in (None, 3, ["mask"])],
+        *[("records", x) for x in (None, "slices", ["images"])],
+        *[("levels", x) for x in (3, "abc", [], ["a"], ["a", "b", 3], ["a", "b", ""], ["a"] * 300)],
+        *[("borders", x) for x in (0.5, [0.5], [0.7, 0.2], [0.1, 2], [0.1, "0.2"], [False, True])],
+        ("borders", [0.1, math.nan]),
+        *[("size", x) for x in (32, [32], [32, 32, 32], [32.0, 32.0], [0, 0], [True, True])],
+        *[("size", x) for x in ([32, 16], [-32, -32], [10**5, 10**5], [33, 33])],
+        *[("resize", x) for x in (None, "crop", 3)],
+        *[("inputs", x) for x in (None, [], {}, {"masks": {}}, {"images": {}, "lungs": {}})],
+        ("inputs", {"images": {}, "masks": {}}),
+        *[("volumes", x) for x in ({}, [], VOLUMES)],
+        *[("sha256", x) for x in (None, [], "x", {"a": "b"})],
+    ],
+)
+def test_a_forged_manifest_is_refused(three_level, tmp_path, field, value):
+    forged = forge(three_level[0], tmp_path / "model.jaxlung", **{field: value})
+    with pytest.raises(ValueError, match=r"model.jaxlung: ") as caught:
+        exported.load(forged)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500
+
+
+def test_values_of_volumes_are_within_bounds():
+    like = {"records": "volumes", "task": "mask", "levels": ["no", "lung"], "borders": [0.5]}
+    like |= {"size": [8, 16, 16], "resize": None, "inputs": {"images": {}}}
+
+    def wrong(**changes):
+        judged = exported._judge(like | {"volumes": VOLUMES | changes})
+        return next((name for name, is_good in judged if not is_good), None)
+
+    assert wrong() is None
+    for field, values in {
+        "spacing_mm": (
+            None,
+            [1.0, 1.0],
+            [1.0, 1.0, 1e-5],
+            [1.0, -1.0, 1.0],
+            [1, 1, 1e9],
+            [1, 1, "1"],
+        ),
+        "overlap": (1.0, 0.999999, -0.1, math.nan, "0.5", None),
+        "batch_size": (0, -1, 10**6, 1.5, True),
+        "keep_largest": (-1, 0.5, None),
+        "mirror": (1, None, "yes"),
+    }.items():
+        for value in values:
+            assert wrong(**{field: value}) == f"volumes.{field}", value
+
+
+def test_an_array_is_no_larger_than_its_bytes(three_level, tmp_path):
+    file = three_level[0]
+    with zipfile.ZipFile(file) as archive:
+        manifest = json.loads(archive.read(exported.MANIFEST))
+        name = min(x for x in archive.namelist() if x.endswith("kernel.npy"))
+        content = archive.read(name)
+    shape = re.search(rb"'shape': \((.*?)\)", content)[1]
+    grown = content.replace(shape, b"9" * len(shape))
+    for forged in (grown, content[:60], b"PK\3\4" + content, pickle.dumps(3)):
+        manifest["sha256"][name] = exported.sha256(forged)
+        manifest[exported.DIGEST] = exported.digest(manifest)
+        changes = {name: forged, exported.MANIFEST: json.dumps(manifest).encode()}
+        with pytest.raises(ValueError, match=r"kernel.npy is no array"):
+            exported.load(rewrite(file, tmp_path / "model.jaxlung", changes))
+
+
+def test_no_changed_byte_changes_what_is_read(three_level, tmp_path):
+    content, np_rng = three_level[0].read_bytes(), np.random.default_rng(0)
+    members, num_refused = exported._read(three_level[0]), 0
+    for place in np_rng.integers(0, len(content), 300):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(np_rng.integers(8))
+        (tmp_path / "x").write_bytes(changed)
+        try:
+            got = exported._read(tmp_path / "x")
+            exported._read_manifest(tmp_path / "x", got)
+        except ValueError:
+            num_refused += 1
+        else:
+            assert got == members  # Of the zip's own notes: a date, an attribute.
+    assert num_refused > 250
 
 
 def test_no_run_and_no_other_file_is_written_over(three_level, tmp_path):
