@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -61,6 +63,13 @@ def test_numbers_stay_numbers():
 def test_ordinary_names_are_as_any_reader_has_them():
     names = ["a", "a b", "it's", "'a'", 'a"b', "a,b", "ä/肺", "a=b", "a;b", "a-1"]
     assert next(csv.reader(io.StringIO(csv_text.to_text([names])))) == names
+
+
+def test_no_other_module_writes_names_into_csv():
+    root = pathlib.Path(csv_text.__file__).parent
+    texts = {path.name: path.read_text() for path in root.rglob("*.py")}
+    writers = {name for name, text in texts.items() if re.search(r"csv\.(w|DictW)riter", text)}
+    assert writers <= {"csv_text.py", "metrics_log.py"}  # The latter writes numbers alone.
 
 
 def test_rows_by_column_are_whole():
