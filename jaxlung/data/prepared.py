@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from google.protobuf import json_format
 
 from jaxlung import damage
 from jaxlung.data import preparing, receipt, record, shards
@@ -153,7 +154,7 @@ def _open(
     """The builder of a prepared dataset; TFDS says of damage neither where nor in a sentence."""
     try:
         return make(data_dir=folder)
-    except (AssertionError, *damage.ERRORS) as error:
+    except (AssertionError, json_format.Error, *damage.ERRORS) as error:
         raise receipt.damaged(place / "dataset_info.json", place, str(error)) from error
 
 

@@ -65,6 +65,7 @@ def check(folder: pathlib.Path, raw_dir: str) -> None:
 
 def damaged(file: pathlib.Path, folder: pathlib.Path, reason: str) -> ValueError:
     """The error of a file of a prepared dataset that can't be used, with the way out."""
+    reason = " ".join(reason.split())[:200]
     return ValueError(
         f"{file}: damaged ({reason}); remove the folder {folder} and run the same command, which "
         "prepares it again from the download."

@@ -36,8 +36,10 @@ class Shards:
         try:
             return self._records[index]
         except damage.ERRORS as error:
-            reason = str(error).splitlines()[0][:200]
-            raise receipt.damaged(self._file(index), self._folder, reason) from error
+            file = self._file(index)
+            if file.exists():
+                file.open("rb").close()  # No permission or too many open files is no damage.
+            raise receipt.damaged(file, self._folder, str(error)) from error
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         return (self[index] for index in range(len(self)))
