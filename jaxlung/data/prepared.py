@@ -123,19 +123,17 @@ def open_builder(
         raw_dir = str(folder / "raw")
     make = functools.partial(make_builder, config=variant, file_format="array_record")
     place = folder / name / variant / str(make_builder.VERSION)
-    if preparing.is_made(place):
-        preparing.tidy(place)
-    else:
-        if not raw_dir and not download:
-            raw_dir = _require_manual(make_builder, folder, raw_field)
-        with preparing.alone(place):
-            if not preparing.is_made(place):  # Else another run made it meanwhile.
-                if phantom_images:
-                    logging.info("generating %d %s in %s", phantom_images, phantoms.THINGS, raw_dir)
-                    phantoms.write(pathlib.Path(raw_dir), phantom_images)
-                elif download:
-                    raw_dir = str(make_builder.fetch(folder / "downloads" / name))
-                preparing.make(make, raw_dir, place, quietly=bool(phantom_images))
+    if not (preparing.is_made(place) or raw_dir or download):
+        raw_dir = _require_manual(make_builder, folder, raw_field)
+
+    def prepare() -> None:
+        raw = raw_dir or str(make_builder.fetch(folder / "downloads" / name))
+        if phantom_images:
+            logging.info("generating %d %s in %s", phantom_images, phantoms.THINGS, raw)
+            phantoms.write(pathlib.Path(raw), phantom_images)
+        preparing.make(make, raw, place, quietly=bool(phantom_images))
+
+    preparing.once(place, prepare)
     receipt.check(place, "" if phantom_images else raw_dir)
     builder = _open(make, folder, place)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:

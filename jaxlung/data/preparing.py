@@ -31,32 +31,31 @@ def is_made(place: pathlib.Path) -> bool:
     return place.is_dir() and any(place.iterdir())
 
 
-@contextlib.contextmanager
-def alone(place: pathlib.Path) -> Iterator[None]:
-    """Waits until no other run makes this dataset, and removes what killed ones left behind.
+def once(place: pathlib.Path, prepare: Callable[[], None]) -> None:
+    """Prepares a dataset unless that was done, waiting for the run that is at it, if one is.
+
+    What killed runs left behind is removed, but for what a living one is making.
 
     Args:
         place: folder of the dataset, DATA_DIR/NAME/CONFIG/VERSION.
+        prepare: makes it.
 
     Raises:
         OSError: the folder of datasets can't be written, or its disk is full; names it.
     """
+    if is_made(place):
+        if _remains(place):
+            with folder_lock.take_turn_if_free(_lock(place)) as is_alone:
+                _remove_remains(place, is_alone)
+        return
     folder = place.parents[2]
     with _naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with folder_lock.wait_for_turn(_lock(place), f"preparing {place}") as is_alone:
-            if is_alone:
-                _remove_remains(place)
-            with interrupt.clean_up():
-                yield
-
-
-def tidy(place: pathlib.Path) -> None:
-    """Removes what killed runs left behind, unless another run is at work there."""
-    if _remains(place):
-        with folder_lock.take_turn_if_free(_lock(place)) as is_alone:
-            if is_alone:
-                _remove_remains(place)
+            _remove_remains(place, is_alone)
+            if not is_made(place):  # Else another run made it meanwhile.
+                with interrupt.clean_up():
+                    prepare()
 
 
 def make(
@@ -121,8 +120,8 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _remove_remains(place: pathlib.Path) -> None:
-    for path in _remains(place):
+def _remove_remains(place: pathlib.Path, is_alone: bool) -> None:
+    for path in _remains(place) if is_alone else ():
         logging.info("removing %s, which a killed run left behind", path)
         shutil.rmtree(path, ignore_errors=True)
 
