@@ -71,6 +71,15 @@ def test_every_file_is_noticed_when_missing_or_changed(data_dir, name, damage):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut, empty])
+def test_a_shard_that_was_copied_by_half_is_told_before_any_is_read(data_dir, damage):
+    damage(data_dir / PLACE / SHARD)
+    with pytest.raises(
+        ValueError, match=rf"{SHARD}: damaged \((it is missing|want \d+ bytes, got)"
+    ):
+        open_splits(data_dir)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"raw_dir": "x", "bytes": 3}', '{"bytes": {}}'])
 def test_a_damaged_note_is_named(data_dir, text):
     (data_dir / PLACE / receipt.FILE).write_text(text)
