@@ -1,7 +1,6 @@
 """Datasets that several runs want at once, full disks, and what killed runs left behind."""
 
 import errno
-import os
 import pathlib
 import shutil
 import signal
@@ -177,13 +176,17 @@ def test_another_run_takes_over_from_a_killed_one(tmp_path, sign):
     while not list(tmp_path.glob(sign)):
         assert first.poll() is None
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # It still holds the lock.
     others = [start(tmp_path) for _ in range(2)]
-    time.sleep(1)
-    os.kill(first.pid, signal.SIGKILL)
+    for process in others:
+        assert any("waiting for it" in line for line in process.stderr)
+    first.kill()
     first.communicate()
+    told = ""
     for process in others:
         stdout, stderr = process.communicate(timeout=600)
-        assert (process.returncode, stdout) == (0, "201\n"), stderr
-        assert "Traceback" not in stderr
+        assert (process.returncode, stdout) == (0, "200\n"), stderr
+        told += stderr
+    assert told.count("left behind") == told.count("preparing ") == 1
     (folder,) = tmp_path.iterdir()
     assert names(folder) == [".covid_qu_ex.lock", "covid_qu_ex", "raw"]

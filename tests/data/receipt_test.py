@@ -74,9 +74,8 @@ def test_every_file_is_noticed_when_missing_or_changed(data_dir, name, damage):
 @pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut, empty])
 def test_a_shard_that_was_copied_by_half_is_told_before_any_is_read(data_dir, damage):
     damage(data_dir / PLACE / SHARD)
-    with pytest.raises(
-        ValueError, match=rf"{SHARD}: damaged \((it is missing|want \d+ bytes, got)"
-    ):
+    message = rf"{SHARD}: damaged \((it is missing|want \d+ bytes, got)"
+    with pytest.raises(ValueError, match=message):
         open_splits(data_dir)
 
 
