@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import pytest
+from jax._src import lru_cache
 
 from jaxlung import compile_cache
 
@@ -42,3 +43,26 @@ def test_another_kind_of_cpu_has_another_folder(monkeypatch):
     assert compile_cache.folder({}) == here
     monkeypatch.setattr(compile_cache, "_cpu", lambda: "another")
     assert compile_cache.folder({}) != here
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+    """JAX writes a program, then the time of its use; a kill between leaves the one alone."""
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    folder = compile_cache.folder(environ)
+    cache = lru_cache.LRUCache(str(folder), max_size=1000)
+    cache.put("whole", b"program")
+    (folder / "half-cache").write_bytes(b"pro")
+    compile_cache.use(environ)
+    cache.put("new", b"program")
+    cache.put("half", b"program")
+    assert [cache.get(key) for key in ("whole", "new", "half")] == [b"program"] * 3
+
+
+def test_programs_are_left_alone_while_another_process_writes(tmp_path):
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    folder = compile_cache.folder(environ)
+    cache = lru_cache.LRUCache(str(folder), max_size=1000)
+    (folder / "half-cache").write_bytes(b"pro")
+    with cache.lock:
+        compile_cache.use(environ)
+    assert (folder / "half-cache").exists()

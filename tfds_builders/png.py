@@ -1,16 +1,17 @@
 """PNG and JPEG files of a download, decoded with their errors told, and stored as grey PNG."""
 
 import io
-import struct
-import zlib
 
 import numpy as np
 from PIL import Image
 
+from jaxlung import damage
 from tfds_builders import raw_tree
 
 # PIL would clip these to 255, not scale them.
 _DEEP_MODES = ("I", "I;16", "I;16B", "F")
+# What Pillow raises on damaged files, and on those that would fill the memory.
+_DAMAGE = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
 
 
 def decode(tree: raw_tree.RawTree, name: str) -> Image.Image:
@@ -19,10 +20,11 @@ def decode(tree: raw_tree.RawTree, name: str) -> Image.Image:
     Raises:
         ValueError: the file can't be decoded, or has more than 8 bits a channel; names it.
     """
+    content = tree.read(name)
     try:
-        image = Image.open(io.BytesIO(tree.read(name)))
+        image = Image.open(io.BytesIO(content))
         image.load()  # Opening reads the header only; a file cut short fails here.
-    except (OSError, SyntaxError, struct.error, zlib.error) as error:
+    except _DAMAGE as error:
         reason = str(error).split(" <")[0]  # PIL names the buffer, not the file.
         raise ValueError(f"{tree.where}: {name} can't be decoded ({reason}).") from error
     if image.mode in _DEEP_MODES:

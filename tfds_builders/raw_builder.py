@@ -33,6 +33,16 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._raw_dir = raw_dir
         super().__init__(**kwargs)
 
+    def dataset_info_from_configs(self, **kwargs: object) -> tfds.core.DatasetInfo:
+        """Makes the builder's info.
+
+        While a dataset is not prepared, TFDS would ask its bucket for it, which has none of these,
+        and leave an empty temporary folder behind each time.
+        """
+        info = super().dataset_info_from_configs(**kwargs)
+        info.initialize_from_bucket = lambda: None
+        return info
+
     def _place(self, dl_manager: tfds.download.DownloadManager) -> str | epath.Path:
         """Where the download lies.
 

@@ -1,11 +1,25 @@
 """A raw download as a flat list of files, whether it lies unpacked in a folder or in a zip."""
 
 import dataclasses
+import gzip
+import io
+import lzma
 import os
 import pathlib
+import stat
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+
+from absl import logging
+
+from jaxlung import damage
+
+_MEBIBYTE = 2**20
+# The largest published files are 20 MB of JPEG, and 600 slices of int16 as NIfTI.
+_MAX_BYTES = {".nii": 2048 * _MEBIBYTE, ".gz": 2048 * _MEBIBYTE, ".json": 1024 * _MEBIBYTE}
+_MAX_OTHER_BYTES = 128 * _MEBIBYTE
+_ENCRYPTED = 1  # bit of a zip entry's flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,8 +28,9 @@ class RawTree:
 
     Attributes:
         where: the folder or the zip.
-        names: sorted paths within it, with forward slashes.
-        read: gives a file's bytes by its name; may be called from many threads.
+        names: sorted paths within it, with forward slashes; bytes that are not UTF-8 are escaped.
+        read: gives a file's bytes by its name; may be called from many threads. Raises ValueError
+            where the file is too large, can't be unpacked, or isn't a file but a pipe or device.
     """
 
     where: str
@@ -24,33 +39,118 @@ class RawTree:
 
 
 def open_folder(folder: pathlib.Path) -> RawTree:
-    """Lists a folder and all below it, following links to folders."""
-    names = []
-    for parent, _, files in os.walk(folder, followlinks=True):
-        inside = pathlib.Path(parent).relative_to(folder)
-        names += [(inside / file).as_posix() for file in files]
-    return RawTree(str(folder), sorted(names), lambda name: (folder / name).read_bytes())
+    """Lists a folder and all below it, following links to folders, each folder once."""
+    return _folder_tree(folder, _list_files(folder))
+
+
+def _folder_tree(folder: pathlib.Path, path_of: Mapping[str, pathlib.Path]) -> RawTree:
+    def read(name: str) -> bytes:
+        path = path_of[name]
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{folder}: {name} is no regular file.")
+        _require_size(str(folder), name, status.st_size)
+        return path.read_bytes()
+
+    return RawTree(str(folder), sorted(path_of), read)
+
+
+def _list_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Paths by name; bytes of names that are not UTF-8 are escaped, as in `caf\\xe9.png`."""
+    return {
+        os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace"): path
+        for path in _walk(folder)
+    }
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Files below a folder, which is met by its own name before it is by a link."""
+    seen, links, left_out = set(), [folder], []
+    while links:
+        for parent, folders, names in os.walk(links.pop(), onerror=_warn):
+            status = os.stat(parent)
+            if (status.st_dev, status.st_ino) in seen:
+                left_out.append(parent)
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            here = pathlib.Path(parent)
+            links += [here / name for name in folders if (here / name).is_symlink()]
+            yield from (here / name for name in names)
+    if left_out:
+        logging.warning(
+            "%s: %d links to folders that are read anyway are left out, first %s",
+            folder,
+            len(left_out),
+            left_out[0],
+        )
+
+
+def _warn(error: OSError) -> None:
+    logging.warning("left out: %s", error)
 
 
 def open_zip(path: pathlib.Path) -> RawTree:
     """Lists a zip, which is read in place and never unpacked.
 
     Raises:
-        ValueError: not a zip, or one that is cut short; from `read`, a file damaged within it.
+        ValueError: not a zip, or one that is cut short.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: want a zip, found no regular file.")
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, *damage.ERRORS) as error:
         raise ValueError(f"{path}: not a whole zip file ({error}); download it again.") from error
+    entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
 
     def read(name: str) -> bytes:
+        entry = entries[name]
+        _require_size(str(path), name, entry.file_size)
+        if entry.flag_bits & _ENCRYPTED:
+            raise ValueError(f"{path}: {name} has a password; unpack the zip, and name the folder.")
         try:
-            return archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            return archive.read(entry)  # No more than `file_size` bytes, whatever is packed.
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{path}: {name} can't be unpacked here ({error}); unpack the zip with another "
+                "program, and name the folder."
+            ) from error
+        except (zipfile.BadZipFile, lzma.LZMAError, *damage.ERRORS) as error:
             raise ValueError(f"{path}: {name} is damaged in the zip ({error}).") from error
 
-    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-    return RawTree(str(path), sorted(names), read)
+    return RawTree(str(path), sorted(entries), read)
+
+
+def read_gzip(tree: RawTree, name: str) -> bytes:
+    """Reads a file of the tree that is packed by gzip.
+
+    Raises:
+        ValueError: it is damaged, or too large when unpacked.
+    """
+    packed = tree.read(name)
+    inside = name.removesuffix(".gz")
+    most = _max_bytes(inside)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            content = file.read(most + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{tree.where}: {name} is damaged ({error}).") from error
+    _require_size(tree.where, inside, len(content))
+    return content
+
+
+def _max_bytes(name: str) -> int:
+    return _MAX_BYTES.get(os.path.splitext(name)[1].lower(), _MAX_OTHER_BYTES)
+
+
+def _require_size(where: str, name: str, size: int) -> None:
+    """Raises ValueError for a file that would fill the memory, such as gigabytes of zeros."""
+    most = _max_bytes(name)
+    if size > most:
+        raise ValueError(
+            f"{where}: {name}: want at most {most // _MEBIBYTE} MiB, got {size // _MEBIBYTE} MiB."
+        )
 
 
 def open_folder_and_zips(folder: pathlib.Path) -> RawTree:
@@ -59,12 +159,12 @@ def open_folder_and_zips(folder: pathlib.Path) -> RawTree:
     Raises:
         ValueError: as `open_zip`.
     """
-    tree = open_folder(folder)
-    inside = {}
+    path_of = _list_files(folder)
+    tree, inside = _folder_tree(folder, path_of), {}
     for zip_name in tree.names:
         hidden = any(part.startswith((".", "__MACOSX")) for part in zip_name.split("/"))
         if zip_name.lower().endswith(".zip") and not hidden:
-            packed = open_zip(folder / zip_name)
+            packed = open_zip(path_of[zip_name])
             inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
 
     def read(name: str) -> bytes:
@@ -95,11 +195,12 @@ def find(place: str | os.PathLike, holds: Callable[[RawTree], bool], wanted: str
         raise ValueError(f"{path}: want {wanted}, found {_excerpt(tree.names)}.")
     if not path.is_dir():
         raise ValueError(f"{path}: want a zip or a folder with {wanted}, found no such place.")
-    tree = open_folder(path)
+    path_of = _list_files(path)
+    tree = _folder_tree(path, path_of)
     if holds(tree):
         return tree
-    zips = [path / name for name in tree.names if "/" not in name and name.endswith(".zip")]
-    for tree_in_zip in map(open_zip, zips):
+    zips = [name for name in tree.names if "/" not in name and name.endswith(".zip")]
+    for tree_in_zip in (open_zip(path_of[name]) for name in zips):
         if holds(tree_in_zip):
             return tree_in_zip
     raise ValueError(f"{path}: want {wanted}, or a zip of them, found {_excerpt(tree.names)}.")

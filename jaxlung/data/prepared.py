@@ -1,21 +1,18 @@
 """Datasets that a TFDS builder prepares once, as ArrayRecord files with random access."""
 
-import contextlib
 import functools
-import io
-import json
 import pathlib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from etils import epath
+from google.protobuf import json_format
 
-from jaxlung import files, interrupt
-from jaxlung.data import record
+from jaxlung import damage
+from jaxlung.data import preparing, receipt, record, shards
 
 COVID = "COVID-19"  # the group that a diagnosis looks for
 
@@ -30,15 +27,13 @@ class PreparedSource:
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, prefix: str = "") -> None:
-        self._records = builder.as_data_source(split)
-        self._undecoded = builder.as_data_source(
-            split,
-            decoders={
-                name: tfds.decode.SkipDecoding()
-                for name, feature in builder.info.features.items()
-                if isinstance(feature, tfds.features.Image)
-            },
-        )
+        images = [
+            name
+            for name, feature in builder.info.features.items()
+            if isinstance(feature, tfds.features.Image)
+        ]
+        self._records = shards.Shards(builder, split)
+        self._undecoded = shards.Shards(builder, split, undecoded=tuple(images))
         self._groups = builder.info.features["label"].names
         self._prefix = prefix
 
@@ -117,33 +112,30 @@ def open_builder(
         FileNotFoundError: no download; says where to get it and where to put it.
     """
     folder = pathlib.Path(data_dir).expanduser()
-    variants = list(make_builder.builder_configs)
+    name, variants = make_builder.name, list(make_builder.builder_configs)
     if variant not in variants:
-        name = make_builder.name
-        raise ValueError(
-            f"data.name: got {name}/{variant}, want one of "
-            f"{', '.join(f'{name}/{known}' for known in variants)}."
-        )
-    if phantom_images:
-        folder /= f"phantom_{make_builder.name}_v{phantoms.VERSION}_{phantom_images}"
-        raw_dir = str(folder / "raw")
-    make = functools.partial(
-        make_builder, config=variant, data_dir=folder, file_format="array_record"
-    )
-    builder = make(raw_dir=raw_dir or None)
+        known = ", ".join(f"{name}/{known}" for known in variants)
+        raise ValueError(f"data.name: got {name}/{variant}, want one of {known}.")
     if download and (raw_dir or phantom_images):
         raise ValueError("data.download: got raw_dir or phantom_images too, want only one of them.")
-    if not builder.is_prepared():
+    if phantom_images:
+        folder /= f"phantom_{name}_v{phantoms.VERSION}_{phantom_images}"
+        raw_dir = str(folder / "raw")
+    make = functools.partial(make_builder, config=variant, file_format="array_record")
+    place = folder / name / variant / str(make_builder.VERSION)
+    if not (preparing.is_made(place) or raw_dir or download):
+        raw_dir = _require_manual(make_builder, folder, raw_field)
+
+    def prepare() -> None:
+        raw = raw_dir or str(make_builder.fetch(folder / "downloads" / name))
         if phantom_images:
-            logging.info("generating %d %s in %s", phantom_images, phantoms.THINGS, raw_dir)
-            with interrupt.clean_up():
-                phantoms.write(pathlib.Path(raw_dir), phantom_images)
-        elif not raw_dir:
-            raw_dir = _find_raw(make_builder, folder, download, raw_field)
-            builder = make(raw_dir=raw_dir or None)
-        prepare(builder, raw_dir, quietly=bool(phantom_images))
-    elif raw_dir and not phantom_images:
-        _require_same_raw(builder, raw_dir)
+            logging.info("generating %d %s in %s", phantom_images, phantoms.THINGS, raw)
+            phantoms.write(pathlib.Path(raw), phantom_images)
+        preparing.make(make, raw, place, quietly=bool(phantom_images))
+
+    preparing.once(place, prepare)
+    receipt.check(place, "" if phantom_images else raw_dir)
+    builder = _open(make, folder, place)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:
         raise ValueError(f"data.name: {builder.info.full_name} has no infection masks.")
     return builder
@@ -154,16 +146,20 @@ def open_splits(builder: tfds.core.DatasetBuilder) -> dict[str, PreparedSource]:
     return {split: PreparedSource(builder, split) for split in ("train", "validation", "test")}
 
 
-def _find_raw(
-    make_builder: type[tfds.core.GeneratorBasedBuilder],
-    folder: pathlib.Path,
-    download: bool,
-    raw_field: str,
+def _open(
+    make: Callable[..., tfds.core.DatasetBuilder], folder: pathlib.Path, place: pathlib.Path
+) -> tfds.core.DatasetBuilder:
+    """The builder of a prepared dataset; TFDS says of damage neither where nor in a sentence."""
+    try:
+        return make(data_dir=folder)
+    except (AssertionError, json_format.Error, *damage.ERRORS) as error:
+        raise receipt.damaged(place / "dataset_info.json", place, str(error)) from error
+
+
+def _require_manual(
+    make_builder: type[tfds.core.GeneratorBasedBuilder], folder: pathlib.Path, raw_field: str
 ) -> str:
-    """Path of a fresh download; "" for the builder's manual folder, if there is anything in it."""
-    if download:
-        with interrupt.clean_up():
-            return str(make_builder.fetch(folder / "downloads" / make_builder.name))
+    """Path of the folder for downloads made by hand, if there is anything in it."""
     manual = folder / "downloads" / "manual"
     if not (manual.is_dir() and any(manual.iterdir())):
         raise FileNotFoundError(
@@ -171,48 +167,4 @@ def _find_raw(
             f"(This folder: {manual}; raw_dir: --config.data.{raw_field}=PATH; to try without "
             "data, add :phantom to the config's name.)"
         )
-    return ""
-
-
-def prepare(builder: tfds.core.DatasetBuilder, raw_dir: str, *, quietly: bool) -> None:
-    """Reads the download into ArrayRecord files; whole or not at all.
-
-    Args:
-        builder: of the dataset.
-        raw_dir: the download, or "".
-        quietly: leave out the builder's remarks; phantoms never have the published counts.
-    """
-    logging.info("preparing %s in %s", builder.info.full_name, builder.data_path)
-    verbosity = logging.get_verbosity()
-    if quietly:
-        logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()  # The builder tells its own progress, by images.
-    try:
-        with interrupt.clean_up(), contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
-            builder.download_and_prepare(file_format="array_record")
-    finally:
-        logging.set_verbosity(verbosity)
-    text = json.dumps({"raw_dir": _absolute(raw_dir)}) + "\n"
-    files.write_text(_raw_file(builder), text)
-
-
-def _require_same_raw(builder: tfds.core.DatasetBuilder, raw_dir: str) -> None:
-    """Raises ValueError if the prepared data came from another download than `raw_dir`."""
-    if not _raw_file(builder).exists():
-        logging.warning("%s: what it was prepared from is not known", builder.data_path)
-        return
-    made_from = json.loads(_raw_file(builder).read_text())["raw_dir"]
-    if made_from != _absolute(raw_dir):
-        raise ValueError(
-            f"{builder.data_path} was prepared from {made_from or 'the manual folder'}, not from "
-            f"{_absolute(raw_dir)}; remove it, choose another --config.data.data_dir, or, if the "
-            "download was only moved, leave its path out."
-        )
-
-
-def _raw_file(builder: tfds.core.DatasetBuilder) -> epath.Path:
-    return builder.data_path / "jaxlung_raw_dir.json"
-
-
-def _absolute(path: str) -> str:
-    return str(pathlib.Path(path).expanduser().resolve()) if path else ""
+    return str(manual)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxlung.data import record
+from jaxlung.data import record, shards
 
 _VOLUMES = ("ct", "lung_mask", "infection_mask")
 
@@ -21,11 +21,9 @@ class PreparedVolumes:
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
-        self._records = builder.as_data_source(split)
+        self._records = shards.Shards(builder, split)
         self._groups = builder.info.features["label"].names
-        self._packed = builder.as_data_source(
-            split, decoders=dict.fromkeys(_VOLUMES, tfds.decode.SkipDecoding())
-        )
+        self._packed = shards.Shards(builder, split, undecoded=_VOLUMES)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -80,8 +80,9 @@ def test_names_are_read_without_unpacking_volumes(volumes):
 
 def test_who_and_which_group_is_read_once():
     examples = mock.MagicMock()
-    examples.__iter__.side_effect = lambda: iter([dict(image_id=b"a", patient_id=b"p", label=1)])
-    builder = mock.Mock()
+    examples.__len__.return_value = 1
+    examples.__getitem__.return_value = dict(image_id=b"a", patient_id=b"p", label=1)
+    builder = mock.MagicMock(data_path="unused")
     builder.as_data_source.return_value = examples
     builder.info.features = {"label": mock.Mock(names=["coronacases", "radiopaedia"])}
     source = prepared_ct.PreparedVolumes(builder, "full")
@@ -90,7 +91,7 @@ def test_who_and_which_group_is_read_once():
         assert (people, groups) == ([("a", "p")], ["radiopaedia"])
         people.clear()
         groups.clear()
-    assert examples.__iter__.call_count == 1
+    assert examples.__getitem__.call_count == 1
 
 
 def test_infection_outside_the_lungs_is_infection():
@@ -105,7 +106,7 @@ def test_infection_outside_the_lungs_is_infection():
         patient_id=b"a",
         label=0,
     )
-    builder = mock.Mock()
+    builder = mock.MagicMock(data_path="unused")
     builder.as_data_source.return_value = [example]
     builder.info.features = {"label": mock.Mock(names=["coronacases", "radiopaedia"])}
     item = prepared_ct.PreparedVolumes(builder, "full")[0]

@@ -188,7 +188,7 @@ class FormatTest(parameterized.TestCase):
 
     def test_gzip_cut_short_is_named(self):
         (self.folder / "x.json.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
-        with pytest.raises(ValueError, match=r"x\.json\.gz is not whole JSON"):
+        with pytest.raises(ValueError, match=r"x\.json\.gz is damaged"):
             sources.read_annotations(raw_tree.open_folder(self.folder))
 
     def test_two_points_enclose_nothing(self):

@@ -1,10 +1,8 @@
 """What is known of one image, whatever the format of its annotation."""
 
 import dataclasses
-import gzip
 import json
 import math
-import zlib
 from typing import Any
 
 import numpy as np
@@ -51,12 +49,11 @@ def read_json(tree: raw_tree.RawTree, name: str) -> Any:
     Raises:
         ValueError: it is cut short or no JSON; names it.
     """
+    is_packed = name.lower().endswith(".gz")
+    content = raw_tree.read_gzip(tree, name) if is_packed else tree.read(name)
     try:
-        content = tree.read(name)
-        if name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
         return json.loads(content.decode("utf-8-sig", errors="replace"))
-    except (json.JSONDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{tree.where}: {name} is not whole JSON ({error}).") from error
 
 
