@@ -9,7 +9,6 @@ from PIL import Image, ImageOps
 
 # Raw modes of Pillow name the byte order that it unpacks: by the other one it keeps the low bytes.
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-_LUMA = np.array([299, 587, 114], np.uint32)  # thousandths, ITU-R 601
 _BITS = 258  # a tag of TIFF
 _FULL = 65535
 
@@ -66,7 +65,8 @@ def luminance(channels: Channels) -> np.ndarray:
     """[H, W] float64 by ITU-R 601, transparency over black; of grey the very values."""
     colours = channels.colours
     if colours.shape[2] == 3:
-        values = (colours * _LUMA).sum(axis=2, dtype=np.uint32) / 1000
+        red, green, blue = np.moveaxis(colours, 2, 0)  # one by one: it takes less memory
+        values = (red * 299.0 + green * 587.0 + blue * 114.0) / 1000  # exact until divided
     else:
         values = colours[..., 0].astype(float)
     return values if channels.alpha is None else values * channels.alpha / _FULL
