@@ -83,6 +83,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         csv_split_column="",  # train, validation or test; "": split here
         mask_suffix="",  # "_mask": the mask of a.png is a_mask.png
         foreground_levels=(),  # grey levels that count; (): the brighter half of a binary mask
+        negative_roots="",  # those of root that show no lungs, or no infection: masks all empty
         patient_pattern="",  # regular expression whose first group in the stem is the patient
         validation_fraction=0.1,  # of the patients
         test_fraction=0.1,

@@ -9,6 +9,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jaxlung import patterns
+
 
 def which(tree: Any, pattern: str) -> Any:
     """For every leaf, whether the whole of its path ("encoder/conv_0/kernel") matches.
@@ -30,18 +32,13 @@ def which(tree: Any, pattern: str) -> Any:
 
 def require_sensible(params: Any, pattern: str) -> None:
     """Raises ValueError for a pattern that is none, or that freezes nothing or everything."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(
-            f"freeze: got {pattern!r}, want a regular expression ({error})."
-        ) from error
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    patterns.require_quick(pattern, names, "freeze", "fullmatch")
     leaves = jax.tree.leaves(which(params, pattern))
     if pattern and all(leaves):
         raise ValueError(f"freeze: got {pattern!r}, which leaves no parameter to train.")
     if pattern and not any(leaves):
-        paths = jax.tree_util.tree_leaves_with_path(params)
-        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
         nearest = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)[0]
         groups = dict.fromkeys(name.partition("/")[0] for name in names)
         raise ValueError(

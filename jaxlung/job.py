@@ -1,11 +1,9 @@
 """The whole job of a config: train, evaluate all splits, report; what is done is not done again."""
 
-import concurrent.futures
 import json
 from collections.abc import Mapping
 
 import ml_collections as mlc
-import numpy as np
 from absl import logging
 from etils import epath
 
@@ -16,16 +14,15 @@ from jaxlung import (
     files,
     lung_masks,
     model_card,
-    progress,
+    record_check,
     system,
     train,
     transfer,
     workdir,
 )
-from jaxlung.data import record, splits_file
+from jaxlung.data import datasets, record, splits_file
 from jaxlung.model_card import limits
 from jaxlung.report import page
-from jaxlung.tasks import task as task_lib
 
 FINISHED = "finished.txt"  # Written last; holds the step that was scored.
 HEADLINES = (
@@ -74,7 +71,8 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     task = system.make_task(config)
     logging.info("%s: %s", task.records, sizes)
     if not workdir.is_trained(path):
-        check_records(splits, task, config.data.num_threads)
+        may_lack = datasets.may_lack(config.data.to_dict(), task.needs if task.is_map else 0)
+        record_check.check(splits, task, config.data.num_threads, may_lack)
     if not train.train(config, path, splits):
         return
     step = checkpoint.selected_step(config.selection, path)
@@ -158,31 +156,6 @@ def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) 
             len(test),
             ", ".join(chosen),
         )
-
-
-def check_records(
-    splits: Mapping[str, record.Source], task: task_lib.Task, num_threads: int
-) -> None:
-    """Decodes every image and mask once, so that a bad file is told now and not after training.
-
-    Raises:
-        ValueError: a file is damaged (named), or no training image has what the task looks for.
-    """
-
-    def has_any(item: record.Record) -> bool:
-        return bool(task.true_levels(item.mask[None], np.array([item.label])).any())
-
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-        for name, source in splits.items():
-            found = pool.map(
-                lambda index, source=source: has_any(source[index]), range(len(source))
-            )
-            found = list(progress.report(found, f"checking {name}", task.records, len(source)))
-            if name == "train" and not any(found):
-                raise ValueError(
-                    f"data: none of the {len(found)} training {task.records} has "
-                    f"{' or '.join(task.levels[1:])}."
-                )
 
 
 def log_scores(path: epath.Path, split: str, records: str) -> None:

@@ -20,6 +20,7 @@ SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", 
 FREE_FIELDS = (
     "data.data_dir",
     "data.download",
+    "data.negative_roots",
     "data.num_threads",
     "data.placement",
     "data.raw_dir",

@@ -1,7 +1,6 @@
 """The whole job on phantoms: train, evaluate, report; again, it does nothing."""
 
 import csv
-import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +10,6 @@ from PIL import Image
 
 from jaxlung import config_file, dry_run, evaluate, job, model_card, train, workdir
 from jaxlung.data import order, record, selection
-from jaxlung.tasks import mask, three_level
 from tests import array_source
 
 
@@ -147,24 +145,6 @@ def test_evaluating_an_unfinished_run_does_not_finish_it(finished, tmp_path):
     assert {evaluate.scored_step(path, split) for split in evaluate.SPLITS} == {13}
 
 
-class Damaged(array_source.ArraySource):
-    """Its last image can't be decoded."""
-
-    def __getitem__(self, index):
-        if index == len(self) - 1:
-            raise ValueError("x.png: can't be decoded.")
-        return super().__getitem__(index)
-
-
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_a_bad_file_of_any_split_is_told_before_training(split):
-    splits = {name: array_source.ArraySource(6) for name in ("train", "validation", "test")}
-    task = three_level.make_task()
-    job.check_records(splits, task, 2)
-    with pytest.raises(ValueError, match=r"x\.png"):
-        job.check_records(splits | {split: Damaged(6)}, task, 2)
-
-
 def warnings_of_shared(caplog, test, **changes):
     config = config_file.load(config_file.resolve("covidqu:quick"))
     config.update_from_flattened_dict({"selection": "last"} | changes)
@@ -218,18 +198,6 @@ def test_a_lung_run_that_is_not_there_is_told_before_data_are_read(
     with pytest.raises(ValueError, match=f"lungs_run: .*lungs holds no finished run.*{command}"):
         job.run(config, epath.Path(tmp_path / "run"))
     assert not list(tmp_path.iterdir())
-
-
-def test_masks_without_any_foreground_are_an_error():
-    class Empty(array_source.ArraySource):
-        def __getitem__(self, index):
-            item = super().__getitem__(index)
-            return dataclasses.replace(item, mask=np.zeros_like(item.mask))
-
-    lungs = mask.make_task(target="lung", threshold=0.5, loss="bce", alpha=0.5)
-    splits = {"train": Empty(4), "validation": Empty(2), "test": Empty(2)}
-    with pytest.raises(ValueError, match="none of the 4 training images has lung"):
-        job.check_records(splits, lungs, 2)
 
 
 def test_a_run_does_not_go_on_with_other_data(finished):

@@ -42,6 +42,22 @@ def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[
     return DATASETS[dataset](variant, needs=needs, seed=seed, **fields)
 
 
+def may_lack(fields: Mapping[str, Any], needs: int) -> Callable[[str], bool]:
+    """Tells which groups of records may show nothing of what is looked for.
+
+    Of a user's folders those that are declared negative; of other datasets any group, unless it is
+    lungs that are looked for: everybody has them.
+
+    Args:
+        fields: as for `open_splits`.
+        needs: bits of `record` that the task looks for.
+    """
+    if fields["name"] == "folder":
+        roots = fields["root"], fields["csv"], fields.get("negative_roots", "")
+        return folder.negative_groups(*roots).__contains__
+    return lambda group: needs != record.LUNG
+
+
 def _open_folder(
     variant: str, *, needs: int, seed: int, **fields: Any
 ) -> Mapping[str, record.Source]:

@@ -65,6 +65,7 @@ def open_splits(
     validation_fraction: float,
     test_fraction: float,
     seed: int,
+    negative_roots: str = "",  # Configs of older runs don't have it.
 ) -> dict[str, FolderSource]:
     """Finds images and masks, checks names and sizes, and splits them by patient.
 
@@ -86,6 +87,7 @@ def open_splits(
         validation_fraction: of the patients, in (0, 1).
         test_fraction: of the patients, in (0, 1).
         seed: of the draw.
+        negative_roots: those of `root` whose masks may all be empty.
 
     Returns:
         One source per name in `patient_split.SPLITS`, none of them empty.
@@ -98,6 +100,7 @@ def open_splits(
     _check_settings(root, csv, foreground_levels, target)
     csv_path = folder_tree.absolute(csv)
     roots = folder_tree.parse_roots(root, default_base=csv_path.parent)
+    negative_groups(root, csv, negative_roots)
     if csv:
         columns = folder_csv.Columns(
             csv_image_column, csv_mask_column, csv_patient_column, csv_split_column
@@ -125,6 +128,27 @@ def open_splits(
     }
 
 
+def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
+    """Groups of the records in folders that are declared to show no foreground.
+
+    Args:
+        root: see `open_splits`.
+        csv: path of a CSV, or "".
+        negative_roots: some of the folders in `root`, separated by commas, or "".
+
+    Raises:
+        FileNotFoundError: one of the folders is missing.
+        ValueError: one of `negative_roots` is not in `root`.
+    """
+    base = folder_tree.absolute(csv).parent
+    roots = folder_tree.parse_roots(root, default_base=base)
+    negative = folder_tree.parse_roots(negative_roots, default_base=base).paths
+    for path in negative:
+        if path not in roots.paths:
+            raise ValueError(f"negative_roots {path}: want folders of data.root, {root!r}.")
+    return {roots.group_of(path) for path in negative}
+
+
 def _split_of_patients(
     examples: list[folder_tree.Example], given: bool, fractions: dict[str, float], seed: int
 ) -> dict[str, str]:
@@ -142,7 +166,7 @@ def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], tar
         )
     if target not in TARGETS:
         raise ValueError(f"target: want one of {', '.join(TARGETS)}, got {target!r}.")
-    if any(isinstance(level, float) or not 0 <= level < 2**16 for level in foreground_levels):
+    if any(type(level) is not int or not 0 <= level < 2**16 for level in foreground_levels):
         raise ValueError(
             f"foreground_levels: want whole numbers from 0 to 65535, got {foreground_levels}."
         )

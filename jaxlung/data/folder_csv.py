@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import pathlib
+import unicodedata
 from collections.abc import Iterator
 
 from jaxlung.data import folder_tree, patient_split
@@ -45,14 +46,20 @@ def list_examples(
         ValueError: a heading is missing, a cell is empty, a split has another name, an image
             comes twice, or no row is left.
     """
+    folder_tree.require_utf8(path)
     examples: dict[str, folder_tree.Example] = {}
-    for place, row in _rows(path, columns):
-        image_path = _path_in(path, row, columns.image, place)
-        if roots.paths and roots.root_of(image_path) is None:
-            continue
+    rows = [
+        (place, row, _path_in(path, row, columns.image, place))
+        for place, row in _rows(path, columns)
+    ]
+    ours = [row for row in rows if not roots.paths or roots.root_of(row[2])]
+    if not columns.patient:
+        folder_tree.require_quick(patient_pattern, [image_path for *_, image_path in ours])
+    existing = _Finder()
+    for place, row, image_path in ours:
         example = folder_tree.Example(
-            image_path=_existing(image_path, place),
-            mask_path=_existing(_path_in(path, row, columns.mask, place), place),
+            image_path=existing.find(image_path, place),
+            mask_path=existing.find(_path_in(path, row, columns.mask, place), place),
             image_id=roots.name_of(image_path),
             patient_id=_patient(row, columns, image_path, patient_pattern)
             or roots.name_of(image_path),
@@ -96,17 +103,38 @@ def _path_in(path: pathlib.Path, row: dict[str, str], heading: str, place: str) 
     return folder_tree.absolute(path.parent / row[heading].strip())
 
 
-def _existing(path: pathlib.Path, place: str) -> pathlib.Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"{place}: {path}: no such file.")
-    return path
+class _Finder:
+    """Finds files by their names, however a system has composed their accents."""
+
+    def __init__(self) -> None:
+        self._listed: dict[pathlib.Path, dict[str, pathlib.Path]] = {}
+
+    def find(self, path: pathlib.Path, place: str) -> pathlib.Path:
+        found = self._spelt_as_stored(path)
+        if not found.exists():
+            raise FileNotFoundError(f"{place}: {path}: no such file.")
+        if not found.is_file():
+            raise ValueError(f"{place}: {path}: want a file, got a folder, a pipe or a device.")
+        return found
+
+    def _spelt_as_stored(self, path: pathlib.Path) -> pathlib.Path:
+        if path.exists() or path.parent == path:
+            return path
+        folder = self._spelt_as_stored(path.parent)
+        if folder not in self._listed:
+            inside = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._listed[folder] = {
+                folder_tree.composed(pathlib.PurePath(entry.name)): entry for entry in inside
+            }
+        name = folder_tree.composed(pathlib.PurePath(path.name))
+        return self._listed[folder].get(name, path)
 
 
 def _patient(
     row: dict[str, str], columns: Columns, image_path: pathlib.Path, patient_pattern: str
 ) -> str:
     if columns.patient:
-        return row[columns.patient].strip()
+        return unicodedata.normalize("NFC", row[columns.patient].strip())
     return folder_tree.patient_of(image_path, patient_pattern)
 
 

@@ -4,9 +4,12 @@ import dataclasses
 import os
 import pathlib
 import re
+import unicodedata
+from collections.abc import Sequence
 
 from absl import logging
 
+from jaxlung import patterns
 from jaxlung.data import image_file
 
 
@@ -44,9 +47,9 @@ class Roots:
     base: pathlib.Path
 
     def name_of(self, path: pathlib.Path) -> str:
-        """The file's id: its path below `base`, or all of it if it is elsewhere."""
+        """The file's id, composed: its path below `base`, or all of it if it is elsewhere."""
         inside = path.is_relative_to(self.base)
-        return path.relative_to(self.base).as_posix() if inside else path.as_posix()
+        return composed(path.relative_to(self.base) if inside else path)
 
     def root_of(self, path: pathlib.Path) -> pathlib.Path | None:
         """The innermost root that holds `path`."""
@@ -56,7 +59,7 @@ class Roots:
     def group_of(self, path: pathlib.Path) -> str:
         """Name of the root that holds `path`, if there are several roots."""
         root = self.root_of(path)
-        return root.relative_to(self.base).as_posix() if root and len(self.paths) > 1 else ""
+        return composed(root.relative_to(self.base)) if root and len(self.paths) > 1 else ""
 
 
 def parse_roots(root: str, default_base: pathlib.Path) -> Roots:
@@ -69,6 +72,7 @@ def parse_roots(root: str, default_base: pathlib.Path) -> Roots:
     names = [name.strip() for name in root.split(",") if name.strip()]
     paths = tuple(absolute(name) for name in names)
     for path in paths:
+        require_utf8(path)
         if not path.is_dir():
             raise FileNotFoundError(f"root {path}: no such folder.")
         if paths.count(path) > 1:
@@ -80,6 +84,19 @@ def parse_roots(root: str, default_base: pathlib.Path) -> Roots:
 def absolute(path: str | os.PathLike[str]) -> pathlib.Path:
     """`path` with `~` and `..` worked out; links are kept, so that ids read as written."""
     return pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def composed(path: pathlib.PurePath) -> str:
+    """The path with "/", each letter with its accents as one character: systems differ in that."""
+    return unicodedata.normalize("NFC", path.as_posix())
+
+
+def require_utf8(path: pathlib.Path) -> None:
+    """Raises ValueError for a name that is no text, and so can stand in no table."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{os.fsencode(path)!r}: want a name in UTF-8; rename it.") from error
 
 
 def list_examples(roots: Roots, *, mask_suffix: str, patient_pattern: str) -> list[Example]:
@@ -95,34 +112,43 @@ def list_examples(roots: Roots, *, mask_suffix: str, patient_pattern: str) -> li
         FileNotFoundError: `images/` or `masks/` is missing.
         ValueError: no images, two of one stem, one without its partner, or a bad pattern.
     """
+    pairs = [pair for root in roots.paths for pair in _pairs(root, mask_suffix)]
+    require_quick(patient_pattern, [image_path for image_path, _ in pairs])
     examples = []
-    for root in roots.paths:
-        for image_path, mask_path in _pairs(root, mask_suffix):
-            image_id = roots.name_of(image_path)
-            patient_id = patient_of(image_path, patient_pattern) or image_id
-            group = roots.group_of(image_path)
-            examples.append(Example(image_path, mask_path, image_id, patient_id, group))
+    for image_path, mask_path in pairs:
+        image_id = roots.name_of(image_path)
+        patient_id = patient_of(image_path, patient_pattern) or image_id
+        group = roots.group_of(image_path)
+        examples.append(Example(image_path, mask_path, image_id, patient_id, group))
     return examples
+
+
+def require_quick(patient_pattern: str, paths: Sequence[pathlib.Path]) -> None:
+    """Raises ValueError for a pattern that is none, or takes for ever on the paths' stems."""
+    if patient_pattern:
+        stems = [_stem(path) for path in paths]
+        patterns.require_quick(patient_pattern, stems, "patient_pattern", "search")
 
 
 def patient_of(path: pathlib.Path, patient_pattern: str) -> str:
     """First group of the pattern in the file's stem; "" for an empty pattern.
 
     Raises:
-        ValueError: the pattern is no regular expression, has no group, or does not match.
+        ValueError: the pattern has no group, or does not match.
     """
     if not patient_pattern:
         return ""
-    try:
-        pattern = re.compile(patient_pattern)
-    except re.error as error:
-        raise ValueError(f"patient_pattern '{patient_pattern}': {error}.") from error
+    pattern = re.compile(patient_pattern)
     if not pattern.groups:
         raise ValueError(f"patient_pattern '{patient_pattern}': want a group, as in '^(\\d+)_'.")
-    match = pattern.search(path.stem)
+    match = pattern.search(_stem(path))
     if not (match and match.group(1)):
         raise ValueError(f"{path}: patient_pattern '{patient_pattern}' finds no patient in it.")
     return match.group(1)
+
+
+def _stem(path: pathlib.Path) -> str:
+    return composed(pathlib.PurePath(path.stem))
 
 
 def _pairs(root: pathlib.Path, mask_suffix: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
@@ -130,6 +156,7 @@ def _pairs(root: pathlib.Path, mask_suffix: str) -> list[tuple[pathlib.Path, pat
     masks = _by_stem(root / "masks")
     if not images:
         raise ValueError(f"{root / 'images'}: want PNG or JPEG files, got none.")
+    mask_suffix = unicodedata.normalize("NFC", mask_suffix)
     wanted = {stem + mask_suffix: stem for stem in images}
     for stem in sorted(wanted.keys() - masks.keys()):
         raise ValueError(
@@ -154,12 +181,15 @@ def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
+        require_utf8(path)
         if path.is_dir() or path.suffix.lower() not in image_file.SUFFIXES:
             ignored.append(path.name)
-        elif path.stem in found:
-            raise ValueError(f"{path}: has the same name as {found[path.stem].name}; want one.")
+        elif path.exists() and not path.is_file():
+            raise ValueError(f"{path}: want a file, got a pipe, a socket or a device.")
+        elif _stem(path) in found:
+            raise ValueError(f"{path}: has the same name as {found[_stem(path)].name}; want one.")
         else:
-            found[path.stem] = path
+            found[_stem(path)] = path
     if ignored:
         logging.warning(
             "%s: %d not PNG or JPEG (subfolders are not read), ignored: %s",

@@ -3,21 +3,16 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from jaxlung import damage
+from jaxlung.data import decoder, deep_colour, mask_levels
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-
-# What Pillow raises on damaged files.
-DECODE_ERRORS = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
-# EXIF orientations that exchange rows and columns.
-_TRANSPOSING = (5, 6, 7, 8)
-# Fewer distinct values than this, and more than two, look like labels rather than soft edges.
-_MOST_LEVELS = 16
+_FORMATS = ("PNG", "JPEG")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +41,13 @@ def read_header(path: os.PathLike[str]) -> Header:
         # Asking a PNG for EXIF data that did not come first would decode all of it.
         has_exif = image.format != "PNG" or "exif" in image.info
         orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
-        if orientation in _TRANSPOSING:
+        if orientation in decoder.TRANSPOSING:
             width, height = height, width
         return Header(height, width, image.format != "PNG")
 
 
 def read_image(path: os.PathLike[str]) -> np.ndarray:
-    """A file as a grey image, upright as its EXIF orientation says.
-
-    Colour becomes luminance (ITU-R 601), transparency shows black, and 16-bit grey is
-    stretched from its own minimum and maximum to [0, 255].
+    """A file as a grey image, upright as its EXIF orientation says; see `decoder.grey`.
 
     Returns:
         [H, W] uint8.
@@ -63,27 +55,18 @@ def read_image(path: os.PathLike[str]) -> np.ndarray:
     Raises:
         ValueError: the file can't be decoded.
     """
-    return grey(_load(path))
-
-
-def grey(image: Image.Image) -> np.ndarray:
-    """[H, W] uint8 of a decoded image in any mode, by the rules of `read_image`.
-
-    Raises:
-        ValueError: a pixel is NaN or infinite.
-    """
-    if image.mode.startswith(("I", "F")):
-        return _stretch(np.asarray(image))
-    return np.asarray(_opaque(image).convert("L"))
+    with _opened(path) as image:
+        return decoder.grey(decoder.decode(image))
 
 
 def read_mask(path: os.PathLike[str], foreground_levels: Sequence[int]) -> np.ndarray:
     """A file as a binary mask, upright as its EXIF orientation says.
 
-    Without levels, foreground is what is above half: of 255 in a JPEG, of the mask's own
-    maximum in a PNG, so that 0/1, 0/255 and 1-bit files all work and an all-zero mask is
-    empty. With levels, foreground is where the stored value is one of them. A palette of
-    colours counts as labels: the values are its indices. A palette of greys counts as grey.
+    Without levels, a mask is grey or one colour on black or on nothing, and foreground is what
+    is drawn at least half as strongly as its strongest pixel: 0/1, 0/255, 16 bits, red and black
+    on transparent are all read alike, and an all-zero mask is empty (`mask_levels.foreground`).
+    With levels, foreground is where the stored value is one of them. A palette of several colours
+    counts as labels: the values are its indices. A palette of greys counts as grey.
 
     Args:
         path: a PNG or JPEG.
@@ -93,15 +76,17 @@ def read_mask(path: os.PathLike[str], foreground_levels: Sequence[int]) -> np.nd
         [H, W] bool.
 
     Raises:
-        ValueError: the file can't be decoded; a PNG in colours; a PNG with 3 to 16 values and
-            no levels to read them by; a JPEG with levels, which compression has blurred.
+        ValueError: the file can't be decoded; several colours, or more than two levels, and
+            nothing to read them by; levels asked of colours, or of a JPEG, which has blurred them.
     """
-    image = _load(path)
-    values = _mask_values(image, path)
-    if image.format == "PNG":
-        return _png_foreground(values, foreground_levels, path)
-    refuse_lossy_levels(path, foreground_levels)
-    return values > 127
+    with _opened(path) as image:
+        decoded = decoder.decode(image)
+    if decoded.is_lossy:
+        refuse_lossy_levels(path, foreground_levels)
+    try:
+        return _foreground(decoded, foreground_levels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.") from error
 
 
 def refuse_lossy_levels(path: os.PathLike[str], foreground_levels: Sequence[int]) -> None:
@@ -113,69 +98,32 @@ def refuse_lossy_levels(path: os.PathLike[str], foreground_levels: Sequence[int]
         )
 
 
-def _png_foreground(
-    values: np.ndarray, foreground_levels: Sequence[int], path: os.PathLike[str]
+def _foreground(decoded: decoder.Decoded, foreground_levels: Sequence[int]) -> np.ndarray:
+    channels = decoder.channels(decoded)
+    if decoded.image.mode == "P" and mask_levels.has_colours(channels):
+        return _palette_foreground(channels, np.asarray(decoded.image), foreground_levels)
+    if foreground_levels:
+        return mask_levels.chosen(channels, foreground_levels)
+    return mask_levels.foreground(channels, is_lossy=decoded.is_lossy)
+
+
+def _palette_foreground(
+    channels: deep_colour.Channels, indices: np.ndarray, foreground_levels: Sequence[int]
 ) -> np.ndarray:
     if foreground_levels:
-        return np.isin(values, foreground_levels)
-    levels = np.flatnonzero(np.bincount(values.ravel()))
-    if 2 < levels.size <= _MOST_LEVELS:
-        listed = ",".join(map(str, levels))
-        raise ValueError(
-            f"{path}: want a binary mask, got the levels {listed}; name those that are "
-            f"foreground, for example --config.data.foreground_levels={levels[-2]},{levels[-1]}"
-        )
-    return values > levels[-1] / 2
-
-
-def _mask_values(image: Image.Image, path: os.PathLike[str]) -> np.ndarray:
-    """[H, W] integers: grey values, or the indices of a colour palette."""
-    if image.mode.startswith("I"):
-        return np.asarray(image)
-    opaque = _opaque(image)
-    if opaque.mode == "L" or image.format != "PNG":
-        return np.asarray(opaque.convert("L"))
-    colours = np.asarray(opaque)
-    if np.all(colours == colours[..., :1]):
-        return colours[..., 0]
-    if image.mode == "P":
-        return np.asarray(image)
-    raise ValueError(f"{path}: want a grey or palette mask, got {image.mode} with colours.")
+        return np.isin(indices, foreground_levels)
+    used, firsts = np.unique(indices, return_index=True)
+    black = np.all(channels.colours.reshape(-1, 3)[firsts] == 0, axis=1)
+    if len(used) == 2 and black.sum() == 1:  # Whichever index it has, black is the background.
+        return indices != used[black]
+    if len(used) > mask_levels.MOST_LEVELS:  # Colours that were drawn, then put in a palette.
+        return mask_levels.foreground(channels, is_lossy=False)
+    return mask_levels.split(indices, is_lossy=False)
 
 
 @contextlib.contextmanager
 def _opened(path: os.PathLike[str]) -> Iterator[Image.Image]:
     """The file as a lazy PIL image; whatever fails inside becomes one sentence."""
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            yield image
-    except FileNotFoundError:
-        raise
-    except DECODE_ERRORS as error:
-        raise ValueError(f"{path}: can't be decoded as PNG or JPEG ({error}).") from error
-
-
-def _load(path: os.PathLike[str]) -> Image.Image:
-    with _opened(path) as image:
-        image.load()
-        # In place, because a copy would forget the format.
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image as "L" or "RGB", transparency over black."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _stretch(values: np.ndarray) -> np.ndarray:
-    """Minimum to 0, maximum to 255; a constant image is 0."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("want finite pixels, got NaN or infinity")
-    scaled = (values - low) * (255 / ((high - low) or 1))
-    return np.rint(scaled).astype(np.uint8)
+    path = pathlib.Path(path)
+    with decoder.open_file(path) as file, decoder.opened(file, str(path), _FORMATS) as image:
+        yield image

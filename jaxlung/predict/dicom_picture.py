@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import pathlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,6 +13,7 @@ from PIL import Image
 from pydicom import pixels as dicom_pixels
 from pydicom import uid
 
+from jaxlung.data import deep_colour
 from jaxlung.predict import quiet
 from jaxlung.volume import dicom, hounsfield
 
@@ -28,6 +30,7 @@ _MOST_BYTES_PER_PIXEL = 16
 _HEADER_BYTES = 64 * 2**20
 _REASON_WIDTH = 150  # pydicom may quote half of a damaged file
 _CODE_WIDTH = 16  # letters in a CS
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # that a window may have
 _OPPOSITE = dict(zip("LRAPHF", "RLPAFH", strict=True))
 _MODALITY_TAG, _SERIES_TAG = 0x00080060, 0x0020000E
 
@@ -53,9 +56,10 @@ def read(path: pathlib.Path, max_pixels: int) -> Stored:
     """The picture as a viewer would show it, and what the header says of its place in space.
 
     Values go through the modality's rescale, then through the first VOI LUT or window of the
-    header; without one, the least becomes 0 and the greatest 255. Pixels marked as padding don't
-    count for that and are black. MONOCHROME1 is inverted. Colours become luminance. A CT slice is
-    seen through the lung window, whatever its own.
+    header; without one, the least becomes 0 and the greatest 255. A window without width, or of an
+    empty or unknown function, counts as none. Pixels marked as padding don't count for the range
+    and are black. MONOCHROME1 is inverted. Colours become luminance; those of more than 8 bits are
+    stretched as greys are. A CT slice is seen through the lung window, whatever its own.
 
     The turn and the side come from PatientOrientation alone. ImageLaterality names the part of
     the body, and FieldOfViewHorizontalFlip what was done since the detector, which may stand
@@ -192,8 +196,9 @@ def _image(dataset: pydicom.Dataset, shape: tuple[int, int], modality: str) -> n
 
 def _luminance(colours: np.ndarray) -> np.ndarray:
     """ITU-R 601, as of any other picture."""
-    eight_bit = (colours >> (8 * (colours.itemsize - 1))).astype(np.uint8)
-    return np.asarray(Image.fromarray(eight_bit).convert("L"))
+    if colours.dtype == np.uint8:
+        return np.asarray(Image.fromarray(colours).convert("L"))
+    return deep_colour.stretch(deep_colour.luminance(deep_colour.Channels(colours, None)))
 
 
 def _padding(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
@@ -214,7 +219,7 @@ def _scaled(
         return hounsfield.scale(values, _LUNG_WINDOW_HU)
     if dataset.get("VOILUTSequence"):
         return _through_lut(values, dataset)
-    if dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
+    if _has_window(dataset):
         windowed = dicom_pixels.apply_windowing(values, dataset)
         # Pydicom's range is of the bits stored; where a window ends in it, only it knows.
         low, high = dicom_pixels.apply_windowing(_BEYOND, dataset)
@@ -222,6 +227,22 @@ def _scaled(
     inside = values[~padding]
     low, high = (inside.min(), inside.max()) if inside.size else (0, 0)
     return np.clip((values.astype(float) - low) / (float(high - low) or 1.0), 0, 1)
+
+
+def _has_window(dataset: pydicom.Dataset) -> bool:
+    """Whether there is a window, and one that PS3.3 C.11.2.1.2 allows."""
+    center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    # An element that is there but empty names no function.
+    function = str(dataset.get("VOILUTFunction", "LINEAR")).strip().upper()
+    if center is None or width is None or not np.isfinite([center, width]).all():
+        return False
+    return function in _FUNCTIONS and (width >= 1 if function == "LINEAR" else width > 0)
+
+
+def _first(value: Any) -> float | None:
+    """The first of one or several numbers; None if there is none."""
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return None if not values or values[0] in (None, "") else float(values[0])
 
 
 def _through_lut(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:

@@ -7,12 +7,11 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from jaxlung.data import image_file
+from jaxlung.data import decoder
 from jaxlung.predict import dicom_picture, formats, quiet
 
-_TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 # Steps along stored rows and columns, before they are exchanged: EXIF 2.3, tag Orientation.
 _STEPS = {
     1: (1, 1),
@@ -24,8 +23,6 @@ _STEPS = {
     7: (-1, -1),
     8: (1, -1),
 }
-_PHOTOMETRIC = 262  # tag of TIFF
-_WHITE_IS_ZERO = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +47,10 @@ class Picture:
 
 
 def read(path: os.PathLike[str] | str, max_pixels: int) -> Picture:
-    """A PNG, JPEG, TIFF or DICOM file, told by its content, as `image_file.read_image` has it.
+    """A PNG, JPEG, TIFF or DICOM file, told by its content, as training reads it.
 
-    Colour becomes luminance (ITU-R 601), transparency shows black, and what has more than 8 bits
-    is stretched from its own minimum and maximum to [0, 255]; of DICOM see `dicom_picture.read`.
-    Of a JPEG with several pictures the first one is read.
+    What becomes of its pixels is said at `decoder.grey`, and of DICOM at `dicom_picture.read`. Of a
+    JPEG with several pictures the first one is read.
 
     Args:
         path: of the file.
@@ -116,49 +112,24 @@ def _upright(stored: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _exchanged(array: np.ndarray, orientation: int) -> np.ndarray:
-    return array.swapaxes(0, 1) if orientation in _TRANSPOSING else array
+    return array.swapaxes(0, 1) if orientation in decoder.TRANSPOSING else array
 
 
 def _dicom(path: pathlib.Path, max_pixels: int) -> Picture:
     stored = dicom_picture.read(path, max_pixels)
     pixel_mm = stored.pixel_mm
-    if pixel_mm and stored.orientation in _TRANSPOSING:
+    if pixel_mm and stored.orientation in decoder.TRANSPOSING:
         pixel_mm = pixel_mm[::-1]
     image = _upright(stored.image, stored.orientation)
     return Picture(image, stored.orientation, pixel_mm, stored.mirrored, "DICOM")
 
 
 def _picture(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
-    try:
-        # By its path Pillow would map an uncompressed TIFF, and take its rows for its columns
-        # if its orientation exchanges them.
-        with path.open("rb") as file, Image.open(file, formats=[kind]) as image:
-            size, has_pages = image.size, kind == "TIFF" and image.is_animated
-            if not has_pages and np.prod(size) <= max_pixels:
-                grey, orientation = _decode(image)
-                return Picture(grey, orientation, None, None, kind)
-    except Image.DecompressionBombError as error:
-        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise ValueError(f"{path}: want at most {most:,} pixels, got more.") from error
-    except UnidentifiedImageError as error:  # Its words are of the open file, not of what is in it.
-        raise ValueError(f"{path}: damaged {kind}: its header can't be read.") from error
-    except image_file.DECODE_ERRORS as error:
-        raise ValueError(f"{path}: can't be decoded as {kind} ({error}).") from error
-    if has_pages:
-        raise ValueError(f"{path}: want one picture a file, got a TIFF of several pages.")
-    width, height = size
-    raise ValueError(f"{path}: want at most {max_pixels:,} pixels, got {height} x {width}.")
-
-
-def _decode(image: Image.Image) -> tuple[np.ndarray, int]:
-    """The open image upright in grey, and the orientation that it was stored in."""
-    # Before it is loaded: loading turns a TIFF, and takes the tag out.
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    inverted = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    grey = image_file.grey(image)
-    # Pillow inverts what has 8 bits or fewer.
-    if inverted and image.mode.startswith(("I", "F")):
-        grey = 255 - grey
-    return grey, orientation if orientation in _STEPS else 1
+    with (
+        decoder.open_file(path) as file,
+        decoder.opened(file, str(path), [kind], max_pixels) as image,
+    ):
+        if kind == "TIFF" and image.is_animated:
+            raise decoder.RefusedError("want one picture a file, got a TIFF of several pages")
+        decoded = decoder.decode(image)
+        return Picture(decoder.grey(decoded), decoded.orientation, None, None, kind)

@@ -161,7 +161,7 @@ class TreeTest(FolderTest):
         self.refuses(r"p1_view1\.png: has the same name as p1_view1\.jpg")
 
     @parameterized.parameters(
-        ("(", r"patient_pattern '\(': missing \)"),
+        ("(", r"patient_pattern: got '\(', want a regular expression \(missing \)"),
         (r"^p\d", "want a group"),
         (r"^q(\d)", r"images/p0_view0\.png: patient_pattern .* finds no patient"),
         (r"^p(x?)", "finds no patient"),

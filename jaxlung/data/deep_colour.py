@@ -1,0 +1,112 @@
+"""Colour of 16 bits a channel, of which Pillow by itself keeps the high bytes only."""
+
+import dataclasses
+import sys
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# Raw modes of Pillow name the byte order that it unpacks: by the other one it keeps the low bytes.
+_OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_BITS = 258  # a tag of TIFF
+_FULL = 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """The bands of an image.
+
+    Attributes:
+        colours: [H, W, 1] grey or [H, W, 3] RGB, unsigned.
+        alpha: [H, W] opacity of the same dtype, or None.
+    """
+
+    colours: np.ndarray
+    alpha: np.ndarray | None
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image that was opened, but not loaded, has 16 bits in each of several bands."""
+    if len(image.getbands()) == 1:
+        return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS, (1,))) == 16
+    return any(";16" in _raw_mode(tile[3]) for tile in image.tile)
+
+
+def load(file: BinaryIO, kind: str) -> Channels:
+    """Decodes a picture that `is_deep`, upright.
+
+    Args:
+        file: open for reading.
+        kind: its format, "PNG" or "TIFF".
+
+    Returns:
+        Channels of uint16; CMYK becomes RGB.
+    """
+    raw_mode, transparent = _inspect(file, kind)
+    if raw_mode.startswith("LA"):  # Pillow has no low bytes of it: four bands of a byte instead.
+        grey_high, grey_low, alpha_high, alpha_low = np.moveaxis(_decode(file, kind, "RGBA"), 2, 0)
+        return Channels((grey_high << 8 | grey_low)[..., None], alpha_high << 8 | alpha_low)
+    straight = raw_mode.replace("RGBa", "RGBA")
+    low = _decode(file, kind, straight[:-1] + _OTHER_ORDER[straight[-1]])
+    bands = _decode(file, kind, straight) << 8 | low
+    if raw_mode.startswith("CMYK"):
+        light = _FULL - bands.astype(np.uint32)
+        return Channels((light[..., :3] * light[..., 3:] // _FULL).astype(np.uint16), None)
+    alpha = bands[..., 3] if raw_mode.startswith("RGBA") else None  # TIFF's "a": over black already
+    if transparent:  # one colour of a PNG
+        alpha = np.any(bands != np.array(transparent), axis=2) * np.uint16(_FULL)
+    return Channels(bands[..., :3], alpha)
+
+
+def luminance(channels: Channels) -> np.ndarray:
+    """[H, W] float64 by ITU-R 601, transparency over black; of grey the very values."""
+    colours = channels.colours
+    if colours.shape[2] == 3:
+        red, green, blue = np.moveaxis(colours, 2, 0)  # one by one: it takes less memory
+        values = (red * 299.0 + green * 587.0 + blue * 114.0) / 1000  # exact until divided
+    else:
+        values = colours[..., 0].astype(float)
+    return values if channels.alpha is None else values * channels.alpha / _FULL
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    """[H, W] uint8: the least value is 0, the greatest 255; a constant image is 0.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("want finite pixels, got NaN or infinity")
+    scaled = (values - low) * (255 / ((high - low) or 1))
+    return np.rint(scaled).astype(np.uint8)
+
+
+def _inspect(file: BinaryIO, kind: str) -> tuple[str, tuple[int, ...]]:
+    """The raw mode, and the colour that is transparent, if one is."""
+    file.seek(0)
+    with Image.open(file, formats=[kind]) as image:
+        return _raw_mode(image.tile[0][3]), image.info.get("transparency", ())
+
+
+def _decode(file: BinaryIO, kind: str, raw_mode: str) -> np.ndarray:
+    """[H, W, C] uint16 below 256, upright, unpacked by another raw mode than the file's."""
+    file.seek(0)
+    with Image.open(file, formats=[kind]) as image:
+        image.tile = [_with_raw_mode(tile, raw_mode) for tile in image.tile]
+        image.load()
+        return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint16)
+
+
+def _raw_mode(arguments: Any) -> str:
+    """Of a tile's arguments: the name alone, or the first of several."""
+    return arguments if isinstance(arguments, str) else arguments[0]
+
+
+def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
+    arguments = raw_mode if isinstance(tile[3], str) else (raw_mode, *tile[3][1:])
+    # A named tuple since Pillow 11.
+    return tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
