@@ -24,7 +24,7 @@ def make_config(threshold):
     config = config_file.load(config_file.resolve("covidqu:quick"))
     config.task_name, config.model_name = "diagnosis", "diagnosis_cnn"
     with config.unlocked():
-        config.task = dict(lungs="none", crop_pixels=0, threshold=threshold)
+        config.task = dict(lungs="none", crop_pixels=(0, 0, 0), threshold=threshold)
         config.model = dict(filters=(4,), dense=8, in_channels=1, dtype="float32")
     return config
 

@@ -127,7 +127,9 @@ def stamp(path):
 def test_outputs_are_those_of_the_runs_own_images(finished):
     """Predicted for the table, against what the run's report drew from the same checkpoint."""
     configs, path = finished
-    found = [results.load(run, configs[run.name], path / "runs" / run.name) for run in STUDY.runs]
+    found = [
+        results.load(run, configs[run.name], path / "runs" / run.name, "test") for run in STUDY.runs
+    ]
     num_images = found[0].summary.num_images
     got = outputs.collect(tuple(range(1, num_images + 1)), found)
     assert got.numbers == tuple(range(1, num_images + 1))

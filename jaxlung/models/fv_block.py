@@ -18,19 +18,22 @@ class FVBlock(nn.Module):
 
     Attributes:
         attention: what gates the channels, "se" or "ce" (`ChannelGate`).
+        reduction: r of that gate.
         dtype: compute type; parameters and statistics are float32.
     """
 
     attention: str
+    reduction: int = 2
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, D, H, W, C] to the same, C even; `train` uses and updates batch statistics."""
+        """[B, D, H, W, C] to the same, C a multiple of r; `train` updates batch statistics."""
         channels = x.shape[-1]
         to_features = layers_3d.ConvNorm(channels, size=1, dtype=self.dtype, name="features")
         features = nn.relu(to_features(x, train=train))
-        gate = ChannelGate(channels if self.attention == "se" else 1, name="gate")(features)
+        gates = channels if self.attention == "se" else 1
+        gate = ChannelGate(gates, self.reduction, name="gate")(features)
         place = PlaceMap(self.dtype, name="map")(features)
         branches = [gate.astype(features.dtype) * features, place * features, features]
         fuse = layers_3d.ConvNorm(channels, dtype=self.dtype, name="fuse")
@@ -39,7 +42,7 @@ class FVBlock(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / 2 channels.
+    """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / r channels.
 
     Squeeze and excitation (SE; Hu 2018) has one gate per channel, contrast enhancement (CE; Yan
     2021) one per volume (paper 004, section 3.3). All in float32: a mean over 131,072 voxels has no
@@ -47,9 +50,11 @@ class ChannelGate(nn.Module):
 
     Attributes:
         gates: C or 1.
+        reduction: r. It is 2 for CE; for SE none is given, and 2 is our choice.
     """
 
     gates: int
+    reduction: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -57,7 +62,9 @@ class ChannelGate(nn.Module):
         batch, channels = x.shape[0], x.shape[-1]
         means = jnp.mean(x, axis=(1, 2, 3), dtype=jnp.float32)
         init = nn.initializers.he_normal()
-        hidden = nn.relu(nn.Dense(channels // 2, kernel_init=init, name="squeeze")(means))
+        hidden = nn.relu(
+            nn.Dense(channels // self.reduction, kernel_init=init, name="squeeze")(means)
+        )
         gates = nn.sigmoid(nn.Dense(self.gates, name="excite")(hidden))
         return gates.reshape(batch, 1, 1, 1, self.gates)
 
