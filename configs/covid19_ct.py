@@ -129,6 +129,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         train=dict(),
         validation=dict(),
         test=_paper_scores(variant, region) if target == "infection" else dict(),
+        subjects=_paper_subjects(variant, region) if target == "infection" else (),
         note="They are from Tables 2, 3 and 5 of Lin and Huang.",
     )
     config.lock()  # From here on a misspelt field is an error.
@@ -172,3 +173,16 @@ def _paper_scores(variant: types.SimpleNamespace, region: str) -> dict[str, floa
     row = (variant.attention, variant.paspp, variant.deep_supervision, region)
     names = ("dice", "iou", "sensitivity", "precision")
     return dict(zip(names, rows[row], strict=True)) if row in rows else {}
+
+
+def _paper_subjects(variant: types.SimpleNamespace, region: str) -> tuple[tuple, ...]:
+    """The paper's Table 4: its four test volumes, () for other networks than its last one."""
+    last = ("se", True, True, "lung")
+    if (variant.attention, variant.paspp, variant.deep_supervision, region) != last:
+        return ()
+    return (  # its name, shape with slices last, Dice, sensitivity, IoU
+        ("A", (512, 512, 301), 0.8304, 0.7693, 0.7100),
+        ("B", (512, 512, 256), 0.6566, 0.5722, 0.4888),
+        ("C", (630, 401, 110), 0.7074, 0.5898, 0.5472),
+        ("D", (630, 630, 93), 0.8564, 0.8436, 0.7488),
+    )

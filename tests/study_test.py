@@ -185,6 +185,18 @@ def test_the_losses_and_alphas_are_those_named(tmp_path):
     assert [tasks[0].loss, tasks[-1].loss] == ["iou", "bce"]
 
 
+def test_zhangs_other_trainings_are_those_told(tmp_path):
+    path = epath.Path(tmp_path)
+    images = study_file.load(config_file.resolve("v7_lungs_images", "study"))
+    configs = study_file.make_configs(images, path)
+    assert [c.data.max_train_per_class for c in configs.values()] == [0, 500]
+    assert {c.data.protocol for c in configs.values()} == {"paper"}
+    assert images.split == "validation"
+    crops = study_file.load(config_file.resolve("diagnosis_crops", "study"))
+    configs = study_file.make_configs(crops, path)
+    assert [c.task.crop_pixels for c in configs.values()] == [(10, 10, 10), (20, 20, 0)]
+
+
 def test_predicted_lungs_come_from_the_studys_own_run(tmp_path):
     got = study_file.load(config_file.resolve("diagnosis_lungs", "study"))
     configs = study_file.make_configs(got, epath.Path(tmp_path))

@@ -93,7 +93,8 @@ def _lay_out(
         group_table=tables.group_table(main) if main.by_group else None,
         size_table=sizes.size_table(main),
         subject_table=amounts.subject_table(
-            run_files.load_rows(workdir / f"scores_{main.split}.csv")
+            run_files.load_rows(workdir / f"scores_{main.split}.csv"),
+            config.get("paper", {}).get("subjects", ()),
         ),
         confusion_table=tables.confusion_table(main),
     )
@@ -116,6 +117,7 @@ def _draw(
         # Single volumes have a table.
         spread=None if is_volumetric else pictures.draw_spread(workdir, main.split),
         panels=pictures.draw_panels(workdir, is_binary=len(main.levels) == 2),
+        seen=pictures.draw_seen(workdir),
         planes=pictures.draw_planes(workdir, volume_files.load_subjects(workdir)),
         amounts=pictures.draw_amounts(workdir, main.levels[-1]) if is_volumetric else None,
     )
