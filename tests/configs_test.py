@@ -40,7 +40,9 @@ SPECS = [(name, arg) for name, args in VARIANTS.items() for arg in args]
 
 def make_system(spec):
     config = config_file.load(config_file.resolve(spec))
-    config.data.batch_size += -config.data.batch_size % 4  # The tests' devices; paper 004 has 5.
+    config.data.batch_size += (
+        -config.data.batch_size % 4
+    )  # The tests' devices; Lin and Huang's is 5.
     return system.make_system(config)
 
 
@@ -165,10 +167,11 @@ def test_every_field_is_plain_and_literal(name):
     [
         ("covidqu", 31_036_482),  # the original U-Net's widths; by hand in models/unet_test.py
         ("covidqu_residual", 31_736_834),
-        ("cxr_lungs", 99_587),  # and two statistics: paper 002's 99,589
-        ("v7_lungs", 31_032_837),  # paper 003
-        ("v7_diagnosis", 14_027_841),  # paper 003
-        # Paper 004 gives no numbers; by hand in models/fv_paspp_unet_test.py.
+        ("cxr_lungs", 99_587),  # and two statistics: 99,589 in Figure 2 of Bartels et al.
+        # Zhang gives no numbers; by hand in models/v7_unet_test.py and diagnosis_cnn_test.py.
+        ("v7_lungs", 31_032_837),
+        ("v7_diagnosis", 14_027_841),
+        # Nor do Lin and Huang; by hand in models/fv_paspp_unet_test.py.
         ("covid19_ct:attention=none,paspp=false,deep_supervision=false", 5_680_385),
         ("covid19_ct:paspp=false,deep_supervision=false", 13_464_340),
         ("covid19_ct:attention=ce,paspp=false,deep_supervision=false", 13_428_839),

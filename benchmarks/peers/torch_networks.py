@@ -17,7 +17,7 @@ from benchmarks.peers import torch_layers as layers
 
 
 class UNet(nn.Module):
-    """Paper 000's; `jaxlung.models.unet.UNet`."""
+    """Nguyen Xuan Minh Vu's; `jaxlung.models.unet.UNet`."""
 
     def __init__(self, widths: Sequence[int], num_classes: int, head_norm: bool) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class UNet(nn.Module):
 
 
 class SlimUNet(nn.Module):
-    """Paper 002's; `jaxlung.models.slim_unet.SlimUNet`."""
+    """Bartels et al.'s; `jaxlung.models.slim_unet.SlimUNet`."""
 
     def __init__(self, num_classes: int, noise_std: float, leaky_slope: float, border: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class SlimDecoder(nn.Module):
 
 
 class V7UNet(nn.Module):
-    """Paper 003's; `jaxlung.models.v7_unet.V7UNet`."""
+    """Zhang's; `jaxlung.models.v7_unet.V7UNet`."""
 
     def __init__(
         self, widths: Sequence[int], num_classes: int, in_channels: int, dropout: float
@@ -145,7 +145,7 @@ class V7UNet(nn.Module):
 
 
 class FvPasppUNet(nn.Module):
-    """Paper 004's; `jaxlung.models.fv_paspp_unet.FvPasppUNet`."""
+    """Lin and Huang's; `jaxlung.models.fv_paspp_unet.FvPasppUNet`."""
 
     def __init__(
         self,

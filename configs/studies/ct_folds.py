@@ -1,7 +1,7 @@
 """Lin and Huang's network, cross-validated: each of the 20 volumes is tested once, in 5 folds.
 
-The paper tests on one split of 4 volumes, each of which stands in its Table 4. Five runs of 200 epochs for each seed; another seed draws
-other folds.
+The paper tests on one split of 4 volumes, each of which stands in its Table 4. Five runs of 200
+epochs for each seed; another seed draws other folds.
 
     python -m jaxlung.main --mode=study --study=ct_folds
     python -m jaxlung.main --mode=study --study=ct_folds:seeds=3

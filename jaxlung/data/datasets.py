@@ -143,8 +143,9 @@ def _open_v7(
     """V7's X-rays; both classes are split by themselves, by patient.
 
     The held-out patients of both classes are the test split, and those with COVID-19 the validation
-    split, as paper 003's of lungs (protocol "paper"); or all are both, as its of diagnosis
-    ("paper_both": the paper has no other images); or half are the one, half the other ("halves").
+    split, as Zhang's of lungs, section 4.2 (protocol "paper"); or all are both, as Zhang's of
+    diagnosis ("paper_both": the paper has no other images); or half are the one, half the other
+    ("halves").
     """
     if protocol not in V7_PROTOCOLS:
         raise ValueError(f"data.protocol: got {protocol!r}, want one of {', '.join(V7_PROTOCOLS)}.")

@@ -1,4 +1,4 @@
-"""The feature variation block of paper 004 (Yan 2021): attention to channels and to places."""
+"""The feature variation block (Yan 2021; Lin and Huang): attention to channels and places."""
 
 import flax.linen as nn
 import jax
@@ -12,9 +12,9 @@ ATTENTIONS = ("none", "se", "ce")
 class FVBlock(nn.Module):
     """Features gated by channel, features gated by place, and features: fused, added to the input.
 
-    With `f = relu(norm(conv1(x)))`, `out = x + relu(norm(conv3([gate f, map f, f])))` (paper 004,
-    section 2.1). The paper draws the block without sizes. Ours: the map has one value per voxel,
-    its hidden layer is as wide as f, and its convolutions have a bias.
+    With `f = relu(norm(conv1(x)))`, `out = x + relu(norm(conv3([gate f, map f, f])))` (Lin and
+    Huang, section 2.1). The paper draws the block without sizes. Ours: the map has one value per
+    voxel, its hidden layer is as wide as f, and its convolutions have a bias.
 
     Attributes:
         attention: what gates the channels, "se" or "ce" (`ChannelGate`).
@@ -45,8 +45,8 @@ class ChannelGate(nn.Module):
     """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / r channels.
 
     Squeeze and excitation (SE; Hu 2018) has one gate per channel, contrast enhancement (CE; Yan
-    2021) one per volume (paper 004, section 3.3). All in float32: a mean over 131,072 voxels has no
-    place in bfloat16.
+    2021) one per volume (Lin and Huang, section 3.3). All in float32: a mean over 131,072 voxels
+    has no place in bfloat16.
 
     Attributes:
         gates: C or 1.

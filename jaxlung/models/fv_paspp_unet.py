@@ -1,4 +1,4 @@
-"""The 3D U-Net of paper 004: residual blocks, FV blocks, PASPP, deep supervision."""
+"""The 3D U-Net of Lin and Huang: residual blocks, FV blocks, PASPP, deep supervision."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from jaxlung.models import fv_block, layers, layers_3d, paspp
 class FvPasppUNet(nn.Module):
     """Residual 3D U-Net, each of the paper's three additions switched by an attribute.
 
-    Paper 004, section 3.2 and figure 1, which give no sizes. Ours: every level, on the way up too,
-    is one `layers_3d.ResidualBlock`; the way down is the stride of its first convolution, the way
-    up `layers_3d.UpConv3D`; FV blocks stand behind the encoder's first two levels and the
+    Lin and Huang, section 3.2 and Figure 1, which give no sizes. Ours: every level, on the way up
+    too, is one `layers_3d.ResidualBlock`; the way down is the stride of its first convolution, the
+    way up `layers_3d.UpConv3D`; FV blocks stand behind the encoder's first two levels and the
     bottleneck, before PASPP.
 
     Deep supervision puts a 1 x 1 x 1 convolution on every level of the decoder between the

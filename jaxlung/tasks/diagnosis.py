@@ -1,4 +1,4 @@
-"""Paper 003: COVID-19 or not, from a whole X-ray or from the lungs in it."""
+"""COVID-19 or not (Zhang, section 5), from a whole X-ray or from the lungs in it."""
 
 import functools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The network of paper 004."""
+"""The network of Lin and Huang."""
 
 import functools
 
