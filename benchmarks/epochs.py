@@ -1,4 +1,4 @@
-"""Paper 000's training, a few of its epochs: how long all 100 would take, from start to end.
+"""The training of Nguyen Xuan Minh Vu, a few of its epochs: how long would all 100 take?
 
     python -m benchmarks.epochs --out=epochs.json                       # an accelerator
     python -m benchmarks.epochs --quick

@@ -1,7 +1,7 @@
-"""Paper 004: 3D U-Net with FV, PASPP and deep supervision, infection on COVID-19 CT volumes.
+"""Lin and Huang: 3D U-Net with FV, PASPP and deep supervision, infection on COVID-19 CT volumes.
 
 Data: the 20 volumes of "COVID-19 CT Lung and Infection Segmentation Dataset" (Zenodo 3757476), or
-Kaggle's copy; 14 train, 2 validate, 4 test, by patient. Test Dice of the paper 0.7627, of volumes
+Kaggle's copy; 14 train, 2 validate, 4 test, by patient. The paper's test Dice is 0.7627, of volumes
 multiplied by the lung mask.
 
     python -m jaxlung.main --config=configs/covid19_ct.py
@@ -53,7 +53,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.model = dict(
         widths=(32, 64, 128, 256),  # channels of each level
         strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)),  # between levels: slices, rows, columns
-        attention=variant.attention,  # "none" (no FV blocks), "se" or "ce"
+        # Of the FV blocks: "se", squeeze and excitation; "ce", contrast enhancement; "none": no FV.
+        attention=variant.attention,
+        reduction=2,  # r of SE and CE, channels over hidden units: 2 for CE; of SE not told, ours
         paspp=variant.paspp,
         paspp_rates=((1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8)),  # there are 2 x 16 x 16 voxels
         deep_supervision=variant.deep_supervision,
@@ -123,9 +125,13 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         inside_lungs=region == "lung",  # no foreground outside the annotated lungs
     )
     config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), a patch (its rows)
-    config.paper = dict(train=dict(), validation=dict(), test=dict())
-    if target == "infection":  # Tables 2 and 3, and 5 for the whole CT.
-        config.paper.test.update(_paper_scores(variant, region))
+    config.paper = dict(
+        train=dict(),
+        validation=dict(),
+        test=_paper_scores(variant, region) if target == "infection" else dict(),
+        subjects=_paper_subjects(variant, region) if target == "infection" else (),
+        note="They are from Tables 2, 3 and 5 of Lin and Huang.",
+    )
     config.lock()  # From here on a misspelt field is an error.
 
     if variant.phantom:  # Minutes on two CPU cores: smaller CTs, patches and network.
@@ -167,3 +173,16 @@ def _paper_scores(variant: types.SimpleNamespace, region: str) -> dict[str, floa
     row = (variant.attention, variant.paspp, variant.deep_supervision, region)
     names = ("dice", "iou", "sensitivity", "precision")
     return dict(zip(names, rows[row], strict=True)) if row in rows else {}
+
+
+def _paper_subjects(variant: types.SimpleNamespace, region: str) -> tuple[tuple, ...]:
+    """The paper's Table 4: its four test volumes, () for other networks than its last one."""
+    last = ("se", True, True, "lung")
+    if (variant.attention, variant.paspp, variant.deep_supervision, region) != last:
+        return ()
+    return (  # its name, shape with slices last, Dice, sensitivity, IoU
+        ("A", (512, 512, 301), 0.8304, 0.7693, 0.7100),
+        ("B", (512, 512, 256), 0.6566, 0.5722, 0.4888),
+        ("C", (630, 401, 110), 0.7074, 0.5898, 0.5472),
+        ("D", (630, 630, 93), 0.8564, 0.8436, 0.7488),
+    )

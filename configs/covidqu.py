@@ -1,7 +1,7 @@
-"""Paper 000: U-Net on COVID-QU-Ex, outside, lung and infection in one map, 256 x 256.
+"""Nguyen Xuan Minh Vu (2024): U-Net on COVID-QU-Ex, outside, lung and infection in one map.
 
-Data: COVID-QU-Ex version 7, "Infection Segmentation Data", split as published. Paper's test
-scores: MSE 0.00873, MAE 0.02522, precision 0.8856, recall 0.8829, IoU 0.93337.
+Data: COVID-QU-Ex version 7, "Infection Segmentation Data", split as published, at 256 x 256. The
+paper's test scores: MSE 0.00873, MAE 0.02522, precision 0.8856, recall 0.8829, IoU 0.93337.
 
     python -m jaxlung.main --config=configs/covidqu.py            # the paper's run
     python -m jaxlung.main --config=configs/covidqu.py:phantom    # on generated X-rays, minutes
@@ -50,6 +50,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         stop_min_delta=0.0,
     )
 
+    # Every image is scaled to [0, 1] by its own darkest and brightest pixel (section 4.1).
     config.data = dict(
         name="covid_qu_ex/infection",
         data_dir="~/tensorflow_datasets",  # prepared data
@@ -77,6 +78,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         train=dict(mse=0.00288, mae=0.01394, precision=0.9378, recall=0.9361, iou=0.9731),
         validation=dict(mse=0.00830, mae=0.02438, precision=0.8872, recall=0.8863, iou=0.9363),
         test=dict(mse=0.00873, mae=0.02522, precision=0.8856, recall=0.8829, iou=0.93337),
+        note="They are Table 1 of Nguyen Xuan Minh Vu (2024).",
     )
     config.lock()  # From here on a misspelt field is an error.
 

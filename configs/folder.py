@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
             pad_input=False,
             dtype="float32",
         ),
-        slim_unet=dict(  # paper 002's 99,589 parameters, for images cut to the chest or not
+        slim_unet=dict(  # Bartels et al., 99,589 parameters, for images cut to the chest or not
             num_classes=1, noise_std=0.25, leaky_slope=0.2, border=0, dtype="float32"
         ),
         v7_unet=dict(
@@ -104,7 +104,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         contrast=0.1,  # factor 1 +- this
     )
     config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), an image
-    config.paper = dict(train=dict(), validation=dict(), test=dict())
+    config.paper = dict(train=dict(), validation=dict(), test=dict(), note="")
     config.lock()  # From here on a misspelt field is an error.
 
     if variant.quick:

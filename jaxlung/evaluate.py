@@ -39,7 +39,8 @@ def evaluate(
     """Scores the selected checkpoint on splits.
 
     Writes `scores_<split>.csv` and `summary_<split>.json` for each; of the test split also
-    `panels_test.npz`, or, of volumes, `planes_test.npz` and `predictions/<case>.nii.gz`.
+    `panels_test.npz`, or, of a yes or no, `seen_test.npz`; or, of volumes, `planes_test.npz` and
+    `predictions/<case>.nii.gz`.
 
     Args:
         config: the run.
@@ -97,6 +98,9 @@ def judge_images(
             ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
             image_ids = scores.ids["image_id"]
             panels.write(workdir / "panels_test.npz", system, state, road, image_ids, ranks)
+        if name == "test" and not system.task.is_map:
+            is_positive = scores_lib.is_positive(scores)
+            panels.write_seen(workdir / "seen_test.npz", system, splits[name], is_positive)
         yield name, scores, score_baselines(system, chosen, splits[name], name)
 
 

@@ -1,4 +1,4 @@
-"""Lungs that another run's network finds, in place of the annotated ones (paper 003's outlook)."""
+"""Lungs that another run's network finds, in place of the annotated ones (Zhang, section 6)."""
 
 import dataclasses
 import hashlib

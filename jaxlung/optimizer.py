@@ -12,8 +12,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Adam with L2 weight decay added to the gradient *before* the moments, as PyTorch's `Adam`.
 
-    Paper 000, section 4.3; that it is L2 and not decoupled (AdamW) is our reading. Updates come
-    out for a learning rate of 1: the rate itself is part of the training state.
+    Nguyen Xuan Minh Vu, section 4.3; that it is L2 and not decoupled (AdamW) is our reading.
+    Updates come out for a learning rate of 1: the rate itself is part of the training state.
 
     Args:
         learning_rate: step size that training starts with; only checked here.

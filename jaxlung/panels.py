@@ -7,6 +7,7 @@ from etils import epath
 
 from jaxlung import files, train_step
 from jaxlung import system as system_lib
+from jaxlung.data import record, resize
 from jaxlung.data import road as road_lib
 from jaxlung.inference import images as image_inference
 
@@ -69,6 +70,39 @@ def write(
         "image_id": image_ids[indices],
         "score": ranks[indices],
         "score_name": np.array(system.task.rank_by),
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    files.write_bytes(path, content.getvalue())
+
+
+def write_seen(
+    path: epath.Path, system: system_lib.System, source: record.Source, is_positive: np.ndarray
+) -> None:
+    """Saves an image of either class beside what the network sees of it, as `path` (.npz).
+
+    Arrays: "image" [K, S, S] uint8, "seen" [K, H, W] float32 in [0, 1], "kind" and "image_id" [K]
+    str; K is 1 where there is one class.
+
+    Args:
+        path: where to.
+        system: the run.
+        source: the split.
+        is_positive: [N] bool, the class of every image.
+    """
+    levels, (_, indices) = system.task.levels, np.unique(is_positive, return_index=True)
+    items = [source[index] for index in indices.tolist()]
+    fitted = [
+        resize.fit(item.image, item.mask, system.settings.image_size, system.settings.resize)
+        for item in items
+    ]
+    images, masks = (np.stack(arrays) for arrays in zip(*fitted, strict=True))
+    seen = np.asarray(system.task.inputs(system.scale(images), masks))
+    arrays = {
+        "image": images,
+        "seen": seen[..., 0],
+        "kind": np.array([levels[int(is_positive[index])] for index in indices]),
+        "image_id": np.array([item.image_id for item in items]),
     }
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)

@@ -152,7 +152,8 @@ def summarise_part(
 
     "..._stored" are at the images' own size.
     """
-    part = {name: values[which] for name, values in scores.means.items()}
+    means = scores.means | right_at_half(task, scores)
+    part = {name: values[which] for name, values in means.items()}
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
         result = {name: bootstrap.weighted_mean(x, weights) for name, x in part.items()}
@@ -255,6 +256,21 @@ def draw_roc(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
 def image_auc(scores: SplitScores, which: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """[R] AUC of the images that [N] bool picks; NaN where a class is absent."""
     return np.asarray(roc.auc(is_positive(scores)[which], scores.probs[which], weights))
+
+
+def right_at_half(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
+    """ "accuracy_at_half" -> [N] float64, the accuracy of each image at threshold 0.5.
+
+    Keras counts its accuracy so, whatever threshold the other scores have. {} without a threshold,
+    and of volumes, whose predictions are more than a threshold.
+    """
+    if task.threshold is None or task.records != "images":
+        return {}
+    if not task.is_map:
+        right = (scores.probs > 0.5) == is_positive(scores)
+        return {"accuracy_at_half": right.astype(np.float64)}
+    at_half = scores.at_thresholds[:, train_step.THRESHOLDS.index(0.5)]
+    return {"accuracy_at_half": overlap.binary_scores(at_half)["accuracy"]}
 
 
 def calibrate(scores: SplitScores) -> dict[str, Any]:

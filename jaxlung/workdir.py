@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections as mlc
 from etils import epath
 
-from jaxlung import distributed, files
+from jaxlung import distributed, files, older_config
 
 _FILES = ("config.json", "checkpoints", "lock")  # of every run that began to train
 SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
@@ -125,6 +125,7 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
     missing = [name for name in SECTIONS if name not in config]
     if missing:
         raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
+    older_config.fill(config)
     return config.lock()
 
 
@@ -134,8 +135,11 @@ def to_json(config: mlc.ConfigDict) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two configs, a text for each field, but for `FREE_FIELDS`."""
-    old, new = _flatten(old), _flatten(new)
+    """What differs between two configs, a text for each field, but for `FREE_FIELDS`.
+
+    A paper's numbers may differ too: they stand beside what is computed.
+    """
+    old, new = (_flatten(config | {"paper": {}}) for config in (old, new))
     names = sorted((old.keys() | new.keys()) - set(FREE_FIELDS))
     return [
         f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"

@@ -26,15 +26,23 @@ VARIANTS = {
         "target=lung,network=slim_unet,quick",
         "network=v7_unet",
     ],
-    "v7_diagnosis": ["", "lungs=predicted,phantom", "lungs=true,quick"],
-    "v7_lungs": ["", "phantom", "quick"],
+    "v7_diagnosis": [
+        "",
+        "crop=corner",
+        "lungs=predicted,phantom",
+        "crop=corner,phantom",
+        "lungs=true,crop=corner,quick",
+    ],
+    "v7_lungs": ["", "per_class=500", "phantom", "per_class=500,quick"],
 }
 SPECS = [(name, arg) for name, args in VARIANTS.items() for arg in args]
 
 
 def make_system(spec):
     config = config_file.load(config_file.resolve(spec))
-    config.data.batch_size += -config.data.batch_size % 4  # The tests' devices; paper 004 has 5.
+    config.data.batch_size += (
+        -config.data.batch_size % 4
+    )  # The tests' devices; Lin and Huang's is 5.
     return system.make_system(config)
 
 
@@ -90,6 +98,61 @@ def test_a_ct_variant_that_can_not_be_is_refused(arg):
         config_file.load(config_file.resolve(f"covid19_ct:{arg}"))
 
 
+@pytest.mark.parametrize(("arg", "seen"), [("", (246, 236)), ("crop=corner", (236, 236))])
+def test_zhangs_diagnosis_network_sees_what_is_left_of_256_pixels(arg, seen):
+    parts = make_system(f"v7_diagnosis:{arg}")
+    shape = jax.eval_shape(parts.task.inputs, np.zeros((1, 256, 256, 1)), np.zeros((1, 256, 256)))
+    assert shape.shape == (1, *seen, 1)
+
+
+# Every number that a config shows beside ours, as the papers print it.
+PRINTED = {
+    "covidqu": (
+        dict(mse=0.00288, mae=0.01394, precision=0.9378, recall=0.9361, iou=0.9731),
+        dict(mse=0.00830, mae=0.02438, precision=0.8872, recall=0.8863, iou=0.9363),
+        dict(mse=0.00873, mae=0.02522, precision=0.8856, recall=0.8829, iou=0.93337),
+    ),
+    "covidqu_residual": ({}, {}, dict(iou=0.138)),
+    "covidqu_residual:loss=bce_iou": ({}, {}, dict(iou=0.138)),
+    "covidqu_residual:loss=iou": ({}, {}, {}),  # That loss alone is not in the paper.
+    "cxr_lungs": (
+        dict(accuracy=(0.97, 0.98)),  # Section 3: "97-98% accuracy".
+        dict(accuracy=(0.97, 0.98)),
+        dict(mean_iou=0.95308775, accuracy=0.95),  # Section 3, abstract.
+    ),
+    "v7_lungs": (
+        dict(accuracy_at_half=0.9697),
+        dict(accuracy_at_half=0.9575, iou=0.8666, dice=0.9273),
+        {},
+    ),
+    "v7_lungs:per_class=500": (
+        dict(accuracy_at_half=0.9538),
+        dict(accuracy_at_half=0.9114),
+        {},
+    ),
+    "v7_lungs:per_class=600": ({}, {}, {}),
+    "v7_diagnosis": (
+        dict(accuracy_at_half=0.9620),
+        dict(accuracy_at_half=0.9666, auc=0.985),
+        {},
+    ),
+    "v7_diagnosis:crop=corner": (
+        dict(accuracy_at_half=0.9723),
+        dict(accuracy_at_half=0.9666),
+        {},
+    ),
+    "v7_diagnosis:lungs=true": ({}, {}, {}),  # The paper's future work.
+    "covid19_ct:target=lungs": ({}, {}, {}),
+}
+
+
+@pytest.mark.parametrize("spec", list(PRINTED))
+def test_the_numbers_beside_ours_are_the_papers(spec):
+    paper = config_file.load(config_file.resolve(spec)).paper.to_dict()
+    assert (paper["train"], paper["validation"], paper["test"]) == PRINTED[spec]
+    assert paper["note"]
+
+
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_every_field_is_plain_and_literal(name):
     config = config_file.load(config_file.resolve(name)).to_dict()
@@ -104,10 +167,11 @@ def test_every_field_is_plain_and_literal(name):
     [
         ("covidqu", 31_036_482),  # the original U-Net's widths; by hand in models/unet_test.py
         ("covidqu_residual", 31_736_834),
-        ("cxr_lungs", 99_587),  # and two statistics: paper 002's 99,589
-        ("v7_lungs", 31_032_837),  # paper 003
-        ("v7_diagnosis", 14_027_841),  # paper 003
-        # Paper 004 gives no numbers; by hand in models/fv_paspp_unet_test.py.
+        ("cxr_lungs", 99_587),  # and two statistics: 99,589 in Figure 2 of Bartels et al.
+        # Zhang gives no numbers; by hand in models/v7_unet_test.py and diagnosis_cnn_test.py.
+        ("v7_lungs", 31_032_837),
+        ("v7_diagnosis", 14_027_841),
+        # Nor do Lin and Huang; by hand in models/fv_paspp_unet_test.py.
         ("covid19_ct:attention=none,paspp=false,deep_supervision=false", 5_680_385),
         ("covid19_ct:paspp=false,deep_supervision=false", 13_464_340),
         ("covid19_ct:attention=ce,paspp=false,deep_supervision=false", 13_428_839),

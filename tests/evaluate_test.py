@@ -9,8 +9,10 @@ import pytest
 from etils import epath
 from sklearn import metrics
 
-from jaxlung import checkpoint, config_file, evaluate
+from jaxlung import checkpoint, config_file, evaluate, panels
 from jaxlung import system as system_lib
+from jaxlung.data import record
+from jaxlung.report import seen
 from tests import array_source
 
 SPLITS = {
@@ -24,7 +26,7 @@ def make_config(threshold):
     config = config_file.load(config_file.resolve("covidqu:quick"))
     config.task_name, config.model_name = "diagnosis", "diagnosis_cnn"
     with config.unlocked():
-        config.task = dict(lungs="none", crop_pixels=0, threshold=threshold)
+        config.task = dict(lungs="none", crop_pixels=(0, 0, 0), threshold=threshold)
         config.model = dict(filters=(4,), dense=8, in_channels=1, dtype="float32")
     return config
 
@@ -42,6 +44,36 @@ def read_scores(path, split):
     with (path / f"scores_{split}.csv").open() as file:
         rows = list(csv.DictReader(file))
     return tuple(np.array([float(r[n]) for r in rows]) for n in ("is_positive", "probability"))
+
+
+@pytest.mark.parametrize("lungs", ["none", "true"])
+def test_what_the_network_sees_is_shown_of_either_class(untrained, tmp_path, lungs):
+    config = make_config(0.5)
+    config.task.update(crop_pixels=(3, 2, 1), lungs=lungs)
+    path = epath.Path(tmp_path)
+    source, system = SPLITS["test"], system_lib.make_system(config)
+    labels = np.array([source[i].label for i in range(len(source))])
+    panels.write_seen(path / "seen_test.npz", system, source, labels > 0)
+    found = seen.load(path)
+    assert found.kind.tolist() == ["other", "COVID-19"]
+    for row, label in enumerate((0, 1)):
+        index = int(np.argmax(labels == label))
+        assert found.image_id[row] == source[index].image_id
+        image, mask = source[index].image, source[index].mask  # Already of the network's size.
+        np.testing.assert_array_equal(found.image[row], image)
+        want = (image - image.min()) / np.ptp(image).astype(float)
+        if lungs == "true":
+            inside = (mask & record.LUNG) != 0
+            low, high = want[inside].min(), want[inside].max()
+            want = np.where(inside, (want - low) / (high - low), 0)
+        np.testing.assert_allclose(found.seen[row], want[3:, 2:-1], atol=1e-6)
+
+
+def test_one_class_is_shown_once(untrained, tmp_path):
+    path = epath.Path(tmp_path)
+    source, system = SPLITS["test"], system_lib.make_system(make_config(0.5))
+    panels.write_seen(path / "seen_test.npz", system, source, np.ones(len(source), bool))
+    assert seen.load(path).kind.tolist() == ["COVID-19"]
 
 
 def test_the_threshold_is_the_best_on_validation_and_serves_the_test_split(untrained):

@@ -12,7 +12,7 @@ from jaxlung.tasks import diagnosis, mask, three_level
 TASKS = {
     "mask": mask.make_task(target="lung", threshold=0.5, loss="bce", alpha=0.5),
     "three_level": three_level.make_task(),
-    "diagnosis": diagnosis.make_task(lungs="none", crop_pixels=0, threshold=0.5),
+    "diagnosis": diagnosis.make_task(lungs="none", crop_pixels=(0, 0, 0), threshold=0.5),
 }
 
 

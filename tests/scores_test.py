@@ -18,7 +18,7 @@ from jaxlung.metrics import overlap
 from jaxlung.tasks import diagnosis, mask, three_level
 
 LUNGS = mask.make_task(target="lung", threshold=0.5, loss="bce", alpha=0.5)
-COVID = diagnosis.make_task(lungs="none", crop_pixels=0, threshold=0.5)
+COVID = diagnosis.make_task(lungs="none", crop_pixels=(0, 0, 0), threshold=0.5)
 
 
 class Records:
@@ -101,6 +101,28 @@ def oracle(name, true, preds):
     }[name]
     anywhere = (true == positive).any() or (preds == positive).any()
     return function(true, preds, pos_label=positive, zero_division=float(not anywhere))
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+def test_accuracy_at_one_half_is_sklearns_whatever_the_threshold_is(threshold):
+    task = mask.make_task(target="lung", threshold=threshold, loss="bce", alpha=0.5)
+    masks, probs = draw()
+    probs[0, 0, :3] = 0.5  # Not above it.
+    got = scores_lib.summarise(task, collect(task, masks, probs))["scores"]
+    true = (masks & record.LUNG) > 0
+    want = metrics.accuracy_score(true.ravel(), probs.ravel() > 0.5)
+    assert got["accuracy_at_half"] == pytest.approx(want)
+    assert (got["accuracy"] == pytest.approx(want)) == (threshold == 0.5)
+
+
+def test_accuracy_of_diagnoses_at_one_half_is_sklearns_whatever_the_threshold_is():
+    scores, labels, probs = collect_diagnoses()
+    assert (probs == 0.5).any()  # Not above it.
+    got = scores_lib.summarise(dataclasses.replace(COVID, threshold=0.3), scores)
+    want = metrics.accuracy_score(labels, probs > 0.5)
+    assert got["scores"]["accuracy_at_half"] == pytest.approx(want)
+    low, high = got["intervals"]["accuracy_at_half"]
+    assert low < want < high
 
 
 def test_split_scores_are_sklearns_over_all_pixels():

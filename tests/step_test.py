@@ -53,7 +53,7 @@ def test_steps_sent_together_are_those_sent_one_by_one(placement):
 
 
 def test_parts_of_a_batch_add_up_to_it_where_examples_do_not_meet():
-    """Paper 003's U-Net has no BatchNorm: its gradient is the mean over examples, however cut."""
+    """Zhang's U-Net has no BatchNorm: its gradient is the mean over examples, however cut."""
     no_dropout = {"model.dropout": 0.0}
     plain, plain_metrics = run(make_system("v7_lungs", **no_dropout), order.one_by_one(0, 2))
     parts, parts_metrics = run(

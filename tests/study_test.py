@@ -127,7 +127,9 @@ def stamp(path):
 def test_outputs_are_those_of_the_runs_own_images(finished):
     """Predicted for the table, against what the run's report drew from the same checkpoint."""
     configs, path = finished
-    found = [results.load(run, configs[run.name], path / "runs" / run.name) for run in STUDY.runs]
+    found = [
+        results.load(run, configs[run.name], path / "runs" / run.name, "test") for run in STUDY.runs
+    ]
     num_images = found[0].summary.num_images
     got = outputs.collect(tuple(range(1, num_images + 1)), found)
     assert got.numbers == tuple(range(1, num_images + 1))
@@ -181,6 +183,18 @@ def test_the_losses_and_alphas_are_those_named(tmp_path):
     mixed = [task.alpha for task in tasks if task.loss == "bce_iou"]
     assert mixed == [0.1, 0.3, 0.5, 0.7, 0.9]
     assert [tasks[0].loss, tasks[-1].loss] == ["iou", "bce"]
+
+
+def test_zhangs_other_trainings_are_those_told(tmp_path):
+    path = epath.Path(tmp_path)
+    images = study_file.load(config_file.resolve("v7_lungs_images", "study"))
+    configs = study_file.make_configs(images, path)
+    assert [c.data.max_train_per_class for c in configs.values()] == [0, 500]
+    assert {c.data.protocol for c in configs.values()} == {"paper"}
+    assert images.split == "validation"
+    crops = study_file.load(config_file.resolve("diagnosis_crops", "study"))
+    configs = study_file.make_configs(crops, path)
+    assert [c.task.crop_pixels for c in configs.values()] == [(10, 10, 10), (20, 20, 0)]
 
 
 def test_predicted_lungs_come_from_the_studys_own_run(tmp_path):

@@ -1,9 +1,11 @@
 """A run's folder takes one config."""
 
+import json
+
 import pytest
 from etils import epath
 
-from jaxlung import config_file, workdir
+from jaxlung import config_file, system, workdir
 
 
 @pytest.fixture
@@ -13,6 +15,34 @@ def config():
 
 def start_training(path):
     (path / "checkpoints" / "1").mkdir(parents=True)
+
+
+OLDER = {  # What a run of before had in place of what its config has now.
+    "covid19_ct:quick": {"model.reduction": None},
+    "v7_lungs:quick": {"data.max_train_per_class": None},
+    "v7_diagnosis:quick": {"data.max_train_per_class": None, "task.crop_pixels": 1},
+}
+
+
+@pytest.mark.parametrize("spec", list(OLDER))
+def test_a_run_from_before_a_field_came_opens_and_goes_on(tmp_path, spec):
+    path = epath.Path(tmp_path)
+    config = config_file.load(config_file.resolve(spec))
+    old = workdir.to_json(config)
+    del old["paper"]["note"]
+    old["paper"]["test"] = {"dice": 0.5}  # A number beside the scores may be corrected.
+    for field, value in OLDER[spec].items():
+        section, name = field.split(".")
+        del old[section][name]
+        if value is not None:
+            old[section][name] = value
+    (path / "config.json").write_text(json.dumps(old))
+    (path / "checkpoints" / "1").mkdir(parents=True)
+    loaded = workdir.load_config(path)
+    system.make_system(loaded)
+    assert loaded.to_dict() | {"paper": {}} == config.to_dict() | {"paper": {}}
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).paper.to_dict() == config.paper.to_dict()
 
 
 def test_the_config_comes_back_as_it_was(config, tmp_path):

@@ -81,10 +81,10 @@ class ResidualBlock3D(nn.Module):
 class ChannelGate(nn.Module):
     """Gates from the mean over all voxels; `jaxlung.models.fv_block.ChannelGate`."""
 
-    def __init__(self, channels: int, gates: int) -> None:
+    def __init__(self, channels: int, gates: int, reduction: int) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // 2)
-        self.excite = nn.Linear(channels // 2, gates)
+        self.squeeze = nn.Linear(channels, channels // reduction)
+        self.excite = nn.Linear(channels // reduction, gates)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, D, H, W] to [B, gates, 1, 1, 1] in (0, 1)."""
@@ -109,10 +109,10 @@ class PlaceMap(nn.Module):
 class FVBlock(nn.Module):
     """Feature variation block; `jaxlung.models.fv_block.FVBlock`."""
 
-    def __init__(self, channels: int, attention: str) -> None:
+    def __init__(self, channels: int, attention: str, reduction: int) -> None:
         super().__init__()
         self.features = ConvNorm3D(channels, channels, 1)
-        self.gate = ChannelGate(channels, channels if attention == "se" else 1)
+        self.gate = ChannelGate(channels, channels if attention == "se" else 1, reduction)
         self.map = PlaceMap(channels)
         self.fuse = ConvNorm3D(3 * channels, channels)
 

@@ -17,7 +17,7 @@ from benchmarks.peers import torch_layers as layers
 
 
 class UNet(nn.Module):
-    """Paper 000's; `jaxlung.models.unet.UNet`."""
+    """Nguyen Xuan Minh Vu's; `jaxlung.models.unet.UNet`."""
 
     def __init__(self, widths: Sequence[int], num_classes: int, head_norm: bool) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class UNet(nn.Module):
 
 
 class SlimUNet(nn.Module):
-    """Paper 002's; `jaxlung.models.slim_unet.SlimUNet`."""
+    """Bartels et al.'s; `jaxlung.models.slim_unet.SlimUNet`."""
 
     def __init__(self, num_classes: int, noise_std: float, leaky_slope: float, border: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class SlimDecoder(nn.Module):
 
 
 class V7UNet(nn.Module):
-    """Paper 003's; `jaxlung.models.v7_unet.V7UNet`."""
+    """Zhang's; `jaxlung.models.v7_unet.V7UNet`."""
 
     def __init__(
         self, widths: Sequence[int], num_classes: int, in_channels: int, dropout: float
@@ -145,13 +145,14 @@ class V7UNet(nn.Module):
 
 
 class FvPasppUNet(nn.Module):
-    """Paper 004's; `jaxlung.models.fv_paspp_unet.FvPasppUNet`."""
+    """Lin and Huang's; `jaxlung.models.fv_paspp_unet.FvPasppUNet`."""
 
     def __init__(
         self,
         widths: Sequence[int],
         strides: Sequence[layers.Triple],
         attention: str,
+        reduction: int,
         paspp: bool,
         paspp_rates: Sequence[layers.Triple],
         deep_supervision: bool,
@@ -160,7 +161,7 @@ class FvPasppUNet(nn.Module):
         super().__init__()
         self.strides = [tuple(triple) for triple in strides]
         self.depth, self.deep_supervision = len(widths) - 1, deep_supervision
-        self._make_encoder(widths, attention)
+        self._make_encoder(widths, attention, reduction)
         self.paspp = layers.PASPP(widths[-1], paspp_rates) if paspp else nn.Identity()
         for level, (features, below) in enumerate(itertools.pairwise(widths)):
             step = self.strides[level]
@@ -170,13 +171,13 @@ class FvPasppUNet(nn.Module):
         for level in range(1, self.depth if deep_supervision else 1):
             self.add_module(f"head_{level}", nn.Conv3d(widths[level], num_classes, 1))
 
-    def _make_encoder(self, widths: Sequence[int], attention: str) -> None:
+    def _make_encoder(self, widths: Sequence[int], attention: str, reduction: int) -> None:
         for level, pair in enumerate(itertools.pairwise([1, *widths])):
             name = f"encoder_{level}" if level < self.depth else "bottleneck"
             step = self.strides[level - 1] if level else layers.ONES
             self.add_module(name, layers.ResidualBlock3D(*pair, step))
             if attention != "none" and (level < 2 or level == self.depth):
-                self.add_module(f"fv_{level}", layers.FVBlock(pair[1], attention))
+                self.add_module(f"fv_{level}", layers.FVBlock(pair[1], attention, reduction))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """[B, 1, D, H, W] to logits: the final ones, then the intermediate, deepest first."""

@@ -54,7 +54,7 @@ def loss(
 
 
 def _loss(logits: torch.Tensor, wanted: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
-    """Binary cross-entropy, or "bce_dice" of paper 004 (`jaxlung.losses.binary`)."""
+    """Binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses.binary`)."""
     bce = F.binary_cross_entropy_with_logits(logits, wanted)
     if task.get("loss", "bce") == "bce":
         return bce

@@ -1,4 +1,4 @@
-"""Paper 001's loss, alpha BCE + (1 - alpha) IoU, over alpha, which the paper doesn't give.
+"""Nguyen Xuan Tung's loss, alpha BCE + (1 - alpha) IoU, over alpha, which the paper lacks.
 
 0 is the IoU loss alone, 1 the cross-entropy alone. Seven runs of 100 epochs.
 
@@ -26,7 +26,7 @@ def get_study(arg: str = "") -> study.Study:
         for alpha in ALPHAS
     ]
     return study.Study(
-        title="Share of the cross-entropy in BCE + IoU, infection masks, paper 001",
+        title="Share of the cross-entropy in BCE + IoU, infection masks, Nguyen Xuan Tung",
         runs=(
             study.Run("alpha_0", "alpha 0: IoU", f"covidqu_residual:loss=iou{end}"),
             *mixed,

@@ -1,6 +1,6 @@
-"""Paper 001: what the loss does to a residual U-Net for infection masks on COVID-QU-Ex.
+"""Nguyen Xuan Tung: what the loss does to a residual U-Net for infection masks on COVID-QU-Ex.
 
-Tables 1 and 2 and figures 1 to 3 of the paper: cross-entropy against its sum with an IoU loss.
+Tables 1 and 2 and Figures 1 to 3 of the paper: cross-entropy against its sum with an IoU loss.
 Two runs of 100 epochs.
 
     python -m jaxlung.main --mode=study --study=covidqu_losses
@@ -16,7 +16,7 @@ def get_study(arg: str = "") -> study.Study:
     config_arg.parse_arg(arg, phantom=False, quick=False)
     end = f",{arg}" if arg else ""
     return study.Study(
-        title="Cross-entropy against cross-entropy and IoU, infection masks, paper 001",
+        title="Cross-entropy against cross-entropy and IoU, infection masks, Nguyen Xuan Tung",
         runs=(
             study.Run("bce", "BCE", f"covidqu_residual:loss=bce{end}"),
             study.Run("bce_iou", "BCE + IoU", f"covidqu_residual:loss=bce_iou{end}"),
@@ -30,7 +30,7 @@ def get_study(arg: str = "") -> study.Study:
             "The paper's numbers can't be compared with ours as they are: it doesn't say on which "
             "scale its MAE is (ours is of outputs in [0, 1], so at most 1), nor how its IoU is "
             "averaged and at which threshold.",
-            "Of the paper's table 1, the losses, there are no numbers in its text; it says that "
+            "Of the paper's Table 1, the losses, there are no numbers in its text; it says that "
             "BCE alone fits better.",
         ),
         images=(181, 182, 184),  # Figures 1 to 3; the paper doesn't name its order.

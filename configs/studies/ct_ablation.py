@@ -1,4 +1,4 @@
-"""Paper 004's table 3: what FV blocks, PASPP and deep supervision add to a 3D U-Net.
+"""Lin and Huang's Table 3: what FV blocks, PASPP and deep supervision add to a 3D U-Net.
 
 Four runs of 200 epochs for each seed; another seed draws another split too.
 
@@ -29,12 +29,12 @@ def get_study(arg: str = "") -> study.Study:
         runs.append(study.Run(name, label, f"covid19_ct:{parts}{end}"))
         paper.append(study.PaperRow(label, dict(zip(names, scores, strict=True))))
     return study.Study(
-        title="Parts of the network, infection on CT, paper 004, table 3",
+        title="Parts of the network, infection on CT, Lin and Huang, Table 3",
         runs=study.repeat(runs, variant.seeds),
         columns=(*names, "hd95", "nsd"),
         paper=tuple(paper),
         notes=(
-            "FV with SE, the better half of table 2. DS: deep supervision.",
+            "FV with SE, the better half of Table 2. DS: deep supervision.",
             "The paper tests on 4 volumes that it doesn't name, once.",
         ),
     )

@@ -1,4 +1,4 @@
-"""Paper 004's table 2: FV blocks with squeeze-and-excitation against those with channel embedding.
+"""Lin and Huang's Table 2: FV blocks with squeeze and excitation, and with contrast enhancement.
 
 Neither PASPP nor deep supervision. Two runs of 200 epochs for each seed; another seed draws
 another split too.
@@ -23,7 +23,7 @@ def get_study(arg: str = "") -> study.Study:
     )
     names = ("dice", "iou", "sensitivity", "precision")
     return study.Study(
-        title="Attention in the FV blocks, infection on CT, paper 004, table 2",
+        title="Attention in the FV blocks, infection on CT, Lin and Huang, Table 2",
         runs=study.repeat(runs, variant.seeds),
         columns=(*names, "hd95", "nsd"),
         paper=(

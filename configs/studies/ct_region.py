@@ -1,4 +1,4 @@
-"""Paper 004's table 5: infection sought inside the lung mask only, and on the whole CT.
+"""Lin and Huang's Table 5: infection sought inside the lung mask only, and on the whole CT.
 
 Two runs of 200 epochs for each seed; another seed draws another split too.
 
@@ -22,7 +22,7 @@ def get_study(arg: str = "") -> study.Study:
     names = ("dice", "iou", "sensitivity", "precision")
     lung, full = (0.7627, 0.6237, 0.6938, 0.8563), (0.5074, 0.3955, 0.7328, 0.5247)
     return study.Study(
-        title="Inside the lungs and on the whole CT, infection, paper 004, table 5",
+        title="Inside the lungs and on the whole CT, infection, Lin and Huang, Table 5",
         runs=study.repeat(runs, variant.seeds),
         columns=(*names, "hd95", "nsd"),
         paper=(

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from absl import logging
+
 from jaxlung.data import folder, patient_split, prepared, prepared_ct, record, selection
 from tfds_builders.covid19_ct_seg import covid19_ct_seg_dataset_builder
 from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder
@@ -151,13 +153,15 @@ def _open_v7(
     seed: int,
     protocol: str,
     held_out_fraction: float,
+    max_train_per_class: int,
     **fields: Any,
 ) -> Mapping[str, record.Source]:
     """V7's X-rays; both classes are split by themselves, by patient.
 
     The held-out patients of both classes are the test split, and those with COVID-19 the validation
-    split, as paper 003's of lungs (protocol "paper"); or all are both, as its of diagnosis
-    ("paper_both": the paper has no other images); or half are the one, half the other ("halves").
+    split, as Zhang's of lungs, section 4.2 (protocol "paper"); or all are both, as Zhang's of
+    diagnosis ("paper_both": the paper has no other images); or half are the one, half the other
+    ("halves").
     """
     if protocol not in V7_PROTOCOLS:
         raise ValueError(f"data.protocol: got {protocol!r}, want one of {', '.join(V7_PROTOCOLS)}.")
@@ -187,16 +191,20 @@ def _open_v7(
         test_fraction=held_out_fraction / 2,
         seed=seed,
     )
-    splits = _divide(source, split_of)
-    if protocol == "halves":
-        return splits
-    held_out = [i for i, (_, who) in enumerate(source.people()) if split_of[who] != "train"]
-    covid = [i for i in held_out if groups[i] == prepared.COVID]
-    return {
-        "train": splits["train"],
-        "validation": selection.Subset(source, covid if protocol == "paper" else held_out),
-        "test": selection.Subset(source, held_out),
-    }
+    indices = _indices_of(source, split_of)
+    if protocol != "halves":
+        held_out = sorted(indices["validation"] + indices["test"])
+        covid = [i for i in held_out if groups[i] == prepared.COVID]
+        indices |= {"validation": covid if protocol == "paper" else held_out, "test": held_out}
+    image_ids = [image_id for image_id, _ in source.people()]
+    trained = {image_ids[i]: groups[i] for i in indices["train"]}
+    drawn = patient_split.draw_at_most(trained, max_train_per_class, seed)
+    indices["train"] = [i for i in indices["train"] if image_ids[i] in drawn]
+    for split, own in indices.items():
+        counts = collections.Counter(groups[i] for i in own)
+        told = ", ".join(f"{count:,} {group}" for group, count in sorted(counts.items()))
+        logging.info("%s: %s", split, told)
+    return {split: selection.Subset(source, own) for split, own in indices.items()}
 
 
 def _open_covid19_ct(
@@ -239,11 +247,15 @@ def _open_covid19_ct(
 
 def _divide(source: record.Source, split_of: Mapping[str, str]) -> dict[str, record.Source]:
     """The source in splits, from patient_id -> split."""
+    indices = _indices_of(source, split_of)
+    return {split: selection.Subset(source, own) for split, own in indices.items()}
+
+
+def _indices_of(source: record.Source, split_of: Mapping[str, str]) -> dict[str, list[int]]:
+    """The records of each split, from patient_id -> split."""
     people = source.people()
     return {
-        split: selection.Subset(
-            source, [i for i, (_, patient) in enumerate(people) if split_of[patient] == split]
-        )
+        split: [i for i, (_, patient) in enumerate(people) if split_of[patient] == split]
         for split in patient_split.SPLITS
     }
 

@@ -71,6 +71,29 @@ def draw_within(
     return splits
 
 
+def draw_at_most(group_of: Mapping[str, str], most: int, seed: int) -> set[str]:
+    """Draws `most` images of every group, or all of a group that has no more.
+
+    Args:
+        group_of: image_id -> group.
+        most: images of a group; 0 draws all.
+        seed: another seed, another draw.
+
+    Returns:
+        The image_ids.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    if most < 0:
+        raise ValueError(f"data.max_train_per_class: got {most}, want 1 or more, or 0 for all.")
+    drawn: set[str] = set()
+    for group in set(group_of.values()):
+        members = [image_id for image_id, own in group_of.items() if own == group]
+        drawn.update(sorted(members, key=lambda image_id: _rank(seed, image_id))[: most or None])
+    return drawn
+
+
 @dataclasses.dataclass(frozen=True)
 class Patient:
     """What a draw by records must know of a person.

@@ -7,7 +7,10 @@ from jaxlung.volume import hounsfield
 
 
 def min_max_scale(images: jax.Array) -> jax.Array:
-    """Scales every image to [0, 1] by its own smallest and largest value (paper 000, section 4.1).
+    """Scales every image to [0, 1] by its own smallest and largest value.
+
+    That is how we read the MinMaxScaler of Nguyen Xuan Minh Vu, section 4.1; for the other systems
+    on X-rays it is our choice.
 
     Args:
         images: [B, H, W] uint8.

@@ -14,7 +14,7 @@ def fit(
     """Resizes an image and its mask to a square.
 
     Images by antialiased bilinear interpolation. So are the masks, each bit as a map of its own,
-    then foreground where the map is above 0.5 (system 003).
+    then foreground where the map is above 0.5 (Zhang, section 4.2).
 
     Args:
         image: [H, W] uint8.

@@ -13,7 +13,8 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 def bce_iou(logits: jax.Array, targets: jax.Array, *, alpha: float) -> jax.Array:
     """alpha * BCE + (1 - alpha) * soft IoU loss, [B] float32.
 
-    Paper 001 gives the sum without its "1 -" and no alpha; 0.5 in the config is our choice.
+    Nguyen Xuan Tung, equation 1, has the IoU without "1 -" and gives no alpha; 0.5 in the config is
+    our choice.
 
     Args:
         logits: [B, ..., 1] float32.
@@ -25,7 +26,7 @@ def bce_iou(logits: jax.Array, targets: jax.Array, *, alpha: float) -> jax.Array
 
 
 def bce_dice(logits: jax.Array, targets: jax.Array, *, alpha: float) -> jax.Array:
-    """alpha * BCE + soft Dice loss, [B] float32; paper 004 has alpha = 0.5.
+    """alpha * BCE + soft Dice loss, [B] float32; alpha is 0.5 with Lin and Huang, section 3.1.
 
     Unlike in `bce_iou`, alpha weighs the cross-entropy alone: Dice always counts whole.
 

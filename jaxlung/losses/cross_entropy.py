@@ -28,7 +28,7 @@ def bce(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def bce_floor(targets: jax.Array) -> jax.Array:
     """The least `bce` that any logits reach: the entropy of the targets.
 
-    0 for targets of 0 and 1; 0.693 nats for every lung pixel of paper 000's 125 / 255.
+    0 for targets of 0 and 1; 0.693 nats for every lung pixel of a grey of 125 / 255.
 
     Args:
         targets: [B, ..., C] float32 in [0, 1].

@@ -10,7 +10,9 @@ def weighted(
     outputs: jax.Array | tuple[jax.Array, ...],
     targets: jax.Array,
 ) -> jax.Array:
-    """Half the loss of the final logits, half the mean loss of the others (paper 004, 3.2).
+    """Half the loss of the final logits, half the mean loss of the others.
+
+    Lin and Huang, section 3.2.
 
     Args:
         loss: of logits and targets, [B].

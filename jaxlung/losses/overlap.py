@@ -9,10 +9,11 @@ SMOOTHING = 1.0  # One pixel or voxel: seen by empty masks, not by lungs.
 def soft_iou(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHING) -> jax.Array:
     """1 - soft intersection over union of every image (Rahman and Wang, ISVC 2016).
 
-    1 - (sum(p t) + s) / (sum(p + t - p t) + s) with p = sigmoid(logits). Paper 001 prints it
-    without the "1 -", which would be best where nothing overlaps; the smoothing s is our choice. It
-    gives an empty mask a finite loss and gradient where the ratio alone would be 0 / 0. Pixels of
-    saturated logits have no gradient, be they right or wrong; `cross_entropy.bce` gives them one.
+    1 - (sum(p t) + s) / (sum(p + t - p t) + s) with p = sigmoid(logits). Nguyen Xuan Tung, equation
+    1, has it without the "1 -", which would be best where nothing overlaps; the smoothing s is our
+    choice. It gives an empty mask a finite loss and gradient where the ratio alone would be 0 / 0.
+    Pixels of saturated logits have no gradient, be they right or wrong; `cross_entropy.bce` gives
+    them one.
 
     Args:
         logits: [B, ..., C], computed in float32.
@@ -30,7 +31,9 @@ def soft_iou(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHING
 
 
 def soft_dice(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHING) -> jax.Array:
-    """1 - soft Dice of every image or volume (Milletari, 3DV 2016, without its squares; paper 004).
+    """1 - soft Dice of every image or volume (Milletari, 3DV 2016, without its squares).
+
+    Lin and Huang, section 3.1, name it and print no formula.
 
     1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s) with p = sigmoid(logits), for each of the batch by
     itself: one patch full of infection doesn't hide another that is missed. The smoothing s is our

@@ -1,6 +1,7 @@
 """Receiver operating characteristic of a yes/no decision by score: curve, area, threshold.
 
-TPR = TP / (TP + FN), sensitivity; FPR = FP / (FP + TN), 1 - specificity (paper 003 swaps them).
+TPR = TP / (TP + FN), sensitivity; FPR = FP / (FP + TN), 1 - specificity (Zhang, section
+5.3, swaps them).
 """
 
 import dataclasses

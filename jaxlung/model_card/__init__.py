@@ -46,7 +46,7 @@ def write(workdir: epath.PathLike) -> epath.Path:
         "Metrics": scores.describe_metrics(run),
         "Evaluation Data": sections.describe_evaluation(run),
         "Training Data": sections.describe_training(run),
-        "Quantitative Analyses": scores.lay_out(run.main, is_phantom=run.is_phantom),
+        "Quantitative Analyses": scores.lay_out(run),
         "Ethical Considerations": [markdown.bullets(sections.list_ethics(run))],
         "Caveats and Recommendations": [markdown.bullets(limits.list_limits(run))],
     }.items():

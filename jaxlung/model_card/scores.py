@@ -46,17 +46,12 @@ def _describe_threshold(run: run_lib.Run) -> str:
     return f"**Threshold**: {run.main.threshold:.4g}, {origin}."
 
 
-def lay_out(summary: run_files.Summary, *, is_phantom: bool) -> list[str]:
-    """All tables of one split, and what is to be said about them.
-
-    Args:
-        summary: of the split.
-        is_phantom: whether its images were generated.
-    """
-    summary = shorten(summary)
+def lay_out(run: run_lib.Run) -> list[str]:
+    """All tables of the main split, what is to be said about them, and the paper's other splits."""
+    summary = shorten(run.main)
     parts = [f"Scores of the {summary.split} split, with 95 % intervals in brackets."]
     parts += [markdown.score_table(compare(summary))]
-    if sentences := _list_notes(summary, is_phantom):
+    if sentences := _list_notes(summary, run):
         parts.append(markdown.bullets(sentences))
     at_size = "" if summary.task == glossary.VOLUME_MASK else ", at the network's size"
     more = {
@@ -65,6 +60,7 @@ def lay_out(summary: run_files.Summary, *, is_phantom: bool) -> list[str]:
         "By group": tables.group_table(summary) if summary.by_group else None,
         f"By size of {markdown.escape(summary.levels[-1])}{at_size}": sizes.size_table(summary),
         "Images by what they are and what they are called": tables.confusion_table(summary),
+        "Other splits that the paper has numbers of": _compare_others(run),
     }
     for title, table in more.items():
         parts += [f"### {title}", markdown.score_table(table)] if table else []
@@ -85,18 +81,27 @@ def shorten(summary: run_files.Summary) -> run_files.Summary:
     return dataclasses.replace(summary, scores=kept)
 
 
-def _list_notes(summary: run_files.Summary, is_phantom: bool) -> list[str]:
+def _compare_others(run: run_lib.Run) -> tables.Table | None:
+    others = [shorten(each) for each in run.summaries if each.paper and each is not run.main]
+    return tables.split_table(others) if others else None
+
+
+def _list_notes(summary: run_files.Summary, run: run_lib.Run) -> list[str]:
     sentences = [
         f"**{markdown.escape(tables.spell(name))}**: without a network,"
         f" {markdown.escape(each['description'])}."
         for name, each in summary.baselines.items()
     ]
-    if summary.paper:
-        of = "of patients, so not to be compared" if is_phantom else "on its own test images"
+    if any(each.paper for each in run.summaries):
+        of = "of patients, so not to be compared" if run.is_phantom else "on its own images"
         sentences.append(f"**paper**: what the publication that this config follows reports, {of}.")
     if summary.calibration:
         sentences.append(f"**Calibration**: {reliability.title_of(summary.calibration)}.")
-    undefined_and_paper = notes.list_notes([dataclasses.replace(summary, intervals={})])
+    shown = [each for each in run.summaries if each.paper and each is not run.main]
+    undefined_and_paper = notes.list_notes(
+        [dataclasses.replace(each, intervals={}) for each in (*shown, summary)],
+        facts.find_paper_note(run.config),
+    )
     return [*sentences, *map(markdown.escape, undefined_and_paper)]
 
 

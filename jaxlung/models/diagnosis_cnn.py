@@ -1,4 +1,4 @@
-"""The diagnosis network of paper 003: one number for a whole X-ray."""
+"""The diagnosis network of Zhang: one number for a whole X-ray."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from jaxlung.models import layers
 class DiagnosisCNN(nn.Module):
     """Convolutions and poolings, then two dense layers.
 
-    Paper 003, section 5.1. It gives no counts of filters, padding or initialisation: (32, 64),
+    Zhang, section 5.1. It gives no counts of filters, padding or initialisation: (32, 64),
     none, and Keras's default (Glorot uniform) are ours. 14,027,841 parameters for its input of
     246 x 236 with three channels. The first dense layer has a weight per position, so the size of
     the images that made the parameters is the size of all.

@@ -1,4 +1,4 @@
-"""The feature variation block of paper 004 (Yan 2021): attention to channels and to places."""
+"""The feature variation block (Yan 2021; Lin and Huang): attention to channels and places."""
 
 import flax.linen as nn
 import jax
@@ -12,25 +12,28 @@ ATTENTIONS = ("none", "se", "ce")
 class FVBlock(nn.Module):
     """Features gated by channel, features gated by place, and features: fused, added to the input.
 
-    With `f = relu(norm(conv1(x)))`, `out = x + relu(norm(conv3([gate f, map f, f])))` (paper 004,
-    section 2.1). The paper draws the block without sizes. Ours: the map has one value per voxel,
-    its hidden layer is as wide as f, and its convolutions have a bias.
+    With `f = relu(norm(conv1(x)))`, `out = x + relu(norm(conv3([gate f, map f, f])))` (Lin and
+    Huang, section 2.1). The paper draws the block without sizes. Ours: the map has one value per
+    voxel, its hidden layer is as wide as f, and its convolutions have a bias.
 
     Attributes:
         attention: what gates the channels, "se" or "ce" (`ChannelGate`).
+        reduction: r of that gate.
         dtype: compute type; parameters and statistics are float32.
     """
 
     attention: str
+    reduction: int = 2
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, D, H, W, C] to the same, C even; `train` uses and updates batch statistics."""
+        """[B, D, H, W, C] to the same, C a multiple of r; `train` updates batch statistics."""
         channels = x.shape[-1]
         to_features = layers_3d.ConvNorm(channels, size=1, dtype=self.dtype, name="features")
         features = nn.relu(to_features(x, train=train))
-        gate = ChannelGate(channels if self.attention == "se" else 1, name="gate")(features)
+        gates = channels if self.attention == "se" else 1
+        gate = ChannelGate(gates, self.reduction, name="gate")(features)
         place = PlaceMap(self.dtype, name="map")(features)
         branches = [gate.astype(features.dtype) * features, place * features, features]
         fuse = layers_3d.ConvNorm(channels, dtype=self.dtype, name="fuse")
@@ -39,17 +42,19 @@ class FVBlock(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / 2 channels.
+    """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / r channels.
 
     Squeeze and excitation (SE; Hu 2018) has one gate per channel, contrast enhancement (CE; Yan
-    2021) one per volume (paper 004, section 3.3). All in float32: a mean over 131,072 voxels has no
-    place in bfloat16.
+    2021) one per volume (Lin and Huang, section 3.3). All in float32: a mean over 131,072 voxels
+    has no place in bfloat16.
 
     Attributes:
         gates: C or 1.
+        reduction: r. It is 2 for CE; for SE none is given, and 2 is our choice.
     """
 
     gates: int
+    reduction: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -57,7 +62,9 @@ class ChannelGate(nn.Module):
         batch, channels = x.shape[0], x.shape[-1]
         means = jnp.mean(x, axis=(1, 2, 3), dtype=jnp.float32)
         init = nn.initializers.he_normal()
-        hidden = nn.relu(nn.Dense(channels // 2, kernel_init=init, name="squeeze")(means))
+        hidden = nn.relu(
+            nn.Dense(channels // self.reduction, kernel_init=init, name="squeeze")(means)
+        )
         gates = nn.sigmoid(nn.Dense(self.gates, name="excite")(hidden))
         return gates.reshape(batch, 1, 1, 1, self.gates)
 

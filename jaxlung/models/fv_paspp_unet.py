@@ -1,4 +1,4 @@
-"""The 3D U-Net of paper 004: residual blocks, FV blocks, PASPP, deep supervision."""
+"""The 3D U-Net of Lin and Huang: residual blocks, FV blocks, PASPP, deep supervision."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from jaxlung.models import fv_block, layers, layers_3d, paspp
 class FvPasppUNet(nn.Module):
     """Residual 3D U-Net, each of the paper's three additions switched by an attribute.
 
-    Paper 004, section 3.2 and figure 1, which give no sizes. Ours: every level, on the way up too,
-    is one `layers_3d.ResidualBlock`; the way down is the stride of its first convolution, the way
-    up `layers_3d.UpConv3D`; FV blocks stand behind the encoder's first two levels and the
+    Lin and Huang, section 3.2 and Figure 1, which give no sizes. Ours: every level, on the way up
+    too, is one `layers_3d.ResidualBlock`; the way down is the stride of its first convolution, the
+    way up `layers_3d.UpConv3D`; FV blocks stand behind the encoder's first two levels and the
     bottleneck, before PASPP.
 
     Deep supervision puts a 1 x 1 x 1 convolution on every level of the decoder between the
@@ -25,6 +25,7 @@ class FvPasppUNet(nn.Module):
         widths: channels of each level, finest first; the last one is the bottleneck.
         strides: of each way down, along D, H, W, each 1 or 2; one triple less than levels.
         attention: "none" for no FV blocks, "se" or "ce" for FV blocks with that gate.
+        reduction: r of the gate: channels over channels in between.
         paspp: PASPP at the bottleneck.
         paspp_rates: of its four atrous convolutions, along D, H, W (paper: 1, 2, 4, 8).
         deep_supervision: logits of the intermediate levels too, in training.
@@ -35,6 +36,7 @@ class FvPasppUNet(nn.Module):
     widths: Sequence[int]
     strides: Sequence[layers_3d.Triple]
     attention: str
+    reduction: int
     paspp: bool
     paspp_rates: Sequence[layers_3d.Triple]
     deep_supervision: bool
@@ -85,7 +87,10 @@ class FvPasppUNet(nn.Module):
             strides = self.strides[level - 1] if level else layers_3d.ONES
             x = layers_3d.ResidualBlock(features, strides, self.dtype, name=name)(x, train=train)
             if self.attention != "none" and (level < 2 or level == bottom):
-                x = fv_block.FVBlock(self.attention, self.dtype, name=f"fv_{level}")(x, train=train)
+                block = fv_block.FVBlock(
+                    self.attention, self.reduction, self.dtype, name=f"fv_{level}"
+                )
+                x = block(x, train=train)
             outputs.append(x)
         if self.paspp:
             outputs[-1] = paspp.PASPP(self.paspp_rates, self.dtype, name="paspp")(x, train=train)
@@ -127,8 +132,12 @@ class FvPasppUNet(nn.Module):
         good = self.attention in choices
         layers.require("attention", self.attention, good, f"one of {', '.join(choices)}")
         attended = () if self.attention == "none" else (*self.widths[:2], self.widths[-1])
-        good = all(width % 2 == 0 for width in attended)
-        want = "even widths of the levels with FV blocks (the first two and the last)"
+        layers.require("reduction", self.reduction, self.reduction > 0, "a count above 0")
+        good = all(width % self.reduction == 0 for width in attended)
+        want = (
+            f"multiples of the reduction, {self.reduction}, for the levels with FV blocks (the "
+            "first two and the last)"
+        )
         layers.require("widths", tuple(self.widths), good, want)
         good = len(self.paspp_rates) == paspp.BRANCHES and _are_triples(self.paspp_rates)
         want = f"{paspp.BRANCHES} triples (D, H, W) of counts above 0"

@@ -76,7 +76,7 @@ class UpConv2x2(nn.Module):
 
 
 class UpsampleConv2x2(nn.Module):
-    """Nearest x2 up-sampling, then a 2 x 2 convolution that keeps the size (paper 003, Keras).
+    """Nearest x2 up-sampling, then a 2 x 2 convolution that keeps the size (Zhang, section 4.1).
 
     Keras's "same" adds a row of zeros below and a column at the right:
     `out[h, w] = sum over a, b of up[h + a, w + b] @ kernel[a, b] + bias`. Repeating pixels and
@@ -134,7 +134,9 @@ def _over_windows(init: nn.initializers.Initializer) -> nn.initializers.Initiali
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3 x 3 convolution that keeps the size, BatchNorm, ReLU (paper 000, section 4.2).
+    """Twice: 3 x 3 convolution that keeps the size, BatchNorm, ReLU.
+
+    Nguyen Xuan Minh Vu, section 4.2.
 
     Attributes:
         features: output channels.
@@ -153,11 +155,11 @@ class DoubleConv(nn.Module):
 
 
 class ResidualDoubleConv(nn.Module):
-    """`DoubleConv` with its input added before the last ReLU (He 2015; paper 001).
+    """`DoubleConv` with its input added before the last ReLU (He 2015).
 
-    `relu(norm(conv(relu(norm(conv(x))))) + shortcut(x))`. The paper says no more than "residual
-    block". Ours: the shortcut is the input itself or, where channels change, a 1 x 1 convolution
-    without bias and a BatchNorm, as in He's option B.
+    `relu(norm(conv(relu(norm(conv(x))))) + shortcut(x))`. Nguyen Xuan Tung, section 3.1, says no
+    more than "residual block". Ours: the shortcut is the input itself or, where channels change, a
+    1 x 1 convolution without bias and a BatchNorm, as in He's option B.
 
     Attributes:
         features: output channels.

@@ -132,9 +132,9 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """`relu(convnorm(relu(convnorm(x))) + shortcut(x))`, the first convolution with `strides`.
 
-    SYSTEMS asks for "residual blocks" (paper 004 cites a network and says no more); the form is He
-    2015's. Ours: the shortcut is the input itself or, where channels or size change, a 1 x 1 x 1
-    convolution with BatchNorm, He's option B.
+    Lin and Huang cite a network and name no block: a residual one is our choice, and the form is He
+    2015's. Ours too: the shortcut is the input itself or, where channels or size change, a 1 x 1 x
+    1 convolution with BatchNorm, He's option B.
 
     Attributes:
         features: output channels.

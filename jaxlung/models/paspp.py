@@ -1,4 +1,4 @@
-"""Progressive atrous spatial pyramid pooling, of paper 004 (Yan 2021)."""
+"""Progressive atrous spatial pyramid pooling (Yan 2021; Lin and Huang)."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ class PASPP(nn.Module):
 
     With `x_i = conv1_i(x)` of C / 4 channels and `y_i = atrous_i(x_i)`: `[y_1 + s, y_2 + s]` with
     `s = x_1 + x_2`, and likewise 3 and 4, go through a 1 x 1 x 1 convolution each, their
-    concatenation through a last one (paper 004, section 2.2, after its figure). Ours: every
+    concatenation through a last one (Lin and Huang, section 2.2 and Figure 3). Ours: every
     convolution has no bias and is followed by BatchNorm and ReLU, and keeps its channels but the
     first four. Those four are computed as one from C to C channels, which is the same.
 

@@ -1,4 +1,4 @@
-"""The slim U-Net of paper 002: lungs at 512 x 512 with 99,589 parameters."""
+"""The slim U-Net of Bartels et al.: lungs at 512 x 512 with 99,589 parameters."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ CLIP = 1e-7
 class SlimUNet(nn.Module):
     """U-Net that narrows by strided convolutions, with LeakyReLU and without BatchNorm inside.
 
-    Paper 002, figure 2: that table fixes the widths, and is 99,589 parameters, two of them the
+    Bartels et al., Figure 2: that table fixes the widths, and is 99,589 parameters, two of them the
     running statistics of the one BatchNorm, which is the first layer. Its momentum and epsilon are
     ours (`layers.batch_norm`); he-normal kernels, the noise and the slope are those of the code
     that the paper started from. The parameters are in "encoder" and "decoder", so that either can
@@ -26,8 +26,9 @@ class SlimUNet(nn.Module):
 
     Attributes:
         num_classes: output channels.
-        noise_std: standard deviation of the noise added to images in training (paper: 0.25).
-        leaky_slope: of LeakyReLU below 0 (paper: 0.2).
+        noise_std: standard deviation of the noise added to images in training, 0.25 in that
+            code.
+        leaky_slope: of LeakyReLU below 0, 0.2 in that code.
         border: pixels at each edge of the output whose probability is 0, of 512 in the paper 48.
             Their logits are the constant log(1e-7 / (1 - 1e-7)), where Keras clips, so that a lung
             there costs 16 and not infinity. 0: none.

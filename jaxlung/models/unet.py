@@ -1,4 +1,4 @@
-"""The U-Net of paper 000: three levels in one map (Ronneberger 2015, padded, with BatchNorm)."""
+"""The U-Net of Nguyen Xuan Minh Vu: Ronneberger's (2015), padded, with BatchNorm."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,7 +13,7 @@ from jaxlung.models import layers
 class UNet(nn.Module):
     """U-Net with padded convolutions, BatchNorm, 2 x 2 max-pooling and 2 x 2 up-convolutions.
 
-    Paper 000, section 4.2. The widths (64 to 1024) are the original U-Net's: our choice.
+    Nguyen Xuan Minh Vu, section 4.2. The widths (64 to 1024) are the original U-Net's: our choice.
 
     Attributes:
         widths: channels of each level, finest first; the last one is the bottleneck.

@@ -1,4 +1,4 @@
-"""The lung network of paper 003: the original U-Net's widths, dropout in place of BatchNorm."""
+"""The lung network of Zhang: the original U-Net's widths, dropout in place of BatchNorm."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from jaxlung.models import layers
 class V7UNet(nn.Module):
     """U-Net with biases, ReLU everywhere, and up-sampling followed by 2 x 2 convolutions.
 
-    Paper 003, section 4.1; what it leaves open (dropout, he-normal, the last 3 x 3 convolution) is
+    Zhang, section 4.1; what it leaves open (dropout, he-normal, the last 3 x 3 convolution) is
     as in the public Keras U-Net that it names. 31,032,837 parameters with widths of 64 to 1024,
     one class and three input channels.
 
@@ -22,8 +22,8 @@ class V7UNet(nn.Module):
             one class is the paper's 2 (ours for more).
         in_channels: of the first convolution. The paper's X-rays are RGB files with three equal
             channels: our one gray channel is repeated so often.
-        dropout: probability that a value of the two coarsest levels is zeroed in training (paper:
-            0.5). The skip of the coarsest level but one is the dropped tensor.
+        dropout: probability that a value of the two coarsest levels is zeroed in training, 0.5
+            in that Keras U-Net. The skip of the coarsest level but one is the dropped tensor.
         dtype: compute type, "float32" or "bfloat16"; parameters are float32.
     """
 

@@ -1,13 +1,14 @@
 """Predicted against annotated volume, and the table of single volumes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from matplotlib import figure as mpl_figure
 
 from jaxlung.report import figures, glossary, run_files, tables, volume_files
 
 MARKERS = {"train": "o", "validation": "s", "test": "^"}
-# Paper 004's table 4, and what there is beside it.
+# Table 4 of Lin and Huang, and what there is beside it.
 SUBJECT_COLUMNS = {
     "dice": "Dice",
     "sensitivity": "Sensitivity",
@@ -19,6 +20,10 @@ SUBJECT_COLUMNS = {
     "share": "Pred. % of lungs",
     "true_share": "True % of lungs",
 }
+
+
+PAPER_SCORES = ("dice", "sensitivity", "iou")
+PaperSubject = Sequence[Any]  # The paper's name of a volume, its shape, and `PAPER_SCORES`.
 
 
 def scatter(
@@ -51,11 +56,14 @@ def scatter(
     return figure
 
 
-def subject_table(rows: Sequence[Mapping[str, str]]) -> tables.Table | None:
+def subject_table(
+    rows: Sequence[Mapping[str, str]], paper: Sequence[PaperSubject] = ()
+) -> tables.Table | None:
     """A row per volume with its shape, spacing, scores and amounts; None without volumes.
 
     Args:
         rows: of `scores_<split>.csv`.
+        paper: the paper's volumes, which stand below.
     """
     if not rows or not {"shape", "spacing_mm"} <= rows[0].keys():
         return None
@@ -75,4 +83,17 @@ def subject_table(rows: Sequence[Mapping[str, str]]) -> tables.Table | None:
         )
         for row in rows
     ]
-    return tables.Table([tables.Column(head) for head in heads], [tables.Block("", lines)])
+    blocks = [tables.Block("", lines)]
+    if paper:
+        title = (
+            "The paper's test volumes, which it names by letters; slices last, as it prints them"
+        )
+        blocks.append(tables.Block(title, [_paper_row(subject, shown) for subject in paper]))
+    return tables.Table([tables.Column(head) for head in heads], blocks)
+
+
+def _paper_row(subject: PaperSubject, shown: Collection[str]) -> tables.Row:
+    name, shape, *scores = subject
+    texts = dict(zip(PAPER_SCORES, map(glossary.format_paper, scores), strict=True))
+    cells = [" x ".join(map(str, shape)), "", *(texts.get(key, "") for key in shown)]
+    return tables.Row(name, [tables.Cell(text) for text in cells])

@@ -15,6 +15,7 @@ _FACTS = (
     ("Generated X-rays", "{data[phantom_images]}"),
     ("Image size", "{data[image_size]} by {data[image_size]} pixels (resize: {data[resize]})"),
     ("Seen of an X-ray", "{task[lungs]}"),
+    ("Cut off an X-ray", "{task[crop_pixels]} pixels (top, left, right)"),
     ("Network", "{model_name}, {model[dtype]}"),
     ("Network", "{model_name} with {model[widths]} channels, {model[dtype]}"),
     ("Starts from", "{init_from}"),
@@ -75,6 +76,11 @@ def list_facts(
 def is_phantom(config: Mapping[str, Any]) -> bool:
     """Whether the run saw generated X-rays or CTs, so its scores say nothing about patients."""
     return config.get("data", {}).get("phantom_images", 0) > 0
+
+
+def find_paper_note(config: Mapping[str, Any]) -> str:
+    """What the config says about the paper's numbers; "" if nothing, as in older runs."""
+    return config.get("paper", {}).get("note", "")
 
 
 def find_origin(config: Mapping[str, Any]) -> str:

@@ -62,6 +62,12 @@ def format_score(key: str, value: float | None) -> str:
     return _format(value, term.decimals, term.scale)
 
 
+def format_paper(number: float | Sequence[float]) -> str:
+    """A paper's number with its own digits; two numbers are a range that the paper gives."""
+    numbers = number if isinstance(number, Sequence) else [number]
+    return "\N{EN DASH}".join(map(str, numbers))
+
+
 def format_spread(key: str, value: float | None, sd: float | None) -> str:
     """ "0.763 \N{PLUS-MINUS SIGN} 0.081", a decimal less than the score has alone, without `sd`."""
     if sd is None:

@@ -1,17 +1,22 @@
 """Sentences below the tables: what is between the numbers and their reading."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jaxlung.report import glossary, run_files
 
 
-def list_notes(summaries: Sequence[run_files.Summary]) -> list[str]:
-    """Whatever there is to say on intervals, images left out and the paper."""
-    main = summaries[-1]
+def list_notes(summaries: Sequence[run_files.Summary], paper_note: str = "") -> list[str]:
+    """Whatever there is to say on intervals, images left out and the paper.
+
+    Args:
+        summaries: of one split or more.
+        paper_note: what the config says about the paper's numbers, or "".
+    """
+    papers = [summary.paper for summary in summaries if summary.paper]
     notes = [
         _note_on_intervals(summaries),
         *map(_note_on_undefined, summaries),
-        _note_on_paper(main.paper, main.task),
+        _note_on_paper(papers[-1], summaries[0].task, paper_note) if papers else "",
     ]
     return [note for note in notes if note]
 
@@ -44,10 +49,8 @@ def _note_on_undefined(summary: run_files.Summary) -> str:
     return f"Undefined, and left out of the mean: {'; '.join(parts)}."
 
 
-def _note_on_paper(paper: Mapping[str, float], task: str) -> str:
-    if not paper:
-        return ""
-    note = "The paper's numbers are as printed there."
+def _note_on_paper(paper: run_files.Paper, task: str, paper_note: str) -> str:
+    note = f"The paper's numbers have the digits that it prints. {paper_note}".rstrip()
     if task == "mask":
         note += " Where it doesn't say how it averages, they stand beside our means over images."
     if task == glossary.VOLUME_MASK:

@@ -65,12 +65,13 @@ def build(workdir: epath.PathLike) -> epath.Path:
         headlines=_choose_headlines(main),
         facts=facts.list_facts(config, metrics, main.threshold),
         is_phantom=facts.is_phantom(config),
+        has_paper=any(summary.paper for summary in summaries),
         config=json.dumps(config, indent=2) if config else "",
         threshold_origin=facts.find_origin(config),
         inside_lungs=config.get("inference", {}).get("inside_lungs", False),
         terms=_list_terms(summaries),
         empty_rule=terms.EMPTY_RULE,
-        **_lay_out(workdir, summaries),
+        **_lay_out(workdir, summaries, config),
         **_draw(workdir, main, config, metrics),
         links=_list_links(workdir),  # Last: the figures are among them.
     )
@@ -78,19 +79,22 @@ def build(workdir: epath.PathLike) -> epath.Path:
     return workdir / "report.html"
 
 
-def _lay_out(workdir: epath.Path, summaries: Sequence[run_files.Summary]) -> dict[str, Any]:
+def _lay_out(
+    workdir: epath.Path, summaries: Sequence[run_files.Summary], config: Mapping[str, Any]
+) -> dict[str, Any]:
     """The tables and the notes on them, by their names in the template."""
     main = summaries[-1]
     return dict(
         split_table=tables.split_table(summaries),
         stored_table=tables.stored_table(summaries),
-        notes=notes.list_notes(summaries),
+        notes=notes.list_notes(summaries, facts.find_paper_note(config)),
         baseline_table=tables.baseline_table(main) if main.baselines else None,
         level_table=tables.level_table(summaries),
         group_table=tables.group_table(main) if main.by_group else None,
         size_table=sizes.size_table(main),
         subject_table=amounts.subject_table(
-            run_files.load_rows(workdir / f"scores_{main.split}.csv")
+            run_files.load_rows(workdir / f"scores_{main.split}.csv"),
+            config.get("paper", {}).get("subjects", ()),
         ),
         confusion_table=tables.confusion_table(main),
     )
@@ -113,6 +117,7 @@ def _draw(
         # Single volumes have a table.
         spread=None if is_volumetric else pictures.draw_spread(workdir, main.split),
         panels=pictures.draw_panels(workdir, is_binary=len(main.levels) == 2),
+        seen=pictures.draw_seen(workdir),
         planes=pictures.draw_planes(workdir, volume_files.load_subjects(workdir)),
         amounts=pictures.draw_amounts(workdir, main.levels[-1]) if is_volumetric else None,
     )
@@ -137,17 +142,20 @@ def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
         key = next((k for k in (name + terms.STORED, name) if k in summary.scores), None)
         if key is None:
             continue
-        others = {"the paper": summary.paper[name]} if name in summary.paper else {}
+        others = {}
+        if name in summary.paper:
+            others["the paper"] = glossary.format_paper(summary.paper[name])
         for baseline, each in summary.baselines.items():
             if key in each["scores"]:
-                others[tables.spell(baseline)] = each["scores"][key]
+                score = each["scores"][key]
+                others[tables.spell(baseline)] = glossary.format_score(key, score)
         term = glossary.find_term(key, summary.task, summary.levels)
         headlines.append(
             Headline(
                 f"{term.label}, {term.unit}" if term.unit else term.label,
                 glossary.format_score(key, summary.scores[key]),
                 glossary.format_interval(key, summary.intervals.get(key)),
-                [f"{who} {glossary.format_score(key, score)}" for who, score in others.items()],
+                [f"{who} {text}" for who, text in others.items()],
             )
         )
     return headlines

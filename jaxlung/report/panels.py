@@ -1,4 +1,4 @@
-"""The paper's figures 4 to 7 in one: image, output, post-processed output and annotation."""
+"""Figures 4 to 7 of Nguyen Xuan Minh Vu in one: image, raw and final output, annotation."""
 
 import numpy as np
 from matplotlib import artist, colors, lines, patches

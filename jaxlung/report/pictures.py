@@ -17,6 +17,7 @@ from jaxlung.report import (
     glossary,
     reliability,
     run_files,
+    seen,
     thresholds,
     volume_files,
 )
@@ -123,6 +124,16 @@ def draw_panels(workdir: epath.Path, *, is_binary: bool) -> Picture | None:
     png = figures.to_png(panels_lib.image_panels(panels, is_binary=is_binary))
     _save(workdir / "figures/panels.png", png)
     return Picture(_encode(png), _encode(png), alt, len(panels.image))
+
+
+def draw_seen(workdir: epath.Path) -> Picture | None:
+    """Images beside what the network sees of them, also in `figures/seen.png`; None without."""
+    found = seen.load(workdir)
+    if found is None:
+        return None
+    png = figures.to_png(seen.draw(found))
+    _save(workdir / "figures/seen.png", png)
+    return Picture(_encode(png), _encode(png), seen.describe(found), len(found.image))
 
 
 def draw_planes(workdir: epath.Path, subjects: Sequence[volume_files.Subject]) -> Picture | None:

@@ -14,6 +14,7 @@ from jaxlung import csv_text
 from jaxlung.report import summary_check
 
 SPLITS = ("train", "validation", "test")
+Paper = Mapping[str, float | Sequence[float]]  # A paper's numbers; two stand for a range.
 LOSSES = ("loss", "loss_excess")
 _LATER = {"sd": {}, "calibration": {}, "by_size": {}}  # Fields that older runs have not.
 METRICS = (
@@ -42,7 +43,8 @@ class Summary:
         sd: key -> standard deviation over the images, or None; {} where no score is a mean of them.
         by_group: group -> {"num_images": int, "scores", "intervals"}; {} without groups.
         baselines: name -> {"description": str, "scores", "intervals"}.
-        paper: the paper's numbers for this split, by its own keys.
+        paper: the paper's numbers for this split, by its own keys; [low, high] where it gives a
+            range.
         threshold: what is above this probability is foreground; None where there is none.
         thresholds: {} or "thresholds", "dice", "iou" -> [T] numbers, means over the images.
         roc: {} or "fpr", "tpr", "thresholds" -> [T] numbers, "auc", "auc_interval" [low, high].
@@ -65,7 +67,7 @@ class Summary:
     sd: dict[str, float | None]
     by_group: dict[str, dict[str, Any]]
     baselines: dict[str, dict[str, Any]]
-    paper: dict[str, float]
+    paper: Paper
     threshold: float | None
     thresholds: dict[str, list[float | None]]
     roc: dict[str, Any]

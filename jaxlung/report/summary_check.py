@@ -54,7 +54,7 @@ def check(content: Mapping[str, Any]) -> None:
         for key, part in content[name].items():
             _check_part(f"{name}.{key}", part, wanted | {"scores": dict, "intervals": dict})
     _check_numbers("sd", content["sd"])
-    _check_numbers("paper", content["paper"])
+    _check_paper(content["paper"])
     _check_numbers("undefined", content["undefined"])
     for name, columns in _CURVES.items():
         _check_curve(name, content[name], columns)
@@ -89,6 +89,13 @@ def _check_numbers(name: str, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if not _is_number(value):
             raise ValueError(f"{name}.{key}: want a number or null, got {value!r:.60}.")
+
+
+def _check_paper(paper: Mapping[str, Any]) -> None:
+    ranges = {key: value for key, value in paper.items() if isinstance(value, list)}
+    _check_numbers("paper", {key: paper[key] for key in paper.keys() - ranges.keys()})
+    for key, value in ranges.items():
+        _check_interval(f"paper.{key}", value)
 
 
 def _check_interval(name: str, interval: Any) -> None:

@@ -160,6 +160,8 @@ def find_groups(summary: run_files.Summary, columns: Sequence[Scores]) -> list[t
     )
     if all(scores.get("loss") == scores.get("loss_excess") for scores in columns):
         keys.pop("loss_excess", None)  # Binary targets have no floor: one row says it all.
+    if summary.threshold == 0.5 and "accuracy_at_half" not in summary.paper:
+        keys.pop("accuracy_at_half", None)  # It is the accuracy.
     return glossary.choose_groups(keys, summary.task, summary.levels)
 
 
@@ -195,15 +197,15 @@ def _score_cells(
     ]
 
 
-def _paper_cells(paper: Scores, groups: Sequence[terms.Group]) -> list[Cell | None]:
+def _paper_cells(paper: run_files.Paper, groups: Sequence[terms.Group]) -> list[Cell | None]:
     cells: list[Cell | None] = []
     for group in groups:
         if group.paper_key in paper:  # Which of the rows it belongs to is not known.
-            text = glossary.format_score(group.paper_key, paper[group.paper_key])
+            text = glossary.format_paper(paper[group.paper_key])
             cells += [Cell(text, span=len(group.labels)), *[None] * (len(group.labels) - 1)]
         else:
             cells += [
-                Cell(glossary.format_score(key, paper[key]) if key in paper else "")
+                Cell(glossary.format_paper(paper[key]) if key in paper else "")
                 for key in group.labels
             ]
     return cells

@@ -90,6 +90,11 @@ TERMS = {
         "Specificity", f"TN / (TN + FP): share of the background that is left alone {_MEAN}"
     ),
     "accuracy": Term("Accuracy", f"Share of the pixels that are right {_MEAN}"),
+    "accuracy_at_half": Term(
+        "Accuracy at 0.5",
+        f"Share of the pixels that are right {_MEAN} Here foreground is what has an output above"
+        " 0.5, as Keras counts accuracy, whatever threshold the other scores have.",
+    ),
     "hd95": Term(
         "HD95",
         "Hausdorff distance, 95th percentile: the larger of the two directions between outlines of"
@@ -132,6 +137,11 @@ DIAGNOSIS_TERMS = {
         " one, ties counting half. 0.5 is chance; no threshold is involved.",
     ),
     "accuracy": Term("Accuracy", "Share of the images that are right."),
+    "accuracy_at_half": Term(
+        "Accuracy at 0.5",
+        "Share of the images that are right where an output above 0.5 is positive, as Keras counts"
+        " accuracy.",
+    ),
     "sensitivity": Term(
         "Sensitivity", "TP / (TP + FN), also recall or TPR: found share of the positive images."
     ),
@@ -193,12 +203,14 @@ _OVERLAPS = {
     "specificity": "Specificity",
     "accuracy": "Accuracy",
 }
+_AT_HALF = Group("At threshold 0.5", {"accuracy_at_half": "Accuracy"})
 _RAW = Group(
     "Raw output",
     {"mse": "MSE", "mae": "MAE", "loss": "Loss", "loss_excess": "Loss above floor"},
 )
 GROUPS = (
     Group("Mean over images", _OVERLAPS),
+    _AT_HALF,
     Group("Distance, pixels of the stored image", {"hd95": "HD95", "asd": "ASD"}),
     Group("All pixels pooled", {f"{key}_pooled": label for key, label in _OVERLAPS.items()}),
     Group("Precision", {f"precision_{a}": a for a in _AVERAGES}, paper_key="precision"),
@@ -216,6 +228,7 @@ DIAGNOSIS_GROUPS = (
             for key in ("accuracy", "sensitivity", "specificity", "precision", "f1")
         },
     ),
+    _AT_HALF,
     _RAW,
 )
 # Task -> scores that stand large at the top of its page, at the stored size where they are.

@@ -38,7 +38,8 @@ class RunFacts:
         config: as for `--config`.
         changes: "field = value" of what the study overrides.
         facts: seed, epochs and the step that was scored, in words.
-        headlines: label -> test score with its unit and interval, of the task's main scores.
+        headlines: label -> score with its unit and interval, of the task's main scores.
+        split: that these scores are of.
         in_table: whether the scores stand in the table too.
         report: its page, relative to the study's folder.
     """
@@ -48,6 +49,7 @@ class RunFacts:
     changes: list[str]
     facts: list[str]
     headlines: dict[str, report_tables.Cell]
+    split: str
     in_table: bool
     report: str
 
@@ -111,7 +113,7 @@ def make(
         columns=[*labels.values(), "training loss", "validation loss"],
         lines=[Line(row.heading, _cells(labels, row), STYLES[row.source]) for row in table],
         sentences=sentences + _describe_undefined(labels, shown),
-        chart=_describe_chart(labels, table),
+        chart=_describe_chart(labels, table, study.split),
         images=_describe_images(images) if images else "",
         outputs=_describe_outputs(images) if images else "",
         runs=[_describe_run(result) for result in found],
@@ -171,7 +173,8 @@ def _facts(shown: Sequence[results.Result]) -> list[str]:
     summary = shown[0].summary
     task = summary.task
     sentences = [
-        f"Scores of the test split, {glossary.count(summary.num_images, 'image', task)} of "
+        f"Scores of the {summary.split} split, "
+        f"{glossary.count(summary.num_images, 'image', task)} of "
         f"{glossary.count(summary.num_patients, 'patient', task)}, with 95 % intervals over "
         "resamples of the patients.",
         "Losses are those of the last epoch; runs that minimise different losses can't be compared "
@@ -182,7 +185,7 @@ def _facts(shown: Sequence[results.Result]) -> list[str]:
         others.setdefault(result.summary.num_images, []).append(result.run.label)
     del others[summary.num_images]
     return sentences + [
-        f"{'; '.join(who)}: {glossary.count(num, 'test image', task)}."
+        f"{'; '.join(who)}: {glossary.count(num, f'{summary.split} image', task)}."
         for num, who in others.items()
     ]
 
@@ -212,9 +215,9 @@ def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Resul
     return sentences
 
 
-def _describe_chart(labels: Mapping[str, str], table: Sequence[rows_lib.Row]) -> str:
+def _describe_chart(labels: Mapping[str, str], table: Sequence[rows_lib.Row], split: str) -> str:
     """From which row to which every score goes."""
-    parts = ["Test scores of every run with 95 % intervals."]
+    parts = [f"{split.capitalize()} scores of every run with 95 % intervals."]
     for key, label in labels.items():
         drawn = {row.heading: row.scores.get(key) for row in table if row.in_chart}
         known = sorted((x, who) for who, x in drawn.items() if _is_known(x))
@@ -258,6 +261,7 @@ def _describe_run(result: results.Result) -> RunFacts:
             f"step {result.summary.step:,} scored",
         ],
         headlines=_headlines(result),
+        split=result.summary.split,
         in_table=result.run.in_table,
         report=f"runs/{result.run.name}/report.html",
     )

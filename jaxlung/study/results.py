@@ -12,13 +12,13 @@ from jaxlung.study import study as study_lib
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A run with its scores on the test split.
+    """A run with its scores on one split.
 
     Attributes:
         run: as the study has it.
         config: of the run.
         path: its folder.
-        summary: of the test split.
+        summary: of that split.
         epochs: that were trained.
         loss: on the training split, in the last epoch.
         val_loss: on the validation split, after the last epoch.
@@ -38,15 +38,16 @@ def is_finished(path: epath.Path) -> bool:
     return (path / job.FINISHED).exists()
 
 
-def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path) -> Result:
-    """Reads a finished run.
+def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path, split: str) -> Result:
+    """Reads a finished run and its scores on `split`.
 
     Raises:
         ValueError: a file of it is missing or damaged; names it.
     """
     summaries = {summary.split: summary for summary in run_files.load_summaries(path)}
     metrics = run_files.load_metrics(path)
-    for name, found in (("summary_test.json", summaries.get("test")), ("metrics.csv", metrics)):
+    summary = summaries.get(split)
+    for name, found in ((f"summary_{split}.json", summary), ("metrics.csv", metrics)):
         if not found:
             raise ValueError(
                 f"{path / name}: want the results of a finished run, got none; remove "
@@ -56,7 +57,7 @@ def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path) -> Result
         run=run,
         config=config,
         path=path,
-        summary=summaries["test"],
+        summary=summary,
         epochs=int(metrics["epoch"][-1]),
         loss=float(metrics["loss"][-1]),
         val_loss=float(metrics["val_loss"][-1]),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from jaxlung import csv_text, scores
 from jaxlung.metrics import bootstrap
@@ -127,7 +128,7 @@ def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) ->
     A subject counts once per seed; a score that a subject lacks is left out of its mean.
 
     Raises:
-        ValueError: `scores_test.csv` of a fold can't be read, or has a subject that another fold
+        ValueError: `scores_<split>.csv` of a fold can't be read, or has a subject that another fold
             of its seed has.
     """
     tested, seen = [], set()
@@ -136,7 +137,7 @@ def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) ->
             key = (fold.config.seed, subject["image_id"])
             if key in seen:
                 raise ValueError(
-                    f"{fold.path / 'scores_test.csv'}: got {subject['image_id']}, which another "
+                    f"{scores_path(fold)}: got {subject['image_id']}, which another "
                     "fold tests too, want every subject in one fold."
                 )
             seen.add(key)
@@ -157,12 +158,12 @@ def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) ->
 
 
 def load_subjects(result: results.Result) -> list[dict[str, str]]:
-    """A row of scores per subject of a run's test split.
+    """A row of scores per subject of the split that the study is about.
 
     Raises:
         ValueError: there is no such table.
     """
-    path = result.path / "scores_test.csv"
+    path = scores_path(result)
     try:
         rows = csv_text.parse_by_column(path.read_text())
     except (OSError, ValueError) as error:
@@ -170,3 +171,8 @@ def load_subjects(result: results.Result) -> list[dict[str, str]]:
     if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
         raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")
     return rows
+
+
+def scores_path(result: results.Result) -> epath.Path:
+    """The table of the scores of single images or volumes."""
+    return result.path / f"scores_{result.summary.split}.csv"

@@ -53,7 +53,10 @@ def make_folder(path: epath.Path) -> None:
 
 def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> None:
     """Writes tables, figures and the page from the finished runs in `path`."""
-    found = [results.load(one, configs[one.name], path / "runs" / one.name) for one in study.runs]
+    found = [
+        results.load(one, configs[one.name], path / "runs" / one.name, study.split)
+        for one in study.runs
+    ]
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
     images = outputs.collect(study.images, shown) if study.images else None

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxlung.report import run_files
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -75,10 +77,11 @@ class Study:
     Attributes:
         title: of the table, one line.
         runs: in the order they run in; each may use what earlier ones left.
-        columns: keys of the scores in `summary_test.json`.
+        columns: keys of the scores in `summary_<split>.json`.
         paper: what the paper has to set beside them.
         notes: sentences below the table.
         images: test images to show with every run's output, counted from 1; () for none.
+        split: whose scores are in the table, "test" or the one that the paper has numbers of.
     """
 
     title: str
@@ -87,6 +90,7 @@ class Study:
     paper: tuple[PaperRow, ...] = ()
     notes: tuple[str, ...] = ()
     images: tuple[int, ...] = ()
+    split: str = "test"
 
     def __post_init__(self) -> None:
         names = [run.name for run in self.runs]
@@ -99,5 +103,8 @@ class Study:
                 raise ValueError(f"study: got run {name!r}, want a name that a folder can have.")
         if not self.columns:
             raise ValueError("study: got no columns, want one score or more.")
+        if self.split not in run_files.SPLITS:
+            choices = ", ".join(run_files.SPLITS)
+            raise ValueError(f"study: got split {self.split!r}, want one of {choices}.")
         if any(number < 1 for number in self.images):
             raise ValueError(f"study: got images {self.images}, want numbers from 1.")

@@ -93,5 +93,5 @@ def _describe_run(run: contents.RunFacts) -> str:
     said = [f"`{run.config}`" + (f" with {', '.join(run.changes)}" if run.changes else "")]
     said += run.facts
     if not run.in_table:  # Its scores stand nowhere else.
-        said += [f"test {label} {score.text}" for label, score in run.headlines.items()]
+        said += [f"{run.split} {label} {score.text}" for label, score in run.headlines.items()]
     return f"{run.label}: {', '.join(said)}; [report]({run.report})"

@@ -1,6 +1,8 @@
-"""Paper 003: COVID-19 or not, from a whole X-ray or from the lungs in it."""
+"""COVID-19 or not (Zhang, section 5), from a whole X-ray or from the lungs in it."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +16,27 @@ from jaxlung.tasks import task
 LUNGS = ("none", "predicted", "true")
 
 
-def make_task(*, lungs: str, crop_pixels: int, threshold: float) -> task.Task:
+def make_task(*, lungs: str, crop_pixels: Sequence[int], threshold: float) -> task.Task:
     """A yes or no for every image, as a map of one pixel.
 
     Args:
         lungs: what the network sees: "none", all of the image; "predicted" or "true", only what
             lies inside the lungs that a lung network found, or that are annotated.
-        crop_pixels: cut off at the top, left and right (not at the bottom), as the paper's 10.
+        crop_pixels: how many are cut off at the top, at the left and at the right of the picture;
+            nothing is at the bottom.
         threshold: COVID-19 above this probability; 0 chooses it on the validation split.
 
     Raises:
-        ValueError: an unknown choice of lungs, a negative crop, or a threshold outside [0, 1).
+        ValueError: an unknown choice of lungs, a crop that is not three counts, or a threshold
+            outside [0, 1).
     """
     if lungs not in LUNGS:
         raise ValueError(f"task.lungs: got {lungs!r}, want one of {', '.join(LUNGS)}.")
-    if crop_pixels < 0:
-        raise ValueError(f"task.crop_pixels: got {crop_pixels}, want 0 or more.")
+    if not is_crop(crop_pixels):
+        raise ValueError(
+            f"task.crop_pixels: got {crop_pixels}, want three counts of pixels, off the top, the "
+            "left and the right: 10,10,10."
+        )
     if not 0 <= threshold < 1:
         raise ValueError(
             f"task.threshold: got {threshold}, want a number between 0 and 1, or 0 to choose it on "
@@ -43,7 +50,7 @@ def make_task(*, lungs: str, crop_pixels: int, threshold: float) -> task.Task:
         needs=record.LUNG,
         is_map=False,
         threshold=threshold,
-        inputs=functools.partial(inputs, in_lungs=lungs != "none", crop=crop_pixels),
+        inputs=functools.partial(inputs, in_lungs=lungs != "none", crop=tuple(crop_pixels)),
         true_levels=lambda masks, labels: one_pixel(labels),
         targets=lambda masks, labels: one_pixel(labels)[..., None].astype(jnp.float32),
         loss=cross_entropy.bce,
@@ -57,20 +64,30 @@ def make_task(*, lungs: str, crop_pixels: int, threshold: float) -> task.Task:
     )
 
 
-def inputs(images: jax.Array, masks: jax.Array, *, in_lungs: bool, crop: int) -> jax.Array:
-    """What the network sees of [B, S, S, 1]: [B, S - crop, S - 2 crop, 1].
+def is_crop(crop_pixels: Any) -> bool:
+    """Returns whether these are three whole numbers, none below 0."""
+    counts = crop_pixels if isinstance(crop_pixels, Sequence) else ()
+    return len(counts) == 3 and all(isinstance(n, int) and n >= 0 for n in counts)
+
+
+def inputs(
+    images: jax.Array, masks: jax.Array, *, in_lungs: bool, crop: tuple[int, int, int]
+) -> jax.Array:
+    """What the network sees of [B, S, S, 1]: [B, S - top, S - left - right, 1].
 
     Raises:
         ValueError: nothing is left after the crop.
     """
-    if images.shape[1] <= 2 * crop:
+    top, left, right = crop
+    size = images.shape[1]
+    if size <= top or size <= left + right:
         raise ValueError(
-            f"task.crop_pixels: got {crop} for images of {images.shape[1]} pixels; want less than "
-            "half of them."
+            f"task.crop_pixels: got {crop} for images of {size} pixels; want less than that off "
+            "the top, and off left and right together."
         )
     if in_lungs:
         images = only_inside(images, (masks & record.LUNG) != 0)
-    return images[:, crop:, crop : images.shape[2] - crop]
+    return images[:, top:, left : size - right]
 
 
 def only_inside(images: jax.Array, inside: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""One binary mask: lungs or infection (papers 001 to 004)."""
+"""One binary mask: lungs or infection."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Paper 000: outside, lung and infection as three greys of one map."""
+"""Outside, lung and infection as three greys of one map (Nguyen Xuan Minh Vu, section 4)."""
 
 import itertools
 
@@ -12,11 +12,14 @@ from jaxlung.metrics import overlap
 from jaxlung.tasks import task
 
 LEVELS = ("outside", "lung", "infection")
-GREYS = (0, 125, 255)  # Section 4.1: non-lung, lung, infection.
+GREYS = (0, 125, 255)  # Nguyen Xuan Minh Vu, section 4.1: non-lung, lung, infection.
 
 
 def make_task() -> task.Task:
-    """The three-level task; the loss is the cross-entropy of the soft targets (section 4.3)."""
+    """The three-level task; its loss is the cross-entropy of the soft targets.
+
+    Nguyen Xuan Minh Vu, section 4.3.
+    """
     return task.Task(
         name="three_level",
         levels=LEVELS,
@@ -32,7 +35,7 @@ def make_task() -> task.Task:
         floor=cross_entropy.bce_floor,
         postprocess=nearest_level,
         image_scores=scores,
-        pooled_scores=scores,  # As Table 1: from the confusion matrix of the whole split.
+        pooled_scores=scores,  # From the confusion matrix of the whole split: our choice.
         averages_images=False,
         rank_by="f1_macro",
         epoch_score=("iou_macro", "iou_macro"),
@@ -60,7 +63,9 @@ def targets(masks: jax.Array) -> jax.Array:
 
 
 def nearest_level(probs: jax.Array) -> jax.Array:
-    """Post-processing of section 4.5: every pixel goes to the nearest of 0, 125, 255.
+    """Post-processing: every pixel goes to the nearest of 0, 125, 255.
+
+    Nguyen Xuan Minh Vu, section 4.5.
 
     Args:
         probs: [B, H, W, 1] float32 in [0, 1].
@@ -75,8 +80,8 @@ def nearest_level(probs: jax.Array) -> jax.Array:
 def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     """Macro and micro scores, and F1 and IoU of each level, of every confusion matrix.
 
-    Paper 000 doesn't say how it averages, and no single average gives its numbers: macro and
-    micro are both given.
+    Nguyen Xuan Minh Vu doesn't say how Table 1 averages, and no single average gives its numbers:
+    macro and micro are both given.
 
     Args:
         confusions: [..., 3, 3] counts.

@@ -1,4 +1,4 @@
-"""One binary mask of a CT volume: infection or lungs (paper 004)."""
+"""One binary mask of a CT volume: infection or lungs (Lin and Huang)."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def make_task(*, target: str, region: str, threshold: float, loss: str, alpha: f
     Args:
         target: "infection" or "lung".
         region: what the network sees: "lung", only what is annotated as lungs (the better half of
-            paper 004's table 5); "full", all of the CT.
+            Lin and Huang's Table 5); "full", all of the CT.
         threshold: a voxel is foreground above this probability, in (0, 1).
         loss: a key of `losses.binary.LOSSES`; the paper's is "bce_dice".
         alpha: weight of the cross-entropy in it.
@@ -42,7 +42,7 @@ def make_task(*, target: str, region: str, threshold: float, loss: str, alpha: f
 
 
 def inside_lungs(images: jax.Array, masks: jax.Array) -> jax.Array:
-    """The CT times the lung mask (paper 004, section 4.1).
+    """The CT times the lung mask (Lin and Huang, section 3.6).
 
     Args:
         images: [B, D, H, W, 1] float32 in [0, 1].

@@ -19,6 +19,7 @@ def open_v7(data_dir, protocol, seed=0, needs=record.LUNG, **changes):
         phantom_images=40,
         protocol=protocol,
         held_out_fraction=0.4,
+        max_train_per_class=0,
     )
     return datasets.open_splits(PREPARED | fields | changes, needs=needs, seed=seed)
 
@@ -92,6 +93,29 @@ def test_v7_as_the_papers_diagnosis_validates_and_tests_on_all_held_out(data_dir
     assert len(groups_of(both["validation"])) == 2
 
 
+@pytest.mark.parametrize("protocol", ["paper", "halves"])
+def test_v7_trains_on_no_more_of_a_class_than_wanted(data_dir, protocol):
+    few, every = (open_v7(data_dir, protocol, max_train_per_class=n) for n in (6, 0))
+    counts = [
+        collections.Counter(source[i].label for i in range(len(source)))
+        for source in (few["train"], every["train"])
+    ]
+    assert counts[0] == {label: min(count, 6) for label, count in counts[1].items()}
+    assert max(counts[1].values()) > 6
+    assert ids(few["train"]) < ids(every["train"])
+    for split in ("validation", "test"):
+        assert few[split].people() == every[split].people()
+    other = open_v7(data_dir, protocol, max_train_per_class=6, seed=1)
+    assert ids(few["train"]) != ids(other["train"])
+
+
+def test_v7_classes_of_every_split_are_logged(data_dir, caplog):
+    open_v7(data_dir, "paper")  # Preparing the data would change the level.
+    with caplog.at_level("INFO", logger="absl"):
+        validation = open_v7(data_dir, "paper")["validation"]
+    assert f"validation: {len(validation)} COVID-19" in caplog.text
+
+
 @pytest.fixture
 def png_masks(tmp_path):
     """V7's X-rays with PNG masks alone, as its semantic export."""
@@ -160,6 +184,10 @@ def test_covid_only_leaves_out_everyone_else(data_dir):
 
 
 def test_what_can_not_be_is_an_error(data_dir):
+    with pytest.raises(
+        ValueError, match=r"data\.max_train_per_class: got -1, want 1 or more, or 0"
+    ):
+        open_v7(data_dir, "halves", max_train_per_class=-1)
     with pytest.raises(
         ValueError, match=r"data.protocol: got 'thirds', want one of paper, paper_both"
     ):

@@ -1,5 +1,6 @@
 """Splits of patients: sizes, independence from order, stability."""
 
+import collections
 import hashlib
 
 import pytest
@@ -185,3 +186,25 @@ class DrawFoldTest(parameterized.TestCase):
     def test_folds_that_can_not_be_are_named(self, which, message):
         with pytest.raises(ValueError, match=message):
             patient_split.draw_fold(CASES, **which, num_validation=2, seed=0)
+
+
+def test_zhangs_tables_2_to_5_but_for_a_rounding():
+    """5,957 and 439 images (Zhang, Table 1), each as if of a patient of its own."""
+    group_of = {f"o{i}": "other" for i in range(5957)} | {f"c{i}": "COVID-19" for i in range(439)}
+    splits = patient_split.draw_within(
+        group_of, validation_fraction=0.15, test_fraction=0.15, seed=0
+    )
+    trained = collections.Counter(group_of[who] for who in splits if splits[who] == "train")
+    held_out = collections.Counter(group_of[who] for who in splits if splits[who] != "train")
+    assert (trained["COVID-19"], held_out["COVID-19"]) == (307, 132)  # Tables 2 and 3
+    assert (trained["other"], held_out["other"]) == (4170 - 1, 1787 + 1)  # Tables 4 and 5
+
+
+def test_as_many_of_every_group_are_drawn_and_all_of_a_smaller_one():
+    group_of = {f"a{i}": "a" for i in range(20)} | {f"b{i}": "b" for i in range(3)}
+    drawn = patient_split.draw_at_most(group_of, 5, seed=0)
+    assert collections.Counter(group_of[who] for who in drawn) == {"a": 5, "b": 3}
+    assert patient_split.draw_at_most(group_of, 0, seed=0) == set(group_of)
+    assert patient_split.draw_at_most(group_of, 5, seed=1) != drawn
+    backwards = dict(reversed(group_of.items()))
+    assert patient_split.draw_at_most(backwards, 5, seed=0) == drawn

@@ -186,6 +186,20 @@ class ScoresTest(CardTest):
         ]
         assert "as good or better" not in text
 
+    def test_the_papers_numbers_of_other_splits_have_a_table(self):
+        scores = {"accuracy": 0.75, "accuracy_at_half": 0.875}
+        content = report_summary.make(
+            "mask", scores, split="validation", threshold=0.2, paper={"accuracy_at_half": 0.9575}
+        )
+        (self.workdir / "summary_validation.json").write_text(json.dumps(content))
+        text = section(self.write(threshold=0.2), "Quantitative Analyses")
+        assert "**paper**" in text
+        assert markdown_test.read_tables(text)[-1] == [
+            ["", "validation (40 images)", "paper"],
+            ["Mean over images: Accuracy", "0.7500", ""],
+            ["At threshold 0.5: Accuracy", "0.8750", "0.9575"],
+        ]
+
     def test_raw_output_is_left_out_but_where_the_paper_has_it(self):
         assert "MAE" not in section(self.write("three_level"), "Quantitative Analyses")
         text = section(self.write("three_level", paper={"mae": 0.02522}), "Quantitative Analyses")

@@ -1,4 +1,4 @@
-"""The blocks of paper 004 in NumPy float64, tap by tap, from the text: what JAX is compared with.
+"""The blocks of Lin and Huang in NumPy float64, tap by tap: what JAX is compared with.
 
 Everything takes x [B, D, H, W, C], parameters, and running statistics or None for the batch's.
 """

@@ -1,4 +1,4 @@
-"""The diagnosis network of paper 003."""
+"""The diagnosis network of Zhang."""
 
 import jax
 import jax.numpy as jnp

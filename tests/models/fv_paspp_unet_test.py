@@ -1,4 +1,4 @@
-"""The network of paper 004."""
+"""The network of Lin and Huang."""
 
 import functools
 
@@ -26,7 +26,7 @@ SIX = (  # Table 3's four rows, the first of Table 2 among them; Table 2's secon
 
 def make(widths=(4, 6, 8), strides=STRIDES, **kwargs):
     settings = dict(attention="se", paspp=True, paspp_rates=RATES, deep_supervision=True)
-    settings |= dict(num_classes=1, dtype="float32") | kwargs
+    settings |= dict(reduction=2, num_classes=1, dtype="float32") | kwargs
     return fv_paspp_unet.FvPasppUNet(widths=widths, strides=strides, **settings)
 
 
@@ -175,11 +175,13 @@ class FvPasppUNetTest(parameterized.TestCase):
         (dict(strides=((1, 2, 2),)), "strides: got .* want 2 triples"),
         (dict(strides=((1, 2, 2), (2, 3, 2))), "strides: .* of 1 or 2"),
         (dict(strides=((1, 2, 2), (2, 2))), "strides: .* triples"),
+        (dict(reduction=0), "reduction: got 0, want a count above 0"),
+        (dict(reduction=4), r"widths: got \(4, 6, 8\), want multiples of the reduction, 4"),
         (dict(attention="cbam"), "attention: got 'cbam', want one of none, se, ce"),
         (dict(paspp_rates=RATES[:3]), "paspp_rates: .* 4 triples"),
         (dict(paspp_rates=((0, 1, 1), *RATES[1:])), "paspp_rates: .* above 0"),
         (dict(widths=(4, 8, 10)), "widths: .* multiple of 4, for PASPP"),
-        (dict(widths=(5, 8, 12)), "widths: .* even"),
+        (dict(widths=(5, 8, 12)), "widths: .* multiples of the reduction, 2"),
         (dict(widths=(4, 8), strides=((1, 2, 2),)), "deep_supervision: got True"),
         (dict(num_classes=0), "num_classes: got 0"),
         (dict(dtype="float16"), "dtype: got 'float16'"),

@@ -184,6 +184,12 @@ class BlocksTest(parameterized.TestCase):
         gates = networks.layer_shapes(block, (3, 3, 4, 5, 6))["gate"]
         assert gates == (3, 1, 1, 1, {"se": 6, "ce": 1}[attention])
 
+    @parameterized.product(attention=["se", "ce"], reduction=[1, 3, 6])
+    def test_a_gate_has_as_many_hidden_units_as_r_leaves(self, attention, reduction):
+        block = fv_block.FVBlock(attention, reduction)
+        gate = networks.abstract(block, (3, 3, 4, 5, 6))["params"]["gate"]
+        assert gate["squeeze"]["kernel"].shape == (6, 6 // reduction)
+
     def test_paspp(self):
         by_hand = functools.partial(by_hand_3d.pyramid, rates=RATES)
         check_block(paspp.PASPP(RATES), by_hand, (2, 3, 10, 9, 8))

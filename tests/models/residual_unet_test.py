@@ -1,4 +1,4 @@
-"""The residual U-Net of paper 001."""
+"""The residual U-Net of Nguyen Xuan Tung."""
 
 import jax
 import numpy as np

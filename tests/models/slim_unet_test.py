@@ -1,4 +1,4 @@
-"""The slim U-Net of paper 002."""
+"""The slim U-Net of Bartels et al."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The U-Net of paper 000."""
+"""The U-Net of Nguyen Xuan Minh Vu."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The lung network of paper 003."""
+"""The lung network of Zhang."""
 
 import copy
 import functools

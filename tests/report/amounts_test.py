@@ -46,6 +46,26 @@ class ScatterTest(parameterized.TestCase):
 
 
 class SubjectTableTest(parameterized.TestCase):
+    def test_the_papers_volumes_stand_below_with_its_digits(self):
+        workdir = epath.Path(self.create_tempdir())
+        volume_run.write_scores(workdir)
+        rows = run_files.load_rows(workdir / "scores_test.csv")
+        paper = [["A", [512, 512, 301], 0.8304, 0.7693, 0.71]]
+        table = amounts.subject_table(rows, paper)
+        heads = [column.head for column in table.columns]
+        ours, theirs = table.blocks
+        assert ours.rows == amounts.subject_table(rows).blocks[0].rows
+        (row,) = theirs.rows
+        cells = dict(zip(heads, [cell.text for cell in row.cells], strict=True))
+        assert row.label == "A"
+        assert {head: text for head, text in cells.items() if text} == {
+            "Shape": "512 x 512 x 301",
+            "Dice": "0.8304",
+            "Sensitivity": "0.7693",
+            "IoU": "0.71",
+        }
+        assert amounts.subject_table([], paper) is None
+
     def test_a_row_has_everything_about_a_volume(self):
         workdir = epath.Path(self.create_tempdir())
         volume_run.write_scores(workdir)

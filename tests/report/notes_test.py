@@ -33,3 +33,9 @@ class NotesTest(parameterized.TestCase):
         assert "0.93337 stands beside 0.8856" in note
         (note,) = notes.list_notes([summary_of(paper={"iou": 0.9})])
         assert "means over images" in note
+
+    def test_the_config_says_where_the_papers_numbers_are_from(self):
+        train = summary_of(split="train", paper={"accuracy_at_half": 0.9697})
+        (note,) = notes.list_notes([train, summary_of()], "Accuracy is at 0.5.")
+        assert "Accuracy is at 0.5." in note
+        assert notes.list_notes([summary_of()], "Accuracy is at 0.5.") == []

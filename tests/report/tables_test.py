@@ -79,14 +79,27 @@ class TablesTest(parameterized.TestCase):
         assert labels_of(table) == {"IoU": ["macro", "micro"], "Raw output": ["MSE"]}
         assert [(c.head, c.note) for c in table.columns] == [("test", "40 images"), ("paper", "")]
         assert column_of(table, 0) == ["0.2500", "0.7500", "0.50000"]
-        assert column_of(table, 1) == ["0.9000", None, "0.12500"]
+        assert column_of(table, 1) == ["0.9", None, "0.125"]
         assert [row.cells[1].span for block in table.blocks for row in block.rows[:1]] == [2, 1]
 
     def test_paper_numbers_of_masks_stand_beside_means(self):
         scores = {"mean_iou": 0.5, "mean_iou_pooled": 0.6, "accuracy": 0.7}
-        paper = {"mean_iou": 0.953, "accuracy": 0.975}
+        paper = {"mean_iou": 0.95308775, "accuracy": [0.97, 0.98]}
         table = tables.split_table([summary_of(scores, task="mask", paper=paper)])
-        assert column_of(table, 1) == ["0.9530", "0.9750", ""]
+        assert column_of(table, 1) == ["0.95308775", f"0.97{DASH}0.98", ""]
+
+    @parameterized.parameters("mask", "diagnosis")
+    def test_accuracy_at_one_half_has_a_row_unless_it_is_the_accuracy(self, task):
+        scores = {"accuracy": 0.75, "accuracy_at_half": 0.5}
+        for threshold, paper, want in (
+            (0.2, {}, True),
+            (0.5, {}, False),
+            (0.5, {"accuracy_at_half": 0.9575}, True),
+        ):
+            summary = summary_of(scores, task=task, threshold=threshold, paper=paper)
+            labels = labels_of(tables.split_table([summary]))
+            assert ("At threshold 0.5" in labels) == want
+        assert column_of(tables.split_table([summary]), 1) == ["", "0.9575"]
 
     def test_intervals_stand_beside_their_scores(self):
         scores, intervals = {"dice": 0.5, "iou": 0.25}, {"iou": [0.125, 0.375]}

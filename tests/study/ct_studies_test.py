@@ -1,4 +1,4 @@
-"""The studies of paper 004: which runs they are, and the paper's numbers beside them."""
+"""The studies of Lin and Huang: which runs they are, and the paper's numbers beside them."""
 
 import itertools
 
@@ -31,6 +31,12 @@ PAPER = {  # per cent, as printed: Dice, IoU, sensitivity, precision
     "ct_region": [(76.27, 62.37, 69.38, 85.63), (50.74, 39.55, 73.28, 52.47)],
     "ct_folds": [(76.27, 62.37, 69.38, 85.63)],
 }
+SUBJECTS = {  # Table 4, per cent, as printed: Dice, sensitivity, IoU
+    "subject A, 512 x 512 x 301": (83.04, 76.93, 71.00),
+    "subject B, 512 x 512 x 256": (65.66, 57.22, 48.88),
+    "subject C, 630 x 401 x 110": (70.74, 58.98, 54.72),
+    "subject D, 630 x 630 x 93": (85.64, 84.36, 74.88),
+}
 ARGS = ("", "phantom", "quick", "seeds=3", "phantom,seeds=2", "quick,seeds=2")
 
 
@@ -60,14 +66,30 @@ def test_the_runs_are_the_papers_networks(name, arg, tmp_path):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_papers_rows_are_those_printed(name, tmp_path):
     made, _ = load(name, "", tmp_path)
-    got = [[row.scores[key] for key in COLUMNS[:4]] for row in made.paper]
+    rows = [row for row in made.paper if row.label not in SUBJECTS]
+    got = [[row.scores[key] for key in COLUMNS[:4]] for row in rows]
     assert got == [pytest.approx([x / 100 for x in row]) for row in PAPER[name]]
+
+
+def test_the_papers_subjects_are_those_printed(tmp_path):
+    made, configs = load("ct_folds", "", tmp_path)
+    keys = ("dice", "sensitivity", "iou")
+    got = {row.label: [row.scores[key] for key in keys] for row in made.paper[1:]}
+    assert got == {who: pytest.approx([x / 100 for x in row]) for who, row in SUBJECTS.items()}
+    for index, key in enumerate(keys):  # Their means are Table 3's last row, but for a rounding.
+        mean = sum(row[index] for row in SUBJECTS.values()) / 4
+        assert mean / 100 == pytest.approx(made.paper[0].scores[key], abs=1e-4)
+    assert all(len(config.paper.subjects) == 4 for config in configs.values())
+    _, others = load("ct_ablation", "", tmp_path)
+    assert [len(config.paper.subjects) for config in others.values()] == [0, 0, 0, 4]
+    _, others = load("ct_region", "", tmp_path)
+    assert [len(config.paper.subjects) for config in others.values()] == [4, 0]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configs_know_the_same_numbers_of_the_paper(name, tmp_path):
     made, configs = load(name, "", tmp_path)
-    papers = itertools.cycle(made.paper)
+    papers = itertools.cycle(row for row in made.paper if row.label not in SUBJECTS)
     for config, paper in zip(configs.values(), papers, strict=False):
         assert config.paper.test.to_dict() == pytest.approx(dict(paper.scores))
 

@@ -247,7 +247,7 @@ def test_the_chart_has_a_bar_for_intervals_and_deviations(tmp_path):
 
 def test_the_files_of_a_study_are_written_from_its_runs(tmp_path, monkeypatch):
     found = {result.run.name: result for result in make_folds(tmp_path)}
-    monkeypatch.setattr(results, "load", lambda run, config, path: found[run.name])
+    monkeypatch.setattr(results, "load", lambda run, config, path, split: found[run.name])
     runner.write(make_study(found.values()), dict.fromkeys(found), epath.Path(tmp_path))
     assert (tmp_path / "study.png").read_bytes().startswith(b"\x89PNG")
     assert "all folds" in (tmp_path / "study.md").read_text()

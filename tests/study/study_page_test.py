@@ -210,7 +210,7 @@ def test_the_chart_says_in_words_how_far_scores_go(parsed):
 def test_the_page_is_written_with_the_study_and_again(tmp_path, monkeypatch):
     made, found = made_study.make(tmp_path)
     by_name = {result.run.name: result for result in found}
-    monkeypatch.setattr(results, "load", lambda run, config, path: by_name[run.name])
+    monkeypatch.setattr(results, "load", lambda run, config, path, split: by_name[run.name])
     monkeypatch.setattr(outputs, "collect", lambda wanted, found: made_study.make_images())
     for _ in range(2):
         runner.write(made, dict.fromkeys(by_name), epath.Path(tmp_path))

@@ -14,7 +14,7 @@ from jaxlung.tasks import diagnosis
 from tests import array_source
 
 
-def make_task(lungs="none", crop_pixels=0, threshold=0.5):
+def make_task(lungs="none", crop_pixels=(0, 0, 0), threshold=0.5):
     return diagnosis.make_task(lungs=lungs, crop_pixels=crop_pixels, threshold=threshold)
 
 
@@ -27,7 +27,7 @@ def draw(size=16, seed=0):
 class InputsTest(parameterized.TestCase):
     def test_the_papers_crop_takes_10_off_the_top_and_both_sides(self):
         images, masks = draw(256)
-        got = make_task(crop_pixels=10).inputs(images, masks)
+        got = make_task(crop_pixels=(10, 10, 10)).inputs(images, masks)
         assert got.shape == (3, 246, 236, 1)
         for corner, place in {
             (0, 0): (10, 10),
@@ -37,12 +37,17 @@ class InputsTest(parameterized.TestCase):
         }.items():
             np.testing.assert_array_equal(got[:, *corner], images[:, *place])
 
+    def test_the_papers_other_crop_takes_20_off_the_top_and_the_left(self):
+        images, masks = draw(256)
+        got = make_task(crop_pixels=(20, 20, 0)).inputs(images, masks)
+        np.testing.assert_array_equal(got, images[:, -236:, -236:])
+
     @parameterized.parameters("predicted", "true")
     def test_nothing_outside_the_lungs_is_seen_and_all_inside_is(self, lungs):
         images, masks = draw()
         outside = ((masks & record.LUNG) == 0)[..., None]
         other = draw(seed=1)[0]
-        see = jax.jit(make_task(lungs, crop_pixels=2).inputs)
+        see = jax.jit(make_task(lungs, crop_pixels=(2, 2, 2)).inputs)
         want = see(images, masks)
         np.testing.assert_array_equal(see(np.where(outside, other, images), masks), want)
         changed = np.asarray(see(np.where(outside, images, other), masks)) != want
@@ -67,8 +72,10 @@ class InputsTest(parameterized.TestCase):
         np.testing.assert_array_equal(got, images)
 
     def test_a_crop_that_leaves_nothing_is_an_error(self):
-        with pytest.raises(ValueError, match=r"task.crop_pixels: got 8 for images of 16 pixels"):
-            make_task(crop_pixels=8).inputs(*draw())
+        for crop in ((16, 0, 0), (0, 8, 8), (0, 16, 0)):
+            with pytest.raises(ValueError, match=r"task.crop_pixels: got .* images of 16 pixels"):
+                make_task(crop_pixels=crop).inputs(*draw())
+        assert make_task(crop_pixels=(15, 8, 7)).inputs(*draw()).shape == (3, 1, 1, 1)
 
 
 class ScoresTest(parameterized.TestCase):
@@ -110,7 +117,10 @@ class ScoresTest(parameterized.TestCase):
 
     @parameterized.parameters(
         (dict(lungs="left"), "task.lungs: got 'left', want one of none, predicted, true"),
-        (dict(crop_pixels=-1), "task.crop_pixels: got -1, want 0 or more"),
+        (dict(crop_pixels=10), "task.crop_pixels: got 10, want three counts"),
+        (dict(crop_pixels=(10,)), r"task.crop_pixels: got \(10,\), want three counts"),
+        (dict(crop_pixels=(10, -1, 0)), r"task.crop_pixels: got \(10, -1, 0\), want three counts"),
+        (dict(crop_pixels=(10, 0.5, 0)), "task.crop_pixels: got .*, want three counts"),
         (dict(threshold=1.0), "task.threshold: got 1.0, want a number between 0 and 1"),
         (dict(threshold=float("nan")), "task.threshold: got nan"),
     )
@@ -125,7 +135,7 @@ def test_a_network_learns_labels_and_not_masks():
     config.task_name, config.model_name = "diagnosis", "diagnosis_cnn"
     config.optimizer.learning_rate = 0.01
     with config.unlocked():
-        config.task = dict(lungs="true", crop_pixels=2, threshold=0.5)
+        config.task = dict(lungs="true", crop_pixels=(2, 2, 2), threshold=0.5)
         config.model = dict(filters=(4,), dense=8, in_channels=1, dtype="float32")
     system = system_lib.make_system(config)
     source = array_source.ArraySource(16)

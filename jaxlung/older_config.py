@@ -1,0 +1,26 @@
+"""Fields that a config has today and older runs have not, with what those runs did."""
+
+from typing import Any
+
+import ml_collections as mlc
+
+
+def fill(config: mlc.ConfigDict) -> None:
+    """Adds the fields that a run's `config.json` lacks, so that any run of any age opens.
+
+    Args:
+        config: as read, unlocked; is changed.
+    """
+    if config.get("model_name") == "fv_paspp_unet":
+        _add(config.model, "reduction", 2)
+    if isinstance(crop := config.task.get("crop_pixels"), int):  # It was one number for all sides.
+        del config.task.crop_pixels
+        config.task.crop_pixels = (crop, crop, crop)
+    if str(config.data.get("name", "")).startswith("v7_covid_cxr/"):
+        _add(config.data, "max_train_per_class", 0)
+    _add(config.paper, "note", "")
+
+
+def _add(section: mlc.ConfigDict, name: str, value: Any) -> None:
+    if name not in section:
+        section[name] = value
