@@ -69,7 +69,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
         threshold_origin=facts.find_origin(config),
         inside_lungs=config.get("inference", {}).get("inside_lungs", False),
         terms=_list_terms(summaries),
-        empty_rule=terms.EMPTY_RULE,
+        empty_rule=glossary.empty_rule(main.task),
         **_lay_out(workdir, summaries),
         **_draw(workdir, main, config, metrics),
         links=_list_links(workdir),  # Last: the figures are among them.
@@ -141,13 +141,17 @@ def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
         for baseline, each in summary.baselines.items():
             if key in each["scores"]:
                 others[tables.spell(baseline)] = each["scores"][key]
+        told = [f"{who} {glossary.format_score(key, score)}" for who, score in others.items()]
+        if undefined := summary.undefined.get(key, 0):
+            number = glossary.count(summary.num_images, "image", summary.task)
+            told.insert(0, f"{summary.num_images - undefined:,} of {number}")
         term = glossary.find_term(key, summary.task, summary.levels)
         headlines.append(
             Headline(
                 f"{term.label}, {term.unit}" if term.unit else term.label,
                 glossary.format_score(key, summary.scores[key]),
                 glossary.format_interval(key, summary.intervals.get(key)),
-                [f"{who} {glossary.format_score(key, score)}" for who, score in others.items()],
+                told,
             )
         )
     return headlines
