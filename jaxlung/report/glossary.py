@@ -51,6 +51,11 @@ def count(number: int, noun: str, task: str) -> str:
     return f"{number:,} {reword(noun, task)}{'' if number == 1 else 's'}"
 
 
+def name_group(name: str) -> str:
+    """The head of a group's column; some images may be of none."""
+    return name.strip() or "no group"
+
+
 def empty_rule(task: str) -> str:
     """How empty masks score, and what has no score."""
     return terms.DIAGNOSIS_EMPTY_RULE if task == DIAGNOSIS else reword(terms.EMPTY_RULE, task)

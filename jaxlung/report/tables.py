@@ -116,7 +116,7 @@ def group_table(summary: run_files.Summary) -> Table:
     for name, each in summary.by_group.items():
         cells = _cells_of_part(each, each["num_images"], groups)
         number = glossary.count(each["num_images"], "image", summary.task)
-        columns.append((Column(name, number), cells))
+        columns.append((Column(glossary.name_group(name), number), cells))
     cells = _cells_of(summary, groups)
     number = glossary.count(summary.num_images, "image", summary.task)
     columns.append((Column("all", number, "strong"), cells))

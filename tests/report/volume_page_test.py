@@ -77,7 +77,7 @@ class VolumeTablesTest(parameterized.TestCase):
     def test_notes_speak_of_volumes(self):
         text = " ".join(notes.list_notes([summary_of(**FIELDS)]))
         assert "HD95 in 1 of 40 test volumes" in text
-        assert "resamples of volumes" in text
+        assert "a jackknife over volumes" in text
         assert "means over its four test volumes" in text
 
     def test_every_row_and_headline_has_a_definition_and_none_is_of_images(self):
