@@ -1,6 +1,5 @@
 """Checkpoint and split to scores: a CSV row per image, a summary, and panels for the report."""
 
-import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -202,11 +201,8 @@ def score_baselines(
     return {
         key: {
             "description": baseline.description,
-            **scores_lib.with_intervals(
-                functools.partial(
-                    scores_lib.both_sizes, task, np.array(confusions[key]), np.array(stored[key])
-                ),
-                np.array(people),
+            **scores_lib.score_confusions(
+                task, np.array(confusions[key]), np.array(stored[key]), np.array(people)
             ),
         }
         for key, baseline in chosen.items()

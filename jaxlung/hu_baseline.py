@@ -1,7 +1,6 @@
 """What a network on CT must beat: the one band of Hounsfield units that does best."""
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -89,6 +88,6 @@ def score(
         levels = system.task.true_levels(item.mask, 0)
         confusions.append(overlap.confusion_of_one(levels, preds, 2))
         people.append(item.patient_id)
-    compute = functools.partial(scores_lib.split_scores, system.task, np.array(confusions))
-    scored = scores_lib.with_intervals(compute, np.array(people))
+    counts = np.array(confusions)
+    scored = scores_lib.score_confusions(system.task, counts, counts, np.array(people))
     return {"hu_band": {"description": band.description, **scored}}

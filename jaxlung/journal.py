@@ -103,9 +103,9 @@ class Journal:
             learning_rate: of this epoch's updates.
 
         Raises:
-            FloatingPointError: the validation loss is not finite.
+            FloatingPointError: the validation loss or score is not finite.
         """
-        require_finite(self._step, val_loss=val.loss)
+        require_finite(self._step, val_loss=val.loss, val_score=val.score)
         train = self._means()
         steps = self._step - self._epoch_start_step
         row = {

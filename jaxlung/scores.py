@@ -2,19 +2,17 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxlung import csv_text, train_step
+from jaxlung import csv_text, intervals, train_step
 from jaxlung.data import record, resize
-from jaxlung.metrics import bootstrap, calibration, overlap, roc, surface
+from jaxlung.metrics import calibration, jackknife, overlap, roc, surface
 from jaxlung.tasks import task as task_lib
 
 PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # of the raw output, per image
-Compute = Callable[[np.ndarray], dict[str, np.ndarray]]
-NUM_RESAMPLES = 1000  # of the bootstrap (our choice)
 FEWEST_BY_SIZE = 8  # images with foreground: two a quartile (our choice)
 
 
@@ -115,24 +113,19 @@ def bin_image(task: task_lib.Task, output: Mapping[str, np.ndarray]) -> dict[str
 def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
     """Everything that a summary says about one split's scores, as JSON values."""
     people = scores.ids["patient_id"]
-    everyone = np.ones(len(people), bool)
+    judged = summarise_part(task, scores, np.ones(len(people), bool))
     return {
         "num_images": len(people),
         "num_patients": len(np.unique(people)),
-        **summarise_part(task, scores, everyone),
+        **judged,
         "sd": spread(task, scores) if task.averages_images else {},
         "by_group": summarise_groups(task, scores),
         "threshold": task.threshold,
         "thresholds": score_thresholds(task, scores),
-        "roc": draw_roc(task, scores),
+        "roc": draw_roc(task, scores, judged),
         "calibration": calibrate(scores),
         "by_size": summarise_sizes(task, scores),
         "confusion": [] if task.is_map else scores.confusions.sum(axis=0).tolist(),
-        "undefined": {
-            name: int(np.isnan(values).sum())
-            for name, values in scores.means.items()
-            if np.isnan(values).any()
-        },
     }
 
 
@@ -141,45 +134,49 @@ def spread(task: task_lib.Task, scores: SplitScores) -> dict[str, float | None]:
 
     Of images, not people: papers give it so.
     """
-    each = {name: x[np.isfinite(x)] for name, x in image_columns(task, scores).items()}
-    return {name: to_json(float(x.std(ddof=1))) if len(x) > 1 else None for name, x in each.items()}
+    columns = scores.means | averaged(task, scores.confusions, scores.stored)
+    each = {name: x[np.isfinite(x)] for name, x in columns.items()}
+    return {name: float(x.std(ddof=1)) if len(x) > 1 else None for name, x in each.items()}
 
 
 def summarise_part(
     task: task_lib.Task, scores: SplitScores, which: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """ "scores" and their 95 % "intervals" over the images that [N] bool picks.
+    """ "scores", their 95 % "intervals" and how many are "undefined", of images [N] bool picks.
 
     "..._stored" are at the images' own size.
     """
     means = scores.means | right_at_half(task, scores)
     part = {name: values[which] for name, values in means.items()}
+    confusions, stored = scores.confusions[which], scores.stored[which]
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
-        result = {name: bootstrap.weighted_mean(x, weights) for name, x in part.items()}
+        result = {name: jackknife.weighted_mean(x, weights) for name, x in part.items()}
         if not task.is_map:
             result["auc"] = image_auc(scores, which, weights)
-        return result | both_sizes(task, scores.confusions[which], scores.stored[which], weights)
+        return result | both_sizes(task, confusions, stored, weights)
 
-    return with_intervals(compute, scores.ids["patient_id"][which])
+    people = scores.ids["patient_id"][which]
+    compared = {} if task.is_map else {"auc": is_positive(scores)[which]}
+    judged = intervals.with_intervals(compute, people, compared)
+    return judged | {"undefined": count_undefined(part | averaged(task, confusions, stored))}
 
 
-def with_intervals(compute: Compute, people: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Scores of all images, and their intervals over resamples of the people on them.
+def score_confusions(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray, people: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """ "scores", "intervals" and "undefined" where there are confusion matrices alone.
 
     Args:
-        compute: weights [R, N] of the images -> score name -> [R].
+        task: what the levels mean.
+        confusions: [N, L, L] at the network's size.
+        stored: [N, L, L] at the images' own size.
         people: [N] str.
     """
-    once = compute(np.ones((1, len(people)), np.int32))
-    resampled = compute(bootstrap.resample(people, NUM_RESAMPLES, seed=0))
-    return {
-        "scores": {name: to_json(float(value[0])) for name, value in once.items()},
-        "intervals": {
-            name: [to_json(end) for end in bootstrap.interval(values)]
-            for name, values in resampled.items()
-        },
-    }
+    judged = intervals.with_intervals(
+        lambda weights: both_sizes(task, confusions, stored, weights), people
+    )
+    return judged | {"undefined": count_undefined(averaged(task, confusions, stored))}
 
 
 def both_sizes(
@@ -201,8 +198,8 @@ def split_scores(
 ) -> dict[str, np.ndarray]:
     """Score name -> [R], from [N, L, L] confusions counted `weights` [R, N] times each."""
     pooled = np.tensordot(weights.astype(np.float64), confusions, axes=1)
-    means = task.image_scores(confusions) if task.averages_images else {}
-    means = {name: bootstrap.weighted_mean(x, weights) for name, x in means.items()}
+    means = averaged(task, confusions, confusions)
+    means = {name: jackknife.weighted_mean(x, weights) for name, x in means.items()}
     return means | task.pooled_scores(pooled)
 
 
@@ -235,21 +232,24 @@ def score_thresholds(task: task_lib.Task, scores: SplitScores) -> dict[str, list
     return {"thresholds": list(train_step.THRESHOLDS), **curves}
 
 
-def draw_roc(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
-    """The ROC curve of the images, of at most 500 points; {} for maps or without both classes."""
+def draw_roc(
+    task: task_lib.Task, scores: SplitScores, judged: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The ROC curve of the images, of at most 500 points; {} for maps or without both classes.
+
+    `judged` is `summarise_part` of all images, which has their AUC.
+    """
     labels = is_positive(scores)
     if task.is_map or labels.all() or not labels.any():
         return {}
     curve = roc.roc_curve(labels, scores.probs)
     kept = np.unique(np.linspace(0, len(curve.fpr) - 1, 500).round().astype(int))
-    weights = bootstrap.resample(scores.ids["patient_id"], NUM_RESAMPLES, seed=0)
-    resampled = roc.auc(labels, scores.probs, weights)
     return {
         "fpr": curve.fpr[kept].tolist(),
         "tpr": curve.tpr[kept].tolist(),
-        "thresholds": [to_json(x) for x in curve.thresholds[kept].tolist()],
-        "auc": roc.auc(labels, scores.probs),
-        "auc_interval": [to_json(end) for end in bootstrap.interval(resampled)],
+        "thresholds": [intervals.to_json(x) for x in curve.thresholds[kept].tolist()],
+        "auc": judged["scores"]["auc"],
+        "auc_interval": judged["intervals"]["auc"],
     }
 
 
@@ -276,8 +276,7 @@ def right_at_half(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndar
 def calibrate(scores: SplitScores) -> dict[str, Any]:
     """Mean probability and share of foreground by bin, and calibration errors; {} of nothing.
 
-    Patients are resampled for the intervals. Of few images they lie a little high, as chance alone
-    opens gaps.
+    Of few images they lie a little high, as chance alone opens gaps.
     """
     if not scores.bin_counts.any():
         return {}
@@ -287,14 +286,14 @@ def calibrate(scores: SplitScores) -> dict[str, Any]:
         binned = (np.tensordot(weights, x, axes=1) for x in (scores.bin_counts, scores.bin_sums))
         return calibration.errors(*binned)
 
-    judged = with_intervals(compute, scores.ids["patient_id"])
+    judged = intervals.with_intervals(compute, scores.ids["patient_id"])
     counts, sums = scores.bin_counts.sum(axis=0), scores.bin_sums.sum(axis=0)
     pixels = counts.sum(axis=-1)
     filled = np.where(pixels > 0, pixels, math.nan)
     return {
         "counts": pixels.tolist(),
-        "mean_prob": [to_json(x) for x in (sums / filled).tolist()],
-        "fraction": [to_json(x) for x in (counts[:, 1] / filled).tolist()],
+        "mean_prob": [intervals.to_json(x) for x in (sums / filled).tolist()],
+        "fraction": [intervals.to_json(x) for x in (counts[:, 1] / filled).tolist()],
         **judged["scores"],
         **{f"{name}_interval": ends for name, ends in judged["intervals"].items()},
     }
@@ -338,8 +337,8 @@ def score_last_level(confusions: np.ndarray, people: np.ndarray) -> dict[str, di
     """Mean "dice" and "iou" of the last level over images, with intervals over [N] people."""
     levels = overlap.level_scores(confusions)
     each = {name: levels[key][:, -1] for name, key in (("dice", "f1"), ("iou", "iou"))}
-    return with_intervals(
-        lambda weights: {name: bootstrap.weighted_mean(x, weights) for name, x in each.items()},
+    return intervals.with_intervals(
+        lambda weights: {name: jackknife.weighted_mean(x, weights) for name, x in each.items()},
         people,
     )
 
@@ -349,25 +348,41 @@ def is_positive(scores: SplitScores) -> np.ndarray:
     return scores.confusions[:, 1].sum(axis=-1) > 0
 
 
-def to_json(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
-    return value if math.isfinite(value) else None
-
-
 def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
     """Name -> [N], all that is scored of single images."""
     columns = dict(scores.means)
     if not task.is_map:
         columns |= {"probability": scores.probs, "is_positive": is_positive(scores).astype(int)}
-    columns |= task.image_scores(scores.confusions)
-    if not same_sizes(scores.confusions, scores.stored):
-        stored = task.image_scores(scores.stored)
-        columns |= {f"{name}_stored": values for name, values in stored.items()}
-    return columns
+    return columns | image_scores(task, scores.confusions, scores.stored)
+
+
+def image_scores(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Name -> [N], the task's scores of single images; at another stored size "..._stored" too."""
+    columns = task.image_scores(confusions)
+    if same_sizes(confusions, stored):
+        return columns
+    return columns | {f"{name}_stored": x for name, x in task.image_scores(stored).items()}
+
+
+def averaged(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Those of `image_scores` whose means stand in a table: all, or {}."""
+    return image_scores(task, confusions, stored) if task.averages_images else {}
+
+
+def count_undefined(columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Score name -> how many of its [N] values are NaN, where any are."""
+    counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
-    """A row per image: who it is, and its scores."""
+    """A row per image: who it is, and its scores; the cell of an undefined one is empty."""
     columns = scores.ids | image_columns(task, scores)
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    return csv_text.to_text([tuple(columns), *rows])
+    # NaN alone differs from itself.
+    cells = [["" if cell != cell else cell for cell in row] for row in rows]
+    return csv_text.to_text([tuple(columns), *cells])

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 
@@ -15,7 +16,7 @@ from jaxlung import scores as scores_lib
 from jaxlung import train_step
 from jaxlung.data import record, resize
 from jaxlung.metrics import overlap
-from jaxlung.tasks import diagnosis, mask, three_level
+from jaxlung.tasks import diagnosis, mask, three_level, volume_mask
 
 LUNGS = mask.make_task(target="lung", threshold=0.5, loss="bce", alpha=0.5)
 COVID = diagnosis.make_task(lungs="none", crop_pixels=(0, 0, 0), threshold=0.5)
@@ -91,7 +92,7 @@ def collect_diagnoses(num=30, seed=0):
 
 
 def oracle(name, true, preds):
-    """scikit-learn's score of one mask; what is in neither scores 1, in one of them only 0."""
+    """scikit-learn's score of one mask; Dice and IoU of two empty ones are 1, other 0 / 0 NaN."""
     function, positive = {
         "dice": (metrics.f1_score, 1),
         "iou": (metrics.jaccard_score, 1),
@@ -99,8 +100,8 @@ def oracle(name, true, preds):
         "sensitivity": (metrics.recall_score, 1),
         "specificity": (metrics.recall_score, 0),
     }[name]
-    anywhere = (true == positive).any() or (preds == positive).any()
-    return function(true, preds, pos_label=positive, zero_division=float(not anywhere))
+    of_nothing = 1.0 if name in ("dice", "iou") else math.nan
+    return function(true, preds, pos_label=positive, zero_division=of_nothing)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
@@ -142,10 +143,12 @@ def test_split_scores_are_sklearns_over_all_pixels():
 @pytest.mark.parametrize("name", ["dice", "iou", "precision", "sensitivity", "specificity"])
 def test_a_masks_scores_are_sklearns_averaged_over_images_and_pooled(name):
     masks, probs = draw_with_empty()
-    got = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))["scores"]
+    summary = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))
+    got = summary["scores"]
+    assert summary["undefined"] == {"hd95": 2, "asd": 2, "sensitivity": 2, "precision": 2}
     true, preds = (masks & 1).reshape(6, -1), (probs > 0.5).astype(int).reshape(6, -1)
     want = [oracle(name, t, p) for t, p in zip(true, preds, strict=True)]
-    np.testing.assert_allclose(got[name], np.mean(want))
+    np.testing.assert_allclose(got[name], np.nanmean(want))
     np.testing.assert_allclose(got[f"{name}_pooled"], oracle(name, true.ravel(), preds.ravel()))
     np.testing.assert_allclose(got["accuracy"], (true == preds).mean())
     both = [
@@ -199,8 +202,7 @@ def test_calibration_is_of_all_pixels_and_its_intervals_are_of_patients():
         assert low < high
     alone = select(scores, np.arange(12), np.full(12, "p"))
     for name in ("ece", "ace"):
-        got = scores_lib.calibrate(alone)
-        assert got[f"{name}_interval"] == pytest.approx([got[name]] * 2)
+        assert scores_lib.calibrate(alone)[f"{name}_interval"] == [None, None]
 
 
 def test_calibration_of_a_diagnosis_is_of_images():
@@ -263,7 +265,7 @@ def select(scores, indices, people):
 
 
 @pytest.mark.parametrize("task", ["mask", "diagnosis"])
-def test_intervals_hold_the_score_and_resample_patients_not_images(task):
+def test_intervals_hold_the_score_and_are_over_patients_not_images(task):
     if task == "mask":
         task, scores = LUNGS, collect(LUNGS, *draw(12))
     else:
@@ -271,26 +273,28 @@ def test_intervals_hold_the_score_and_resample_patients_not_images(task):
     num = len(scores.confusions)
     people = np.array([f"p{i:02}" for i in range(num)])
     alone = scores_lib.summarise(task, select(scores, np.arange(num), people))
-    for name, (low, high) in alone["intervals"].items():
-        assert low <= alone["scores"][name] + 1e-12, name
-        assert high >= alone["scores"][name] - 1e-12, name
+    same = {name: ends for name, ends in alone["intervals"].items() if None in ends}
+    assert same.keys() == {"loss", "loss_excess"}  # Of all images the same.
+    wide = {name: ends for name, ends in alone["intervals"].items() if name not in same}
+    for name, (low, high) in wide.items():
+        assert low <= alone["scores"][name] <= high, name
     low, high = alone["intervals"]["accuracy"]
     assert high - low > 0.01
 
     # Every patient with all images thrice: nothing more is known.
     thrice = np.repeat(np.arange(num), 3)
     repeated = scores_lib.summarise(task, select(scores, thrice, people[thrice]))
-    for name, interval in alone["intervals"].items():
+    for name, interval in wide.items():
         assert repeated["intervals"][name] == pytest.approx(interval), name
     # The same images of as many patients: more is known.
     others = np.array([f"p{i:02}" for i in range(3 * num)])
     more = scores_lib.summarise(task, select(scores, thrice, others))
     narrower = np.subtract(*more["intervals"]["accuracy"][::-1])
     assert narrower < 0.8 * (high - low)
-    # All of one patient: nothing to resample.
+    # All of one patient: nothing is known of others.
     one = scores_lib.summarise(task, select(scores, np.arange(num), np.full(num, "p")))
     for name, interval in one["intervals"].items():
-        assert interval == pytest.approx([one["scores"][name]] * 2), name
+        assert interval == [None, None], name
     assert (one["num_images"], one["num_patients"]) == (num, 1)
 
 
@@ -322,6 +326,78 @@ def test_the_csv_of_a_diagnosis_has_probability_and_truth():
     np.testing.assert_allclose([float(row["probability"]) for row in rows], probs)
     assert [int(row["is_positive"]) for row in rows] == labels.tolist()
     assert [float(row["right"]) for row in rows] == ((probs > 0.5) == labels).tolist()
+
+
+def test_means_are_of_the_images_that_have_the_score_and_the_rest_is_counted():
+    """By hand: TP 6 of 10 and of 8; then nothing annotated, nothing predicted, and neither."""
+    confusions = np.array(
+        [
+            [[80, 2], [4, 6]],
+            [[90, 2], [2, 6]],
+            [[95, 5], [0, 0]],
+            [[90, 0], [10, 0]],
+            [[100, 0], [0, 0]],
+        ]
+    )
+    people = np.array(list("abcde"))
+    got = scores_lib.score_confusions(LUNGS, confusions, confusions, people)
+    assert got["undefined"] == {"sensitivity": 2, "precision": 2}
+    assert got["scores"]["sensitivity"] == pytest.approx((6 / 10 + 6 / 8 + 0) / 3)
+    assert got["scores"]["precision"] == pytest.approx((6 / 8 + 6 / 8 + 0) / 3)
+    assert got["scores"]["dice"] == pytest.approx((12 / 18 + 12 / 16 + 0 + 0 + 1) / 5)
+    # Three people tell of sensitivity, so these are what its interval is made from.
+    three = scores_lib.score_confusions(LUNGS, *[confusions[[0, 1, 3]]] * 2, people[:3])
+    for name in ("sensitivity", "sensitivity_pooled"):
+        assert got["intervals"][name] == pytest.approx(three["intervals"][name])
+
+
+@pytest.mark.parametrize("task", ["mask", "three_level", "diagnosis", "volume_mask"])
+def test_what_orders_images_and_chooses_checkpoints_always_has_a_value(task):
+    """Whatever is annotated or predicted, or neither."""
+    settings = dict(target="lung", threshold=0.5, loss="bce", alpha=0.5)
+    task = {
+        "mask": LUNGS,
+        "three_level": three_level.make_task(),
+        "diagnosis": COVID,
+        "volume_mask": volume_mask.make_task(region="full", **settings),
+    }[task]
+    size = len(task.levels)
+    every = np.array(list(itertools.product((0, 5), repeat=size**2))[1:]).reshape(-1, size, size)
+    assert np.isfinite(task.pooled_scores(every)[task.epoch_score[0]]).all()
+    if task.rank_by:
+        assert np.isfinite(task.image_scores(every)[task.rank_by]).all()
+
+
+def test_groups_and_baselines_count_what_their_means_leave_out():
+    masks, probs = draw_with_empty()
+    groups = scores_lib.summarise(LUNGS, collect(LUNGS, masks, probs))["by_group"]
+    assert groups["even"]["undefined"] == {"hd95": 1, "asd": 1, "sensitivity": 2, "precision": 1}
+    assert groups["odd"]["undefined"] == {"hd95": 1, "asd": 1, "precision": 1}
+
+
+def test_of_three_levels_nothing_is_left_out_of_a_mean_over_images():
+    """Its scores are of all pixels together: what single images lack is no matter."""
+    task = three_level.make_task()
+    masks, probs = draw()
+    masks[:] = 0
+    summary = scores_lib.summarise(task, collect(task, masks, probs))
+    assert summary["undefined"] == {}
+    for name in ("recall_lung", "recall_infection"):
+        assert summary["scores"][name] is None
+        assert summary["intervals"][name] == [None, None]
+    assert summary["scores"]["recall_macro"] == summary["scores"]["recall_outside"]
+
+
+def test_a_diagnosis_that_calls_nobody_positive_has_no_precision():
+    blank = np.zeros((4, 2, 2), np.uint8)
+    labels = np.array([0, 0, 1, 1])
+    low = np.full((1, 1), 0.1, np.float32)
+    outputs = [make_output(COVID, blank[0], low, label) for label in labels]
+    scores = scores_lib.collect(COVID, outputs, Records(blank, labels), "squash")
+    got = scores_lib.summarise(COVID, scores)["scores"]
+    assert got["precision"] is None
+    assert (got["sensitivity"], got["specificity"], got["f1"]) == (0, 1, 0)
+    assert got["auc"] == 0.5
 
 
 def squares(shift):
@@ -364,10 +440,16 @@ def test_distances_that_are_not_defined_are_left_out_and_counted():
     stored, probs = squares(1)
     missed, empty = (stored, 0 * probs), (0 * stored, 0 * probs)
     summary = scores_lib.summarise(LUNGS, collect_squares((stored, probs), missed, empty))
-    assert summary["undefined"] == {"hd95": 1, "asd": 1}
+    dice_has = {"sensitivity": 1, "precision": 2}
+    assert summary["undefined"] == (
+        {"hd95": 1, "asd": 1}
+        | dice_has
+        | {f"{name}_stored": count for name, count in dice_has.items()}
+    )
     assert summary["scores"]["hd95"] == 1  # Of 2 and, for two empty masks, 0.
     rows = scores_lib.to_csv(LUNGS, collect_squares((stored, probs), missed)).splitlines()
-    assert math.isnan(float(list(csv.DictReader(rows))[1]["hd95"]))
+    second = list(csv.DictReader(rows))[1]
+    assert (second["hd95"], second["precision"], second["sensitivity"]) == ("", "", "0.0")
     only = scores_lib.summarise(LUNGS, collect_squares(missed))
     assert only["scores"]["hd95"] is None
     json.dumps(only, allow_nan=False)

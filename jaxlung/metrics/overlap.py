@@ -1,4 +1,11 @@
-"""Overlap between predicted and reference levels, all from one confusion matrix per image."""
+"""Overlap between predicted and reference levels, all from one confusion matrix per image.
+
+One rule for empty masks: Dice (F1) and IoU of two empty masks are 1, as finding nothing was right.
+A ratio of 0 to 0 has no value, NaN: precision where nothing is predicted, recall where nothing is
+annotated. Means leave NaN out and count it.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -45,14 +52,12 @@ def confusion_of_one(levels: np.ndarray, preds: np.ndarray, num_levels: int) -> 
 def level_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall, F1 (= Dice) and IoU of every level.
 
-    A level that is neither in the reference nor in the prediction scores 1 in all four: finding
-    nothing was right. One that is in only one of them scores 0.
-
     Args:
         confusions: [..., L, L] counts, rows the reference.
 
     Returns:
-        "precision", "recall", "f1", "iou", each [..., L] float64 in [0, 1].
+        "precision", NaN of a level that is not predicted; "recall", NaN of one that is not in the
+        reference; "f1" and "iou", 1 of a level that is in neither. Each [..., L] float64 in [0, 1].
     """
     counts = np.asarray(confusions, np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
@@ -74,26 +79,27 @@ def micro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def macro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """The same four as unweighted means over the levels.
+    """The same four as unweighted means over the levels that have a value, as in scikit-learn.
 
     Args:
         confusions: [..., L, L] counts, rows the reference.
 
     Returns:
-        "precision", "recall", "f1", "iou", each [...] float64 in [0, 1].
+        "precision", "recall", "f1", "iou", each [...] float64 in [0, 1], or NaN of no level at all.
     """
-    return {name: score.mean(axis=-1) for name, score in level_scores(confusions).items()}
+    return {name: _mean_of_known(score) for name, score in level_scores(confusions).items()}
 
 
 def binary_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of one mask; what is in neither reference nor prediction scores 1.
+    """Scores of one mask.
 
     Args:
         confusions: [..., 2, 2] counts, rows the reference, foreground last.
 
     Returns:
-        "dice", "iou", "mean_iou" (of foreground and background), "precision", "sensitivity" (TP /
-        (TP + FN), recall), "specificity" (TN / (TN + FP)) and "accuracy", [...] float64 in [0, 1].
+        "dice", "iou", "mean_iou" (of foreground and background), "precision" (TP / (TP + FP)),
+        "sensitivity" (TP / (TP + FN), recall), "specificity" (TN / (TN + FP)) and "accuracy",
+        [...] float64 in [0, 1]; a ratio of 0 to 0 is NaN.
     """
     levels = level_scores(confusions)
     foreground = {name: score[..., 1] for name, score in levels.items()}
@@ -104,7 +110,7 @@ def binary_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
         "precision": foreground["precision"],
         "sensitivity": foreground["recall"],
         "specificity": levels["recall"][..., 0],
-        "accuracy": micro_scores(confusions)["f1"],
+        "accuracy": micro_scores(confusions)["recall"],
     }
 
 
@@ -139,14 +145,23 @@ def _confusion_of_masks(masks: np.ndarray, preds: np.ndarray) -> np.ndarray:
 
 
 def _ratios(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-    absent = (predicted + present) == 0
-
-    def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-        return np.where(absent, 1.0, numerator / np.maximum(denominator, 1))
-
+    either = predicted + present
     return {
-        "precision": ratio(hits, predicted),
-        "recall": ratio(hits, present),
-        "f1": ratio(2 * hits, predicted + present),
-        "iou": ratio(hits, predicted + present - hits),
+        "precision": _ratio(hits, predicted, math.nan),
+        "recall": _ratio(hits, present, math.nan),
+        "f1": _ratio(2 * hits, either, 1.0),
+        "iou": _ratio(hits, either - hits, 1.0),
     }
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, of_nothing: float) -> np.ndarray:
+    # where() keeps 0 / 0 out of the branch that the other drops.
+    safe = np.where(denominator > 0, denominator, 1)
+    return np.where(denominator > 0, numerator / safe, of_nothing)
+
+
+def _mean_of_known(scores: np.ndarray) -> np.ndarray:
+    """The mean over the last axis without NaN; NaN of nothing, without NumPy's warning."""
+    known = ~np.isnan(scores)
+    total = np.where(known, scores, 0.0).sum(axis=-1)
+    return _ratio(total, known.sum(axis=-1), math.nan)

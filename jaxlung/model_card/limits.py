@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxlung.model_card import markdown
 from jaxlung.model_card import run as run_lib
-from jaxlung.report import glossary, run_files, tables, terms
+from jaxlung.report import glossary, notes, run_files, tables, terms
 
 _FEW = 100  # patients, below which a card warns (our choice)
 _LOWER_IS_BETTER = ("mae", "hd95", "volume_error_ml")  # of the headlines
@@ -78,7 +78,8 @@ def list_chosen(config: Mapping[str, Any]) -> list[str]:
 def _warn_of_numbers(summary: run_files.Summary) -> str:
     text = f"The {summary.split} split has {tables.count_images(summary)}"
     if summary.num_patients < _FEW:
-        return f"{text}: few, so chance has a large part in every score."
+        few = f"{text}: few, so chance has a large part in every score."
+        return " ".join([few, *notes.warn_of_few(summary)])
     return f"{text}."
 
 

@@ -59,7 +59,7 @@ class Run:
     @property
     def has_groups(self) -> bool:
         """Whether its data name groups of images."""
-        return any(summary.by_group for summary in self.summaries)
+        return any(name.strip() for summary in self.summaries for name in summary.by_group)
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of the config; {} if there is none."""

@@ -34,7 +34,7 @@ def describe_metrics(run: run_lib.Run) -> list[str]:
         f" {markdown.escape(glossary.reword(term.definition, run.task))}"
         for term in listed
     ]
-    sentences += [terms.EMPTY_RULE] if "dice" in main.scores else []
+    sentences.append(glossary.empty_rule(run.task))
     sentences.append(_describe_threshold(run))
     return [markdown.bullets(sentences), "`report.html` has more scores, and explains them."]
 

@@ -111,15 +111,15 @@ def _describe_mirroring(run: run_lib.Run) -> str:
 
 def describe_factors(run: run_lib.Run) -> list[str]:
     """Which kinds of images have scores of their own."""
-    if not run.main.by_group:
+    named = [markdown.escape(name) for name in run.main.by_group if name.strip()]
+    if not named:
         return [
             "The data name no groups of images: there are no scores by sex, age, disease, device or"
             " hospital."
         ]
-    groups = ", ".join(markdown.escape(name) for name in run.main.by_group)
     return [
-        f"The data name these groups: {groups}. Quantitative Analyses has the scores of each. No"
-        " other factor (sex, age, disease, device, hospital) was looked at."
+        f"The data name these groups: {', '.join(named)}. Quantitative Analyses has the scores of"
+        " each. No other factor (sex, age, disease, device, hospital) was looked at."
     ]
 
 
@@ -149,8 +149,10 @@ def _split_rows(run: run_lib.Run) -> list[list[str]]:
         rows.append([split, *(f"{number:,}" for number in counts)])
         if run.has_groups:
             groups = summary.by_group.items() if summary else ()
-            listed = (f"{name} {group['num_images']:,}" for name, group in groups)
-            rows[-1].append(", ".join(listed))
+            listed = [
+                f"{glossary.name_group(name)} {group['num_images']:,}" for name, group in groups
+            ]
+            rows[-1].append(", ".join(listed) or "\N{EN DASH}")
     return rows
 
 

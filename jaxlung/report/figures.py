@@ -84,7 +84,10 @@ def split_by_group(scores: run_files.ImageScores) -> dict[str, np.ndarray]:
     if not 1 < len(names) <= MOST_GROUPS:
         return {"all": scores.values[finite]}
     largest_first = names[np.argsort(-counts, kind="stable")]
-    return {name or "no group": scores.values[finite & (groups == name)] for name in largest_first}
+    return {
+        glossary.name_group(name): scores.values[finite & (groups == name)]
+        for name in largest_first
+    }
 
 
 def style(axes: mpl_axes.Axes, theme: Theme) -> None:

@@ -51,6 +51,16 @@ def count(number: int, noun: str, task: str) -> str:
     return f"{number:,} {reword(noun, task)}{'' if number == 1 else 's'}"
 
 
+def name_group(name: str) -> str:
+    """The head of a group's column; some images may be of none."""
+    return name.strip() or "no group"
+
+
+def empty_rule(task: str) -> str:
+    """How empty masks score, and what has no score."""
+    return terms.DIAGNOSIS_EMPTY_RULE if task == DIAGNOSIS else reword(terms.EMPTY_RULE, task)
+
+
 def counted(task: str) -> str:
     """What the probabilities of `task` are of: "pixels", "voxels" or "images"."""
     return "images" if task == DIAGNOSIS else reword("pixels", task)
@@ -92,6 +102,17 @@ def format_interval(key: str, interval: Sequence[float | None] | None) -> str:
     # A dash between two negative numbers would read as a third minus.
     between = " to " if "-" in low + high else "\N{EN DASH}"
     return f"{low}{between}{high}"
+
+
+def format_note(
+    key: str, interval: Sequence[float | None] | None, total: int, undefined: int
+) -> str:
+    """ "0.912\N{EN DASH}0.934, n = 38" of 40 images, 2 of which have no such score.
+
+    Without the number where all have one.
+    """
+    number = f"n = {total - undefined:,}" if undefined else ""
+    return ", ".join(part for part in (format_interval(key, interval), number) if part)
 
 
 def _format(value: float | None, decimals: int, scale: float) -> str:

@@ -70,7 +70,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
         threshold_origin=facts.find_origin(config),
         inside_lungs=config.get("inference", {}).get("inside_lungs", False),
         terms=_list_terms(summaries),
-        empty_rule=terms.EMPTY_RULE,
+        empty_rule=glossary.empty_rule(main.task),
         **_lay_out(workdir, summaries, config),
         **_draw(workdir, main, config, metrics),
         links=_list_links(workdir),  # Last: the figures are among them.
@@ -149,13 +149,17 @@ def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
             if key in each["scores"]:
                 score = each["scores"][key]
                 others[tables.spell(baseline)] = glossary.format_score(key, score)
+        told = [f"{who} {text}" for who, text in others.items()]
+        if undefined := summary.undefined.get(key, 0):
+            number = glossary.count(summary.num_images, "image", summary.task)
+            told.insert(0, f"{summary.num_images - undefined:,} of {number}")
         term = glossary.find_term(key, summary.task, summary.levels)
         headlines.append(
             Headline(
                 f"{term.label}, {term.unit}" if term.unit else term.label,
                 glossary.format_score(key, summary.scores[key]),
                 glossary.format_interval(key, summary.intervals.get(key)),
-                [f"{who} {text}" for who, text in others.items()],
+                told,
             )
         )
     return headlines

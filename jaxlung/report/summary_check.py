@@ -77,6 +77,7 @@ def _check_part(name: str, part: Any, wanted: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}.{key}: want {_spell(kind)}, got {part[key]!r:.60}.")
     if "scores" in wanted:
         _check_scores(f"{name}.", part)
+        _check_undefined(name, part.get("undefined", {}))  # Older runs have none in parts.
 
 
 def _check_scores(prefix: str, part: Mapping[str, Any]) -> None:
@@ -96,6 +97,12 @@ def _check_paper(paper: Mapping[str, Any]) -> None:
     _check_numbers("paper", {key: paper[key] for key in paper.keys() - ranges.keys()})
     for key, value in ranges.items():
         _check_interval(f"paper.{key}", value)
+
+
+def _check_undefined(name: str, counts: Any) -> None:
+    if not isinstance(counts, dict):
+        raise ValueError(f"{name}.undefined: want an object, got {counts!r:.60}.")
+    _check_numbers(f"{name}.undefined", counts)
 
 
 def _check_interval(name: str, interval: Any) -> None:

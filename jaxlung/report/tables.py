@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxlung.report import glossary, run_files, terms
 
 Scores = Mapping[str, float | None]
-Intervals = Mapping[str, Sequence[float | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def split_table(summaries: Sequence[run_files.Summary]) -> Table:
     for summary in summaries:
         column = Column(summary.split, count_images(summary))
         sd = summary.sd if summary.task == glossary.VOLUME_MASK else {}
-        columns.append((column, _score_cells(summary.scores, summary.intervals, groups, sd)))
+        columns.append((column, _cells_of(summary, groups, sd)))
         if summary.paper:
             columns.append((Column("paper", "", "paper"), _paper_cells(summary.paper, groups)))
     return _table(groups, columns)
@@ -89,6 +89,7 @@ def stored_table(summaries: Sequence[run_files.Summary]) -> Table | None:
             summary,
             scores=_of_stored(summary.scores),
             intervals=_of_stored(summary.intervals),
+            undefined=_of_stored(summary.undefined),
             paper={},
         )
         for summary in summaries
@@ -101,9 +102,9 @@ def baseline_table(summary: run_files.Summary) -> Table:
     baselines = summary.baselines
     groups = find_groups(summary, [each["scores"] for each in baselines.values()])
     network = Column("network", f"step {summary.step:,}", "strong")
-    columns = [(network, _score_cells(summary.scores, summary.intervals, groups))]
+    columns = [(network, _cells_of(summary, groups))]
     for name, each in baselines.items():
-        cells = _score_cells(each["scores"], each["intervals"], groups)
+        cells = _cells_of_part(each, summary.num_images, groups)
         columns.append((Column(spell(name), each["description"]), cells))
     return _table(groups, columns)
 
@@ -113,10 +114,10 @@ def group_table(summary: run_files.Summary) -> Table:
     groups = find_groups(summary, [summary.scores])
     columns = []
     for name, each in summary.by_group.items():
-        cells = _score_cells(each["scores"], each["intervals"], groups)
+        cells = _cells_of_part(each, each["num_images"], groups)
         number = glossary.count(each["num_images"], "image", summary.task)
-        columns.append((Column(name, number), cells))
-    cells = _score_cells(summary.scores, summary.intervals, groups)
+        columns.append((Column(glossary.name_group(name), number), cells))
+    cells = _cells_of(summary, groups)
     number = glossary.count(summary.num_images, "image", summary.task)
     columns.append((Column("all", number, "strong"), cells))
     return _table(groups, columns)
@@ -132,10 +133,7 @@ def level_table(summaries: Sequence[run_files.Summary]) -> Table | None:
     groups = [g for g in groups if any(key in s.scores for s in summaries for key in g.labels)]
     if not groups:
         return None
-    columns = [
-        (Column(summary.split), _score_cells(summary.scores, summary.intervals, groups))
-        for summary in summaries
-    ]
+    columns = [(Column(summary.split), _cells_of(summary, groups)) for summary in summaries]
     return _table(groups, columns)
 
 
@@ -184,13 +182,25 @@ def _of_stored(by_key: Mapping[str, object]) -> dict[str, object]:
     return {key.removesuffix(suffix): by_key[key] for key in by_key if key.endswith(suffix)}
 
 
-def _score_cells(
-    scores: Scores, intervals: Intervals, groups: Sequence[terms.Group], sd: Scores | None = None
+def _cells_of(
+    summary: run_files.Summary, groups: Sequence[terms.Group], sd: Scores | None = None
 ) -> list[Cell | None]:
+    return _cells_of_part(dataclasses.asdict(summary), summary.num_images, groups, sd)
+
+
+def _cells_of_part(
+    part: Mapping[str, Any],
+    num_images: int,
+    groups: Sequence[terms.Group],
+    sd: Scores | None = None,
+) -> list[Cell | None]:
+    undefined = part.get("undefined", {})  # Older runs did not count them in their parts.
     return [
         Cell(
-            glossary.format_spread(key, scores.get(key), (sd or {}).get(key)),
-            glossary.format_interval(key, intervals.get(key)),
+            glossary.format_spread(key, part["scores"].get(key), (sd or {}).get(key)),
+            glossary.format_note(
+                key, part["intervals"].get(key), num_images, undefined.get(key, 0)
+            ),
         )
         for group in groups
         for key in group.labels

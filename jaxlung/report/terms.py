@@ -37,13 +37,16 @@ class Group:
     paper_key: str = ""
 
 
-_MACRO = "of each level from the confusion matrix summed over the split; unweighted mean of levels."
+_MACRO = (
+    "of each level from the confusion matrix summed over the split; unweighted mean of the levels"
+    " that have a value."
+)
 _MICRO = "with all pixels of all images and levels pooled."
 _POOLED = "over the pixels of all images together; large structures count more."
 _MEAN = "in each image; mean over the images."
 _DISTANCE = (
     "In pixels of the stored image; 0 where both masks are empty. Where one of them is, there is no"
-    " distance: such images are left out of the mean, and counted below the table."
+    " distance: such images are left out of the mean, and n says how many are in it."
 )
 
 
@@ -184,13 +187,25 @@ SIZE_TERM = Term(
 )
 INTERVAL_TERM = Term(
     "95 % interval",
-    "Middle 95 % of the scores of bootstrap resamples: patients drawn with replacement, each with"
-    " all of their images. Says how far another sample of patients may move the score, not how far"
+    "Range that is to hold the true score in 95 of 100 such samples of patients: jackknife, each"
+    " patient left out with all of their images, with Student's t, on a scale that keeps the ends"
+    " among possible scores. A score of fewer than two patients, or that is the same for all of"
+    " them, has none. Says how far another sample of patients may move the score, not how far"
     " another training run may.",
 )
+_COUNTED = (
+    " Without a value a score is left out of the mean, and n says how many images the mean is of."
+)
 EMPTY_RULE = (
-    "An empty annotation and an empty prediction score 1, and are 0 apart: finding nothing was"
-    " right."
+    "Where annotation and prediction are both empty, Dice (F1) and IoU are 1 and distances 0:"
+    " finding nothing was right. Where one of them is empty, Dice and IoU are 0, and there is no"
+    " distance. Ratios of 0 to 0 have no value: sensitivity (recall) where nothing is annotated,"
+    f" precision where nothing is predicted, specificity where there is no background.{_COUNTED}"
+)
+DIAGNOSIS_EMPTY_RULE = (
+    "Ratios of 0 to 0 have no value: sensitivity without a positive image, specificity without a"
+    " negative one, precision where none is called positive, F1 without any of them, AUC without"
+    " both kinds."
 )
 
 _AVERAGES = ("macro", "micro")

@@ -17,7 +17,7 @@ def reword(text: str) -> str:
 _OVERLAPS = ("dice", "iou", "mean_iou", "precision", "sensitivity", "specificity", "accuracy")
 _DISTANCE = (
     "In mm, between centres of surface voxels; 0 where both masks are empty. Where one of them is,"
-    " there is no distance: such volumes are left out of the mean, and counted below the table."
+    " there is no distance: such volumes are left out of the mean, and n says how many are in it."
 )
 _SHARE = "as a share of the lungs' voxels, in %. With infection: how much of the lungs is infected."
 _ERROR = "Predicted minus annotated: below 0, too little is found."

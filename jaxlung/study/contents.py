@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from jaxlung.report import glossary, terms
+from jaxlung.report import glossary, notes, terms
 from jaxlung.report import tables as report_tables
 from jaxlung.study import outputs, results
 from jaxlung.study import rows as rows_lib
@@ -70,7 +70,7 @@ class Contents:
         outputs: what that figure shows; "" without it.
         runs: all of them, those outside the table too.
         definitions: label -> what the score is.
-        empty_rule: how empty masks score; "" where none are compared.
+        empty_rule: how empty masks score, and what has no score.
     """
 
     title: str
@@ -118,7 +118,7 @@ def make(
         outputs=_describe_outputs(images) if images else "",
         runs=[_describe_run(result) for result in found],
         definitions=_define(study, shown),
-        empty_rule="" if task == glossary.DIAGNOSIS else terms.EMPTY_RULE,
+        empty_rule=glossary.empty_rule(task),
     )
 
 
@@ -160,7 +160,9 @@ def _cells(labels: Mapping[str, str], row: rows_lib.Row) -> list[report_tables.C
         *(
             report_tables.Cell(
                 glossary.format_spread(key, row.scores.get(key), row.sds.get(key)),
-                glossary.format_interval(key, row.intervals.get(key)),
+                glossary.format_note(
+                    key, row.intervals.get(key), row.total, row.undefined.get(key, 0)
+                ),
             )
             for key in labels
         ),
@@ -176,7 +178,8 @@ def _facts(shown: Sequence[results.Result]) -> list[str]:
         f"Scores of the {summary.split} split, "
         f"{glossary.count(summary.num_images, 'image', task)} of "
         f"{glossary.count(summary.num_patients, 'patient', task)}, with 95 % intervals over "
-        "resamples of the patients.",
+        "the patients.",
+        *notes.warn_of_few(summary),
         "Losses are those of the last epoch; runs that minimise different losses can't be compared "
         "by them.",
     ]
@@ -198,7 +201,7 @@ def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
         "(n - 1), squares in the figure. It is of all that differs between them: fold, or seed and "
         "with it the split where that is drawn.",
         "all": "Volumes together: each as the network saw it that was not trained on it; mean over "
-        "the volumes, interval over resamples of their patients.",
+        "the volumes, interval over their patients.",
     }
     return [text for source, text in sentences.items() if source in sources]
 
@@ -206,6 +209,15 @@ def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
 def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Result]) -> list[str]:
     """Whom a mean leaves out: a network that finds nothing must not gain by it in silence."""
     sentences = []
+    lack = {
+        key: [each.run.label for each in shown if each.summary.scores.get(key, 0) is None]
+        for key in labels
+    }
+    sentences += [
+        f"{labels[key]}: has no value, being 0 / 0, in {', '.join(runs)}."
+        for key, runs in lack.items()
+        if runs
+    ]
     for key, label in labels.items():
         counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
         told = "; ".join(f"{run} {count}" for run, count in counts.items() if count)

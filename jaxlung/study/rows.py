@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from jaxlung import csv_text, scores
-from jaxlung.metrics import bootstrap
+from jaxlung import csv_text, intervals, scores
+from jaxlung.metrics import jackknife
 from jaxlung.report import run_files
 from jaxlung.study import results
 from jaxlung.study import study as study_lib
@@ -30,6 +30,8 @@ class Row:
         scores: score -> number, `LOSSES` too; None or no entry for what is not known.
         intervals: score -> [low, high], 95 %.
         sds: score -> standard deviation over the group's runs.
+        undefined: score -> images, or of a mean row runs, that have none and are left out.
+        total: images, or of a mean row runs, that there are.
         facts: further cells of the CSV.
         in_chart: whether it stands on the axes of our scores.
     """
@@ -40,6 +42,8 @@ class Row:
     scores: Mapping[str, float | None]
     intervals: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
     sds: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    undefined: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    total: int = 0
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     in_chart: bool = True
 
@@ -80,6 +84,8 @@ def of_run(result: results.Result) -> Row:
         heading=result.run.label,
         scores=result.summary.scores | losses,
         intervals=result.summary.intervals,
+        undefined=result.summary.undefined,
+        total=result.summary.num_images,
         facts={
             "run": result.run.name,
             "config": result.run.config,
@@ -107,8 +113,18 @@ def of_group(label: str, members: Sequence[results.Result], columns: Sequence[st
         heading=f"{label}: mean of {len(members)} runs",
         scores={key: value for key, (value, _) in spreads.items()},
         sds={key: sd for key, (_, sd) in spreads.items()},
+        undefined=_count_lacking(parts, spreads),
+        total=len(members),
     )
     return [mean, pool(label, members, columns)] if all(map(is_fold, members)) else [mean]
+
+
+def _count_lacking(
+    parts: Sequence[Mapping[str, float | None]], keys: Iterable[str]
+) -> dict[str, int]:
+    """How many runs lack a score that others have."""
+    counts = {key: sum(part.get(key) is None for part in parts) for key in keys}
+    return {key: count for key, count in counts.items() if 0 < count < len(parts)}
 
 
 def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -123,7 +139,7 @@ def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | N
 
 
 def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) -> Row:
-    """Mean scores of the tested subjects of all folds, with intervals over resampled patients.
+    """Mean scores of the tested subjects of all folds, with intervals over their patients.
 
     A subject counts once per seed; a score that a subject lacks is left out of its mean.
 
@@ -149,9 +165,11 @@ def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) ->
         source="all",
         label=label,
         heading=f"{label}: {num_images} volumes together",
+        undefined=scores.count_undefined(values),
+        total=len(tested),
         facts={"num_images": num_images},
-        **scores.with_intervals(
-            lambda weights: {key: bootstrap.weighted_mean(x, weights) for key, x in values.items()},
+        **intervals.with_intervals(
+            lambda weights: {key: jackknife.weighted_mean(x, weights) for key, x in values.items()},
             np.array([subject["patient_id"] for subject in tested]),
         ),
     )

@@ -114,16 +114,18 @@ def one_pixel(labels: jax.Array) -> jax.Array:
 def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of the images of a split, from [..., 2, 2] counts of images.
 
-    Sensitivity is NaN without an image of COVID-19, specificity without another one.
+    NaN where there is nothing to divide by: sensitivity without an image of COVID-19, specificity
+    without another one, precision where none is called COVID-19, F1 without either. A split is no
+    mask: that it has no such image is not right or wrong.
     """
     binary = overlap.binary_scores(confusions)
-    num_negative, num_positive = np.moveaxis(np.sum(confusions, axis=-1), -1, 0)
+    known = np.asarray(confusions)[..., 0, 0] < np.sum(confusions, axis=(-2, -1))
     return {
         "accuracy": binary["accuracy"],
-        "sensitivity": np.where(num_positive > 0, binary["sensitivity"], np.nan),
-        "specificity": np.where(num_negative > 0, binary["specificity"], np.nan),
+        "sensitivity": binary["sensitivity"],
+        "specificity": binary["specificity"],
         "precision": binary["precision"],
-        "f1": binary["dice"],
+        "f1": np.where(known, binary["dice"], np.nan),
     }
 
 

@@ -29,11 +29,14 @@ class Task:
         loss: logits, targets -> [B] float32, the mean over each image's pixels.
         floor: targets -> [B] float32, the least value of `loss`.
         postprocess: probabilities [B, H, W, 1] -> [B, H, W] uint8 index into `levels`.
-        image_scores: confusions [..., L, L] (NumPy) -> score name -> [...] float64, for images.
+        image_scores: confusions [..., L, L] (NumPy) -> score name -> [...] float64, for images; NaN
+            of 0 / 0, which means leave out and count.
         pooled_scores: the same, for confusion matrices summed over the images of a split.
         averages_images: whether a split's table has the means of `image_scores` too.
-        rank_by: the image score that orders images from worst to best; "" without panels.
-        epoch_score: the pooled score that is followed from epoch to epoch, and its short name.
+        rank_by: the image score, never NaN, that orders images from worst to best; "" without
+            panels.
+        epoch_score: the pooled score, never NaN, that is followed from epoch to epoch, and its
+            short name.
 
     `true_levels` and `postprocess` take NumPy arrays too.
     """

@@ -1,6 +1,8 @@
 """Overlap scores against scikit-learn."""
 
 import itertools
+import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -84,16 +86,43 @@ class ScoresTest(parameterized.TestCase):
         }.items():
             np.testing.assert_allclose(got, SKLEARN[name](*flat, average=average))
 
-    def test_nothing_to_find_and_nothing_found_is_right(self):
-        counts = np.array([[10, 0], [0, 0]])
-        for score in overlap.level_scores(counts).values():
-            np.testing.assert_array_equal(score, [1, 1])
+    @parameterized.product(name=list(SKLEARN), seed=[0, 1, 2, 3, 4, 5])
+    def test_levels_that_are_missing_score_as_in_sklearn(self, name, seed):
+        """Of five levels some are not in the reference, not predicted, or neither."""
+        np_rng = np.random.default_rng(seed)
+        levels, preds = (np_rng.choice(np_rng.integers(0, 5, 3), 20) for _ in range(2))
+        counts = overlap.confusion_of_one(levels, preds, 5)
+        known = {"zero_division": math.nan} if name != "iou" else {"zero_division": 1.0}
+        with warnings.catch_warnings():  # Of a mean of NaN alone.
+            warnings.simplefilter("ignore")
+            want = SKLEARN[name](levels, preds, labels=range(5), average=None, **known)
+        got = overlap.level_scores(counts)[name]
+        # Two empty masks: Dice is 1, our convention.
+        want = np.where(np.isnan(want) & (name == "f1"), 1.0, want)
+        np.testing.assert_allclose(got, want)
+        np.testing.assert_allclose(overlap.macro_scores(counts)[name], np.nanmean(want))
 
-    @parameterized.parameters([[[6, 4], [0, 0]]], [[[6, 0], [4, 0]]])
-    def test_only_found_or_only_missed_scores_0(self, counts):
+    def test_nothing_to_find_and_nothing_found_is_right(self):
+        scores = overlap.level_scores(np.array([[10, 0], [0, 0]]))
+        for name in ("f1", "iou"):
+            np.testing.assert_array_equal(scores[name], [1, 1])
+        for name in ("precision", "recall"):  # Of nothing there is no share.
+            np.testing.assert_array_equal(scores[name], [1, math.nan])
+
+    @parameterized.parameters(
+        ([[6, 4], [0, 0]], {"precision": 0, "recall": math.nan}),
+        ([[6, 0], [4, 0]], {"precision": math.nan, "recall": 0}),
+    )
+    def test_only_found_or_only_missed_scores_0_or_nothing(self, counts, want):
         scores = overlap.level_scores(np.array(counts))
-        for name in SKLEARN:
-            assert scores[name][1] == 0
+        for name, score in (want | {"f1": 0, "iou": 0}).items():
+            np.testing.assert_array_equal(scores[name][1], score)
+
+    def test_scores_of_no_level_have_no_mean_and_no_warning(self):
+        nothing = np.zeros((2, 3, 3), np.int64)
+        for name in ("precision", "recall"):
+            np.testing.assert_array_equal(overlap.macro_scores(nothing)[name], [math.nan] * 2)
+        np.testing.assert_array_equal(overlap.binary_scores(np.zeros((2, 2)))["accuracy"], math.nan)
 
     def test_a_masks_scores_by_hand(self):
         """TN 80, FP 4, FN 6, TP 10; then an image that is all lungs, and is found to be."""
@@ -104,7 +133,7 @@ class ScoresTest(parameterized.TestCase):
             "mean_iou": [(10 / 20 + 80 / 90) / 2, 1],
             "precision": [10 / 14, 1],
             "sensitivity": [10 / 16, 1],
-            "specificity": [80 / 84, 1],
+            "specificity": [80 / 84, math.nan],
             "accuracy": [90 / 100, 1],
         }
         assert got.keys() == want.keys()

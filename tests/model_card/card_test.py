@@ -223,6 +223,20 @@ class ScoresTest(CardTest):
         text = self.write(task, baselines={"mean_mask": worse}, scores={key: 1.0})
         assert "as good or better" not in text
 
+    def test_a_group_without_a_name_is_called_so_and_alone_has_no_column(self):
+        group = {"num_images": 3, "scores": {"dice": 0.5}, "intervals": {}}
+        text = self.write(by_group={"": group})
+        (splits,) = markdown_test.read_tables(section(text, "Evaluation Data"))
+        assert splits[0] == ["split", "images", "patients"]
+        assert "no groups of images" in section(text, "Factors")
+        self.write_splits(train="pq", test="r")
+        text = self.write(by_group={"": group, "A": group})
+        (splits,) = markdown_test.read_tables(section(text, "Evaluation Data"))
+        assert [row[3] for row in splits] == ["groups", "\N{EN DASH}", "no group 3, A 3"]
+        assert "these groups: A. Quantitative" in section(text, "Factors")
+        by_group = markdown_test.read_tables(section(text, "Quantitative Analyses"))[-1]
+        assert by_group[0] == ["", "no group (3 images)", "A (3 images)", "all (40 images)"]
+
     def test_stored_sizes_levels_groups_and_counts_have_tables(self):
         text = self.write(
             by_group={"g": {"num_images": 3, "scores": {"iou": 0.5}, "intervals": {}}}

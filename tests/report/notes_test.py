@@ -1,5 +1,7 @@
 """What stands below the tables."""
 
+import dataclasses
+
 import report_summary
 from absl.testing import parameterized
 
@@ -14,7 +16,7 @@ class NotesTest(parameterized.TestCase):
     def test_nothing_to_say(self):
         assert notes.list_notes([summary_of(undefined={"hd95": 0})]) == []
 
-    @parameterized.parameters((40, "of images"), (31, "of patients"))
+    @parameterized.parameters((40, "over images"), (31, "over patients"))
     def test_intervals_say_what_was_drawn(self, num_patients, words):
         summary = summary_of(intervals={"dice": [0.4, 0.6]}, num_patients=num_patients)
         (note,) = notes.list_notes([summary_of(), summary])
@@ -26,6 +28,21 @@ class NotesTest(parameterized.TestCase):
             "Undefined, and left out of the mean: HD95 and ASD in 2 of 40 train images;"
             " Dice in 1 of 40 train images."
         ]
+
+    def test_scores_of_a_whole_split_that_are_0_by_0_are_named(self):
+        scores = {"dice": 0.5, "precision_pooled": None, "hd95": None}
+        summary = dataclasses.replace(summary_of(undefined={"hd95": 40}), scores=scores)
+        assert notes.list_notes([summary])[1:] == [
+            "Without a value, being 0 / 0 in the test split: Precision pooled."
+        ]
+
+    def test_intervals_of_few_patients_are_warned_of(self):
+        few = summary_of(intervals={"dice": [0.4, 0.6]}, num_patients=4)
+        (note,) = notes.warn_of_few(few)
+        assert "Intervals of 4 patients are rough" in note
+        assert note in notes.list_notes([few])
+        assert notes.warn_of_few(dataclasses.replace(few, num_patients=30)) == []
+        assert notes.warn_of_few(dataclasses.replace(few, intervals={})) == []
 
     def test_an_impossible_average_is_told(self):
         paper = {"precision": 0.8856, "iou": 0.93337}

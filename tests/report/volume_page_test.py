@@ -48,7 +48,7 @@ class VolumeTablesTest(parameterized.TestCase):
         rows = rows_of(tables.split_table([summary_of(**FIELDS)]))
         assert rows == {
             ("Mean over volumes", "Dice"): ("0.750 ± 0.081", f"0.700{DASH}0.800"),
-            ("Surfaces: distances in mm", "HD95"): ("12.3 ± 3.2", ""),
+            ("Surfaces: distances in mm", "HD95"): ("12.3 ± 3.2", "n = 39"),
             ("Surfaces: distances in mm", "ASD"): ("1.50", ""),
             ("Surfaces: distances in mm", "NSD at 1 mm"): ("0.6250", ""),
             ("Volume, mL", "predicted"): ("150.0 ± 30.0", ""),
@@ -77,7 +77,7 @@ class VolumeTablesTest(parameterized.TestCase):
     def test_notes_speak_of_volumes(self):
         text = " ".join(notes.list_notes([summary_of(**FIELDS)]))
         assert "HD95 in 1 of 40 test volumes" in text
-        assert "resamples of volumes" in text
+        assert "a jackknife over volumes" in text
         assert "means over its four test volumes" in text
 
     def test_every_row_and_headline_has_a_definition_and_none_is_of_images(self):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxlung.metrics import bootstrap
+from jaxlung.metrics import jackknife
 from jaxlung.report import run_files
 from jaxlung.study import charts, results, rows, runner, study, study_file, tables
 
@@ -144,18 +144,14 @@ def test_folds_have_a_mean_row_and_a_row_of_all_their_subjects(tmp_path):
     assert every["dice_sd"] == every["loss_train"] == ""
 
 
-def test_the_interval_of_all_subjects_draws_patients(tmp_path):
-    """Each resample written out: its patients, each with all subjects of hers."""
+def test_the_interval_of_all_subjects_leaves_out_patients(tmp_path):
+    """Each written out: the mean without a patient and all subjects of hers."""
     row = rows.pool("all", make_folds(tmp_path), ("dice",))
     values = {"p": [0.9, 0.5], "q": [0.1], "r": [0.7]}
-    np_rng = np.random.default_rng(0)
-    means = []
-    for _ in range(1000):
-        drawn = ["pqr"[place] for place in np_rng.integers(3, size=3)]
-        means.append(np.mean([x for patient in drawn for x in values[patient]]))
-    want = np.quantile(means, [0.025, 0.975])
+    means = [np.mean([x for other in values if other != p for x in values[other]]) for p in values]
+    want = jackknife.interval(np.mean([0.9, 0.5, 0.1, 0.7]), np.array(means), 3, 0.0, 1.0)
     np.testing.assert_allclose(row.intervals["dice"], want, rtol=1e-12)
-    assert bootstrap.CONFIDENCE == 0.95
+    assert (row.undefined, row.total) == ({}, 4)
 
 
 def test_a_score_that_subjects_lack_is_left_empty(tmp_path):

@@ -1,0 +1,206 @@
+"""How often 95 % intervals of evaluations hold the true score, by how many people are tested.
+
+    python -m benchmarks.coverage
+    python -m benchmarks.coverage --samples=200 --people=4,15
+
+Draws samples of people from populations whose score is known, and prints a Markdown table: the
+share of samples whose interval holds it, for jaxlung's intervals and for the bootstrap over people
+(percentile and BCa, as in SciPy). Takes minutes.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy import special, stats
+
+from jaxlung import intervals
+from jaxlung.metrics import jackknife, roc
+
+NUM_RESAMPLES = 1000
+PEOPLE = (4, 8, 15, 30, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Images of a few people.
+
+    Attributes:
+        person: [N] int, the person of each image.
+        values: [N] float64, a score of the image, or the output for it.
+        labels: [N] bool, which images are positive; None where the score is the mean of `values`.
+    """
+
+    person: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray | None = None
+
+    def score(self, weights: np.ndarray) -> np.ndarray:
+        """[R] scores with weights [R, N]."""
+        if self.labels is None:
+            return jackknife.weighted_mean(self.values, weights)
+        return roc.auc(self.labels, self.values, weights)
+
+
+Draw = Callable[[np.random.Generator, int], Sample]
+
+
+def draw_overlap(np_rng: np.random.Generator, num_people: int) -> Sample:
+    """Dice: skewed, 1 to 5 images a person that are alike, one in 20 images missed altogether."""
+    person = np.repeat(np.arange(num_people), np_rng.integers(1, 6, num_people))
+    logits = 2 + np_rng.normal(size=num_people)[person] + 0.7 * np_rng.normal(size=len(person))
+    missed = np_rng.random(len(person)) < 0.05
+    return Sample(person, np.where(missed, 0.0, special.expit(logits)))
+
+
+def draw_high(np_rng: np.random.Generator, num_people: int) -> Sample:
+    """Dice of lungs, near 0.96: 1 to 5 images a person that are alike."""
+    person = np.repeat(np.arange(num_people), np_rng.integers(1, 6, num_people))
+    logits = 3.5 + 0.8 * np_rng.normal(size=num_people)[person]
+    return Sample(person, special.expit(logits + 0.4 * np_rng.normal(size=len(person))))
+
+
+def draw_right(np_rng: np.random.Generator, num_people: int) -> Sample:
+    """A yes or no per person, right in nine of ten."""
+    return Sample(np.arange(num_people), (np_rng.random(num_people) < 0.9).astype(np.float64))
+
+
+def draw_distance(np_rng: np.random.Generator, num_people: int) -> Sample:
+    """HD95 in mm: a long tail, 1 to 5 images a person that are alike."""
+    person = np.repeat(np.arange(num_people), np_rng.integers(1, 6, num_people))
+    logs = 1.5 + 0.8 * np_rng.normal(size=num_people)[person]
+    return Sample(person, np.exp(logs + 0.5 * np_rng.normal(size=len(person))))
+
+
+def draw_diagnoses(
+    np_rng: np.random.Generator, num_people: int, area: float, share: float
+) -> Sample:
+    """Outputs for 1 to 3 alike images of a person; both kinds of people where there are two.
+
+    Args:
+        np_rng: the generator.
+        num_people: how many.
+        area: the AUC of the population.
+        share: of people who are positive.
+    """
+    positive = np.zeros(num_people, bool)
+    while positive.all() or not positive.any():
+        positive = np_rng.random(num_people) < share
+    person = np.repeat(np.arange(num_people), np_rng.integers(1, 4, num_people))
+    apart = np.sqrt(2) * stats.norm.ppf(area) * positive[person]
+    alike = 0.8 * np_rng.normal(size=num_people)[person]
+    return Sample(person, apart + alike + 0.6 * np_rng.normal(size=len(person)), positive[person])
+
+
+def balanced(np_rng: np.random.Generator, num_people: int) -> Sample:
+    """AUC 0.8, half of the people positive."""
+    return draw_diagnoses(np_rng, num_people, 0.8, 0.5)
+
+
+def rare(np_rng: np.random.Generator, num_people: int) -> Sample:
+    """AUC 0.95, a fifth of the people positive."""
+    return draw_diagnoses(np_rng, num_people, 0.95, 0.2)
+
+
+# What is scored -> how samples are drawn, the true score where it is known, and the score's name.
+CASES: dict[str, tuple[Draw, float | None, str]] = {
+    "mean Dice of infection, 0.79": (draw_overlap, None, "dice"),
+    "mean Dice of lungs, 0.96": (draw_high, None, "dice"),
+    "accuracy, 0.90": (draw_right, 0.9, "accuracy"),
+    "mean HD95, 7.0 mm": (draw_distance, None, "hd95"),
+    "AUC, 0.80": (balanced, 0.8, "auc"),
+    "AUC, 0.95, few positive": (rare, 0.95, "auc"),
+}
+
+
+def measure(case: str, num_people: int, num_samples: int) -> dict[str, float]:
+    """Method -> share of the samples with an interval that hold the truth.
+
+    "none" is the share of samples for which jaxlung gives no interval; "width" is the mean width
+    of its intervals.
+    """
+    draw, truth, name = CASES[case]
+    if truth is None:
+        population = draw(np.random.default_rng(0), 1_000_000)
+        truth = float(population.values.mean())
+    found: dict[str, list[tuple[float, float]]] = {"jaxlung": [], "percentile": [], "BCa": []}
+    for seed in range(num_samples):
+        np_rng = np.random.default_rng((seed, num_people))
+        sample = draw(np_rng, num_people)
+        found["jaxlung"].append(our_interval(sample, name))
+        found["percentile"].append(percentile_interval(sample, np_rng))
+        if sample.labels is None:
+            found["BCa"].append(bca_interval(sample, np_rng))
+    ours = np.array(found["jaxlung"])
+    return {
+        **{method: _coverage(np.array(ends), truth) for method, ends in found.items() if ends},
+        "none": float(np.isnan(ours[:, 0]).mean()),
+        "width": float(np.nanmean(ours[:, 1] - ours[:, 0])) if not np.isnan(ours).all() else 0.0,
+    }
+
+
+def _coverage(ends: np.ndarray, truth: float) -> float:
+    ends = ends[~np.isnan(ends[:, 0])]
+    return float(np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1]))) if len(ends) else np.nan
+
+
+def our_interval(sample: Sample, name: str) -> tuple[float, float]:
+    """What an evaluation gives; NaN where it gives none."""
+    people = np.array([f"p{number:03}" for number in sample.person])
+    compared = {} if sample.labels is None else {name: sample.labels}
+    judged = intervals.with_intervals(lambda w: {name: sample.score(w)}, people, compared)
+    low, high = judged["intervals"][name]
+    return (np.nan, np.nan) if low is None else (low, high)
+
+
+def percentile_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[float, float]:
+    """The middle 95 % of the scores of resampled people."""
+    num_people = sample.person.max() + 1
+    drawn = np_rng.multinomial(num_people, np.full(num_people, 1 / num_people), NUM_RESAMPLES)
+    low, high = np.nanquantile(sample.score(drawn[:, sample.person]), [0.025, 0.975])
+    return low, high
+
+
+def bca_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[float, float]:
+    """SciPy's, of a mean; of constant scores, for which it has none, their own value."""
+    sums, counts = np.bincount(sample.person, sample.values), np.bincount(sample.person)
+    if np.ptp(sample.values) == 0:
+        return sample.values[0], sample.values[0]
+    ends = stats.bootstrap(
+        (sums, counts),
+        lambda x, n, axis: x.sum(axis=axis) / n.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=NUM_RESAMPLES,
+        rng=np_rng,
+    ).confidence_interval
+    return ends.low, ends.high
+
+
+def make_table(people: tuple[int, ...], num_samples: int) -> str:
+    """Markdown: a row per case and method, a column per number of people."""
+    lines = ["| true score | interval | " + " | ".join(f"{n} people" for n in people) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * len(people))
+    for case in CASES:
+        found = [measure(case, number, num_samples) for number in people]
+        for method in ("jaxlung", "percentile", "BCa"):
+            if method in found[0]:
+                cells = [f"{100 * each[method]:.0f} %" for each in found]
+                lines.append(f"| {case} | {method} | {' | '.join(cells)} |")
+        cells = [f"{each['width']:.2f} ({100 * each['none']:.0f} %)" for each in found]
+        lines.append(f"| {case} | width (none) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=1000, help="samples of each size")
+    parser.add_argument("--people", default=",".join(map(str, PEOPLE)), help="sizes of samples")
+    args = parser.parse_args()
+    print(make_table(tuple(map(int, args.people.split(","))), args.samples))
+
+
+if __name__ == "__main__":
+    main()
