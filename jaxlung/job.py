@@ -1,8 +1,7 @@
 """The whole job of a config: train, evaluate all splits, report; what is done is not done again."""
 
 import concurrent.futures
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
 import numpy as np
@@ -24,10 +23,10 @@ from jaxlung import (
 )
 from jaxlung.data import record, splits_file
 from jaxlung.model_card import limits
-from jaxlung.report import page
+from jaxlung.report import page, run_files
 from jaxlung.tasks import task as task_lib
 
-FINISHED = "finished.txt"  # Written last; holds the step that was scored.
+FINISHED = "finished.txt"  # Written last; holds the step and the weights that were scored.
 HEADLINES = (
     "mse",
     "mae",
@@ -66,9 +65,11 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     report, finished = path / "report.html", path / FINISHED
-    if distributed.tell_all(report.exists() and finished.exists()):
+    if distributed.tell_all(report.exists() and is_finished(path, config.selection)):
         logging.info("this run is finished: %s", report)
         return
+    if distributed.is_main():
+        finished.unlink(missing_ok=True)
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
     task = system.make_task(config)
@@ -77,13 +78,29 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         check_records(splits, task, config.data.num_threads)
     if not train.train(config, path, splits):
         return
-    step = checkpoint.selected_step(config.selection, path)
-    missing = [name for name in evaluate.SPLITS if evaluate.scored_step(path, name) != step]
-    evaluate.evaluate(config, path, splits, distributed.tell_all(missing))
+    evaluate.evaluate(config, path, splits, evaluate.SPLITS, keep=True)
     if distributed.is_main():
         log_scores(path, "test", task.records)
         write_report(path)
-        files.write_text(finished, f"{step}\n")
+        files.write_text(finished, f"{selected(path, config.selection)}\n")
+
+
+def is_finished(path: epath.Path, selection: str) -> bool:
+    """Returns whether `finished.txt` is of the checkpoint that `selection` names.
+
+    Earlier versions wrote its step alone.
+    """
+    try:
+        words = (path / FINISHED).read_text().split()
+    except (OSError, ValueError):
+        return False
+    return len(words) in (1, 2) and selected(path, selection).split()[: len(words)] == words
+
+
+def selected(path: epath.Path, selection: str) -> str:
+    """Returns step and weights of the selected checkpoint, as `finished.txt` has them."""
+    step = checkpoint.selected_step(selection, path)
+    return f"{step} {checkpoint.selected_weights(selection, path)}"
 
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
@@ -127,9 +144,26 @@ def write_report(path: epath.Path) -> None:
     Raises:
         ValueError: no split was evaluated, or a file is damaged.
     """
+    warn_of_stale(run_files.load_summaries(path))
     page.build(path)
     model_card.write(path)
     logging.info("report: %s, model card: %s", path / "report.html", path / model_card.FILE)
+
+
+def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
+    """Names the splits that were scored with other weights than the last of `summaries`."""
+    newest = summaries[-1]
+    for summary in summaries[:-1]:
+        known = summary.weights_digest and newest.weights_digest
+        if known and summary.weights_digest != newest.weights_digest:
+            logging.warning(
+                "summary_%s.json (step %d) is of other weights than summary_%s.json (step %d); "
+                "score both with --mode=evaluate --split=...",
+                summary.split,
+                summary.step,
+                newest.split,
+                newest.step,
+            )
 
 
 def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:
@@ -187,10 +221,10 @@ def check_records(
 
 def log_scores(path: epath.Path, split: str, records: str) -> None:
     """Logs the split's main scores, and those of the baselines, a line each."""
-    summary = json.loads((path / f"summary_{split}.json").read_text())
-    rows = {"network": summary["scores"]}
-    rows |= {name: baseline["scores"] for name, baseline in summary["baselines"].items()}
+    summary = run_files.load_summary(path, split)
+    rows = {"network": summary.scores}
+    rows |= {name: baseline["scores"] for name, baseline in summary.baselines.items()}
     for name, scores in rows.items():
         shown = [f"{key} {scores[key]:.4f}" for key in HEADLINES if scores.get(key) is not None]
-        count = summary["num_images"]
+        count = summary.num_images
         logging.info("%s, %d %s, %s: %s", split, count, records, name, ", ".join(shown))

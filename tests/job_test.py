@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxlung import config_file, dry_run, evaluate, job, model_card, train, workdir
 from jaxlung.data import order, record, selection
+from jaxlung.report import run_files
 from jaxlung.tasks import mask, three_level
 from tests import array_source
 
@@ -142,9 +143,9 @@ def test_evaluating_an_unfinished_run_does_not_finish_it(finished, tmp_path):
         patch.setattr(order, "steps_after_epochs", lambda *_: 7)
         assert train.train(config, path, splits)
     job.run_evaluate(None, path, "test")
-    assert evaluate.scored_step(path, "test") == 7
+    assert run_files.load_summary(path, "test").step == 7
     job.run(config, path)
-    assert {evaluate.scored_step(path, split) for split in evaluate.SPLITS} == {13}
+    assert {summary.step for summary in run_files.load_summaries(path)} == {13}
 
 
 class Damaged(array_source.ArraySource):

@@ -181,7 +181,7 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         ValueError: no run there, no good checkpoint, training at work on it, or a diagnosis whose
             threshold nobody chose yet.
     """
-    path = epath.Path(path).expanduser()
+    path = epath.Path(path).expanduser().resolve()
     config = fit_to_machine(workdir.load_config(path))
     system = system_lib.make_system(config)
     # Opening checkpoints clears away half-written ones, which may be another process's.
@@ -189,8 +189,7 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
     with contextlib.nullcontext() if finished else workdir.lock(path):
         state = checkpoint.load_selected(path, config.selection, system.abstract_state())
     if system.task.threshold == 0:
-        threshold = stored_threshold(path, int(state.step))
-        config = evaluate.with_threshold(config, threshold)
+        config = evaluate.with_threshold(config, evaluate.chosen_threshold(path, state))
         system = system_lib.make_system(config)
     if mirror and system.is_volumetric:
         inference = dataclasses.replace(system.inference, mirror=True)
@@ -222,21 +221,6 @@ def find_role(config: mlc.ConfigDict) -> str:
     """What a run's network finds; see `Network`."""
     names = {"diagnosis": "diagnosis", "three_level": "levels"}
     return names.get(config.task_name) or config.task.target
-
-
-def stored_threshold(path: epath.Path, step: int) -> float:
-    """The threshold that was chosen on the validation split, as a summary of that step tells.
-
-    Raises:
-        ValueError: the run was not evaluated.
-    """
-    for split in evaluate.SPLITS:
-        if evaluate.scored_step(path, split) == step:
-            return json.loads((path / f"summary_{split}.json").read_text())["threshold"]
-    raise ValueError(
-        f"{path}: no threshold was chosen for step {step} yet; evaluate the run first, with "
-        "--mode=evaluate."
-    )
 
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:

@@ -16,7 +16,12 @@ from jaxlung.report import summary_check
 
 SPLITS = ("train", "validation", "test")
 LOSSES = ("loss", "loss_excess")
-_LATER = {"sd": {}, "calibration": {}, "by_size": {}}  # Fields that older runs have not.
+_LATER = {
+    "sd": {},
+    "calibration": {},
+    "by_size": {},
+    "weights_digest": "",
+}  # Fields that older runs have not.
 METRICS = (
     "epoch",
     *LOSSES,
@@ -53,6 +58,7 @@ class Summary:
             "range" [low, high], "scores", "intervals"}, "without" any foreground -> the first two.
         confusion: [L, L] counts of images, rows the reference; [] where pixels are counted.
         undefined: key -> images that have no such score.
+        weights_digest: of the checkpoint's weights; "" where an earlier version scored it.
     """
 
     split: str
@@ -74,6 +80,7 @@ class Summary:
     by_size: dict[str, Any]
     confusion: list[list[int]]
     undefined: dict[str, int]
+    weights_digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,17 +129,27 @@ def load_summaries(workdir: epath.Path) -> list[Summary]:
     Raises:
         ValueError: there is none, or one can't be read.
     """
-    paths = [workdir / f"summary_{split}.json" for split in SPLITS]
-    summaries = [_load_summary(path) for path in paths if path.exists()]
+    found = [load_summary(workdir, split) for split in SPLITS]
+    summaries = [summary for summary in found if summary]
     if not summaries:
         raise ValueError(f"{workdir}: want a summary_<split>.json to report on, found none.")
     return summaries
 
 
-def _load_summary(path: epath.Path) -> Summary:
+def load_summary(workdir: epath.Path, split: str) -> Summary | None:
+    """Returns the scores of one split; None without its file.
+
+    Raises:
+        ValueError: the file can't be read, or is not of the shape that it should be.
+    """
+    path = workdir / f"summary_{split}.json"
+    if not path.exists():
+        return None
     content = _LATER | _load_json(path)
     try:
         summary_check.check(content)
+        if content["split"] != split:
+            raise ValueError(f"split: want {split}, got {content['split']!r:.60}.")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Summary(**{field.name: content[field.name] for field in dataclasses.fields(Summary)})
