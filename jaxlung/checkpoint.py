@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -119,26 +121,33 @@ def save(
         )
 
 
-def finish(manager: ocp.CheckpointManager) -> None:
-    """Waits until what was saved is on the disk.
+@contextlib.contextmanager
+def open_to_save(workdir: epath.Path) -> Iterator[ocp.CheckpointManager]:
+    """Opens a manager, and waits at the end until what it was given is on the disk.
 
     Raises:
         OSError: it can't be written; names the folder.
     """
+    manager = open_manager(workdir)
+    try:
+        yield manager
+    except BaseException:
+        with contextlib.suppress(Exception):  # A save that failed is raised once more.
+            manager.close()
+        raise
     with _naming_folder(manager):
-        manager.wait_until_finished()
+        manager.close()
 
 
 @contextlib.contextmanager
 def _naming_folder(manager: ocp.CheckpointManager) -> Iterator[None]:
-    """Names the folder in errors of writing, which other threads raise without a file."""
+    """Names the folder in what other threads raise when they can't write."""
     try:
         yield
-    except OSError as error:
-        if error.filename is None:
-            text = error.strerror or str(error).splitlines()[0]
-            raise OSError(error.errno, text, str(manager.directory)) from error
-        raise
+    except Exception as error:  # OSError, or TensorStore's ValueError.
+        full = os.strerror(errno.ENOSPC)
+        reason = full if full in str(error) else str(error).splitlines()[0][:200]
+        raise OSError(f"{manager.directory}: can't save a checkpoint: {reason}") from error
 
 
 def restore(

@@ -168,7 +168,7 @@ def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
 
 
 def scored_weights(workdir: epath.Path, split: str) -> str:
-    """Returns the digest of the weights that `summary_<split>.json` is of; "" without a good one."""
+    """Returns the digest of the weights that a split was scored with; "" if not known."""
     try:
         summary = run_files.load_summary(workdir, split)
     except ValueError as error:

@@ -19,12 +19,18 @@ def write_text(path: epath.Path, text: str) -> None:
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
-    """Writes `path` through a temporary file beside it."""
+    """Writes `path` through a temporary file beside it.
+
+    Raises:
+        OSError: it can't be written; names it.
+    """
     if not _writes:
         return
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError as error:  # A full disk is reported without a name.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The whole job of a config: train, evaluate all splits, report; what is done is not done again."""
 
 import concurrent.futures
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
@@ -10,6 +11,7 @@ from etils import epath
 
 from jaxlung import (
     checkpoint,
+    config_file,
     distributed,
     evaluate,
     files,
@@ -113,29 +115,43 @@ def require_both_classes(config: mlc.ConfigDict) -> None:
         )
 
 
-def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) -> None:
+def run_evaluate(
+    config: mlc.ConfigDict | None, path: epath.Path, split: str, overrides: Sequence[str] = ()
+) -> None:
     """Scores one split of a trained run anew, and makes its report again.
 
     Args:
         config: what the run was made with, but for `workdir.FREE_FIELDS`; None reads it there.
         path: the run's folder.
         split: "train", "validation" or "test".
+        overrides: of what is read there, "--config.FIELD=VALUE".
 
     Raises:
         ValueError: an unknown split, no run there, or another config's.
+        FileNotFoundError: the data that the run's own config names are not there; nothing is
+            prepared or downloaded where a folder from somebody else says.
     """
     if split not in evaluate.SPLITS:
         raise ValueError(f"--split: got {split!r}, want one of {', '.join(evaluate.SPLITS)}.")
+    told = config is not None or names_data_dir(overrides)
     stored = workdir.load_config(path)
-    if config is None:
-        config = stored
-    else:
+    with workdir.naming_config(path) if config is None else contextlib.nullcontext():
+        config = config or stored
+        config_file.set_overrides(config, overrides)
+        system.make_system(config)
+    if told or overrides:
         workdir.open_for(config, path)
     with workdir.lock(path):
-        evaluate.evaluate(config, path, open_splits(config, path), [split])
+        splits = open_splits(config, path, may_prepare=told)
+        evaluate.evaluate(config, path, splits, [split])
         if distributed.is_main():
             log_scores(path, split, system.make_task(config).records)
             write_report(path)
+
+
+def names_data_dir(overrides: Sequence[str]) -> bool:
+    """Returns whether one of "--config.FIELD=VALUE" says where data are prepared."""
+    return any(x.lstrip("-").startswith("config.data.data_dir=") for x in overrides)
 
 
 def write_report(path: epath.Path) -> None:
@@ -166,10 +182,18 @@ def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
             )
 
 
-def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:
-    """Opens the data; once something was trained, they must be those that `splits.csv` names."""
+def open_splits(
+    config: mlc.ConfigDict, path: epath.Path, *, may_prepare: bool = True
+) -> Mapping[str, record.Source]:
+    """Opens the data; once something was trained, they must be those that `splits.csv` names.
+
+    Args:
+        config: the run.
+        path: its folder.
+        may_prepare: prepare, generate or download data that are not there.
+    """
     with distributed.main_first("opening the data"):
-        splits = system.open_splits(config)
+        splits = system.open_splits(config, may_prepare=may_prepare)
     warn_of_shared(splits, config)
     if workdir.is_trained(path):
         splits_file.require_same(path / "splits.csv", splits)

@@ -79,7 +79,7 @@ def _train(
     dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
     items = road.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     with (
-        checkpoint.open_manager(workdir) as manager,
+        checkpoint.open_to_save(workdir) as manager,
         metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
         jax.transfer_guard("disallow"),
     ):
@@ -109,7 +109,6 @@ def _train(
             if control.stopped or stops:
                 break
         stops = votes.ask_now(stops or bool(stop.received))
-        checkpoint.finish(manager)
     return step, total_steps, stops
 
 

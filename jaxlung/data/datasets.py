@@ -20,13 +20,16 @@ from tfds_builders.v7_covid_cxr import v7_covid_cxr_dataset_builder
 V7_PROTOCOLS = ("paper", "paper_both", "halves")
 
 
-def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[str, record.Source]:
+def open_splits(
+    fields: Mapping[str, Any], *, needs: int, seed: int, may_prepare: bool = True
+) -> Mapping[str, record.Source]:
     """Opens the dataset that a config's `data` section names.
 
     Args:
         fields: "name" ("covid_qu_ex/infection", "cxr_lungs/512"), and what its opener takes.
         needs: bits of `record` that the task must find annotated.
         seed: of splits that are drawn.
+        may_prepare: prepare, generate or download data that are not there.
 
     Returns:
         "train", "validation" and "test".
@@ -39,6 +42,8 @@ def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[
     dataset, _, variant = fields.pop("name").partition("/")
     if dataset not in DATASETS:
         raise ValueError(f"data.name: got {dataset!r}, want one of {', '.join(DATASETS)}.")
+    if dataset != "folder":  # There is nothing to prepare.
+        fields["may_prepare"] = may_prepare
     return DATASETS[dataset](variant, needs=needs, seed=seed, **fields)
 
 

@@ -95,6 +95,7 @@ def open_builder(
     download: bool,
     phantom_images: int,
     raw_field: str = "raw_dir",
+    may_prepare: bool = True,
 ) -> tfds.core.DatasetBuilder:
     """Opens a dataset, preparing it first if that was not done yet.
 
@@ -108,6 +109,7 @@ def open_builder(
         download: fetch the download instead, as far as that can be done.
         phantom_images: more than 0 generates that many images in place of the download.
         raw_field: what the config calls `raw_dir`, for messages.
+        may_prepare: False only opens what was prepared, and writes nothing.
 
     Returns:
         The builder, prepared.
@@ -133,6 +135,11 @@ def open_builder(
     builder = make(raw_dir=raw_dir or None)
     if download and (raw_dir or phantom_images):
         raise ValueError("data.download: got raw_dir or phantom_images too, want only one of them.")
+    if not (builder.is_prepared() or may_prepare):
+        raise FileNotFoundError(
+            f"{builder.info.full_name} is not in {folder}, which the run's config.json names; say "
+            "where it is, or may be prepared, with --config.data.data_dir=FOLDER."
+        )
     if not builder.is_prepared():
         if phantom_images:
             logging.info("generating %d %s in %s", phantom_images, phantoms.THINGS, raw_dir)
