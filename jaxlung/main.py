@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
-from absl import flags
+from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
@@ -277,6 +277,7 @@ def run(command: Command) -> int:
     from jaxlung.study import runner
 
     compile_cache.use(os.environ)
+    use_32_bits()
     if command.cluster:
         distributed.start(command.cluster)
     if command.study:
@@ -294,6 +295,15 @@ def run(command: Command) -> int:
     else:
         job.run(FLAGS.config, command.path)
     return 0
+
+
+def use_32_bits() -> None:
+    """Turns off what `JAX_ENABLE_X64` turns on: runs are of 32 bits, and equal wherever made."""
+    import jax
+
+    if jax.config.jax_enable_x64:
+        logging.info("JAX_ENABLE_X64 is set; jaxlung computes in 32 bits all the same")
+        jax.config.update("jax_enable_x64", False)
 
 
 def run_on_a_run(path: epath.Path) -> int:

@@ -182,8 +182,11 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
             threshold nobody chose yet.
     """
     path = epath.Path(path).expanduser().resolve()
-    config = fit_to_machine(workdir.load_config(path))
-    system = system_lib.make_system(config)
+    stored = workdir.load_config(path)
+    with workdir.naming_config(path):
+        config = fit_to_machine(stored)
+        role = find_role(config)
+        system = system_lib.make_system(config)
     # Opening checkpoints clears away half-written ones, which may be another process's.
     finished = (path / "finished.txt").exists()
     with contextlib.nullcontext() if finished else workdir.lock(path):
@@ -198,7 +201,7 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         path=path,
         system=system,
         state=state.replace(opt_state=()),
-        role=find_role(config),
+        role=role,
         needs_lungs=config.task.get("lungs", "none") != "none"
         or config.task.get("region") == "lung",
         mirror=mirror,
