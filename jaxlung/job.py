@@ -142,7 +142,8 @@ def run_evaluate(
     if told or overrides:
         workdir.open_for(config, path)
     with workdir.lock(path):
-        splits = open_splits(config, path, may_prepare=told)
+        with workdir.naming_config(path, values=False):
+            splits = open_splits(config, path, may_prepare=told)
         evaluate.evaluate(config, path, splits, [split])
         if distributed.is_main():
             log_scores(path, split, system.make_task(config).records)
@@ -161,8 +162,9 @@ def write_report(path: epath.Path) -> None:
         ValueError: no split was evaluated, or a file is damaged.
     """
     warn_of_stale(run_files.load_summaries(path))
-    page.build(path)
-    model_card.write(path)
+    with workdir.naming_config(path, values=False):  # The other files are checked when read.
+        page.build(path)
+        model_card.write(path)
     logging.info("report: %s, model card: %s", path / "report.html", path / model_card.FILE)
 
 

@@ -11,8 +11,7 @@ import ml_collections as mlc
 from etils import epath
 
 from jaxlung import distributed, files
-
-SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
+from jaxlung.report import run_files
 
 # Where things are read from and how; they don't change what is computed.
 FREE_FIELDS = (
@@ -151,10 +150,10 @@ def _require_config(file: epath.Path, content: Any) -> None:
     """Raises ValueError unless the content has a config's fields, of the right types."""
     if not isinstance(content, dict):
         raise ValueError(f"{file}: want a JSON object, got {content!r:.60}.")
-    missing = [name for name in (*SECTIONS, *_FIELDS) if name not in content]
+    missing = [name for name in (*run_files.SECTIONS, *_FIELDS) if name not in content]
     if missing:
         raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
-    for name, kind in (_FIELDS | dict.fromkeys(SECTIONS, dict)).items():
+    for name, kind in (_FIELDS | dict.fromkeys(run_files.SECTIONS, dict)).items():
         _require_kind(file, name, content[name], kind)
     for split in _SPLITS:
         _require_kind(file, f"paper.{split}", content["paper"].get(split), dict)
@@ -172,19 +171,26 @@ def _require_kind(file: epath.Path, field: str, value: Any, kind: type) -> None:
 
 
 @contextlib.contextmanager
-def naming_config(path: epath.Path) -> Iterator[None]:
+def naming_config(path: epath.Path, *, values: bool = True) -> Iterator[None]:
     """Names the run's `config.json` in what its other fields lead to when they can't be used.
 
     They are checked by the functions that take them, whose signatures are their schema.
+
+    Args:
+        path: the run's folder.
+        values: blame the file for values that are refused, too. False where other files are read.
     """
+    file = path / "config.json"
     try:
         yield
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, LookupError, AttributeError) as error:
         raise ValueError(
-            f"{path / 'config.json'}: a field is missing, unknown or of another type ({error})."
+            f"{file}: a field is missing, unknown or of another type ({error})."
         ) from error
     except ValueError as error:
-        raise ValueError(f"{path / 'config.json'}: {error}") from error
+        if not values:
+            raise
+        raise ValueError(f"{file}: {error}") from error
 
 
 def to_json(config: mlc.ConfigDict) -> dict[str, Any]:

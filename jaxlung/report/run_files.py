@@ -15,6 +15,7 @@ from etils import epath
 from jaxlung.report import summary_check
 
 SPLITS = ("train", "validation", "test")
+SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 LOSSES = ("loss", "loss_excess")
 _LATER = {
     "sd": {},
@@ -156,9 +157,19 @@ def load_summary(workdir: epath.Path, split: str) -> Summary | None:
 
 
 def load_config(workdir: epath.Path) -> dict[str, Any]:
-    """`config.json`; {} if there is none."""
+    """Returns `config.json`; {} if there is none.
+
+    Raises:
+        ValueError: it is no JSON object, or one of its sections isn't.
+    """
     path = workdir / "config.json"
-    return _load_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    config = _load_json(path)
+    for name in SECTIONS:
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(f"{path}: {name}: want an object, got {config[name]!r:.60}.")
+    return config
 
 
 def _load_json(path: epath.Path) -> dict[str, Any]:
@@ -172,10 +183,10 @@ def _load_json(path: epath.Path) -> dict[str, Any]:
 
 
 def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
-    """Columns of `metrics.csv`, [epochs] float64 each; {} before the first finished epoch.
+    """Returns the columns of `metrics.csv`, [epochs] float64; {} before the first finished epoch.
 
     Raises:
-        ValueError: it can't be read, or lacks one of `METRICS`.
+        ValueError: it can't be read, lacks one of `METRICS`, or holds other than numbers.
     """
     path = workdir / "metrics.csv"
     rows = load_rows(path)
@@ -184,7 +195,18 @@ def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
     missing = [name for name in METRICS if name not in rows[0]]
     if missing:
         raise ValueError(f"{path}: want the columns {', '.join(METRICS)}; lacks {missing[0]}.")
-    return {name: np.array([to_number(row[name]) for row in rows]) for name in rows[0]}
+    return {name: _to_column(path, name, [row[name] for row in rows]) for name in rows[0]}
+
+
+def _to_column(path: epath.Path, name: str, cells: Sequence[str]) -> np.ndarray:
+    """Numbers, NaN for what is not known."""
+    try:
+        column = np.array([float(cell or "nan") for cell in cells])
+    except ValueError as error:
+        raise ValueError(f"{path}: {name}: want numbers ({error}).") from error
+    if np.isinf(column).any():
+        raise ValueError(f"{path}: {name}: want finite numbers, got an infinite one.")
+    return column
 
 
 def find_epoch_score(metrics: Mapping[str, np.ndarray]) -> str:
@@ -211,6 +233,8 @@ def load_rows(path: epath.Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
     except (ValueError, csv.Error) as error:  # Not text, or no table.
         raise ValueError(f"{path}: want a CSV table, got something else ({error}).") from error
+    if any(None in row for row in rows):
+        raise ValueError(f"{path}: a row has more cells than the heading.")
     # A run that was killed leaves half a last row.
     return [row for row in rows if None not in row.values()]
 

@@ -1,8 +1,6 @@
 """The rows of a study's table: its runs, what several of them come to together, the paper's."""
 
-import csv
 import dataclasses
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -165,10 +163,7 @@ def load_subjects(result: results.Result) -> list[dict[str, str]]:
         ValueError: there is no such table.
     """
     path = result.path / "scores_test.csv"
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
-    except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: want the scores of a finished run ({error}).") from error
+    rows = run_files.load_rows(path)
     if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
         raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")
     return rows
