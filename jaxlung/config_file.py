@@ -1,6 +1,8 @@
 """Config and study files: found by path or by name; overrides checked before they are set."""
 
+import ast
 import difflib
+import functools
 import importlib.util
 import pathlib
 from collections.abc import Sequence
@@ -113,6 +115,31 @@ def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name.startswith("config."):
             require_field(config, name.removeprefix("config."))
+
+
+def set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> None:
+    """Sets "--config.FIELD=VALUE" where no config file is named on the command line.
+
+    Raises:
+        ValueError: no such field, or a value of another type.
+    """
+    check_overrides(config, overrides)
+    for override in overrides:
+        flag, _, text = override.partition("=")
+        field = flag.lstrip("-").removeprefix("config.")
+        old = functools.reduce(lambda node, part: node[part], field.split("."), config)
+        try:
+            value = text if isinstance(old, str) else _read(text)
+            config.update_from_flattened_dict({field: value})
+        except (ValueError, SyntaxError, TypeError) as error:
+            kind = type(old).__name__
+            raise ValueError(f"{flag}: got {text!r}, want a value of type {kind}.") from error
+
+
+def _read(text: str) -> Any:
+    """Returns the value that is written as "3", "1e-4", "(64, 128)" or "true"."""
+    words = {"true": True, "false": False}
+    return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
 
 
 def require_field(config: mlc.ConfigDict, name: str) -> None:

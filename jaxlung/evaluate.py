@@ -12,6 +12,7 @@ from etils import epath
 from jaxlung import (
     baselines,
     checkpoint,
+    distributed,
     files,
     hu_baseline,
     panels,
@@ -24,6 +25,7 @@ from jaxlung import system as system_lib
 from jaxlung.data import order, pipeline, record, resize
 from jaxlung.inference import images as image_inference
 from jaxlung.metrics import overlap, roc
+from jaxlung.report import run_files
 
 SPLITS = ("train", "validation", "test")
 Judged = tuple[str, scores_lib.SplitScores, dict[str, dict[str, Any]]]
@@ -34,6 +36,8 @@ def evaluate(
     workdir: epath.Path,
     splits: Mapping[str, record.Source],
     names: Sequence[str],
+    *,
+    keep: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Scores the selected checkpoint on splits.
 
@@ -46,15 +50,22 @@ def evaluate(
         workdir: holds `checkpoints/`.
         splits: by name; the baselines are fitted to "train".
         names: which of them to score.
+        keep: leave out the splits that were scored with the same weights before.
 
     Returns:
-        The summaries by split, as written.
+        The summaries by split, as written now.
 
     Raises:
         ValueError: an empty split, or no good checkpoint.
     """
     system = system_lib.make_system(config)
     state = checkpoint.load_selected(workdir, config.selection, system.abstract_state())
+    weights = checkpoint.digest_weights(state)
+    if keep:
+        missing = [name for name in names if scored_weights(workdir, name) != weights]
+        names = distributed.tell_all(missing)
+    if not names:
+        return {}
     if system.task.threshold == 0:
         threshold = choose_threshold(system, state, splits["validation"])
         system = system_lib.make_system(with_threshold(config, threshold))
@@ -64,6 +75,7 @@ def evaluate(
         summary = {
             "split": name,
             "step": int(state.step),
+            "weights_digest": weights,
             "task": system.task.name,
             "levels": list(system.task.levels),
             **scores_lib.summarise(system.task, scores),
@@ -158,12 +170,45 @@ def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
     return changed
 
 
-def scored_step(workdir: epath.Path, split: str) -> int | None:
-    """The step that `summary_<split>.json` was made from; None if there is no good one."""
+def scored_weights(workdir: epath.Path, split: str) -> str:
+    """Returns the digest of the weights that a split was scored with; "" if not known."""
     try:
-        return json.loads((workdir / f"summary_{split}.json").read_text())["step"]
-    except (OSError, ValueError, KeyError):
-        return None
+        summary = run_files.load_summary(workdir, split)
+    except ValueError as error:
+        logging.warning("%s", error)
+        return ""
+    return summary.weights_digest if summary else ""
+
+
+def chosen_threshold(workdir: epath.Path, state: train_step.TrainState) -> float:
+    """Returns the threshold that was chosen on the validation split for the weights in `state`.
+
+    Summaries of earlier versions don't name the weights: theirs are taken by the step, with a
+    warning.
+
+    Raises:
+        ValueError: none was chosen for these weights, or a summary is damaged.
+    """
+    step, weights = int(state.step), checkpoint.digest_weights(state)
+    found = [run_files.load_summary(workdir, split) for split in SPLITS]
+    summaries = [summary for summary in found if summary and summary.threshold is not None]
+    for summary in summaries:
+        if summary.weights_digest == weights:
+            return summary.threshold
+    for summary in summaries:
+        if not summary.weights_digest and summary.step == step:
+            logging.warning(
+                "%s: summary_%s.json, of an earlier version, doesn't say of which weights of step "
+                "%d its threshold is; --mode=evaluate chooses it anew",
+                workdir,
+                summary.split,
+                step,
+            )
+            return summary.threshold
+    raise ValueError(
+        f"{workdir}: no threshold was chosen for these weights of step {step} yet; evaluate the "
+        "run first, with --mode=evaluate."
+    )
 
 
 def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str, Any]:

@@ -29,7 +29,11 @@ def write_text(path: epath.Path, text: str) -> None:
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
-    """Writes `path` through a temporary file beside it."""
+    """Writes `path` through a temporary file beside it.
+
+    Raises:
+        OSError: it can't be written; names it.
+    """
     if not _writes:
         return
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"

@@ -1,7 +1,7 @@
 """The whole job of a config: train, evaluate all splits, report; what is done is not done again."""
 
-import json
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
 from absl import logging
@@ -9,6 +9,7 @@ from etils import epath
 
 from jaxlung import (
     checkpoint,
+    config_file,
     distributed,
     evaluate,
     files,
@@ -22,9 +23,9 @@ from jaxlung import (
 )
 from jaxlung.data import datasets, record, splits_file
 from jaxlung.model_card import limits
-from jaxlung.report import page
+from jaxlung.report import page, run_files
 
-FINISHED = "finished.txt"  # Written last; holds the step that was scored.
+FINISHED = "finished.txt"  # Written last; holds the step and the weights that were scored.
 HEADLINES = (
     "mse",
     "mae",
@@ -63,9 +64,11 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
     report, finished = path / "report.html", path / FINISHED
-    if distributed.tell_all(report.exists() and finished.exists()):
+    if distributed.tell_all(report.exists() and is_finished(path, config.selection)):
         logging.info("this run is finished: %s", report)
         return
+    if distributed.is_main():
+        finished.unlink(missing_ok=True)
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
     task = system.make_task(config)
@@ -75,13 +78,29 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         record_check.check(splits, task, config.data.num_threads, may_lack)
     if not train.train(config, path, splits):
         return
-    step = checkpoint.selected_step(config.selection, path)
-    missing = [name for name in evaluate.SPLITS if evaluate.scored_step(path, name) != step]
-    evaluate.evaluate(config, path, splits, distributed.tell_all(missing))
+    evaluate.evaluate(config, path, splits, evaluate.SPLITS, keep=True)
     if distributed.is_main():
         log_scores(path, "test", task.records)
         write_report(path)
-        files.write_text(finished, f"{step}\n")
+        files.write_text(finished, f"{selected(path, config.selection)}\n")
+
+
+def is_finished(path: epath.Path, selection: str) -> bool:
+    """Returns whether `finished.txt` is of the checkpoint that `selection` names.
+
+    Earlier versions wrote its step alone.
+    """
+    try:
+        words = (path / FINISHED).read_text().split()
+    except (OSError, ValueError):
+        return False
+    return len(words) in (1, 2) and selected(path, selection).split()[: len(words)] == words
+
+
+def selected(path: epath.Path, selection: str) -> str:
+    """Returns step and weights of the selected checkpoint, as `finished.txt` has them."""
+    step = checkpoint.selected_step(selection, path)
+    return f"{step} {checkpoint.selected_weights(selection, path)}"
 
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
@@ -94,29 +113,44 @@ def require_both_classes(config: mlc.ConfigDict) -> None:
         )
 
 
-def run_evaluate(config: mlc.ConfigDict | None, path: epath.Path, split: str) -> None:
+def run_evaluate(
+    config: mlc.ConfigDict | None, path: epath.Path, split: str, overrides: Sequence[str] = ()
+) -> None:
     """Scores one split of a trained run anew, and makes its report again.
 
     Args:
         config: what the run was made with, but for `workdir.FREE_FIELDS`; None reads it there.
         path: the run's folder.
         split: "train", "validation" or "test".
+        overrides: of what is read there, "--config.FIELD=VALUE".
 
     Raises:
         ValueError: an unknown split, no run there, or another config's.
+        FileNotFoundError: the data that the run's own config names are not there; nothing is
+            prepared or downloaded where a folder from somebody else says.
     """
     if split not in evaluate.SPLITS:
         raise ValueError(f"--split: got {split!r}, want one of {', '.join(evaluate.SPLITS)}.")
+    told = config is not None or names_data_dir(overrides)
     stored = workdir.load_config(path)
-    if config is None:
-        config = stored
-    else:
+    with workdir.naming_config(path) if config is None else contextlib.nullcontext():
+        config = config or stored
+        config_file.set_overrides(config, overrides)
+        system.make_system(config)
+    if told or overrides:
         workdir.open_for(config, path)
     with workdir.lock(path):
-        evaluate.evaluate(config, path, open_splits(config, path), [split])
+        with workdir.naming_config(path, values=False):
+            splits = open_splits(config, path, may_prepare=told)
+        evaluate.evaluate(config, path, splits, [split])
         if distributed.is_main():
             log_scores(path, split, system.make_task(config).records)
             write_report(path)
+
+
+def names_data_dir(overrides: Sequence[str]) -> bool:
+    """Returns whether one of "--config.FIELD=VALUE" says where data are prepared."""
+    return any(x.lstrip("-").startswith("config.data.data_dir=") for x in overrides)
 
 
 def write_report(path: epath.Path) -> None:
@@ -125,15 +159,41 @@ def write_report(path: epath.Path) -> None:
     Raises:
         ValueError: no split was evaluated, or a file is damaged.
     """
-    page.build(path)
-    model_card.write(path)
+    warn_of_stale(run_files.load_summaries(path))
+    with workdir.naming_config(path, values=False):  # The other files are checked when read.
+        page.build(path)
+        model_card.write(path)
     logging.info("report: %s, model card: %s", path / "report.html", path / model_card.FILE)
 
 
-def open_splits(config: mlc.ConfigDict, path: epath.Path) -> Mapping[str, record.Source]:
-    """Opens the data; once something was trained, they must be those that `splits.csv` names."""
+def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
+    """Names the splits that were scored with other weights than the last of `summaries`."""
+    newest = summaries[-1]
+    for summary in summaries[:-1]:
+        known = summary.weights_digest and newest.weights_digest
+        if known and summary.weights_digest != newest.weights_digest:
+            logging.warning(
+                "summary_%s.json (step %d) is of other weights than summary_%s.json (step %d); "
+                "score both with --mode=evaluate --split=...",
+                summary.split,
+                summary.step,
+                newest.split,
+                newest.step,
+            )
+
+
+def open_splits(
+    config: mlc.ConfigDict, path: epath.Path, *, may_prepare: bool = True
+) -> Mapping[str, record.Source]:
+    """Opens the data; once something was trained, they must be those that `splits.csv` names.
+
+    Args:
+        config: the run.
+        path: its folder.
+        may_prepare: prepare, generate or download data that are not there.
+    """
     with distributed.main_first("opening the data"):
-        splits = system.open_splits(config)
+        splits = system.open_splits(config, may_prepare=may_prepare)
     warn_of_shared(splits, config)
     if workdir.is_trained(path):
         splits_file.require_same(path / "splits.csv", splits)
@@ -160,10 +220,10 @@ def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) 
 
 def log_scores(path: epath.Path, split: str, records: str) -> None:
     """Logs the split's main scores, and those of the baselines, a line each."""
-    summary = json.loads((path / f"summary_{split}.json").read_text())
-    rows = {"network": summary["scores"]}
-    rows |= {name: baseline["scores"] for name, baseline in summary["baselines"].items()}
+    summary = run_files.load_summary(path, split)
+    rows = {"network": summary.scores}
+    rows |= {name: baseline["scores"] for name, baseline in summary.baselines.items()}
     for name, scores in rows.items():
         shown = [f"{key} {scores[key]:.4f}" for key in HEADLINES if scores.get(key) is not None]
-        count = summary["num_images"]
+        count = summary.num_images
         logging.info("%s, %d %s, %s: %s", split, count, records, name, ", ".join(shown))

@@ -96,7 +96,8 @@ def _find_missing(
 ) -> dict[str, Lungs]:
     """What is kept of the same network, and the rest found."""
     config = _load_config(run)
-    system = system_lib.make_system(config)
+    with workdir.naming_config(run):
+        system = system_lib.make_system(config)
     state = checkpoint.load_selected(run, config.selection, system.abstract_state())
     made_by = _digest(config, state)
     others = {lungs.made_by for lungs in kept.values() if lungs} - {made_by}
@@ -156,7 +157,7 @@ def _lungs_command(phantom_images: int) -> str:
 
 def _load_config(run: epath.Path) -> mlc.ConfigDict:
     config = workdir.load_config(run)
-    if config.task_name != "mask" or config.task.target != "lung":
+    if config.task_name != "mask" or config.task.get("target") != "lung":
         raise ValueError(
             f"lungs_run: {run} is a run of task {config.task_name}, want lung masks of X-rays."
         )

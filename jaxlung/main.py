@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import ml_collections as mlc
-from absl import flags
+from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
@@ -76,12 +76,14 @@ class Command:
         path: the workdir, absolute.
         study: None but for `--mode=study`.
         configs: of the study's runs, by name.
+        overrides: fields of the run's own config to set, to evaluate: "--config.FIELD=VALUE".
         cluster: where this process meets others; None alone.
     """
 
     path: epath.Path
     study: study_lib.Study | None = None
     configs: Mapping[str, mlc.ConfigDict] = dataclasses.field(default_factory=dict)
+    overrides: Sequence[str] = ()
     cluster: cluster_lib.Cluster | None = None
 
 
@@ -168,10 +170,11 @@ def parse(argv: Sequence[str]) -> Command:
     if FLAGS.mode in OF_A_RUN:
         check_run_mode(bool(spec or overrides))
         return Command(workdir_path(spec))
-    if not spec and (FLAGS.mode == "train" or FLAGS.workdir is None or overrides):
+    sets_unknown = overrides and FLAGS.mode != "evaluate"
+    if not spec and (FLAGS.mode == "train" or FLAGS.workdir is None or sets_unknown):
         raise ValueError(
             f"want --config=FILE or a name ({', '.join(config_file.shipped_configs())})"
-            + ("." if FLAGS.mode == "train" or overrides else ", or --workdir of a trained run.")
+            + ("." if FLAGS.mode == "train" or sets_unknown else ", or --workdir of a trained run.")
         )
     if not spec and FLAGS.dry_run:
         raise ValueError("--dry_run: want --config=FILE too.")
@@ -179,7 +182,7 @@ def parse(argv: Sequence[str]) -> Command:
         raise ValueError("--mode=benchmark: want --config=FILE too.")
     if FLAGS.dry_run and FLAGS.mode != "train":
         raise ValueError(f"--dry_run: got --mode={FLAGS.mode} too, want only one of them.")
-    return Command(workdir_path(spec), cluster=find_cluster())
+    return Command(workdir_path(spec), cluster=find_cluster(), overrides=overrides)
 
 
 def require_values(argv: Sequence[str]) -> None:
@@ -281,6 +284,7 @@ def run(command: Command) -> int:
     from jaxlung.study import runner
 
     compile_cache.use(os.environ)
+    use_32_bits()
     if command.cluster:
         distributed.start(command.cluster)
     sharding.visible_devices()  # If there are none, that is the first thing to say.
@@ -293,12 +297,21 @@ def run(command: Command) -> int:
         if distributed.is_main():
             sys.stdout.write(benchmark.to_line(found) + "\n")
     elif FLAGS.mode == "evaluate":
-        job.run_evaluate(FLAGS.config, command.path, FLAGS.split)
+        job.run_evaluate(FLAGS.config, command.path, FLAGS.split, command.overrides)
     elif FLAGS.mode in OF_A_RUN:
         return run_on_a_run(command.path)
     else:
         job.run(FLAGS.config, command.path)
     return 0
+
+
+def use_32_bits() -> None:
+    """Turns off what `JAX_ENABLE_X64` turns on: runs are of 32 bits, and equal wherever made."""
+    import jax
+
+    if jax.config.jax_enable_x64:
+        logging.info("JAX_ENABLE_X64 is set; jaxlung computes in 32 bits all the same")
+        jax.config.update("jax_enable_x64", False)
 
 
 def run_on_a_run(path: epath.Path) -> int:

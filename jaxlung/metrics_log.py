@@ -2,14 +2,17 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import tensorboardX
+from absl import logging
 from etils import epath
 
 from jaxlung import distributed, files
 
+FILE = "metrics.csv"
 COLUMNS = (
     "step",
     "epoch",
@@ -21,22 +24,26 @@ COLUMNS = (
     "images_per_s",  # of volumes: patches
     "seconds",
 )
+Row = dict[str, Any]
 
 
 class MetricsLog:
-    """Appends a row per epoch; opened again at `step`, rows of later steps are dropped.
+    """Adds a row per epoch to those that `restore` found.
 
     Args:
         workdir: the run's folder.
         step: the step that the run goes on from.
         score: name of the score that is followed, in columns of its own: "mean_iou".
+        rows: of the epochs until then.
+
+    Attributes:
+        rows: of all epochs so far; JSON values, for a checkpoint.
     """
 
-    def __init__(self, workdir: epath.Path, step: int, score: str) -> None:
-        self._path = workdir / "metrics.csv"
-        self._columns = (*COLUMNS, score, f"val_{score}")
-        rows = [row for row in load_rows(workdir) if int(row["step"]) <= step]
-        files.write_text(self._path, self._to_csv(rows, header=True))
+    def __init__(self, workdir: epath.Path, step: int, score: str, rows: Sequence[Row]) -> None:
+        self._path = workdir / FILE
+        self._columns = columns(score)
+        self.rows = list(rows)
         self._events = None  # Of several processes, one writes.
         if distributed.is_main():
             folder = str(workdir / "tensorboard")
@@ -56,27 +63,88 @@ class MetricsLog:
 
     def write(self, row: dict[str, float]) -> None:
         """Adds one epoch; `row` has the keys `COLUMNS` and the score's two."""
+        self.rows.append(row)
+        files.write_text(self._path, to_csv(self.rows, self._columns))
         if not self._events:
             return
-        with files.naming(self._path), self._path.open("a") as file:
-            file.write(self._to_csv([row], header=False))
         for name in self._columns[2:]:
             self._events.add_scalar(name, row[name], int(row["step"]))
         self._events.flush()
 
-    def _to_csv(self, rows: list[dict[str, float]] | list[dict[str, str]], *, header: bool) -> str:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+
+def columns(score: str) -> tuple[str, ...]:
+    """Returns the columns of a run that follows `score`."""
+    return (*COLUMNS, score, f"val_{score}")
 
 
-def load_rows(workdir: epath.Path) -> list[dict[str, str]]:
-    """Rows of `workdir/metrics.csv`; [] if there is none. A half-written last row is left out."""
-    path = workdir / "metrics.csv"
+def restore(
+    workdir: epath.Path, step: int, score: str, kept: Sequence[Row] | None, num_epochs: int
+) -> list[Row]:
+    """Returns the rows of the epochs until `step`, and makes `metrics.csv` hold just them.
+
+    Args:
+        workdir: the run's folder.
+        step: the step that the run goes on from.
+        score: see `MetricsLog`.
+        kept: the rows as the checkpoint of `step` has them; None where an earlier version saved
+            it, so that only the file knows them.
+        num_epochs: finished until `step`.
+
+    Raises:
+        ValueError: only the file knows the rows, and it can't be read.
+    """
+    path, wanted = workdir / FILE, columns(score)
+    if kept is None:
+        rows = [row for row in load_rows(path, wanted) if row["step"] <= step]
+        _warn_of_missing(path, step, num_epochs, len(rows))
+    else:
+        rows = list(kept)
+    text = to_csv(rows, wanted)
+    before = path.read_bytes() if path.exists() else b""
+    if before != text.encode():
+        if kept and not before.startswith(text.encode()):
+            logging.warning("%s: its %d epochs are restored from the checkpoint", path, len(rows))
+        files.write_text(path, text)
+    return rows
+
+
+def _warn_of_missing(path: epath.Path, step: int, num_epochs: int, num_rows: int) -> None:
+    if num_rows < num_epochs:
+        logging.warning(
+            "%s: %d of %d epochs are missing, and the checkpoint of step %d, which an earlier "
+            "version saved, doesn't have them",
+            path,
+            num_epochs - num_rows,
+            num_epochs,
+            step,
+        )
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> str:
+    """Returns the table as text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, wanted, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def load_rows(path: epath.Path, wanted: Sequence[str]) -> list[Row]:
+    """Returns the rows of `metrics.csv`, [] without one; a half-written last row is left out.
+
+    Raises:
+        ValueError: it is no table of the columns `wanted`.
+    """
     if not path.exists():
         return []
-    rows = csv.DictReader(io.StringIO(path.read_text()))
-    return [row for row in rows if None not in row.values()]
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text()))
+        rows = [row for row in reader if None not in row.values()]
+        if reader.fieldnames and set(reader.fieldnames) != set(wanted):
+            raise ValueError(f"its columns are {', '.join(reader.fieldnames)}")
+        return [row | {"step": int(row["step"])} for row in rows]
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: want a table of {', '.join(wanted)}, got something else ({error}); remove it "
+            "to go on without its epochs."
+        ) from error

@@ -18,6 +18,8 @@ def fill(config: mlc.ConfigDict) -> None:
         config.task.crop_pixels = (crop, crop, crop)
     if str(config.data.get("name", "")).startswith("v7_covid_cxr/"):
         _add(config.data, "max_train_per_class", 0)
+    if config.data.get("name") == "folder":
+        _add(config.data, "negative_roots", "")
     _add(config.paper, "note", "")
 
 

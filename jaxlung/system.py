@@ -310,10 +310,11 @@ def require_one_region(config: mlc.ConfigDict) -> None:
         )
 
 
-def open_splits(config: mlc.ConfigDict) -> Mapping[str, record.Source]:
+def open_splits(config: mlc.ConfigDict, *, may_prepare: bool = True) -> Mapping[str, record.Source]:
     """Opens the config's dataset; see `datasets.open_splits`."""
     fields, _ = settings_lib.split_section(config.data.to_dict(), config.seed)
-    return datasets.open_splits(fields, needs=make_task(config).needs, seed=config.seed)
+    needs = make_task(config).needs
+    return datasets.open_splits(fields, needs=needs, seed=config.seed, may_prepare=may_prepare)
 
 
 def make_task(config: mlc.ConfigDict) -> task_lib.Task:

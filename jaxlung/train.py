@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import ml_collections as mlc
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
 from jaxlung import (
     checkpoint,
+    checkpoint_notes,
     distributed,
     interrupt,
     journal,
@@ -43,11 +43,8 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
         FloatingPointError: the loss is not finite; names the step.
     """
-    with (
-        interrupt.catch() as stop,
-        checkpoint.open_manager(workdir) as manager,  # Finishes its saves at the end.
-    ):
-        last_step, total_steps, stopped = _train(config, workdir, splits, manager, stop)
+    with interrupt.catch() as stop:
+        last_step, total_steps, stopped = _train(config, workdir, splits, stop)
     if stopped:
         logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
     return not stopped
@@ -57,7 +54,6 @@ def _train(
     config: mlc.ConfigDict,
     workdir: epath.Path,
     splits: Mapping[str, record.Source],
-    manager: ocp.CheckpointManager,
     stop: interrupt.Interrupt,
 ) -> tuple[int, int, bool]:
     """The loop itself; the steps that are done, those of the whole run, and if a signal came."""
@@ -65,9 +61,12 @@ def _train(
     num_examples = system.settings.num_examples(len(splits["train"]))
     batch_size = system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
-    state, progress = restore_or_init(manager, system, config.init_from)
+    state, progress = restore_or_init(workdir, system, config.init_from)
     control = training_control.from_json(progress["control"])
     first_step = step = int(state.step)
+    epoch = order.epochs_after(first_step, num_examples, batch_size)
+    score_name = system.task.epoch_score[1]
+    rows = metrics_log.restore(workdir, first_step, score_name, progress["epochs"], epoch)
     if first_step >= total_steps or control.stopped:
         return first_step, total_steps, False
 
@@ -80,7 +79,8 @@ def _train(
     dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
     items = road.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     with (
-        metrics_log.MetricsLog(workdir, first_step, system.task.epoch_score[1]) as log,
+        checkpoint.open_to_save(workdir) as manager,
+        metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
         jax.transfer_guard("disallow"),
     ):
         notes = open_journal(system, log, config.epochs, (first_step, total_steps), progress)
@@ -102,7 +102,7 @@ def _train(
                 notes.end_epoch(epoch, seconds, val, control.learning_rate)
                 state, control = next_epoch(system, state, control, val.loss)
             if saves:
-                progress = make_progress(control, notes.epoch_steps)
+                progress = make_progress(control, notes.epoch_steps, log.rows)
                 rank = find_rank(config.selection, val) if ends_epoch else math.inf
                 checkpoint.save(manager, state, progress, rank)
                 stops = stops or votes.ask(bool(stop.received))  # While that took its time.
@@ -113,20 +113,33 @@ def _train(
 
 
 def restore_or_init(
-    manager: ocp.CheckpointManager, system: system_lib.System, init_from: str
-) -> tuple[train_step.TrainState, checkpoint.Progress]:
-    """The newest good checkpoint, or a fresh state; created where it will live."""
-    restored = checkpoint.restore_latest(manager, system.abstract_state())
+    workdir: epath.Path, system: system_lib.System, init_from: str
+) -> tuple[train_step.TrainState, checkpoint_notes.Progress]:
+    """Returns the newest good checkpoint, or a fresh state; created where it will live.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be resumed.
+    """
+    with checkpoint.open_manager(workdir) as manager:
+        restored = checkpoint.restore_latest(manager, system.abstract_state())
     if restored is None:
         state = system.init_state()
         if init_from:
             state = transfer.copy_network(init_from, state)
         control = training_control.start(system.learning_rate)
-        return state, make_progress(control, [])
+        return state, make_progress(control, [], [])
     state, progress = restored
-    checkpoint.set_aside_newer(manager, int(state.step))
-    logging.info("going on from step %d", int(state.step))
-    return state, progress
+    step = int(state.step)
+    missing = {"control", "epoch_steps"} - progress.keys()
+    if missing:
+        raise ValueError(
+            f"{workdir / 'checkpoints' / str(step)}: an earlier version saved it without "
+            f"{' and '.join(sorted(missing))}, so that training can't be resumed; choose another "
+            "--workdir."
+        )
+    checkpoint.set_aside_newer(workdir, step)
+    logging.info("going on from step %d", step)
+    return state, {"epochs": None} | progress  # Earlier versions kept epochs in a file alone.
 
 
 def open_journal(
@@ -134,7 +147,7 @@ def open_journal(
     log: metrics_log.MetricsLog,
     num_epochs: int,
     steps: tuple[int, int],
-    progress: checkpoint.Progress,
+    progress: checkpoint_notes.Progress,
 ) -> journal.Journal:
     """What is said of a run's `steps`, from the first to the last."""
     return journal.Journal(
@@ -153,10 +166,17 @@ def open_journal(
 
 
 def make_progress(
-    control: training_control.State, epoch_steps: list[list[Any]]
-) -> checkpoint.Progress:
-    """What a checkpoint says beside the state; `epoch_steps` as in `journal.Journal`."""
-    return {"control": training_control.to_json(control), "epoch_steps": epoch_steps}
+    control: training_control.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
+) -> checkpoint_notes.Progress:
+    """Returns what a checkpoint says beside the state.
+
+    Args:
+        control: of the next epoch.
+        epoch_steps: as in `journal.Journal`.
+        epochs: the rows of `metrics.csv`.
+    """
+    control_values = training_control.to_json(control)
+    return {"control": control_values, "epoch_steps": epoch_steps, "epochs": list(epochs)}
 
 
 def next_epoch(

@@ -42,7 +42,8 @@ def open_network(
         raise ValueError(f"init_from: {error}") from error
     if not workdir.is_trained(path):
         raise ValueError(f"init_from: {path} has no checkpoint; train it first.")
-    like = system_lib.make_system(config).abstract_state()
+    with workdir.naming_config(path):
+        like = system_lib.make_system(config).abstract_state()
     for name in ("params", "batch_stats"):
         _require_same(path, getattr(like, name), getattr(state, name))
     return path, config, like

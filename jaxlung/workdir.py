@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -12,12 +13,13 @@ import ml_collections as mlc
 from etils import epath
 
 from jaxlung import distributed, files, older_config
+from jaxlung.report import run_files
 
 _FILES = ("config.json", "checkpoints", "lock")  # of every run that began to train
-SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 
 # Where things are read from and how; they don't change what is computed.
 FREE_FIELDS = (
+    "data.csv",  # `splits.csv` tells other data apart.
     "data.data_dir",
     "data.download",
     "data.negative_roots",
@@ -26,6 +28,7 @@ FREE_FIELDS = (
     "data.raw_dir",
     "data.raw_dir_montgomery",
     "data.raw_dir_shenzhen",
+    "data.root",
     "log_every_steps",
     "lungs_run",  # `lung_masks` sees to it that it is the same network.
     "mesh.data",
@@ -33,13 +36,38 @@ FREE_FIELDS = (
     "step.remat",
     "step.steps_per_dispatch",
 )
+# Paths, which are stored absolute, so that the run goes on from anywhere.
+PATH_FIELDS = (
+    "data.csv",
+    "data.data_dir",
+    "data.negative_roots",
+    "data.raw_dir",
+    "data.raw_dir_montgomery",
+    "data.raw_dir_shenzhen",
+    "data.root",
+    "init_from",
+    "lungs_run",
+)
+_LISTS = ("root", "negative_roots")  # separated by commas
+# Fields outside the sections, and what they are.
+_FIELDS = {
+    "seed": int,
+    "epochs": int,
+    "log_every_steps": int,
+    "selection": str,
+    "init_from": str,
+    "freeze": str,
+    "model_name": str,
+    "task_name": str,
+}
+_SPLITS = ("train", "validation", "test")
 
 
 def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
     """Makes the folder if there is none and writes `config.json`; checks the one of a run there.
 
-    A folder in which nothing was trained yet takes any config. `lungs_run` is written as an
-    absolute path, so that the run goes on from anywhere.
+    A folder in which nothing was trained yet takes any config. `PATH_FIELDS` are written as
+    absolute paths.
 
     Args:
         config: the run.
@@ -49,11 +77,9 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
         ValueError: the folder belongs to another config; names the fields that differ.
         OSError: it can't be written.
     """
-    wanted = to_json(config)
-    if "lungs_run" in wanted:
-        wanted["lungs_run"] = str(epath.Path(config.lungs_run).expanduser().resolve())
+    wanted = to_json(with_absolute_paths(config))
     if is_trained(path) and (path / "config.json").exists():
-        differing = differences(to_json(load_config(path)), wanted)
+        differing = differences(to_json(with_absolute_paths(load_config(path))), wanted)
         if differing:
             raise ValueError(
                 f"{path} holds a run of another config: {'; '.join(differing)}. "
@@ -64,6 +90,24 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
     except OSError as error:
         raise ValueError(f"--workdir: can't make the folder {path} ({error.strerror}).") from error
     files.write_text(path / "config.json", json.dumps(wanted, indent=2) + "\n")
+
+
+def with_absolute_paths(config: mlc.ConfigDict) -> mlc.ConfigDict:
+    """Returns a copy in which no path depends on the current folder."""
+    changed = mlc.ConfigDict(config.to_dict())
+    for field in PATH_FIELDS:
+        *sections, name = field.split(".")
+        section = functools.reduce(getattr, sections, changed)
+        if name in section:
+            parts = section[name].split(",") if name in _LISTS else [section[name]]
+            section[name] = ",".join(map(_to_absolute, parts))
+    return changed
+
+
+def _to_absolute(path: str) -> str:
+    """The path from the root; "~", which is each user's own, stays."""
+    path = path.strip()
+    return path if not path or path.startswith("~") else str(epath.Path(path).absolute())
 
 
 @contextlib.contextmanager
@@ -119,14 +163,60 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
     if not file.exists():
         raise ValueError(f"{path}: not a run's folder (there is no config.json).")
     try:
-        config = mlc.ConfigDict(_lists_to_tuples(json.loads(file.read_text())))
+        content = json.loads(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file}: not readable as JSON ({error}).") from error
-    missing = [name for name in SECTIONS if name not in config]
-    if missing:
-        raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
+    _require_config(file, content)
+    config = mlc.ConfigDict(_lists_to_tuples(content))
     older_config.fill(config)
     return config.lock()
+
+
+def _require_config(file: epath.Path, content: Any) -> None:
+    """Raises ValueError unless the content has a config's fields, of the right types."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: want a JSON object, got {content!r:.60}.")
+    missing = [name for name in (*run_files.SECTIONS, *_FIELDS) if name not in content]
+    if missing:
+        raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
+    for name, kind in (_FIELDS | dict.fromkeys(run_files.SECTIONS, dict)).items():
+        _require_kind(file, name, content[name], kind)
+    for split in _SPLITS:
+        _require_kind(file, f"paper.{split}", content["paper"].get(split), dict)
+    for field in PATH_FIELDS:
+        *sections, name = field.split(".")
+        section = functools.reduce(dict.__getitem__, sections, content)
+        if name in section:
+            _require_kind(file, field, section[name], str)
+
+
+def _require_kind(file: epath.Path, field: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = {int: "a whole number", str: "text", dict: "an object"}
+        raise ValueError(f"{file}: {field}: want {names[kind]}, got {value!r:.60}.")
+
+
+@contextlib.contextmanager
+def naming_config(path: epath.Path, *, values: bool = True) -> Iterator[None]:
+    """Names the run's `config.json` in what its other fields lead to when they can't be used.
+
+    They are checked by the functions that take them, whose signatures are their schema.
+
+    Args:
+        path: the run's folder.
+        values: blame the file for values that are refused, too. False where other files are read.
+    """
+    file = path / "config.json"
+    try:
+        yield
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"{file}: a field is missing, unknown or of another type ({error})."
+        ) from error
+    except ValueError as error:
+        if not values:
+            raise
+        raise ValueError(f"{file}: {error}") from error
 
 
 def to_json(config: mlc.ConfigDict) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_the_latest_two_and_the_best_are_kept_also_after_reopening(tmp_path):
     save_all(tmp_path, {4: 0.3, 5: 0.2})
     with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
         assert sorted(manager.all_steps()) == [2, 4, 5]
-        assert manager.best_step() == 2
+    assert checkpoint.selected_step("best", epath.Path(tmp_path)) == 2
 
 
 def test_a_save_in_the_middle_of_an_epoch_is_never_the_best(tmp_path):
@@ -79,7 +79,7 @@ def test_a_save_in_the_middle_of_an_epoch_is_never_the_best(tmp_path):
         checkpoint.save(manager, make_state(4), {})
         manager.wait_until_finished()
         assert sorted(manager.all_steps()) == [1, 3, 4]
-        assert manager.best_step() == 1
+    assert checkpoint.selected_step("best", epath.Path(tmp_path)) == 1
 
 
 def test_the_selected_one_is_the_last_or_the_best(tmp_path):
@@ -96,7 +96,7 @@ def test_a_damaged_best_is_named_and_the_newest_used(tmp_path, caplog):
     truncate(data_files(path, 2)[-1])
     with caplog.at_level(logging.WARNING):
         assert_is_step(checkpoint.load_selected(path, "best", LIKE), 3)
-    assert "checkpoint 2" in caplog.text
+    assert "checkpoints/2: damaged" in caplog.text
 
 
 def test_without_a_checkpoint_nothing_is_selected(tmp_path):
@@ -125,7 +125,7 @@ def test_a_damaged_newest_is_named_and_the_one_before_used(tmp_path, caplog, dam
     with caplog.at_level(logging.WARNING):
         state, _ = restore_latest(tmp_path)
     assert_is_step(state, 1)
-    assert "checkpoints/2: checkpoint 2" in caplog.text
+    assert "checkpoints/2: damaged" in caplog.text
 
 
 def test_damaged_progress_is_damage_too(tmp_path):
@@ -140,7 +140,8 @@ def test_a_damaged_one_is_set_aside_so_that_its_step_can_be_saved_again(tmp_path
     truncate(data_files(tmp_path, 2)[-1])
     with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
         state, _ = checkpoint.restore_latest(manager, LIKE)
-        checkpoint.set_aside_newer(manager, int(state.step))
+    checkpoint.set_aside_newer(epath.Path(tmp_path), int(state.step))
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
         checkpoint.save(manager, make_state(2), {}, 0.4)
         manager.wait_until_finished()
     assert (tmp_path / "checkpoints_damaged" / "2").is_dir()
@@ -183,7 +184,7 @@ def test_a_checkpoint_of_another_network_is_an_error(tmp_path):
     other = LIKE.replace(params={"kernel": jax.ShapeDtypeStruct((8, 8), jnp.float32)})
     with (
         checkpoint.open_manager(epath.Path(tmp_path)) as manager,
-        pytest.raises(ValueError, match="checkpoint 1"),
+        pytest.raises(ValueError, match=r"checkpoints/1: it is of another network: .*kernel"),
     ):
         checkpoint.restore(manager, 1, other)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxlung import config_file, dry_run, evaluate, job, model_card, train, workdir
 from jaxlung.data import order, record, selection
+from jaxlung.report import run_files
 from tests import array_source
 
 
@@ -140,9 +141,9 @@ def test_evaluating_an_unfinished_run_does_not_finish_it(finished, tmp_path):
         patch.setattr(order, "steps_after_epochs", lambda *_: 7)
         assert train.train(config, path, splits)
     job.run_evaluate(None, path, "test")
-    assert evaluate.scored_step(path, "test") == 7
+    assert run_files.load_summary(path, "test").step == 7
     job.run(config, path)
-    assert {evaluate.scored_step(path, split) for split in evaluate.SPLITS} == {13}
+    assert {summary.step for summary in run_files.load_summaries(path)} == {13}
 
 
 def warnings_of_shared(caplog, test, **changes):

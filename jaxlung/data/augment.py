@@ -170,7 +170,7 @@ def vary_exposure(images: jax.Array, rng: jax.Array, settings: Augment) -> jax.A
 def _uniform(rng: jax.Array, batch: int, count: int) -> jax.Array:
     """[B, count] in [0, 1); row i depends on `rng` and i alone."""
     rngs = jax.vmap(lambda index: jax.random.fold_in(rng, index))(jnp.arange(batch))
-    return jax.vmap(lambda rng: jax.random.uniform(rng, (count,)))(rngs)
+    return jax.vmap(lambda rng: jax.random.uniform(rng, (count,), jnp.float32))(rngs)
 
 
 def _warp_one(image: jax.Array, mask: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -116,7 +116,9 @@ def flip(
         rng: a key, used up here.
         probability: along D, H and W.
     """
-    draws = jax.vmap(lambda rng: jax.random.uniform(rng, (3,)))(_keys(rng, len(images)))
+    draws = jax.vmap(lambda rng: jax.random.uniform(rng, (3,), jnp.float32))(
+        _keys(rng, len(images))
+    )
     for axis in range(3):
         chosen = draws[:, axis].reshape(-1, 1, 1, 1) < probability[axis]
         images = jnp.where(chosen[..., None], jnp.flip(images, axis + 1), images)
@@ -148,7 +150,9 @@ def add_noise(images: jax.Array, rng: jax.Array, noise_std: float) -> jax.Array:
         rng: a key, used up here.
         noise_std: of the range [0, 1].
     """
-    noise = jax.vmap(lambda rng: jax.random.normal(rng, images.shape[1:]))(_keys(rng, len(images)))
+    noise = jax.vmap(lambda rng: jax.random.normal(rng, images.shape[1:], jnp.float32))(
+        _keys(rng, len(images))
+    )
     return jnp.clip(images + noise_std * noise, 0, 1)
 
 

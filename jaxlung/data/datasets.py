@@ -22,13 +22,16 @@ from tfds_builders.v7_covid_cxr import v7_covid_cxr_dataset_builder
 V7_PROTOCOLS = ("paper", "paper_both", "halves")
 
 
-def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[str, record.Source]:
+def open_splits(
+    fields: Mapping[str, Any], *, needs: int, seed: int, may_prepare: bool = True
+) -> Mapping[str, record.Source]:
     """Opens the dataset that a config's `data` section names.
 
     Args:
         fields: "name" ("covid_qu_ex/infection", "cxr_lungs/512"), and what its opener takes.
         needs: bits of `record` that the task must find annotated.
         seed: of splits that are drawn.
+        may_prepare: prepare, generate or download data that are not there.
 
     Returns:
         "train", "validation" and "test".
@@ -41,6 +44,8 @@ def open_splits(fields: Mapping[str, Any], *, needs: int, seed: int) -> Mapping[
     dataset, _, variant = fields.pop("name").partition("/")
     if dataset not in DATASETS:
         raise ValueError(f"data.name: got {dataset!r}, want one of {', '.join(DATASETS)}.")
+    if dataset != "folder":  # There is nothing to prepare.
+        fields["may_prepare"] = may_prepare
     return DATASETS[dataset](variant, needs=needs, seed=seed, **fields)
 
 
@@ -55,7 +60,7 @@ def may_lack(fields: Mapping[str, Any], needs: int) -> Callable[[str], bool]:
         needs: bits of `record` that the task looks for.
     """
     if fields["name"] == "folder":
-        roots = fields["root"], fields["csv"], fields.get("negative_roots", "")
+        roots = fields["root"], fields["csv"], fields["negative_roots"]
         return folder.negative_groups(*roots).__contains__
     return lambda group: needs != record.LUNG
 

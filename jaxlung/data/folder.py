@@ -65,7 +65,7 @@ def open_splits(
     validation_fraction: float,
     test_fraction: float,
     seed: int,
-    negative_roots: str = "",  # Configs of older runs don't have it.
+    negative_roots: str,
 ) -> dict[str, FolderSource]:
     """Finds images and masks, checks names and sizes, and splits them by patient.
 

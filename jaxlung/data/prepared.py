@@ -90,6 +90,7 @@ def open_builder(
     download: bool,
     phantom_images: int,
     raw_field: str = "raw_dir",
+    may_prepare: bool = True,
 ) -> tfds.core.DatasetBuilder:
     """Opens a dataset, preparing it first if that was not done yet.
 
@@ -103,6 +104,7 @@ def open_builder(
         download: fetch the download instead, as far as that can be done.
         phantom_images: more than 0 generates that many images in place of the download.
         raw_field: what the config calls `raw_dir`, for messages.
+        may_prepare: False only opens what was prepared, and writes nothing.
 
     Returns:
         The builder, prepared.
@@ -123,6 +125,11 @@ def open_builder(
         raw_dir = str(folder / "raw")
     make = functools.partial(make_builder, config=variant, file_format="array_record")
     place = folder / name / variant / str(make_builder.VERSION)
+    if not (preparing.is_made(place) or may_prepare):
+        raise FileNotFoundError(
+            f"{name}/{variant} is not in {folder}, which the run's config.json names; say "
+            "where it is, or may be prepared, with --config.data.data_dir=FOLDER."
+        )
     if not (preparing.is_made(place) or raw_dir or download):
         raw_dir = _require_manual(make_builder, folder, raw_field)
 

@@ -68,8 +68,8 @@ class UpConv2x2(nn.Module):
         shape = (2, 2, channels, self.features)
         # Each output sees one input pixel: the fan-in is `channels`, not 4 times that.
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=2, out_axis=3)
-        kernel = self.param("kernel", _over_windows(init), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", _over_windows(init), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = _tap_products(x, kernel).transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(batch, 2 * height, 2 * width, self.features) + bias.reshape(1, 1, 1, -1)
@@ -95,8 +95,8 @@ class UpsampleConv2x2(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, 2 H, 2 W, features]."""
         shape = (2, 2, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         taps = _tap_products(x, kernel)
         rows = _repeat_and_add(taps[:, :, :, 0], taps[:, :, :, 1], axis=1)

@@ -84,12 +84,12 @@ class Conv3x3x3(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
         shape = (3, 3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         y = conv_3x3x3(x, kernel, self.strides, self.rates)
         if not self.use_bias:
             return y
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         return y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)
 
 
@@ -182,8 +182,8 @@ class UpConv3D(nn.Module):
         init = nn.initializers.variance_scaling(
             2.0, "fan_in", "normal", in_axis=3, out_axis=4, batch_axis=(0, 1, 2)
         )
-        kernel = self.param("kernel", init, shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         products = x @ kernel.transpose(3, 0, 1, 2, 4).reshape(x.shape[-1], -1)
         windows = products.reshape(*x.shape[:-1], *self.strides, self.features)

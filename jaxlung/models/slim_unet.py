@@ -69,7 +69,7 @@ class SlimUNet(nn.Module):
         layers.require_multiple(images, 2 ** (len(ENCODER) - 1), "change data.image_size")
         self._require_inside(*images.shape[1:3])
         if train and self.noise_std > 0:
-            noise = jax.random.normal(self.make_rng("dropout"), images.shape)
+            noise = jax.random.normal(self.make_rng("dropout"), images.shape, jnp.float32)
             images = images + self.noise_std * noise
         x = images.astype(self.dtype)
         skips = Encoder(self.leaky_slope, self.dtype, name="encoder")(x, train=train)

@@ -182,7 +182,11 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
             threshold nobody chose yet.
     """
     path = files.to_absolute(path)
-    config, system, state = open_run(path, fit_to_machine(workdir.load_config(path)))
+    stored = workdir.load_config(path)
+    with workdir.naming_config(path):
+        config = fit_to_machine(stored)
+        role = find_role(config)
+    config, system, state = open_run(path, config)
     if mirror and system.is_volumetric:
         inference = dataclasses.replace(system.inference, mirror=True)
         system = dataclasses.replace(system, inference=inference)
@@ -190,7 +194,7 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         path=path,
         system=system,
         state=state.replace(opt_state=()),
-        role=find_role(config),
+        role=role,
         needs_lungs=config.task.get("lungs", "none") != "none"
         or config.task.get("region") == "lung",
         mirror=mirror,
@@ -213,13 +217,14 @@ def open_run(
     Raises:
         ValueError: see `load`.
     """
-    system = system_lib.make_system(config)
+    with workdir.naming_config(path):
+        system = system_lib.make_system(config)
     # Opening checkpoints clears away half-written ones, which may be another process's.
     finished = (path / "finished.txt").exists()
     with contextlib.nullcontext() if finished else workdir.lock(path):
         state = checkpoint.load_selected(path, config.selection, system.abstract_state())
     if system.task.threshold == 0:
-        config = evaluate.with_threshold(config, stored_threshold(path, int(state.step)))
+        config = evaluate.with_threshold(config, evaluate.chosen_threshold(path, state))
         system = system_lib.make_system(config)
     return config, system, state
 
@@ -239,25 +244,6 @@ def find_role(config: mlc.ConfigDict) -> str:
     """What a run's network finds; see `Network`."""
     names = {"diagnosis": "diagnosis", "three_level": "levels"}
     return names.get(config.task_name) or config.task.target
-
-
-def stored_threshold(path: epath.Path, step: int) -> float:
-    """The threshold that was chosen on the validation split, as a summary of that step tells.
-
-    Raises:
-        ValueError: the run was not evaluated, or its summary holds no threshold.
-    """
-    for split in evaluate.SPLITS:
-        if evaluate.scored_step(path, split) == step:
-            file = path / f"summary_{split}.json"
-            threshold = json.loads(file.read_text()).get("threshold")
-            if not isinstance(threshold, float) or not 0 < threshold < 1:
-                raise ValueError(f"{file}: want a threshold between 0 and 1, got {threshold!r}.")
-            return threshold
-    raise ValueError(
-        f"{path}: no threshold was chosen for step {step} yet; evaluate the run first, with "
-        "--mode=evaluate."
-    )
 
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:

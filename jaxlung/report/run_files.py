@@ -15,8 +15,14 @@ from jaxlung.report import summary_check
 
 SPLITS = ("train", "validation", "test")
 Paper = Mapping[str, float | Sequence[float]]  # A paper's numbers; two stand for a range.
+SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 LOSSES = ("loss", "loss_excess")
-_LATER = {"sd": {}, "calibration": {}, "by_size": {}}  # Fields that older runs have not.
+_LATER = {
+    "sd": {},
+    "calibration": {},
+    "by_size": {},
+    "weights_digest": "",
+}  # Fields that older runs have not.
 METRICS = (
     "epoch",
     *LOSSES,
@@ -54,6 +60,7 @@ class Summary:
             "range" [low, high], "scores", "intervals"}, "without" any foreground -> the first two.
         confusion: [L, L] counts of images, rows the reference; [] where pixels are counted.
         undefined: key -> images that have no such score.
+        weights_digest: of the checkpoint's weights; "" where an earlier version scored it.
     """
 
     split: str
@@ -75,6 +82,7 @@ class Summary:
     by_size: dict[str, Any]
     confusion: list[list[int]]
     undefined: dict[str, int]
+    weights_digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,26 +131,46 @@ def load_summaries(workdir: epath.Path) -> list[Summary]:
     Raises:
         ValueError: there is none, or one can't be read.
     """
-    paths = [workdir / f"summary_{split}.json" for split in SPLITS]
-    summaries = [_load_summary(path) for path in paths if path.exists()]
+    found = [load_summary(workdir, split) for split in SPLITS]
+    summaries = [summary for summary in found if summary]
     if not summaries:
         raise ValueError(f"{workdir}: want a summary_<split>.json to report on, found none.")
     return summaries
 
 
-def _load_summary(path: epath.Path) -> Summary:
+def load_summary(workdir: epath.Path, split: str) -> Summary | None:
+    """Returns the scores of one split; None without its file.
+
+    Raises:
+        ValueError: the file can't be read, or is not of the shape that it should be.
+    """
+    path = workdir / f"summary_{split}.json"
+    if not path.exists():
+        return None
     content = _LATER | _load_json(path)
     try:
         summary_check.check(content)
+        if content["split"] != split:
+            raise ValueError(f"split: want {split}, got {content['split']!r:.60}.")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Summary(**{field.name: content[field.name] for field in dataclasses.fields(Summary)})
 
 
 def load_config(workdir: epath.Path) -> dict[str, Any]:
-    """`config.json`; {} if there is none."""
+    """Returns `config.json`; {} if there is none.
+
+    Raises:
+        ValueError: it is no JSON object, or one of its sections isn't.
+    """
     path = workdir / "config.json"
-    return _load_json(path) if path.exists() else {}
+    if not path.exists():
+        return {}
+    config = _load_json(path)
+    for name in SECTIONS:
+        if not isinstance(config.get(name, {}), dict):
+            raise ValueError(f"{path}: {name}: want an object, got {config[name]!r:.60}.")
+    return config
 
 
 def _load_json(path: epath.Path) -> dict[str, Any]:
@@ -156,10 +184,10 @@ def _load_json(path: epath.Path) -> dict[str, Any]:
 
 
 def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
-    """Columns of `metrics.csv`, [epochs] float64 each; {} before the first finished epoch.
+    """Returns the columns of `metrics.csv`, [epochs] float64; {} before the first finished epoch.
 
     Raises:
-        ValueError: it can't be read, or lacks one of `METRICS`.
+        ValueError: it can't be read, lacks one of `METRICS`, or holds other than numbers.
     """
     path = workdir / "metrics.csv"
     rows = load_rows(path)
@@ -168,7 +196,18 @@ def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
     missing = [name for name in METRICS if name not in rows[0]]
     if missing:
         raise ValueError(f"{path}: want the columns {', '.join(METRICS)}; lacks {missing[0]}.")
-    return {name: np.array([to_number(row[name]) for row in rows]) for name in rows[0]}
+    return {name: _to_column(path, name, [row[name] for row in rows]) for name in rows[0]}
+
+
+def _to_column(path: epath.Path, name: str, cells: Sequence[str]) -> np.ndarray:
+    """Numbers, NaN for what is not known."""
+    try:
+        column = np.array([float(cell or "nan") for cell in cells])
+    except ValueError as error:
+        raise ValueError(f"{path}: {name}: want numbers ({error}).") from error
+    if np.isinf(column).any():
+        raise ValueError(f"{path}: {name}: want finite numbers, got an infinite one.")
+    return column
 
 
 def find_epoch_score(metrics: Mapping[str, np.ndarray]) -> str:

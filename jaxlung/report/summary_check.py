@@ -9,6 +9,7 @@ _KINDS: dict[str, Any] = {
     "num_images": int,
     "num_patients": int,
     "step": int,
+    "weights_digest": str,
     "task": str,
     "levels": list,
     "scores": dict,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxlung import csv_text, intervals, scores
+from jaxlung import intervals, scores
 from jaxlung.metrics import jackknife
 from jaxlung.report import run_files
 from jaxlung.study import results
@@ -182,10 +182,7 @@ def load_subjects(result: results.Result) -> list[dict[str, str]]:
         ValueError: there is no such table.
     """
     path = scores_path(result)
-    try:
-        rows = csv_text.parse_by_column(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: want the scores of a finished run ({error}).") from error
+    rows = run_files.load_rows(path)
     if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
         raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")
     return rows

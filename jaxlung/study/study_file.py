@@ -1,7 +1,5 @@
 """Study files made into configs; nothing here needs JAX, so a typo is told at once."""
 
-import ast
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,7 +48,7 @@ def make_configs(
             for field, value in run.overrides.items():
                 config_file.require_field(config, field)
                 config.update_from_flattened_dict({field: _fill_in(value, workdir)})
-            _set_overrides(config, overrides)
+            config_file.set_overrides(config, overrides)
         except (ValueError, TypeError) as error:
             raise ValueError(f"study, run {run.name}: {error}") from error
         configs[run.name] = config
@@ -71,24 +69,3 @@ def _require_different(study: study_lib.Study, configs: Mapping[str, mlc.ConfigD
 
 def _fill_in(value: Any, workdir: epath.Path) -> Any:
     return value.replace("{runs}", str(workdir / "runs")) if isinstance(value, str) else value
-
-
-def _set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> None:
-    """Sets "--config.FIELD=VALUE" as the command line does for a single run."""
-    config_file.check_overrides(config, overrides)
-    for override in overrides:
-        flag, _, text = override.partition("=")
-        field = flag.lstrip("-").removeprefix("config.")
-        old = functools.reduce(lambda node, part: node[part], field.split("."), config)
-        try:
-            value = text if isinstance(old, str) else _read(text)
-            config.update_from_flattened_dict({field: value})
-        except (ValueError, SyntaxError, TypeError) as error:
-            kind = type(old).__name__
-            raise ValueError(f"{flag}: got {text!r}, want a value of type {kind}.") from error
-
-
-def _read(text: str) -> Any:
-    """The value that is written as "3", "1e-4", "(64, 128)" or "true"."""
-    words = {"true": True, "false": False}
-    return words[text.lower()] if text.lower() in words else ast.literal_eval(text)

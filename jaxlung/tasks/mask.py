@@ -44,7 +44,9 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
         true_levels=lambda masks, labels: true_levels(masks),
         targets=lambda masks, labels: true_levels(masks)[..., None].astype(jnp.float32),
         loss=loss_fn,
-        floor=lambda targets: jnp.zeros(targets.shape[0]),  # Reached where targets are 0 or 1.
+        floor=lambda targets: jnp.zeros(
+            targets.shape[0], jnp.float32
+        ),  # Reached where targets are 0 or 1.
         postprocess=functools.partial(task.above, threshold=threshold),
         image_scores=overlap.binary_scores,
         pooled_scores=pooled_scores,

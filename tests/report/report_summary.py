@@ -53,6 +53,7 @@ def make(task, scores, **fields):
         "by_size": {},
         "confusion": [],
         "undefined": {},
+        "weights_digest": "",
     }
     assert fields.keys() <= content.keys()
     return content | fields

@@ -1,0 +1,114 @@
+"""The JSON file beside a checkpoint's arrays: digests of them, progress and rank, and its own."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+Progress = dict[str, Any]  # what else a resumed run must know
+_FIELDS = {"progress", "rank", "leaves", "sha256"}
+
+
+class Damaged(ValueError):
+    """A checkpoint that is not what was saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """An array of the saved state.
+
+    Attributes:
+        digest: of its values.
+        dtype: its name; "" in notes of earlier versions.
+        shape: None in notes of earlier versions.
+    """
+
+    digest: int
+    dtype: str = ""
+    shape: tuple[int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """The content of the file.
+
+    Attributes:
+        progress: JSON values that belong to the step.
+        rank: the lower the better; None where an earlier version's can't be read.
+        leaves: by path, such as ".params['conv']['kernel']".
+    """
+
+    progress: Progress
+    rank: float | None
+    leaves: dict[str, Leaf]
+
+
+def to_json(notes: Notes) -> dict[str, Any]:
+    """Returns the file's content, with the digest of all of it."""
+    content = dataclasses.asdict(notes)
+    return content | {"sha256": sha256(content)}
+
+
+def load(folder: epath.Path) -> Notes:
+    """Reads the notes of the checkpoint in `folder`, which a save leaves in the item "progress".
+
+    Raises:
+        Damaged: they can't be read, or differ from what was saved.
+    """
+    try:
+        content = json.loads((folder / "progress" / "metadata").read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise Damaged(f"its notes can't be read ({error})") from error
+    if isinstance(content, dict) and "digests" in content and not _FIELDS & set(content):
+        return _from_earlier(folder, content)
+    if not isinstance(content, dict) or set(content) != _FIELDS:
+        raise Damaged("its notes are not what was saved")
+    if content.pop("sha256") != sha256(content):
+        raise Damaged("its notes differ from what was saved")
+    leaves = {
+        name: Leaf(leaf["digest"], leaf["dtype"], tuple(leaf["shape"]))
+        for name, leaf in content["leaves"].items()
+    }
+    return Notes(content["progress"], content["rank"], leaves)
+
+
+def _from_earlier(folder: epath.Path, content: dict[str, Any]) -> Notes:
+    """Notes of a version that had no digest of them, and kept the rank in the item "metrics"."""
+    progress = {name: value for name, value in content.items() if name != "digests"}
+    if not isinstance(content["digests"], dict):
+        raise Damaged("its notes are not what was saved")
+    leaves = {name: Leaf(digest) for name, digest in content["digests"].items()}
+    return Notes(progress, _earlier_rank(folder), leaves)
+
+
+def _earlier_rank(folder: epath.Path) -> float | None:
+    try:
+        metrics = json.loads((folder / "metrics" / "metrics").read_text())
+        return float(metrics["rank"] if "rank" in metrics else metrics["val_loss"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def find_best(ranks: Mapping[int, float | None]) -> int | None:
+    """Returns the step of the lowest finite rank, the later one of equals; None without any."""
+    known = {step: x for step, x in ranks.items() if x is not None and math.isfinite(x)}
+    return min(known, key=lambda step: (known[step], -step), default=None)
+
+
+def digest_weights(digests: Mapping[str, int]) -> str:
+    """Returns one digest, hexadecimal, of all parameters and running statistics.
+
+    Args:
+        digests: leaf path -> digest, of a whole `TrainState`.
+    """
+    kinds = (".params", ".batch_stats")
+    return sha256({name: int(x) for name, x in digests.items() if name.startswith(kinds)})
+
+
+def sha256(value: Any) -> str:
+    """Returns the hexadecimal digest of JSON values; the order of an object's keys is no part."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
