@@ -133,7 +133,7 @@ def role(path: os.PathLike[str] | str, header: pydicom.Dataset) -> Role:
     is_screen = (
         tags["SOPClassUID"] == uid.SecondaryCaptureImageStorage and not tags["ImagePositionPatient"]
     )
-    is_scout = "LOCALIZER" in (tags["ImageType"] or ())
+    is_scout = "LOCALIZER" in str(tags["ImageType"])
     try:
         frames = int(tags["NumberOfFrames"] or 1)
     except DAMAGE as error:

@@ -1,6 +1,5 @@
 """Which files of a folder are the slices of its one CT series."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -8,6 +7,7 @@ import pydicom
 from absl import logging
 from etils import epath
 
+from jaxlung import links
 from jaxlung.volume import dicom_file
 
 
@@ -26,7 +26,7 @@ def slice_headers(folder: epath.Path, tags: Sequence[str]) -> dict[epath.Path, p
     if not folder.is_dir():
         raise ValueError(f"{folder}: want a folder of DICOM files, got none there.")
     entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    files = _each_once(path for path in entries if path.is_file())
+    files = links.each_once(path for path in entries if path.is_file())
     paths = [path for path in files if _is_dicom(path)]
     headers = {path: dicom_file.read(path, tags, pixels=False) for path in paths}
     directory = pydicom.uid.MediaStorageDirectoryStorage
@@ -42,13 +42,6 @@ def slice_headers(folder: epath.Path, tags: Sequence[str]) -> dict[epath.Path, p
     slices = _without_companions(folder, headers)
     _require_named_otherwise([path for path in files if path not in paths], slices)
     return slices
-
-
-def _each_once(paths: Iterable[epath.Path]) -> list[epath.Path]:
-    """Files without the links that lead to another one of them."""
-    links_last = sorted(paths, key=os.path.islink)
-    by_target = {os.path.realpath(path): path for path in reversed(links_last)}
-    return sorted(by_target.values())
 
 
 def _is_dicom(path: epath.Path) -> bool:
