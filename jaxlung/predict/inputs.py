@@ -92,14 +92,19 @@ def find(pattern: str, leave_out: os.PathLike[str] | str | None = None) -> list[
 
 def _as_stored(path: pathlib.Path) -> pathlib.Path:
     """The path; if there is none, the only one that reads the same (NFC, NFD, Latin-1)."""
-    if os.path.lexists(path) or path.parent == path:
-        return path
-    parent = _as_stored(path.parent)
-    names = []
-    if not path.name.isascii():
-        with contextlib.suppress(OSError, ValueError):
-            names = [name for name in os.listdir(parent) if _read_out(name) == _read_out(path.name)]
-    return parent / (names[0] if len(names) == 1 else path.name)
+    stored = pathlib.Path(path.anchor)
+    for name in path.parts[1:]:
+        stored /= _entry(stored, name)
+    return stored
+
+
+def _entry(folder: pathlib.Path, name: str) -> str:
+    if name.isascii() or os.path.lexists(folder / name):
+        return name
+    alike = []
+    with contextlib.suppress(OSError, ValueError):
+        alike = [other for other in os.listdir(folder) if _read_out(other) == _read_out(name)]
+    return alike[0] if len(alike) == 1 else name
 
 
 def _read_out(name: str) -> str:

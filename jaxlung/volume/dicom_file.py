@@ -204,6 +204,8 @@ def _require_small_if_deflated(path: os.PathLike[str] | str) -> None:
 
 
 def _name_syntax(path: os.PathLike[str] | str, dataset: pydicom.FileDataset) -> None:
+    if "SOPClassUID" not in dataset and "Modality" not in dataset:
+        raise ValueError(f"{path}: truncated or damaged (it says neither what it is nor how).")
     if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
         raise ValueError(
             f"{path}: its pixels are compressed, and it lacks the TransferSyntaxUID (0002,0010) "
