@@ -11,15 +11,12 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom import pixels as dicom_pixels
-from pydicom import uid
 
 from jaxlung.data import deep_colour
-from jaxlung.predict import quiet
-from jaxlung.volume import dicom, hounsfield
+from jaxlung.volume import dicom_file, hounsfield
 
 # Projections and what they are scanned or captured as; "" where an anonymiser took it out.
-_MODALITIES = ("CR", "DX", "DR", "RG", "RF", "XA", "OT", "SC", "CT", "")
-_CT = "CT"
+MODALITIES = ("CR", "DX", "DR", "RG", "RF", "XA", "OT", "SC", dicom_file.CT, "")
 # Of one slice of a CT, whose own window is often one in which lungs are black (our choice): the
 # window in which slices are published, see `hounsfield.to_hu`.
 _LUNG_WINDOW_HU = (-1250.0, 250.0)
@@ -32,7 +29,6 @@ _REASON_WIDTH = 150  # pydicom may quote half of a damaged file
 _CODE_WIDTH = 16  # letters in a CS
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # that a window may have
 _OPPOSITE = dict(zip("LRAPHF", "RLPAFH", strict=True))
-_MODALITY_TAG, _SERIES_TAG = 0x00080060, 0x0020000E
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,62 +69,31 @@ def read(path: pathlib.Path, max_pixels: int) -> Stored:
             frames, a compression that nothing installed decodes (naming what to install), damage.
     """
     _require_bytes(path, max_pixels)
-    with _damage_of(path):
-        syntax = _syntax(path)
-    if syntax == uid.DeflatedExplicitVRLittleEndian:  # It may unpack to any size.
+    if dicom_file.is_deflated(path):  # It may unpack to any size.
         raise ValueError(f"{path}: want a DICOM file that is not deflated as a whole, got one.")
+    dataset = dicom_file.read(path)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    modality = dicom_file.modality(path, dataset)
     with _damage_of(path):
-        dataset = pydicom.dcmread(path)
         shape = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
         frames = int(dataset.get("NumberOfFrames") or 1)
-        modality, has_pixels = _modality(dataset), "PixelData" in dataset
+        has_pixels = "PixelData" in dataset
         orientation, mirrored = _orientation(dataset)
         pixel_mm = _pixel_mm(dataset)
     _require_picture(path, modality, shape, frames, max_pixels)
     if not has_pixels:
         raise ValueError(f"{path}: truncated: it ends before its pixels.")
-    _require_decoder(path, syntax)
+    dicom_file.require_decoder(path, syntax)
     with _damage_of(path, f"{syntax.name} pixels"):
         image = _image(dataset, shape, modality)
     return Stored(image, orientation, pixel_mm, mirrored)
-
-
-def ct_series(path: pathlib.Path) -> str | None:
-    """The series of a CT slice, read from the first tags alone ("" if it names none).
-
-    None if the file is something else, or damaged.
-    """
-    with quiet.region(), contextlib.suppress(*dicom.DAMAGE):
-        if _modality(_up_to(path, _MODALITY_TAG)) == _CT:
-            return str(_up_to(path, _SERIES_TAG).get("SeriesInstanceUID") or "")
-    return None
-
-
-def _up_to(path: pathlib.Path, last_tag: int) -> pydicom.Dataset:
-    if _syntax(path) == uid.DeflatedExplicitVRLittleEndian:
-        return pydicom.Dataset()
-    with path.open("rb") as file:
-        return pydicom.filereader.read_partial(file, lambda tag, vr, length: tag > last_tag)
-
-
-def _syntax(path: pathlib.Path) -> uid.UID:
-    header = pydicom.filereader.read_file_meta_info(path)
-    if not header.get("TransferSyntaxUID"):
-        raise ValueError("its header names no transfer syntax")
-    return uid.UID(header.TransferSyntaxUID)
-
-
-def _modality(dataset: pydicom.Dataset) -> str:
-    modality = str(dataset.get("Modality") or "").strip()[:_CODE_WIDTH]
-    is_ct = not modality and dataset.get("SOPClassUID") == uid.CTImageStorage
-    return _CT if is_ct else modality
 
 
 @contextlib.contextmanager
 def _damage_of(path: pathlib.Path, what: str = "") -> Iterator[None]:
     try:
         yield
-    except dicom.DAMAGE as error:
+    except dicom_file.DAMAGE as error:
         reason = textwrap.shorten(str(error), _REASON_WIDTH) or type(error).__name__
         what = f"{what}: " if what else ""
         raise ValueError(f"{path}: {what}truncated or damaged ({reason}).") from error
@@ -145,8 +110,8 @@ def _require_bytes(path: pathlib.Path, max_pixels: int) -> None:
 def _require_picture(
     path: pathlib.Path, modality: str, shape: tuple[int, int], frames: int, max_pixels: int
 ) -> None:
-    if modality not in _MODALITIES:
-        names = ", ".join(filter(None, _MODALITIES))
+    if modality not in MODALITIES:
+        names = ", ".join(filter(None, MODALITIES))
         raise ValueError(f"{path}: want an X-ray or a CT slice ({names}), got {modality!r}.")
     if min(shape) < 1:
         raise ValueError(f"{path}: want an image, got {shape[0]} rows and {shape[1]} columns.")
@@ -155,19 +120,6 @@ def _require_picture(
     if shape[0] * shape[1] > max_pixels:
         raise ValueError(
             f"{path}: want at most {max_pixels:,} pixels, got {shape[0]} x {shape[1]}."
-        )
-
-
-def _require_decoder(path: pathlib.Path, syntax: uid.UID) -> None:
-    try:
-        decoder = dicom_pixels.get_decoder(syntax)
-    except NotImplementedError:
-        raise ValueError(f"{path}: its pixels ({syntax.name}) can't be decoded here.") from None
-    if not decoder.is_available:
-        plugin = "openjpeg" if "2000" in syntax.name else "libjpeg"
-        raise ValueError(
-            f"{path}: its pixels ({syntax.name}) need another package: "
-            f"pip install pylibjpeg pylibjpeg-{plugin}"
         )
 
 
@@ -215,7 +167,7 @@ def _scaled(
     values: np.ndarray, padding: np.ndarray, dataset: pydicom.Dataset, modality: str
 ) -> np.ndarray:
     """Values after the rescale to [0, 1], as they are to be seen."""
-    if modality == _CT:
+    if modality == dicom_file.CT:
         return hounsfield.scale(values, _LUNG_WINDOW_HU)
     if dataset.get("VOILUTSequence"):
         return _through_lut(values, dataset)

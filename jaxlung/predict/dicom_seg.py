@@ -14,8 +14,8 @@ from etils import epath
 
 from jaxlung import files
 from jaxlung.data import record as record_lib
-from jaxlung.predict import formats, quiet
-from jaxlung.volume import grid
+from jaxlung.predict import quiet
+from jaxlung.volume import dicom, dicom_file, grid
 
 # SNOMED CT codes of PS3.16: what a segment is of, and its kind.
 _ANATOMY = ("123037004", "SCT", "Anatomical Structure")
@@ -113,17 +113,8 @@ def _check(
 
 
 def _sources(series: pathlib.Path) -> list[pydicom.Dataset]:
-    """Headers in the order of `dicom.read_series`: along the normal of their plane."""
-    paths = [path for path in sorted(series.iterdir()) if path.name[0] != "."]
-    headers = [
-        pydicom.dcmread(path, stop_before_pixels=True)
-        for path in paths
-        if formats.sniff(path) == "DICOM"
-    ]
-    slices = [header for header in headers if "ImagePositionPatient" in header]
-    across = np.reshape(slices[0].ImageOrientationPatient, (2, 3)).astype(np.float64)
-    normal = np.cross(*across)
-    return sorted(slices, key=lambda one: np.array(one.ImagePositionPatient, float) @ normal)
+    """Headers in the order of `dicom.read_series`."""
+    return [dicom_file.read(path, pixels=False) for path in dicom.slice_paths(series)]
 
 
 def _segments(masks: Mapping[str, np.ndarray], version: str) -> list[Any]:

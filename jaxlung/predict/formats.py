@@ -4,10 +4,12 @@ import os
 import pathlib
 import zlib
 
+from jaxlung.predict import quiet
+from jaxlung.volume import dicom_file
+
 PICTURES = ("PNG", "JPEG", "TIFF", "DICOM")
 WANTED = f"a {', '.join(PICTURES)} or NIfTI file"
 
-_DICM = slice(128, 132)  # after a preamble that may hold another format's first bytes
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -22,7 +24,7 @@ _NIFTI_HEADERS = {  # bytes of the header, told by its first four: where its mag
     348: (slice(344, 347), (b"n+1", b"ni1")),
     540: (slice(4, 7), (b"n+2", b"ni2")),
 }
-_HEAD_BYTES = 4096
+_HEAD_BYTES = dicom_file.HEAD_BYTES
 
 
 def sniff(path: pathlib.Path) -> str:
@@ -56,8 +58,9 @@ def _head(path: pathlib.Path) -> bytes:
 
 
 def _format(head: bytes) -> str:
-    if head[_DICM] == b"DICM":
-        return "DICOM"
+    with quiet.region():
+        if dicom_file.is_dicom(head):
+            return "DICOM"
     for start, name in _STARTS.items():
         if head.startswith(start):
             return name

@@ -1,9 +1,9 @@
 """What a user named to predict on: files, folders, patterns and lists as items with names."""
 
 import collections
+import contextlib
 import csv
 import dataclasses
-import glob
 import os
 import pathlib
 import re
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from absl import logging
 
 from jaxlung.data import folder_tree
-from jaxlung.predict import dicom_picture, formats
+from jaxlung.predict import dicom_picture, formats, quiet, walk
+from jaxlung.volume import dicom_file
 
 # What is expected to be an image, so that one that isn't is reported rather than passed over.
 _SUFFIXES = (
@@ -21,7 +22,6 @@ _SUFFIXES = (
     *(".bmp", ".gif", ".webp", ".heic", ".jp2", ".mha", ".mhd", ".nrrd"),
 )
 _COLUMNS = ("path", "image")
-_WILD = re.compile(r"[*?\[]")
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')  # the last: no Unicode
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # of Windows
 _MOST_NAME_BYTES = 150  # leaves room for what is appended, of the 255 of most file systems
@@ -53,64 +53,67 @@ def find(pattern: str, leave_out: os.PathLike[str] | str | None = None) -> list[
 
     Two or more DICOM slices of one CT series in a folder make the folder one volume, with all
     CT slices in it, so that a folder of two series is refused as such where it is read; slices
-    of as many series as there are files are pictures. A file that was named alone, or in a CSV,
-    stands for itself.
+    of as many series as there are files are pictures. What no network takes beside a series, such
+    as an RTSTRUCT or a scout, is left out (`dicom.read_series` says so). A file that was named
+    alone, or in a CSV, stands for itself.
 
-    In folders and globs hidden files, links to folders and DICOMDIRs are left out, and so are files
-    of no known format, unless their suffix is an image's: those are of kind "unknown", like
-    whatever was named alone, or in a CSV, and can't be read or doesn't exist.
+    In folders and globs links are followed, and each file is found once (`walk.below`). Hidden
+    files and DICOMDIRs are left out, and so are files of no known format, unless their suffix is
+    an image's: those are of kind "unknown", like whatever was named alone, or in a CSV, and can't
+    be read or doesn't exist. A name that differs from a file's only in how its accents are stored
+    is that file's.
 
     Args:
         pattern: as the user wrote it.
         leave_out: the output folder, passed over if it lies in the input.
 
     Raises:
-        ValueError: nothing there, or nothing that can be read; the output folder is the input; a
-            CSV without its column or that can't be read.
+        ValueError: an empty pattern; nothing there, or nothing that can be read; the output folder
+            is the input; a CSV without its column or that can't be read.
     """
-    path = folder_tree.absolute(pattern)
-    if path.is_dir():
-        base, found = path, _items_in(_walk(path))
-    elif path.is_file() and path.suffix.lower() == ".csv" and not formats.sniff(path):
+    if not pattern.strip():
+        raise ValueError(f"--input: want {formats.WANTED}, or a folder of such, got an empty path.")
+    path = _as_stored(folder_tree.absolute(pattern))
+    # Not path.is_dir(), which raises an OSError of a name that is too long.
+    if os.path.isdir(path):
+        base, found = path, _items_in(walk.below(path))
+    elif os.path.isfile(path) and path.suffix.lower() == ".csv" and not formats.sniff(path):
         return _named(*_listed(path))
     elif os.path.lexists(path):
         return _named(path.parent, [_one(path)])
     else:
-        base = _fixed_part(path)
-        found = _items_in(_matches(path)) if base != path else []
+        base = walk.fixed_part(path)
+        found = _items_in(walk.matching(path)) if base != path else []
     found = _without(found, base, leave_out)
     if not found:
         raise ValueError(f"{pattern}: want {formats.WANTED}, or a folder of such, got none there.")
     return _named(base, sorted(found, key=lambda entry: _natural_key(entry[0])))
 
 
-def _fixed_part(path: pathlib.Path) -> pathlib.Path:
-    """The folder above the first part with a wild card."""
-    parts = path.parts
-    wild = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
-    return pathlib.Path(*parts[:wild])
+def _as_stored(path: pathlib.Path) -> pathlib.Path:
+    """The path; if there is none, the only one that reads the same (NFC, NFD, Latin-1)."""
+    stored = pathlib.Path(path.anchor)
+    for name in path.parts[1:]:
+        stored /= _entry(stored, name)
+    return stored
 
 
-def _matches(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    for match in map(pathlib.Path, glob.iglob(str(path), recursive=True)):
-        if match.is_dir():
-            yield from _walk(match)
-        elif match.is_file():
-            yield match
+def _entry(folder: pathlib.Path, name: str) -> str:
+    if name.isascii() or os.path.lexists(folder / name):
+        return name
+    alike = []
+    with contextlib.suppress(OSError, ValueError):
+        alike = [other for other in os.listdir(folder) if _read_out(other) == _read_out(name)]
+    return alike[0] if len(alike) == 1 else name
 
 
-def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Files below a folder; links to folders may lead in circles."""
-    for place, folders, names in os.walk(folder, onerror=_tell):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = pathlib.Path(place, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
-
-
-def _tell(error: OSError) -> None:
-    logging.warning("%s: can't be read (%s), left out.", error.filename, error.strerror)
+def _read_out(name: str) -> str:
+    """A file's name as a person reads it; bytes that are no UTF-8 are taken for Latin-1."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(name).decode("latin-1")
+    return unicodedata.normalize("NFC", name)
 
 
 def _without(
@@ -124,8 +127,9 @@ def _without(
     output, base = pathlib.Path(leave_out).resolve(), base.resolve()
     if output == base:
         raise ValueError(f"{base}: want another folder for the output than the input.")
-    if not output.is_relative_to(base):
+    if base.is_relative_to(output):
         return found
+    # Links may lead into it from anywhere.
     return [entry for entry in found if not entry[0].resolve().is_relative_to(output)]
 
 
@@ -138,9 +142,9 @@ def _items_in(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
     found = []
     for folder, files in by_folder.items():
         formats_of = {path: formats.sniff(path) for path in files}
-        slices = _series([path for path in files if formats_of[path] == "DICOM"])
+        slices, beside = _series([path for path in files if formats_of[path] == "DICOM"])
         found += [(folder, "volume")] if slices else []
-        found += [(path, _kind(formats_of[path])) for path in files - slices]
+        found += [(path, _kind(formats_of[path])) for path in files - slices - beside]
     passed = [path for path, kind in found if kind == "unknown" and not _has_suffix(path)]
     if passed:
         names = ", ".join(path.name for path in passed[:3])
@@ -150,11 +154,32 @@ def _items_in(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
     return [entry for entry in found if entry[0] not in left_out]
 
 
-def _series(paths: list[pathlib.Path]) -> set[pathlib.Path]:
-    """The CT slices among a folder's DICOM files, if any two of them are of one series."""
-    series = {path: dicom_picture.ct_series(path) for path in paths}
-    slices = {path for path in paths if series[path] is not None}
-    return slices if len({series[path] for path in slices}) < len(slices) else set()
+def _series(paths: list[pathlib.Path]) -> tuple[set[pathlib.Path], set[pathlib.Path]]:
+    """The CT slices among a folder's DICOM files, if any two are of one series, and what goes
+    with them: no network takes it.
+    """
+    roles = {path: role for path in paths if (role := _role(path))}
+    slices = {path for path, one in roles.items() if one.modality == dicom_file.CT}
+    slices -= {path for path, one in roles.items() if one.beside}
+    series = {roles[path].series for path in slices}
+    if len(series) == len(slices):
+        return set(), set()
+    beside = {
+        path
+        for path, one in roles.items()
+        if one.beside or (one.is_companion(series) and one.modality not in dicom_picture.MODALITIES)
+    }
+    # A slice whose header is damaged is the series' own, to be refused with it.
+    damaged = {path for path, one in roles.items() if one.series in series} - beside
+    return slices | damaged, beside
+
+
+def _role(path: pathlib.Path) -> dicom_file.Role | None:
+    """What a DICOM file is to a series; None if it is damaged."""
+    with quiet.region(), contextlib.suppress(OSError, ValueError):
+        header = dicom_file.read(path, dicom_file.ROLE_TAGS, pixels=False)
+        return dicom_file.role(path, header)
+    return None
 
 
 def _kind(format_name: str) -> str:
@@ -175,7 +200,7 @@ def _listed(path: pathlib.Path) -> tuple[pathlib.Path, list[tuple[pathlib.Path, 
     """A CSV's rows, each named once, and the folder that they are named from."""
     found = {}
     for row in _rows(path):
-        entries = _items_in(_walk(row)) if row.is_dir() else [_one(row)]
+        entries = _items_in(walk.below(row)) if os.path.isdir(row) else [_one(row)]
         found.update(sorted(entries, key=lambda entry: _natural_key(entry[0])) or [_one(row)])
     if not found:
         raise ValueError(f"{path}: want a path in every row, got no rows.")
@@ -200,7 +225,7 @@ def _rows(path: pathlib.Path) -> Iterator[pathlib.Path]:
     for line, row in rows:
         if not row[heading].strip():
             raise ValueError(f"{path}:{line}: nothing in column {heading!r}; want a path.")
-        yield folder_tree.absolute(path.parent / row[heading].strip())
+        yield _as_stored(folder_tree.absolute(path.parent / row[heading].strip()))
 
 
 def _natural_key(path: pathlib.Path) -> tuple:
@@ -238,7 +263,7 @@ def _suffix(path: pathlib.Path) -> str:
 def _safe_name(path: pathlib.Path, base: pathlib.Path) -> str:
     inside = path.relative_to(base).parts or (path.name or "input",)
     last = inside[-1]
-    if suffix := _suffix(path) if not path.is_dir() else "":
+    if suffix := _suffix(path) if not os.path.isdir(path) else "":
         last = last[: -len(suffix)]
     return "/".join(_safe_part(part) for part in (*inside[:-1], last))
 

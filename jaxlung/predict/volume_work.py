@@ -20,6 +20,7 @@ from jaxlung.predict import (
     overlay,
     settings,
 )
+from jaxlung.volume import grid
 
 MASK = SUFFIX = ".nii.gz"
 READ_AHEAD = 1
@@ -41,10 +42,7 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> r
     if item.kind == "unknown":
         raise formats.refuse(item.path)
     if item.kind != "volume":
-        raise ValueError(
-            f"{item.path}: want a CT (NIfTI, or the folder of a DICOM series), as the network "
-            "does, got a picture."
-        )
+        raise ct.refuse(item.path)
     volume = ct.read(item.path, options.max_voxels)
     for member in team.members:
         _require_resampled(item, volume, member.system.settings.spacing_mm, options.max_voxels)
@@ -63,13 +61,9 @@ def _require_resampled(
     if num_voxels > max_voxels:
         raise ValueError(
             f"{item.path}: want at most {max_voxels:,} voxels (max_voxels) at the network's "
-            f"spacing of {_mm(wanted_mm)} mm, got {num_voxels:.3g}: it is {volume.image.shape} "
-            f"voxels {_mm(volume.spacing_mm)} mm apart."
+            f"spacing of {grid.in_mm(wanted_mm)} mm, got {num_voxels:.3g}: it is "
+            f"{volume.image.shape} voxels {grid.in_mm(volume.spacing_mm)} mm apart."
         )
-
-
-def _mm(lengths: tuple[float, ...]) -> str:
-    return " x ".join(f"{length:.4g}" for length in lengths)
 
 
 def predict(

@@ -11,10 +11,20 @@ HIGHEST_HU = 3071
 _WINDOW_LOW_HU = -1250
 _WINDOW_WIDTH_HU = 1500
 _WINDOW_LEVELS = 255
+_WINDOW_IS_A_GUESS = (
+    "The window of -1250 to 250 HU is assumed; after any other one lungs and volumes are wrong. "
+    "Give the CT in HU."
+)
 
 _AIR_HU = (-1100, -500)  # lungs and what surrounds the patient
 _LEAST_AIR = 1e-3  # share of the voxels
 _HIGHEST_BELIEVABLE_HU = 10_000  # metal may pass 3071 on an extended scale
+
+# Our choices of what no CT has, on whatever scale: air and tissue lie 1000 HU apart, and noise
+# spreads both.
+_LEAST_SPAN = 32
+_MOST_LABELS = 16  # different values
+_SAMPLE = 100_000  # voxels
 
 
 def to_hu(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
@@ -44,28 +54,49 @@ def to_hu(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     return _rounded(values), "hu"
 
 
-def doubt(values: np.ndarray) -> str | None:
-    """What speaks against values of a chest CT being HU, or being windowed as `to_hu` knows it.
+def require_ct(values: np.ndarray, name: str) -> None:
+    """Refuses values that are neither HU nor a window of them, such as labels or z-scores.
 
     Args:
-        values: as stored, before `to_hu` clips them; not empty.
+        values: as stored, finite, of any shape.
+        name: what errors call the file.
+
+    Raises:
+        ValueError: least and greatest are fewer than 32 apart; or there are 16 different values
+            or fewer, and none where air is.
+    """
+    span = _span(values)
+    if float(values.max()) - float(values.min()) < _LEAST_SPAN:
+        raise ValueError(
+            f"{name}: want a CT in Hounsfield units, where air and tissue lie 1000 apart, got "
+            f"{span}: labels, or scaled?"
+        )
+    if _has_few_levels(values) and not _has_air(values):
+        raise ValueError(
+            f"{name}: want a CT in Hounsfield units, got {span} and at most {_MOST_LABELS} "
+            "different ones: the labels of a mask?"
+        )
+
+
+def doubt(values: np.ndarray, *, window_is_known: bool = False) -> str | None:
+    """Says what speaks against values of a chest CT being HU.
+
+    Args:
+        values: as stored, before `to_hu` clips them; `require_ct` let them pass.
+        window_is_known: the file's dataset is known to have the window of `to_hu`.
 
     Returns:
         A sentence with their range, to go into a warning after the file's name; None if they
         look right.
     """
-    low, high = values.min(), values.max()
-    span = f"values from {low:g} to {high:g}"
-    if low == high:
-        return f"{span}: the volume is constant."
+    span = _span(values)
     if _is_windowed(values):
-        return f"{span}: scaled to 1, not HU and not 0 to 255." if high <= 1 else None
-    if high > _HIGHEST_BELIEVABLE_HU:
+        return None if window_is_known else f"{span}: not HU. {_WINDOW_IS_A_GUESS}"
+    if values.max() > _HIGHEST_BELIEVABLE_HU:
         return f"{span}: no tissue is above {_HIGHEST_BELIEVABLE_HU} HU."
-    if low >= 0:
+    if values.min() >= 0:
         return f"{span}: nothing below 0 HU; was the rescale intercept (often -1024) left out?"
-    num_air = np.count_nonzero((values >= _AIR_HU[0]) & (values <= _AIR_HU[1]))
-    if num_air < _LEAST_AIR * values.size:
+    if not _has_air(values):
         return f"{span}: hardly a voxel between {_AIR_HU[0]} and {_AIR_HU[1]} HU, where air is."
     return None
 
@@ -87,6 +118,21 @@ def scale(hu: jax.Array | np.ndarray, window: tuple[float, float]) -> jax.Array 
     if not low < high:
         raise ValueError(f"window: want low < high in HU, got {window}.")
     return ((hu.astype("float32") - low) / (high - low)).clip(0, 1)
+
+
+def _span(values: np.ndarray) -> str:
+    return f"values from {values.min():g} to {values.max():g}"
+
+
+def _has_air(values: np.ndarray) -> bool:
+    num_air = np.count_nonzero((values >= _AIR_HU[0]) & (values <= _AIR_HU[1]))
+    return num_air >= _LEAST_AIR * values.size
+
+
+def _has_few_levels(values: np.ndarray) -> bool:
+    # Sorting a whole CT takes seconds, and a few slices of one are enough to clear it.
+    sample = values.reshape(-1, order="A")[:: max(1, values.size // _SAMPLE)]
+    return all(np.unique(part).size <= _MOST_LABELS for part in (sample, values))
 
 
 def _is_windowed(values: np.ndarray) -> bool:

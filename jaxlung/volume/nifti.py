@@ -1,10 +1,13 @@
 """NIfTI-1 and NIfTI-2 files (.nii, .nii.gz) as arrays on a grid, in and out."""
 
 import gzip
+import io
 import logging as std_logging
+import math
 import os
 import re
 import zlib
+from typing import BinaryIO
 
 import nibabel
 import numpy as np
@@ -20,35 +23,50 @@ _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _WRITABLE = ("uint8", "int16", "float32")
 # Nibabel prints what it makes of a header; we say it once, as an error, or not at all.
 _SILENT = std_logging.Logger("nifti", level=std_logging.CRITICAL)
+_CHUNK = 1 << 20  # bytes
+# Our choice. NIfTI files carry more than voxels: headers, extensions, padding.
+_MOST_BESIDE_VOXELS = 16 << 20  # bytes
+_SPACING_TOLERANCE = 0.01  # of a voxel's size, between what two fields say of it
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT: the affine leads to the scanner's own coordinates
 
 
 def read(
-    path_or_bytes: os.PathLike[str] | str | bytes, name: str
+    path_or_bytes: os.PathLike[str] | str | bytes, name: str, max_voxels: int | None = None
 ) -> tuple[np.ndarray, grid_lib.Grid]:
-    """A 3D volume as stored: in the file's own axis order, its scaling applied.
+    """Reads a 3D volume as stored: in the file's own axis order, its scaling applied.
 
-    Space is the header's sform, else its qform. With neither, space is made of the voxel sizes
-    with i growing to the left and the volume's centre at 0 (nibabel's reading of ANALYZE), and a
-    warning says so. A header in metres or microns is brought to mm.
+    Space is the header's sform, else its qform; a sform of zeros counts as none where there is a
+    qform. With neither, space is made of the voxel sizes with i growing to the left and the
+    volume's centre at 0 (nibabel's reading of ANALYZE), and a warning says so. Another one says
+    that the sform's voxel sizes aren't those of pixdim. A header in metres or microns is brought
+    to mm.
+
+    A compressed file is unpacked no further than its shape explains and 16 MiB beyond, so that
+    neither a small file that expands nor a header that lies fills the memory.
 
     Args:
         path_or_bytes: a .nii or .nii.gz, or its content; gzip is told by its first bytes.
         name: what errors call the file.
+        max_voxels: the largest volume that is read, by its header, before voxels are; None for
+            any.
 
     Returns:
         The array [I, J, K], perhaps read-only, in the stored dtype where that is integer and
         unscaled, else float32; and its grid.
 
     Raises:
-        ValueError: naming the file: it is damaged, cut short or no NIfTI; not 3D (one time
-            point counts as 3D); an axis is empty; voxels are NaN, infinite, complex or colours;
-            the affine is singular.
+        ValueError: naming the file: it is too large, damaged, cut short or no NIfTI; not 3D (one
+            time point counts as 3D); an axis is empty; voxels are NaN, infinite, complex or
+            colours; the affine is singular; voxel sizes are wanted and 0, negative or NaN, or
+            none that a CT has (`grid.Grid`).
+        OSError: it can't be opened.
     """
     is_content = isinstance(path_or_bytes, bytes)
-    content = path_or_bytes if is_content else epath.Path(path_or_bytes).read_bytes()
+    opened = io.BytesIO(path_or_bytes) if is_content else epath.Path(path_or_bytes).open("rb")
     try:
-        return _parse(_unzipped(content), name)
+        with opened as file:
+            content = _content(file, max_voxels)
+        return _parse(content, name)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -89,31 +107,79 @@ def case_name(path: os.PathLike[str] | str) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", epath.Path(path).name, flags=re.IGNORECASE)
 
 
-def _unzipped(content: bytes) -> bytes:
-    if not content.startswith(_GZIP_MAGIC):
-        return content
+def _content(file: BinaryIO, max_voxels: int | None) -> bytes:
+    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    file.seek(0)
+    if not is_gzip:
+        return _bounded(file, max_voxels)
     try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
+        with gzip.open(file) as unzipped:
+            return _bounded(unzipped, max_voxels)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"truncated or damaged gzip ({error}).") from error
 
 
+def _bounded(file: BinaryIO, max_voxels: int | None) -> bytes:
+    """A whole NIfTI, which must be no longer than its header implies."""
+    start = file.read(max(_HEADERS))
+    most = _bytes_of_voxels(start, max_voxels) + _MOST_BESIDE_VOXELS
+    # By pieces: read(most) would set aside at once what a header only claims.
+    content = io.BytesIO()
+    content.write(start)
+    while piece := file.read(_CHUNK):
+        content.write(piece)
+        if content.tell() > most:
+            raise ValueError(f"want at most {most:,} bytes for the shape in its header, got more.")
+    return content.getvalue()
+
+
+def _bytes_of_voxels(start: bytes, max_voxels: int | None) -> int:
+    """What a header declares; 0 if it is none or of no use, as `_parse` will say."""
+    header = _raw_header(start)
+    if header is None:
+        return 0
+    shape = _declared_shape(header)
+    if not shape or min(shape) < 1:
+        return 0
+    num_voxels = math.prod(shape)
+    if max_voxels is not None and num_voxels > max_voxels:
+        raise ValueError(
+            f"want at most {max_voxels:,} voxels (max_voxels), got a volume of shape {shape} with "
+            f"{num_voxels:,}."
+        )
+    try:
+        return num_voxels * header.get_data_dtype().itemsize
+    except (nibabel.spatialimages.HeaderDataError, KeyError):
+        return 0
+
+
 def _parse(content: bytes, name: str) -> tuple[np.ndarray, grid_lib.Grid]:
-    header = _header(content)
+    header = _raw_header(content)
+    if header is None:
+        raise ValueError(f"want a NIfTI file, got {len(content)} bytes that do not start as one.")
+    stored_spacing = header["pixdim"][1:4].astype(np.float64)
+    _fix(header)
     shape = _shape_3d(header)
-    if not header["sform_code"] and not header["qform_code"]:
-        logging.warning("%s: neither sform nor qform; left and right are a guess", name)
+    source = _source_of_space(header, name)
+    if source != "sform" and not (np.isfinite(stored_spacing) & (stored_spacing > 0)).all():
+        # Nibabel takes 0 for 1 mm, and drops signs.
+        raise ValueError(f"pixdim: want voxel sizes above 0, got {stored_spacing.tolist()}.")
     # A grid that can't be is said before the voxels are touched.
-    grid = grid_lib.Grid(shape, _affine(header))
+    grid = grid_lib.Grid(shape, _affine(header, source))
+    if source == "sform":
+        _compare_spacing(grid, stored_spacing * _mm_per_unit(header), name)
     return _voxels(content, header, shape), grid
 
 
-def _header(content: bytes) -> nibabel.Nifti1Header:
+def _raw_header(content: bytes) -> nibabel.Nifti1Header | None:
+    """The header as stored; None if the bytes do not start as one."""
     kinds = {int.from_bytes(content[:4], order) for order in ("little", "big")} & set(_HEADERS)
     size = kinds.pop() if kinds else 0
-    if not 0 < size <= len(content):
-        raise ValueError(f"want a NIfTI file, got {len(content)} bytes that do not start as one.")
-    header = _HEADERS[size](content[:size], check=False)
+    return _HEADERS[size](content[:size], check=False) if 0 < size <= len(content) else None
+
+
+def _fix(header: nibabel.Nifti1Header) -> None:
+    """Has nibabel mend what is safe to mend."""
     if header["magic"].item()[:3] not in (b"n+1", b"n+2"):
         raise ValueError("want a single .nii, got an ANALYZE or .hdr header without its voxels.")
     try:
@@ -121,12 +187,15 @@ def _header(content: bytes) -> nibabel.Nifti1Header:
         header.get_data_offset()  # a float in the file, so it may be no number
     except (nibabel.spatialimages.HeaderDataError, ValueError, OverflowError) as error:
         raise ValueError(f"a NIfTI header that can't be used ({error}).") from error
-    return header
+
+
+def _declared_shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
+    # Not get_data_shape(), which takes some shapes for FreeSurfer's surfaces.
+    return tuple(header["dim"][1 : 1 + max(0, int(header["dim"][0]))].tolist())
 
 
 def _shape_3d(header: nibabel.Nifti1Header) -> tuple[int, int, int]:
-    # Not get_data_shape(), which takes some shapes for FreeSurfer's surfaces.
-    shape = tuple(header["dim"][1 : 1 + max(0, int(header["dim"][0]))].tolist())
+    shape = _declared_shape(header)
     if len(shape) < 3 or any(length != 1 for length in shape[3:]):
         raise ValueError(f"want a 3D volume, got {len(shape)}D of shape {shape}.")
     if min(shape) < 1:
@@ -134,14 +203,46 @@ def _shape_3d(header: nibabel.Nifti1Header) -> tuple[int, int, int]:
     return shape[:3]
 
 
-def _affine(header: nibabel.Nifti1Header) -> np.ndarray:
+def _source_of_space(header: nibabel.Nifti1Header, name: str) -> str:
+    """The field that the affine is made of: "sform", "qform" or, with neither, "pixdim"."""
+    has_qform = bool(header["qform_code"])
+    if header["sform_code"]:
+        rows = np.stack([header[f"srow_{axis}"] for axis in "xyz"])
+        if rows.any() or not has_qform:
+            return "sform"
+        logging.warning("%s: its sform is all 0; the qform is used", name)
+    if has_qform:
+        return "qform"
+    logging.warning("%s: neither sform nor qform; left and right are a guess", name)
+    return "pixdim"
+
+
+def _affine(header: nibabel.Nifti1Header, source: str) -> np.ndarray:
+    affines = dict(sform=header.get_sform, qform=header.get_qform, pixdim=header.get_base_affine)
     try:
-        affine = header.get_best_affine().astype(np.float64)
-        unit = header.get_xyzt_units()[0]
-    except (nibabel.spatialimages.HeaderDataError, ValueError, KeyError) as error:
+        affine = affines[source]().astype(np.float64)
+    except (nibabel.spatialimages.HeaderDataError, ValueError) as error:
         raise ValueError(f"its place in space can't be read ({error}).") from error
-    affine[:3] *= _MM_PER_UNIT[unit]
+    affine[:3] *= _mm_per_unit(header)
     return affine
+
+
+def _mm_per_unit(header: nibabel.Nifti1Header) -> float:
+    try:
+        return _MM_PER_UNIT[header.get_xyzt_units()[0]]
+    except KeyError as error:
+        code = header["xyzt_units"].item()
+        raise ValueError(f"its place in space can't be read: xyzt_units is {code}.") from error
+
+
+def _compare_spacing(grid: grid_lib.Grid, stored_mm: np.ndarray, name: str) -> None:
+    """Warns where pixdim, which other programs go by, has other voxel sizes than the sform."""
+    used_mm = grid_lib.spacing_mm(grid)
+    if not np.allclose(stored_mm, used_mm, rtol=_SPACING_TOLERANCE, atol=0):
+        logging.warning(
+            "%s: its pixdim has voxels of %s mm, its sform %s mm; the sform is used",
+            *(name, grid_lib.in_mm(stored_mm), grid_lib.in_mm(used_mm)),
+        )
 
 
 def _voxels(

@@ -12,6 +12,7 @@ from PIL import Image
 from pydicom import encaps, uid
 
 from jaxlung.predict import dicom_picture, pictures
+from tests.volume import bare_dicom as bare
 
 PIXELS = np.random.default_rng(0).integers(0, 4096, (6, 9)).astype(np.uint16)
 MANY = 10_000
@@ -227,17 +228,17 @@ class RefusalTest(DicomTest):
             self.assert_refused(dataset, f".*pip install pylibjpeg {package}$")
 
 
-class SeriesTest(DicomTest):
-    @parameterized.parameters(("CT", "1.5"), ("DX", None), ("", None))
-    def test_only_ct_slices_are_of_a_series(self, modality, want):
-        make(Modality=modality, SeriesInstanceUID="1.5").save_as(
-            self.path, enforce_file_format=True
-        )
-        assert dicom_picture.ct_series(self.path) == want
+class BareTest(DicomTest):
+    @parameterized.parameters(uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
+    def test_an_x_ray_without_preamble_is_read(self, syntax):
+        want = self.read(make())
+        bare.write(self.path, make(), syntax)
+        np.testing.assert_array_equal(pictures.read(self.path, MANY).image, want.image)
 
+
+class DamageTest(DicomTest):
     @parameterized.parameters(b"\xff" * 60, b"\2\0\0\0UL\3\0abc" + bytes(60), b"")
     def test_damage_is_no_slice_and_no_picture(self, rest):
         self.path.write_bytes(bytes(128) + b"DICM" + rest)
-        assert dicom_picture.ct_series(self.path) is None
         with pytest.raises(ValueError, match=r"a\.dcm: truncated or damaged"):
             pictures.read(self.path, MANY)

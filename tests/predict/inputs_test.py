@@ -3,6 +3,7 @@
 import gzip
 import os
 import pathlib
+import socket
 import struct
 import unicodedata
 
@@ -12,6 +13,7 @@ from absl.testing import parameterized
 from pydicom import uid
 
 from jaxlung.predict import formats, inputs
+from tests.volume import bare_dicom as bare
 
 PNG = b"\x89PNG\r\n\x1a\n..."
 JPEG = b"\xff\xd8\xff\xe0..."
@@ -68,6 +70,10 @@ class ContentTest(InputsTest):
         (gzip.compress(NIFTI)[:9] + b"\xff" * 30, ""),
         (NIFTI[:200], ""),
         (b"", ""),
+        (b"\x08\0", ""),
+        (b"\2\0\0\0UL" + bytes(200), ""),
+        (b"\x08\0\x16\0UI\x06\0" + b"1.5.9\0" + bytes(200), ""),
+        (b"\x08\0\x16\0UI\x1a\0" + b"1.2.840.10008.5.1.4.1.1.2\0", "DICOM"),
         (b"GIF89a", ""),
     )
     def test_first_bytes_tell_the_format_whatever_the_suffix(self, content, name):
@@ -83,11 +89,16 @@ class ContentTest(InputsTest):
         want = {"d": "unknown", "e": "unknown", "f": "unknown", "g": "picture"}
         assert self.find() == self.find("*") == want
 
-    def test_what_can_not_be_opened_is_passed_over_in_folders_and_kept_alone(self):
+    def test_what_can_not_be_opened_is_told_in_folders_and_kept_alone(self):
         self.write("a.png")
         os.mkfifo(self.root / "pipe.png")
         (self.root / "gone.png").symlink_to(self.root / "nowhere")
-        assert self.find() == {"a": "picture"}
+        with socket.socket(socket.AF_UNIX) as one, self.assertLogs("absl", "WARNING") as logs:
+            one.bind(os.path.relpath(self.root / "socket.png"))
+            assert self.find() == self.find("*") == {"a": "picture"}
+        assert len(logs.output) == 2
+        for line in logs.output:
+            assert all(name in line for name in ("pipe.png", "gone.png", "socket.png"))
         assert self.find("pipe.png") == {"pipe": "unknown"}
         assert self.find("gone.png") == {"gone": "unknown"}
 
@@ -98,10 +109,37 @@ class FolderTest(InputsTest):
             self.write(name)
         self.assert_found("", ["a", "b/9", "b/10", "B2/x", "b10/x"])
 
-    def test_links_to_folders_are_not_followed(self):
+    def test_linked_folders_are_read_and_each_file_once(self):
         self.write("a/x.png")
-        (self.root / "a" / "round").symlink_to(self.root)
-        self.assert_found("", ["a/x"])
+        self.write("../other/deep/y.png")
+        self.write("../other/z.png")
+        for link, target in (("b/far", "../other"), ("b/again", "../other/deep"), ("c", "a")):
+            (self.root / link).parent.mkdir(exist_ok=True)
+            (self.root / link).symlink_to(self.root / target)
+        (self.root / "first.png").symlink_to(self.root / "a/x.png")
+        (self.root / "w.png").symlink_to(self.root / "../other/z.png")
+        got = inputs.find(str(self.root))
+        assert sorted(item.path.resolve().name for item in got) == ["x.png", "y.png", "z.png"]
+        assert "a/x" in [item.name for item in got]
+        assert list(self.find("**/*.png")) == [item.name for item in got]
+
+    def test_links_in_circles_end(self):
+        self.write("a/x.png")
+        for name in "bcdefgh":
+            (self.root / name).symlink_to(self.root)
+            (self.root / "a" / name).symlink_to("..")
+        for pattern in ("", "**", "**/*.png", "**/**/x.png", "*"):
+            assert [path.rsplit("/")[-1] for path in self.find(pattern)] == ["x"]
+
+    def test_a_linked_series_is_a_volume(self):
+        for k in range(3):
+            self.write(f"../archive/ct/{k}", dicom())
+            (self.root / "slices").mkdir(exist_ok=True)
+            (self.root / f"slices/{k}").symlink_to(self.root / f"../archive/ct/{k}")
+        assert self.find() == {"slices": "volume"}
+        (self.root / "slices").rename(self.root / "../other")
+        (self.root / "series").symlink_to(self.root / "../archive/ct")
+        assert self.find() == {"series": "volume"}
 
     def test_the_output_inside_the_input_is_left_out(self):
         for name in ("x.png", "out/x_mask.png", "out/a/y.png", "outer/z.png"):
@@ -112,9 +150,14 @@ class FolderTest(InputsTest):
         with pytest.raises(ValueError, match="want another folder for the output than the input"):
             self.find(leave_out=self.root / "out" / "..")
 
+    def test_an_empty_input_is_not_the_current_folder(self):
+        for pattern in ("", " "):
+            with pytest.raises(ValueError, match=r"--input: want .* got an empty path"):
+                inputs.find(pattern)
+
     def test_nothing_there_is_one_sentence(self):
         self.write("notes.txt", b"text")
-        for pattern in ("", "*.png", "missing", "missing/*.png"):
+        for pattern in ("", "*.png", "missing", "missing/*.png", "x" * 300, "x" * 300 + "/*"):
             with pytest.raises(ValueError, match=r"data.*: want a PNG, .* got none there\.$"):
                 self.find(pattern)
 
@@ -156,10 +199,40 @@ class SeriesTest(InputsTest):
             self.write(f"x{k}.dcm", dicom("DX"))
         assert self.find() == {name: "picture" for name in ("0", "1", "x0", "x1")}
 
+    def test_slices_without_preamble_are_of_their_series(self):
+        for k in range(2):
+            self.write(f"ct/{k}", dicom())
+        for k, syntax in enumerate((uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian)):
+            bare.write(self.root / f"ct/1{k}", dicom(), syntax)
+        assert self.find() == {"ct": "volume"}
+        (self.root / "ct/0").unlink()
+        (self.root / "ct/1").unlink()
+        assert self.find() == {"ct": "volume"}
+
+    def test_what_no_network_takes_is_left_out_beside_a_series(self):
+        scout, screen = dicom(series="1.7"), dicom(series="1.8")
+        scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        screen.SOPClassUID = uid.SecondaryCaptureImageStorage
+        beside = dict(scout=scout, screen=screen)
+        beside |= {name: dicom(name, f"1.9.{i}") for i, name in enumerate(("RTSTRUCT", "SEG"))}
+        for name, dataset in beside.items():
+            self.write(f"{name}.dcm", dataset)
+        alone = self.find()
+        for k in range(2):
+            self.write(f"{k}", dicom())
+        assert self.find() == {"data": "volume"}
+        assert alone == {name: "picture" for name in ("RTSTRUCT", "scout", "screen", "SEG")}
+
+    def test_a_damaged_slice_stays_with_its_series(self):
+        for k in range(2):
+            self.write(f"{k}", dicom())
+        self.write("2", dicom("CU"))
+        assert self.find() == {"data": "volume"}
+
     def test_other_files_beside_slices_stand_for_themselves(self):
         for k in range(2):
             self.write(f"{k}.dcm", dicom())
-        self.write("scout.dcm", dicom("DX"))
+        self.write("scout.dcm", dicom("DX", "1.9"))
         self.write("more/x.png")
         want = {"data": "volume", "more/x": "picture", "scout": "picture"}
         assert self.find() == want
@@ -176,6 +249,25 @@ class CsvTest(InputsTest):
             self.write(name)
         got = self.listed(f"{heading},patient\nin/a.png,1\nb.png,2\n{self.root}/ct,3\nb.png,4\n")
         assert list(got) == ["in/a", "b", "ct/1"]
+
+    def test_a_name_that_is_too_long_is_a_row_like_others(self):
+        self.write("a.png")
+        got = self.listed(f"path\na.png\n{'x' * 300}.png\n{'y/' * 3000}b.png\n")
+        assert sorted(got.values()) == ["picture", "unknown", "unknown"]
+
+    @parameterized.parameters(
+        (unicodedata.normalize("NFD", "m\u00fcller.png").encode(), "m\u00fcller.png"),
+        ("m\u00fcller.png".encode(), unicodedata.normalize("NFD", "m\u00fcller.png")),
+        (b"m\xfcller.png", "m\u00fcller.png"),
+    )
+    def test_names_are_found_however_their_letters_are_stored(self, stored, written):
+        path = self.root / os.fsdecode(b"f\xfcr") / os.fsdecode(stored)
+        path.parent.mkdir()
+        path.write_bytes(PNG)
+        assert self.find(f"f\u00fcr/{written}") != {}
+        self.listed(f"path\nf\u00fcr/{written}\n")
+        (item,) = inputs.find(str(self.root / "list.csv"))
+        assert (item.kind, item.path) == ("picture", path)
 
     def test_rows_that_do_not_exist_or_hold_nothing_are_unknown(self):
         (self.root / "empty").mkdir()
