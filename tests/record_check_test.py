@@ -56,7 +56,7 @@ def test_masks_without_any_foreground_are_an_error():
 
 def test_a_folder_without_foreground_is_named_unless_it_is_declared(caplog):
     splits = {"train": Grouped(5), "test": Grouped(2)}
-    with pytest.raises(ValueError, match="none of the 3 images of B has lung; .*negative_roots"):
+    with pytest.raises(ValueError, match=r"none of the 3 images of B has lung; .*negative_roots"):
         check(splits)
     with caplog.at_level("INFO"):
         check(splits, lacking=("B",))
