@@ -23,7 +23,7 @@ from jaxlung import (
     train_step,
     training_control,
 )
-from jaxlung.data import augment, augment_3d, datasets, preprocess, record
+from jaxlung.data import augment, augment_3d, datasets, preprocess, record, resident
 from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
 from jaxlung.tasks import task as task_lib
@@ -221,6 +221,7 @@ def make_system(config: mlc.ConfigDict) -> System:
     shardings = sharding.make_shardings(**config.mesh)
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
     sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
+    resident.require_memory(settings, shardings.replicated.mesh.size)
     step = StepSettings(**config.step)
     if settings.batch_size % (step.microbatches * shardings.num_batch_shards):
         raise ValueError(
@@ -292,7 +293,8 @@ def require_sensible(config: mlc.ConfigDict) -> None:
 
 def require_window(window_hu: tuple[float, ...]) -> None:
     """Raises ValueError unless this is a low and a higher Hounsfield unit."""
-    if len(window_hu) != 2 or not window_hu[0] < window_hu[1]:
+    are_numbers = all(type(value) in (int, float) for value in window_hu)
+    if not are_numbers or len(window_hu) != 2 or not window_hu[0] < window_hu[1]:
         raise ValueError(f"window_hu: got {tuple(window_hu)}, want two numbers, the lower first.")
 
 

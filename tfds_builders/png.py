@@ -5,13 +5,11 @@ import io
 import numpy as np
 from PIL import Image
 
-from jaxlung import damage
+from jaxlung.data import decoder, mask_levels
 from tfds_builders import raw_tree
 
-# PIL would clip these to 255, not scale them.
-_DEEP_MODES = ("I", "I;16", "I;16B", "F")
-# What Pillow raises on damaged files, and on those that would fill the memory.
-_DAMAGE = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
+# Mask pixels above this share of the strongest one are inside, unless a dataset says otherwise.
+HALF = 0.5
 
 
 def decode(tree: raw_tree.RawTree, name: str) -> Image.Image:
@@ -20,39 +18,47 @@ def decode(tree: raw_tree.RawTree, name: str) -> Image.Image:
     Raises:
         ValueError: the file can't be decoded, or has more than 8 bits a channel; names it.
     """
-    content = tree.read(name)
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()  # Opening reads the header only; a file cut short fails here.
-    except _DAMAGE as error:
-        reason = str(error).split(" <")[0]  # PIL names the buffer, not the file.
-        raise ValueError(f"{tree.where}: {name} can't be decoded ({reason}).") from error
-    if image.mode in _DEEP_MODES:
-        raise ValueError(f"{tree.where}: {name}: want 8 bits a channel, got mode {image.mode}.")
-    return image.convert("L")
+    decoded, where = _decode(tree, name)
+    # PIL would clip these to 255, not scale them, or drop half of their bits.
+    if decoded.deep or decoded.image.mode.startswith(("I", "F")):
+        mode = decoded.image.mode
+        raise ValueError(f"{where}: want 8 bits a channel, got more (mode {mode}).")
+    return decoded.image.convert("L")
 
 
 def decode_mask(
-    tree: raw_tree.RawTree, name: str, size: tuple[int, int], threshold: int
+    tree: raw_tree.RawTree, name: str, size: tuple[int, int], share: float = HALF
 ) -> Image.Image:
-    """Reads a mask: 255 where it is above `threshold`, 0 elsewhere.
+    """Reads a mask of any depth, in grey or one colour on black or on nothing: 255 inside, else 0.
 
     Args:
         tree: a download.
         name: of the file in it.
         size: columns and rows of the mask's image.
-        threshold: grey level, 0 to 254.
+        share: of the mask's greatest value, above which a pixel is inside, [0, 1).
 
     Raises:
-        ValueError: as `decode`, or the mask has another size than its image.
+        ValueError: the file can't be decoded, is all transparent, or has another size than its
+            image; names it.
     """
-    mask = decode(tree, name)
-    if mask.size != size:
+    decoded, where = _decode(tree, name)
+    try:
+        values = mask_levels.strengths(decoder.channels(decoded))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    rows, columns = values.shape
+    if (columns, rows) != size:
         raise ValueError(
-            f"{tree.where}: {name}: want its image's {size[0]} x {size[1]} pixels, "
-            f"got {mask.size[0]} x {mask.size[1]}."
+            f"{where}: want its image's {size[0]} x {size[1]} pixels, got {columns} x {rows}."
         )
-    return mask.point([255 * (level > threshold) for level in range(256)])
+    return Image.fromarray((values > share * values.max()) * np.uint8(255))
+
+
+def _decode(tree: raw_tree.RawTree, name: str) -> tuple[decoder.Decoded, str]:
+    """A file of any format that Pillow knows, and what messages call it."""
+    where = f"{tree.where}: {name}"
+    with decoder.opened(io.BytesIO(tree.read(name)), where, None) as image:
+        return decoder.decode(image), where
 
 
 def shrink(image: Image.Image, longest_side: int | None) -> Image.Image:

@@ -116,7 +116,7 @@ def decode_masks(
     Raises:
         ValueError: as `png.decode_mask`.
     """
-    return [png.decode_mask(tree, name, size, threshold=0) for name in names]
+    return [png.decode_mask(tree, name, size, share=0) for name in names]
 
 
 def make_example(

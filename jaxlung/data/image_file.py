@@ -86,7 +86,7 @@ def read_mask(path: os.PathLike[str], foreground_levels: Sequence[int]) -> np.nd
     try:
         return _foreground(decoded, foreground_levels)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}.") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def refuse_lossy_levels(path: os.PathLike[str], foreground_levels: Sequence[int]) -> None:

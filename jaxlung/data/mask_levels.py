@@ -31,12 +31,13 @@ def strengths(channels: deep_colour.Channels) -> np.ndarray:
     Raises:
         ValueError: everything is transparent, and colours differ below.
     """
-    values, alpha = channels.colours.max(axis=2), channels.alpha
+    colours, alpha = channels.colours, channels.alpha
+    values = colours.max(axis=2) if colours.shape[2] > 1 else colours[..., 0]
     if alpha is None or (alpha.min() == alpha.max() and alpha.any()):
         return values
     if not alpha.any():
         if values.min() != values.max():
-            raise ValueError("want an opaque mask, got one that is all transparent")
+            raise ValueError("want an opaque mask, got one that is all transparent.")
         return alpha
     # Rounded up, so that 1 over nothing stays 1.
     full = np.iinfo(alpha.dtype).max
@@ -46,7 +47,8 @@ def strengths(channels: deep_colour.Channels) -> np.ndarray:
 
 def has_colours(channels: deep_colour.Channels) -> bool:
     """Whether any pixel is other than grey."""
-    return bool(np.any(channels.colours != channels.colours[..., :1]))
+    colours = channels.colours
+    return colours.shape[2] > 1 and bool(np.any(colours != colours[..., :1]))
 
 
 def foreground(channels: deep_colour.Channels, *, is_lossy: bool) -> np.ndarray:
@@ -91,13 +93,13 @@ def split(values: np.ndarray, *, is_lossy: bool) -> np.ndarray:
     levels = np.flatnonzero(np.bincount(values.ravel()))
     greatest = int(levels[-1])
     if len(levels) > 2 and greatest < _FAINT and is_lossy:
-        raise ValueError(f"want 0 and 255 in a JPEG mask, got {greatest} at most")
+        raise ValueError(f"want 0 and 255 in a JPEG mask, got {greatest} at most.")
     if len(levels) > 2 and not is_lossy and _are_labels(levels):
         raise ValueError(_too_many(levels))
     if len(levels) > 1 and levels[0] > greatest / 2:
         if is_lossy and levels[0] >= greatest * (1 - _NEAR):
             return np.ones(values.shape, bool)  # full, but for the noise of a JPEG
-        raise ValueError(f"want a background of 0, got the levels {_listed(levels)}")
+        raise ValueError(f"want a background of 0, got the levels {_listed(levels)}.")
     if len(levels) > 2:
         _require_no_third(values, greatest)
     return values > greatest / 2
@@ -148,12 +150,14 @@ def _require_one_colour(
     if not has_colours(channels):
         return
     is_drawn = values > values.max() / 2
+    if not is_drawn.any():
+        return
     drawn = channels.colours[is_drawn]
-    hues = drawn / drawn.max(axis=1, keepdims=True)
+    hues = drawn / np.maximum(drawn.max(axis=1, keepdims=True), 1)
     stray = np.count_nonzero(np.any(abs(hues - np.median(hues, axis=0)) > _SAME_HUE, axis=1))
     # Edges that JPEG has blurred, or that are soft, may have another colour.
     is_exact = not is_lossy and np.count_nonzero(np.bincount(values.ravel())) == 2
     if stray > (0 if is_exact else _MOST_STRAY) * len(drawn):
-        raise ValueError("want a mask in one colour on black, got several colours")
+        raise ValueError("want a mask in one colour on black, got several colours.")
     if is_drawn.all():
-        raise ValueError("want a mask on black, got one colour all over")
+        raise ValueError("want a mask on black, got one colour all over.")

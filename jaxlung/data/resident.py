@@ -1,6 +1,7 @@
 """A whole split on the device as uint8: one transfer, then every batch is a gather inside jit."""
 
 import concurrent.futures
+import math
 import os
 from collections.abc import Iterable, Iterator
 
@@ -14,16 +15,37 @@ from jaxlung.data import settings as settings_lib
 
 # Of the device's memory; the rest is for parameters and activations (our choice).
 LARGEST_SHARE = 0.25
+_PIXEL_BYTES = 4  # as the network sees it, in float32
 
 
 def fits(num_bytes: int) -> bool:
-    """Whether so much takes at most a quarter of a device's memory.
+    """Whether so much takes at most a quarter of a device's memory."""
+    return num_bytes <= LARGEST_SHARE * _device_memory()
 
-    Devices that don't tell, such as CPUs, share the machine's.
+
+def require_memory(settings: settings_lib.Settings, num_devices: int) -> None:
+    """Raises ValueError if the images of a batch alone are more than a device's memory.
+
+    It is no promise that a network fits, but tells a size that is out of all proportion before
+    anything of that size is made.
     """
+    field = "patch_size" if isinstance(settings, settings_lib.PatchSettings) else "image_size"
+    size, memory = math.prod(settings.input_shape), _device_memory()
+    for batch_field in ("batch_size", "eval_batch_size"):
+        batch_size = getattr(settings, batch_field)
+        num_bytes = _PIXEL_BYTES * size * batch_size // num_devices
+        if num_bytes > memory:
+            raise ValueError(
+                f"data.{field}: got {getattr(settings, field)}, with which the images of a batch "
+                f"(data.{batch_field}={batch_size}) take {num_bytes:,} bytes on each device, want "
+                f"at most its {memory:,.0f}."
+            )
+
+
+def _device_memory() -> float:
+    """Bytes of memory of a device; those that don't tell, such as CPUs, share the machine's."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    memory = stats.get("bytes_limit", _host_memory() / jax.local_device_count())
-    return num_bytes <= LARGEST_SHARE * memory
+    return stats.get("bytes_limit", _host_memory() / jax.local_device_count())
 
 
 def _host_memory() -> int:

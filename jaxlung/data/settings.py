@@ -1,6 +1,8 @@
 """How records become examples and batches: the settings that the data roads share."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from jaxlung.data import record, resize
@@ -79,12 +81,14 @@ class PatchSettings:
         _require_counts(self, "patches_per_volume", "batch_size", "eval_batch_size", "num_threads")
         _require_choice("placement", self.placement, PLACEMENTS)
         _require_choice("foreground", self.foreground, CENTRES)
-        if len(self.patch_size) != 3 or min(self.patch_size) < 1:
+        if not _are_three(self.patch_size, int) or min(self.patch_size) < 1:
             raise ValueError(
                 f"data.patch_size: got {self.patch_size}, want slices, rows and columns, each 1 or "
                 "more."
             )
-        if len(self.spacing_mm) != 3 or min(self.spacing_mm) < 0:
+        if not _are_three(self.spacing_mm, int, float) or not (
+            all(0 <= spacing < math.inf for spacing in self.spacing_mm)
+        ):
             raise ValueError(
                 f"data.spacing_mm: got {self.spacing_mm}, want three numbers, each above 0, or 0 "
                 "to keep an axis."
@@ -154,6 +158,10 @@ def split_section(section: dict[str, Any], seed: int) -> tuple[dict[str, Any], S
     if kind is PatchSettings:
         own["seed"] = seed
     return {name: value for name, value in section.items() if name not in names}, kind(**own)
+
+
+def _are_three(values: Sequence[Any], *kinds: type) -> bool:
+    return len(values) == 3 and all(type(value) in kinds for value in values)
 
 
 def _require_counts(settings: Settings, *names: str) -> None:

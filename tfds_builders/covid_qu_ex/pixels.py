@@ -5,8 +5,6 @@ from PIL import Image
 from tfds_builders import png, raw_tree
 from tfds_builders.covid_qu_ex import layout
 
-MASK_THRESHOLD = 127  # Grey levels above it are inside.
-
 
 def load(tree: raw_tree.RawTree, sample: layout.Sample) -> dict[str, bytes]:
     """Reads one sample.
@@ -20,9 +18,9 @@ def load(tree: raw_tree.RawTree, sample: layout.Sample) -> dict[str, bytes]:
             another size than its image.
     """
     image = png.decode(tree, sample.image)
-    lungs = png.decode_mask(tree, sample.lung_mask, image.size, MASK_THRESHOLD)
+    lungs = png.decode_mask(tree, sample.lung_mask, image.size)
     infection = Image.new("L", image.size)
     if sample.infection_mask is not None:
-        infection = png.decode_mask(tree, sample.infection_mask, image.size, MASK_THRESHOLD)
+        infection = png.decode_mask(tree, sample.infection_mask, image.size)
     planes = {"image": image, "lung_mask": lungs, "infection_mask": infection}
     return {name: png.encode(plane) for name, plane in planes.items()}
