@@ -283,7 +283,8 @@ def run(command: Command) -> int:
     compile_cache.use(os.environ)
     if command.cluster:
         distributed.start(command.cluster)
-    sharding.visible_devices()  # If there are none, that is the first thing to say.
+    if FLAGS.mode != "report":  # It needs none.
+        sharding.visible_devices()  # If there are none, that is the first thing to say.
     if command.study:
         runner.run(command.study, command.configs, command.path)
     elif FLAGS.dry_run:
