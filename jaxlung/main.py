@@ -287,7 +287,8 @@ def run(command: Command) -> int:
     use_32_bits()
     if command.cluster:
         distributed.start(command.cluster)
-    sharding.visible_devices()  # If there are none, that is the first thing to say.
+    if FLAGS.mode != "report":  # It needs none.
+        sharding.visible_devices()  # If there are none, that is the first thing to say.
     if command.study:
         runner.run(command.study, command.configs, command.path)
     elif FLAGS.dry_run:

@@ -99,7 +99,7 @@ def test_what_goes_wrong_later_exits_with_1_and_offers_the_traceback(args, sente
 
 
 def test_a_device_that_is_not_here_is_told_with_the_variables_name(tmp_path):
-    done = run("--mode=report", f"--workdir={tmp_path}", JAX_PLATFORMS="abacus")
+    done = run("--mode=evaluate", f"--workdir={tmp_path}", JAX_PLATFORMS="abacus")
     assert done.returncode == 1
     want = "jaxlung: error: JAX_PLATFORMS: got 'abacus', and JAX finds no such device here ("
     assert done.stderr.startswith(want)

@@ -1,6 +1,7 @@
 """The exported file: the run's own masks in a process without Flax, any network, damage told."""
 
 import functools
+import io
 import json
 import math
 import os
@@ -301,6 +302,20 @@ def test_an_array_is_no_larger_than_its_bytes(three_level, tmp_path):
         changes = {name: forged, exported.MANIFEST: json.dumps(manifest).encode()}
         with pytest.raises(ValueError, match=r"kernel.npy is no array"):
             exported.load(rewrite(file, tmp_path / "model.jaxlung", changes))
+
+
+def test_members_that_lie_in_each_other_are_not_unfolded(tmp_path):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("b", bytes(100_000))
+        item = archive.getinfo("b")
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        archive.writestr("a", inner.getvalue())
+        item.header_offset = 30 + len("a")  # Behind the header of "a", in its content.
+        archive.filelist.append(item)
+        archive.writestr(exported.MANIFEST, "{}")
+    with pytest.raises(ValueError, match="its members are larger than they can be"):
+        exported.load(tmp_path / "x")
 
 
 def test_no_changed_byte_changes_what_is_read(three_level, tmp_path):
