@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, and what happens to damaged ones."""
 
+import json
 import logging
 import pathlib
 
@@ -209,3 +210,145 @@ def test_two_swapped_words_change_the_digest():
         for k in (kernel, swapped)
     ]
     assert digests[0] != digests[1]
+
+
+def change_rank(path, step, rank):
+    """Changes what the notes say of the rank, and nothing else."""
+    file = pathlib.Path(path) / "checkpoints" / str(step) / "progress" / "metadata"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"rank": rank}))
+
+
+def to_earlier_version(path, step, rank):
+    """Makes a checkpoint one of the versions whose notes had no digest."""
+    folder = pathlib.Path(path) / "checkpoints" / str(step)
+    content = json.loads((folder / "progress" / "metadata").read_text())
+    digests = {name: leaf["digest"] for name, leaf in content["leaves"].items()}
+    earlier = content["progress"] | {"digests": digests}
+    (folder / "progress" / "metadata").write_text(json.dumps(earlier))
+    (folder / "metrics" / "metrics").write_text(rank)
+
+
+def test_a_changed_rank_chooses_no_other_checkpoint_unnamed(tmp_path, caplog):
+    path = epath.Path(tmp_path)
+    save_all(path, {1: 0.5, 2: 0.1, 3: 0.4})
+    change_rank(path, 3, 0.01)
+    assert checkpoint.selected_step("best", path) == 2
+    with caplog.at_level(logging.WARNING):
+        assert_is_step(checkpoint.load_selected(path, "best", LIKE), 2)
+    assert "checkpoints/3: damaged: its rank can't be read" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"rank": 0.01}', "[]"])
+def test_orbax_own_copy_of_the_rank_decides_nothing(tmp_path, content):
+    path = epath.Path(tmp_path)
+    save_all(path, {1: 0.5, 2: 0.1, 3: 0.4})
+    for step in (1, 2, 3):
+        file = path / "checkpoints" / str(step) / "metrics" / "metrics"
+        if step != 1 or file.exists():  # Step 1 is no longer kept.
+            file.write_text(content)
+    assert_is_step(checkpoint.load_selected(path, "best", LIKE), 2)
+    assert_is_step(checkpoint.load_selected(path, "last", LIKE), 3)
+    save_all(path, {4: 0.3, 5: 0.2})
+    assert checkpoint.selected_step("best", path) == 2
+
+
+def test_checkpoints_of_earlier_versions_are_ranked_and_restored(tmp_path):
+    path = epath.Path(tmp_path)
+    save_all(path, {2: 0.1, 3: 0.4})
+    for step, rank in ((2, 0.1), (3, 0.4)):
+        to_earlier_version(path, step, json.dumps({"rank": rank}))
+    assert_is_step(checkpoint.load_selected(path, "best", LIKE), 2)
+    state, progress = restore_latest(path)
+    assert_is_step(state, 3)
+    assert progress == {"epoch_steps": [[3, 0.5]]}
+
+
+@pytest.mark.parametrize("rank", ["", "{", '{"loss": 0.1}'])
+def test_an_earlier_versions_damaged_rank_is_named_and_stops_nothing(tmp_path, caplog, rank):
+    path = epath.Path(tmp_path)
+    save_all(path, {2: 0.1, 3: 0.4})
+    to_earlier_version(path, 2, rank)
+    to_earlier_version(path, 3, '{"rank": 0.4}')
+    with caplog.at_level(logging.WARNING):
+        assert_is_step(checkpoint.load_selected(path, "best", LIKE), 3)
+    assert "checkpoints/2: damaged: its rank can't be read" in caplog.text
+    assert_is_step(restore_latest(path)[0], 3)
+
+
+def test_a_relative_path_is_as_good(tmp_path, monkeypatch):
+    save_all(tmp_path / "run", {1: 0.5})
+    monkeypatch.chdir(tmp_path)
+    assert_is_step(checkpoint.load_selected(epath.Path("run"), "last", LIKE), 1)
+    save_all("run", {2: 0.5})
+    assert_is_step(restore_latest(tmp_path / "run")[0], 2)
+
+
+def test_another_type_is_named_and_is_no_damage(tmp_path):
+    save_all(tmp_path, {1: 0.5})
+    kernel = jax.ShapeDtypeStruct((64, 64), jnp.bfloat16)
+    with pytest.raises(ValueError, match=r"kernel.* is float32 there and bfloat16 here") as found:
+        checkpoint.load_selected(
+            epath.Path(tmp_path), "last", LIKE.replace(params={"kernel": kernel})
+        )
+    assert "damaged" not in str(found.value)
+
+
+def test_another_network_is_not_called_damaged(tmp_path):
+    save_all(tmp_path, {1: 0.5})
+    other = LIKE.replace(params={"bias": LIKE.params["kernel"]})
+    with pytest.raises(ValueError, match=r"another network.*\['bias'\] is not there") as found:
+        checkpoint.load_selected(epath.Path(tmp_path), "last", other)
+    assert "move them away" not in str(found.value)
+
+
+def test_a_checkpoint_under_another_steps_name_is_damage(tmp_path):
+    save_all(tmp_path, {1: 0.5, 2: 0.4})
+    (tmp_path / "checkpoints" / "2").rename(tmp_path / "checkpoints" / "3")
+    assert_is_step(restore_latest(tmp_path)[0], 1)
+
+
+def test_reading_writes_nothing(tmp_path):
+    path = epath.Path(tmp_path)
+    with pytest.raises(ValueError, match="there is no checkpoint"):
+        checkpoint.load_selected(path, "last", LIKE)
+    assert not list(path.iterdir())
+    save_all(path, {1: 0.5})
+    half = path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    half.mkdir()
+    checkpoint.load_selected(path, "best", LIKE)
+    assert half.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        ValueError('RESOURCE_EXHAUSTED: Error writing "x": No space left on device [28]'),
+    ],
+)
+def test_a_full_disk_names_the_folder(tmp_path, error):
+    def refuse(*args, **kwargs):
+        raise error
+
+    want = "checkpoints: can't save a checkpoint: No space left on device"
+    with (
+        pytest.raises(OSError, match=want),
+        checkpoint.open_to_save(epath.Path(tmp_path)) as manager,
+    ):
+        manager.save = refuse
+        checkpoint.save(manager, make_state(1), {})
+    with (
+        pytest.raises(OSError, match=want),
+        checkpoint.open_to_save(epath.Path(tmp_path)) as manager,
+    ):
+        manager.close = refuse
+
+
+def test_the_digest_of_the_weights_is_that_of_the_selected_checkpoint(tmp_path):
+    path = epath.Path(tmp_path)
+    assert checkpoint.selected_weights("best", path) == ""
+    save_all(path, {1: 0.5, 2: 0.1, 3: 0.4})
+    for selection, step in (("best", 2), ("last", 3)):
+        want = checkpoint.digest_weights(make_state(step))
+        assert checkpoint.selected_weights(selection, path) == want

@@ -159,3 +159,33 @@ def test_without_both_classes_in_validation_the_threshold_is_one_half(untrained,
         summary = evaluate.evaluate(make_config(0.0), untrained, splits, ["test"])["test"]
     assert summary["threshold"] == 0.5
     assert "one class only" in caplog.text
+
+
+def test_scores_are_kept_for_the_same_weights_alone(tmp_path):
+    """Another run in the same folder that ends at the same step is scored again."""
+    config, path = make_config(0.5), epath.Path(tmp_path)
+
+    def save_and_evaluate(seed):
+        config.seed = seed
+        state = system_lib.make_system(config).init_state()
+        with checkpoint.open_manager(path) as manager:
+            checkpoint.save(manager, state, {}, 0.5)
+        found = evaluate.evaluate(config, path, SPLITS, ["validation"], keep=True)
+        return checkpoint.digest_weights(state), found
+
+    weights, first = save_and_evaluate(seed=0)
+    assert first["validation"]["weights_digest"] == weights
+    assert not evaluate.evaluate(config, path, SPLITS, ["validation"], keep=True)
+    (path / "checkpoints").rmtree()
+    others, second = save_and_evaluate(seed=1)
+    assert second["validation"]["weights_digest"] == others != weights
+    assert second["validation"]["step"] == first["validation"]["step"]
+    assert evaluate.scored_weights(path, "validation") == others
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"step": 0}'])
+def test_a_summary_of_another_shape_is_of_no_known_weights(tmp_path, content):
+    path = epath.Path(tmp_path)
+    assert evaluate.scored_weights(path, "test") == ""
+    (path / "summary_test.json").write_text(content)
+    assert evaluate.scored_weights(path, "test") == ""

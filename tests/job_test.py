@@ -2,13 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
 
-from jaxlung import config_file, dry_run, evaluate, job, model_card, train, workdir
+from jaxlung import checkpoint, config_file, dry_run, evaluate, job, model_card, train, workdir
 from jaxlung.data import order, record, selection
 from jaxlung.report import run_files
 from tests import array_source
@@ -249,3 +250,52 @@ def test_a_dry_run_needs_no_data_and_counts_like_paper_and_pencil():
     forward_and_backward = 3 * 2 * convolutions
     assert 0.9 < costs["flops_per_image"] / forward_and_backward < 3
     assert costs["memory_bytes"] > 4 * 3 * 1678
+
+
+def test_a_run_trained_anew_in_a_finished_folder_is_not_finished(finished, tmp_path):
+    config, path = finished
+    copy = epath.Path(tmp_path / "copy")
+    shutil.copytree(path, copy)
+    assert job.is_finished(copy, config.selection)
+    weights = checkpoint.selected_weights(config.selection, copy)
+    for text in ("", "[]", "12", "13 of_other_weights", f"12 {weights}", f"13 {weights} more"):
+        (copy / job.FINISHED).write_text(text)
+        assert not job.is_finished(copy, config.selection), text
+    (copy / job.FINISHED).write_text("13\n")  # As earlier versions wrote it.
+    assert job.is_finished(copy, config.selection)
+    (copy / "checkpoints").rename(copy / "elsewhere")
+    assert not job.is_finished(copy, config.selection)
+
+
+def test_splits_that_were_scored_with_other_weights_are_named(finished, caplog):
+    _, path = finished
+    train, validation, test = run_files.load_summaries(epath.Path(path))
+    job.warn_of_stale([train, validation, test])
+    assert not caplog.text
+    job.warn_of_stale([dataclasses.replace(train, weights_digest="other"), validation, test])
+    assert "summary_train.json (step 13) is of other weights than summary_test.json" in caplog.text
+
+
+def test_evaluating_prepares_nothing_where_a_config_json_says(finished, tmp_path):
+    """A run from somebody else writes into its own folder alone, unless told otherwise."""
+    config, path = finished
+    copy = epath.Path(tmp_path / "copy")
+    shutil.copytree(path, copy)
+    content = json.loads((copy / "config.json").read_text())
+    content["data"]["data_dir"] = str(tmp_path / "theirs")
+    (copy / "config.json").write_text(json.dumps(content))
+    with pytest.raises(FileNotFoundError, match=r"--config\.data\.data_dir=FOLDER"):
+        job.run_evaluate(None, copy, "validation")
+    with pytest.raises(FileNotFoundError):
+        job.run_evaluate(None, copy, "validation", ["--config.data.num_threads=1"])
+    assert not (tmp_path / "theirs").exists()
+    job.run_evaluate(None, copy, "validation", [f"--config.data.data_dir={config.data.data_dir}"])
+    assert workdir.load_config(copy).data.data_dir == config.data.data_dir
+
+
+def test_only_what_is_free_to_change_is_overridden(finished):
+    _, path = finished
+    with pytest.raises(ValueError, match="holds a run of another config: seed is 0 there and 7"):
+        job.run_evaluate(None, epath.Path(path), "test", ["--config.seed=7"])
+    with pytest.raises(ValueError, match=r"--config\.data\.data_dri: .* nearest: --config\.data\."):
+        job.run_evaluate(None, epath.Path(path), "test", ["--config.data.data_dri=x"])

@@ -83,3 +83,24 @@ def test_settings_that_can_not_be_are_errors(change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=message):
         system_lib.make_system(config)
+
+
+@pytest.mark.parametrize("name", [*config_file.shipped_configs(), "covid19_ct:quick"])
+def test_a_state_is_of_32_bits_whatever_jax_takes_for_default(name):
+    system = system_lib.make_system(config_file.load(config_file.resolve(name)))
+    want = system.abstract_state()
+    with jax.enable_x64(True):
+        got = system.abstract_state()
+    types = {str(leaf.dtype) for leaf in jax.tree.leaves(got)}
+    assert types <= {"float32", "int32"}
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), got) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), want
+    )
+
+
+def test_fresh_weights_are_the_same_with_64_bits_on():
+    system = system_lib.make_system(config_file.load(config_file.resolve("covid19_ct:quick")))
+    want = jax.device_get(system.init_state())
+    with jax.enable_x64(True):
+        got = jax.device_get(system.init_state())
+    jax.tree.map(np.testing.assert_array_equal, got, want)

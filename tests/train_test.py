@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import os
+import shutil
 import signal
 
 import jax
@@ -128,6 +129,22 @@ def test_a_finished_run_does_nothing(whole_run):
     before = {path: path.stat().st_mtime_ns for path in whole_run.rglob("*.csv")}
     assert train.train(make_config(), epath.Path(whole_run), SPLITS)
     assert before == {path: path.stat().st_mtime_ns for path in whole_run.rglob("*.csv")}
+
+
+@pytest.mark.parametrize("content", ["", "step,epoch\n"])
+def test_emptied_metrics_are_restored_from_the_checkpoint(whole_run, tmp_path, content):
+    shutil.copytree(whole_run, tmp_path / "run")
+    (tmp_path / "run" / "metrics.csv").write_text(content)
+    assert train.train(make_config(), epath.Path(tmp_path / "run"), SPLITS)
+    assert (tmp_path / "run" / "metrics.csv").read_text() == (whole_run / "metrics.csv").read_text()
+
+
+def test_a_checkpoint_without_what_training_needs_is_named(tmp_path):
+    config = make_config()
+    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
+        checkpoint.save(manager, system_lib.make_system(config).init_state(), {}, 0.5)
+    with pytest.raises(ValueError, match=r"checkpoints/0: .* without control and epoch_steps"):
+        train.train(config, epath.Path(tmp_path), SPLITS)
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkpoint(

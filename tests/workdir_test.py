@@ -2,6 +2,7 @@
 
 import json
 
+import ml_collections as mlc
 import pytest
 from etils import epath
 
@@ -78,8 +79,8 @@ def test_where_data_are_read_from_may_change(config, tmp_path):
 def test_every_place_of_a_download_may_change(name):
     data = config_file.load(config_file.resolve(name)).data
     places = [f"data.{field}" for field in data if field.startswith("raw_dir")]
-    assert set(places) <= set(workdir.FREE_FIELDS)
-    assert places or name == "folder"  # Its `root` may not: it decides what the images are.
+    assert places or name == "folder"
+    assert set(places) <= set(workdir.FREE_FIELDS) & set(workdir.PATH_FIELDS)
 
 
 def test_the_run_of_the_lungs_is_kept_as_an_absolute_path_and_may_move(tmp_path, monkeypatch):
@@ -94,6 +95,43 @@ def test_the_run_of_the_lungs_is_kept_as_an_absolute_path_and_may_move(tmp_path,
     config.lungs_run = "~/moved"
     workdir.open_for(config, path)
     assert workdir.load_config(path).lungs_run == "~/moved"  # Each user's own.
+
+
+def test_paths_are_stored_absolute_so_that_the_run_goes_on_from_anywhere(tmp_path, monkeypatch):
+    config = config_file.load(config_file.resolve("folder:quick"))
+    path, here = epath.Path(tmp_path / "run"), tmp_path.resolve()
+    monkeypatch.chdir(tmp_path)
+    config.data.update(root="mine, /other/", csv="~/list.csv")
+    config.init_from = "runs/first"
+    workdir.open_for(config, path)
+    stored = workdir.load_config(path)
+    assert stored.data.root == f"{here}/mine,/other"
+    assert stored.data.csv == "~/list.csv"  # Each user's own.
+    assert stored.init_from == f"{here}/runs/first"
+    assert config.data.root == "mine, /other/"
+    start_training(path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    workdir.open_for(stored, path)
+    moved = mlc.ConfigDict(stored.to_dict())
+    moved.data.update(root="../moved", csv="")
+    workdir.open_for(moved, path)
+    assert workdir.load_config(path).data.root == f"{here}/elsewhere/../moved"
+    moved.init_from = "runs/first"
+    with pytest.raises(ValueError, match="init_from is .*/runs/first' there and .*/elsewhere/"):
+        workdir.open_for(moved, path)
+
+
+def test_a_run_with_the_relative_paths_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+    config = config_file.load(config_file.resolve("folder:quick"))
+    path = epath.Path(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    config.init_from = "runs/first"
+    workdir.open_for(config, path)
+    (path / "config.json").write_text(json.dumps(workdir.to_json(config)))
+    start_training(path)
+    workdir.open_for(config, path)
+    assert workdir.load_config(path).init_from == str(tmp_path.resolve() / "runs" / "first")
 
 
 def test_a_folder_where_nothing_was_trained_takes_any_config(config, tmp_path):
@@ -145,3 +183,61 @@ def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(ValueError, match=r"config.json: not readable as JSON"):
         workdir.load_config(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "want"),
+    [
+        ("seed", None, "seed: want a whole number, got None"),
+        ("epochs", True, "epochs: want a whole number, got True"),
+        ("model", [], r"model: want an object, got \[\]"),
+        ("task_name", 3, "task_name: want text, got 3"),
+        ("paper", {}, "paper.train: want an object, got None"),
+        ("data", {"data_dir": 3}, "data.data_dir: want text, got 3"),
+        ("init_from", {}, "init_from: want text"),
+    ],
+)
+def test_a_field_of_another_type_is_named(config, tmp_path, field, value, want):
+    content = workdir.to_json(config) | {field: value}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"config\.json: {want}"):
+        workdir.load_config(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize("field", ["seed", "epochs", "selection", "freeze", "model_name", "data"])
+def test_a_missing_field_is_named(config, tmp_path, field):
+    content = workdir.to_json(config)
+    del content[field]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"config\.json: there is no {field} in it"):
+        workdir.load_config(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"a"'])
+def test_a_config_that_is_no_object_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json: want a JSON object"):
+        workdir.load_config(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("model", "widths", 3),
+        ("model", "colour", "red"),
+        ("step", "microbatches", None),
+        ("control", "stop_patience", "two"),
+        ("data", "batch_size", "4"),
+        ("mesh", "data", {}),
+    ],
+)
+def test_what_the_objects_of_a_config_refuse_is_blamed_on_its_file(
+    config, tmp_path, section, field, value
+):
+    with config[section].unlocked():
+        config[section][field] = value if not isinstance(value, dict) else mlc.ConfigDict(value)
+    with (
+        pytest.raises(ValueError, match=r"config\.json: "),
+        workdir.naming_config(epath.Path(tmp_path)),
+    ):
+        system.make_system(config)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import jaxlung
+from jaxlung import checkpoint
 from jaxlung.data import record, resize
 from jaxlung.predict import ensemble, network
 from tests import array_source
 from tests.predict import networks
+from tests.report import report_summary
 
 IMAGES = [array_source.ArraySource(1, size=size, seed=size)[0].image for size in (32, 45, 24)]
 IMAGES.append(IMAGES[1][:, :30])
@@ -77,11 +79,35 @@ def test_mirroring_makes_a_network_blind_to_sides(lung_run, lung_network):
     assert mirrored.digest != lung_network.digest
 
 
+def write_summary(path, **fields):
+    summary = report_summary.make("diagnosis", {}, step=0, **{"threshold": 0.25} | fields)
+    (path / "summary_test.json").write_text(json.dumps(summary))
+
+
+def test_a_threshold_of_an_earlier_version_is_taken_by_its_step_and_told(tmp_path, caplog):
+    path = networks.save_run(tmp_path, networks.make_config("diagnosis"))
+    write_summary(path, weights_digest="")
+    assert network.load(path).system.task.threshold == 0.25
+    assert "summary_test.json, of an earlier version, doesn't say of which weights" in caplog.text
+    write_summary(path, weights_digest="", threshold="0.25")
+    with pytest.raises(ValueError, match=r"summary_test\.json: threshold: want a number"):
+        network.load(path)
+
+
+def test_a_run_is_loaded_by_a_relative_path(lung_run, lung_network, monkeypatch):
+    monkeypatch.chdir(lung_run.parent)
+    assert network.load(lung_run.name).digest == lung_network.digest
+
+
 def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_network):
     path = networks.save_run(tmp_path, networks.make_config("diagnosis"))
-    with pytest.raises(ValueError, match=r"no threshold was chosen for step 0 yet; evaluate"):
+    refused = r"no threshold was chosen for these weights of step 0 yet; evaluate"
+    with pytest.raises(ValueError, match=refused):
         network.load(path)
-    (path / "summary_test.json").write_text(json.dumps({"step": 0, "threshold": 0.25}))
+    write_summary(path, weights_digest="of others")  # Of the same step, as it happens.
+    with pytest.raises(ValueError, match=refused):
+        network.load(path)
+    write_summary(path, weights_digest=checkpoint.selected_weights("last", path))
     diagnosis = network.load(path)
     assert diagnosis.system.task.threshold == 0.25
     assert (diagnosis.role, diagnosis.needs_lungs) == ("diagnosis", True)

@@ -107,6 +107,26 @@ class RunFilesTest(parameterized.TestCase):
         ):
             run_files.load_metrics(self.workdir)
 
+    @parameterized.parameters(
+        ("x", "want numbers"), ("inf", "want finite numbers"), ("1,1", "more cells than the")
+    )
+    def test_metrics_of_another_shape_are_named(self, cell, message):
+        row = ["1"] * (len(run_files.METRICS) - 1) + [cell]
+        self.write_metrics(run_files.METRICS, ",".join(row))
+        with pytest.raises(ValueError, match=rf"metrics\.csv: .*{message}"):
+            run_files.load_metrics(self.workdir)
+
+    @parameterized.parameters(3, "a", [[1]], None)
+    def test_a_section_of_the_config_that_is_no_object_is_named(self, value):
+        self.write("config.json", json.dumps({"control": value}))
+        with pytest.raises(ValueError, match=r"config\.json: control: want an object"):
+            run_files.load_config(self.workdir)
+
+    def test_a_summary_under_another_splits_name_is_named(self):
+        self.write("summary_train.json", json.dumps(report_summary.make("mask", {})))
+        with pytest.raises(ValueError, match=r"summary_train\.json: split: want train, got 'test'"):
+            run_files.load_summaries(self.workdir)
+
     def test_what_is_no_text_is_named(self):
         (self.workdir / "metrics.csv").write_bytes(b"epoch\n\xff\xfe")
         with pytest.raises(ValueError, match=r"metrics\.csv: want a CSV table"):
