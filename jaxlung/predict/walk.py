@@ -75,12 +75,10 @@ def _tell(error: OSError) -> None:
 
 def _files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """Those that are files, each once."""
-    paths = list(paths)
-    files = [path for path in paths if path.is_file()]
-    _tell_left_out(
-        [path for path in paths if not path.is_file()],
-        "are pipes, sockets, devices or links to nothing",
-    )
+    files, others = [], []
+    for path in paths:
+        (files if path.is_file() else others).append(path)
+    _tell_left_out(others, "are pipes, sockets, devices or links to nothing")
     kept = links.each_once(files)
     _tell_left_out(list(set(files) - set(kept)), "lead to files that are read anyway")
     return kept

@@ -1,5 +1,6 @@
 """Which files of a folder are the slices of its one CT series."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -26,7 +27,8 @@ def slice_headers(folder: epath.Path, tags: Sequence[str]) -> dict[epath.Path, p
     if not folder.is_dir():
         raise ValueError(f"{folder}: want a folder of DICOM files, got none there.")
     entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    files = links.each_once(path for path in entries if path.is_file())
+    # Not epath.Path.is_file, which takes a pipe for a file.
+    files = links.each_once(path for path in entries if os.path.isfile(path))
     paths = [path for path in files if _is_dicom(path)]
     headers = {path: dicom_file.read(path, tags, pixels=False) for path in paths}
     directory = pydicom.uid.MediaStorageDirectoryStorage

@@ -125,10 +125,26 @@ class TestRead:
         np.testing.assert_array_equal(ct.read(tmp_path / "scan", LIMIT).image, HU)
 
     def test_values_that_are_hardly_hu_are_warned_of(self, tmp_path, caplog):
-        (tmp_path / "a.nii").write_bytes(nifti_bytes(np.full((3, 4, 5), 7, np.int16)))
+        grey = np.arange(240, dtype=np.uint8).reshape(4, 6, 10)
+        (tmp_path / "a.nii").write_bytes(nifti_bytes(grey))
         with caplog.at_level(logging.WARNING):
             ct.read(tmp_path / "a.nii", LIMIT)
-        assert any("a.nii" in m and "constant" in m for m in caplog.messages)
+        values, place = caplog.messages
+        assert f"{tmp_path}/a.nii: values from 0 to 239: not HU" in values
+        assert f"{tmp_path}/a.nii: its affine is the identity" in place
+
+    def test_labels_are_no_ct(self, tmp_path):
+        labels = np.arange(60).reshape(3, 4, 5) % 4
+        (tmp_path / "a.nii").write_bytes(nifti_bytes(labels.astype(np.uint8)))
+        refused(tmp_path / "a.nii", "want a CT in Hounsfield units, .* from 0 to 3")
+
+    def test_slices_that_are_no_hu_likewise(self, tmp_path):
+        folder = series(tmp_path / "a")
+        for path in folder.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.RescaleSlope = "0"
+            dataset.save_as(path)
+        refused(folder, "from -1500 to -1500")
 
     def test_threads_may_read_series_at_once(self, tmp_path):
         folders = [series(tmp_path / f"{i}") for i in range(6)]
@@ -228,7 +244,18 @@ class TestLimits:
 class TestDamage:
     def test_one_dicom_file_is_no_volume(self, tmp_path):
         path = next(series(tmp_path / "a").iterdir())
-        refused(path, "got one DICOM file")
+        refused(path, r"got one DICOM file \(CT\)")
+        assert "one DICOM file (CT)" in str(ct.refuse(path))
+
+    def test_an_enhanced_ct_is_told_the_way_out(self, tmp_path):
+        dataset = slice_of(0)
+        dataset.SOPClassUID, dataset.NumberOfFrames = uid.EnhancedCTImageStorage, 32
+        dataset.save_as(tmp_path / "all.dcm", enforce_file_format=True)
+        refused(tmp_path / "all.dcm", "multi-frame file of 32 .*dcm2niix")
+
+    def test_a_picture_is_called_one(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        assert str(ct.refuse(tmp_path / "a.png")).endswith("got a picture.")
 
     def test_a_damaged_slice_is_named(self, tmp_path):
         path = next(series(tmp_path / "a").iterdir())

@@ -1,6 +1,7 @@
 """An asymmetric phantom in every orientation, oblique and sheared: left stays left."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -131,9 +132,29 @@ class GridTest(parameterized.TestCase):
             grid.Grid(shape, np.eye(4))
 
     def test_tiny_voxels_and_a_tilted_gantry_are_fine(self):
-        affine = np.diag([1e-3, 1e-3, 1e-3, 1])
-        affine[1, 2] = 1e-3 * np.tan(np.deg2rad(30))
+        affine = np.diag([0.02, 0.02, 0.02, 1])
+        affine[1, 2] = 0.02 * np.tan(np.deg2rad(30))
         assert grid.orientation(grid.Grid(SHAPE, affine)) == "RAS"
+
+    @parameterized.product(axis=[0, 1, 2], mm=[1e30, 1e-30, -1e30, 51, 0.009])
+    def test_voxels_that_no_scanner_has_are_refused_with_their_size(self, axis, mm):
+        affine = np.diag([0.7, 0.7, 5, 1])
+        affine[axis, axis] = mm
+        with pytest.raises(ValueError, match=r"0\.01 to 50 mm apart, got ") as caught:
+            grid.Grid(SHAPE, affine)
+        assert f"{abs(mm):.4g}" in str(caught.value)
+
+    def test_a_chest_is_not_doubted(self):
+        for shape, mm in (((512, 512, 300), 0.7), ((122, 101, 30), 3.0), ((512, 512, 2), 0.6)):
+            assert grid.doubt(grid.Grid(shape, np.diag([-mm, -mm, 1, 1]))) is None
+
+    @parameterized.parameters(
+        ((512, 512, 60), [0.07, 0.07, 0.5, 1], r"it is 35\.84 x 35\.84 x 30 mm large"),
+        ((512, 512, 300), [7, 7, 25, 1], "it is 3584 x 3584 x 7500 mm large"),
+        ((512, 512, 60), [1, 1, 1, 1], "identity"),
+    )
+    def test_centimetres_and_lost_spacing_are_doubted(self, shape, diagonal, match):
+        assert re.search(match, grid.doubt(grid.Grid(shape, np.diag(diagonal))))
 
     def test_the_affine_is_kept_as_it_was(self):
         affine = np.eye(4)

@@ -67,21 +67,52 @@ class DoubtTest(parameterized.TestCase):
         values[0, 0], values[0, 1] = -3024, 9000
         assert hounsfield.doubt(values) is None
 
-    def test_a_windowed_chest_is_not_doubted(self):
-        windowed = np.clip((thorax() + 1250) / 1500 * 255, 0, 255)
-        assert hounsfield.doubt(windowed.astype(np.uint8)) is None
+    @parameterized.parameters((-1250, 250), (-1024, 600), (-160, 240))
+    def test_a_window_is_told_unless_the_dataset_is_known_for_it(self, low, high):
+        windowed = np.clip((thorax() - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+        said = hounsfield.doubt(windowed)
+        assert f"from {windowed.min()} to {windowed.max()}: not HU. The window of -1250" in said
+        assert hounsfield.doubt(windowed, window_is_known=True) is None
 
     @parameterized.named_parameters(
         ("without_intercept", thorax() + 1024, "from 24 to 1724: .*intercept"),
         ("unsigned", (thorax() + 1024).astype(np.uint16), "intercept"),
         ("without_intercept_but_padded", np.append(thorax() + 1024, -2000), "hardly a voxel"),
         ("huge", thorax().astype(np.int32) * 100, "from -100000 to 70000: .*10000"),
-        ("scaled_to_one", np.linspace(0, 1, 50), "from 0 to 1: scaled"),
-        ("constant", np.full(9, -1000), "constant"),
         ("abdomen_without_air", np.array([-90, 50, 60, 700]), "hardly a voxel"),
     )
     def test_what_is_not_hu_is_told_with_its_range(self, values, match):
         assert re.search(match, hounsfield.doubt(values))
+
+
+class RequireTest(parameterized.TestCase):
+    @parameterized.named_parameters(
+        ("hu", thorax()),
+        ("few_kinds_of_tissue", np.array([-1000, 50] * 50)),
+        ("without_intercept", np.arange(4096)),
+        ("windowed", np.arange(38, 256).astype(np.uint8)),
+        ("soft_tissue", np.linspace(-90, 60, 99)),
+    )
+    def test_what_may_be_a_ct_passes(self, values):
+        hounsfield.require_ct(values, "a.nii")
+
+    @parameterized.named_parameters(
+        ("labels", np.arange(4).repeat(9).astype(np.uint8), "from 0 to 3: labels"),
+        ("constant", np.full(9, -1000), "from -1000 to -1000"),
+        ("scaled_to_one", np.linspace(0, 1, 5000), "from 0 to 1: .*scaled"),
+        ("z_scores", np.random.default_rng(0).normal(size=5000), r"from -\d\.\d+ to \d"),
+        ("a_mask", np.uint8([0, 255] * 900), "from 0 to 255 and at most 16 different"),
+        ("sparse_labels", np.int16([0, 10, 20, 117] * 99_999), "from 0 to 117 and at most 16"),
+        ("labels_from_minus_one", np.int16([-1, 0, 40] * 99), "at most 16 different"),
+    )
+    def test_what_can_be_none_is_refused_with_its_range(self, values, match):
+        with pytest.raises(ValueError, match=rf"a\.nii: want a CT in Hounsfield.*{match}"):
+            hounsfield.require_ct(values, "a.nii")
+
+    def test_noise_after_an_even_start_is_seen(self):
+        values = np.zeros(300_000, np.int16)
+        values[-90_000:] = np.random.default_rng(0).integers(0, 200, 90_000)
+        hounsfield.require_ct(values, "a.nii")
 
 
 class ScaleTest(parameterized.TestCase):

@@ -23,7 +23,7 @@ TURNED = np.array([[C20, -S20, 0, 90], [S20, C20, 0, 130], [0, 0, 1, -400], [0, 
 OBLIQUE = TURNED @ LPS
 SHEARED = LPS + 0.6 * np.eye(4)[[0, 2, 1, 3]] * (np.arange(4) == 1)  # j leans to superior
 # Where fields of a NIfTI-1 header lie, as the standard has them.
-DIM, DATATYPE, VOX_OFFSET, SCL_SLOPE, UNITS = 40, 70, 108, 112, 123
+DIM, DATATYPE, PIXDIM, VOX_OFFSET, SCL_SLOPE, UNITS = 40, 70, 80, 108, 112, 123
 QFORM_CODE, SFORM_CODE, SROW_X, SROW_Z, MAGIC = 252, 254, 280, 312, 344
 
 
@@ -164,9 +164,40 @@ class TestRead:
         np.testing.assert_allclose(centre, (0, 0, 0, 1), atol=1e-6)
 
     @pytest.mark.parametrize(("unit", "mm"), [(0, 1), (1, 1000), (2, 1), (3, 0.001)])
-    def test_headers_in_other_units_are_brought_to_millimetres(self, unit, mm):
-        _, where = nifti.read(patched(content_of(affine=OBLIQUE), (UNITS, "<B", unit)), "a")
-        np.testing.assert_allclose(where.affine[:3], mm * OBLIQUE[:3], rtol=1e-6)
+    def test_headers_in_other_units_are_brought_to_millimetres(self, unit, mm, caplog):
+        stored = OBLIQUE / [[mm], [mm], [mm], [1]]
+        _, where = nifti.read(patched(content_of(affine=stored), (UNITS, "<B", unit)), "a")
+        np.testing.assert_allclose(where.affine[:3], OBLIQUE[:3], rtol=1e-6)
+        assert not caplog.records
+
+    def test_a_qform_beside_a_sform_of_zeros_is_used_and_told(self, caplog):
+        image = nibabel.Nifti1Image(volume(), None)
+        image.set_qform(OBLIQUE, 1)
+        content = patched(image.to_bytes(), (SFORM_CODE, "<h", 1), (SROW_X, "<12f", *[0] * 12))
+        where = nifti.read(content, "b.nii")[1]
+        np.testing.assert_allclose(where.affine, OBLIQUE, atol=1e-5)
+        assert "b.nii: its sform is all 0; the qform is used" in caplog.text
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    @pytest.mark.parametrize("mm", [0.0, -0.7, np.nan, np.inf])
+    @pytest.mark.parametrize("qform_code", [0, 1])
+    def test_voxel_sizes_that_are_wanted_and_none_are_refused(self, axis, mm, qform_code):
+        image = nibabel.Nifti1Image(volume(), None)
+        image.set_qform(OBLIQUE, qform_code)
+        content = patched(image.to_bytes(), (PIXDIM + 4 * axis, "<f", mm))
+        with pytest.raises(ValueError, match=r"^a: pixdim: want voxel sizes above 0, got \[.*\]\."):
+            nifti.read(content, "a")
+
+    @pytest.mark.parametrize("mm", [0.0, 1.0, np.nan])
+    def test_voxel_sizes_unlike_the_sforms_are_told(self, caplog, mm):
+        content = patched(content_of(affine=OBLIQUE), (PIXDIM + 8, "<f", mm))
+        np.testing.assert_allclose(nifti.read(content, "a.nii")[1].affine, OBLIQUE, rtol=1e-6)
+        assert f"a.nii: its pixdim has voxels of 0.7 x 0.8 x {mm:.4g} mm, its sform" in caplog.text
+
+    def test_content_is_bounded_by_its_header_whoever_reads_it(self):
+        bomb = gzip.compress(content_of()) + gzip.compress(bytes(32 << 20))
+        with pytest.raises(ValueError, match="for the shape in its header, got more"):
+            nifti.read(bomb, "a")
 
     def test_an_offset_of_nothing_is_where_voxels_begin(self):
         array, _ = nifti.read(patched(content_of(), (VOX_OFFSET, "<f", 0.0)), "a")
