@@ -140,7 +140,8 @@ def open_builder(
             phantoms.write(pathlib.Path(raw), phantom_images)
         preparing.make(make, raw, place, quietly=bool(phantom_images))
 
-    preparing.once(place, prepare)
+    if may_prepare:
+        preparing.once(place, prepare)
     receipt.check(place, "" if phantom_images else raw_dir)
     builder = _open(make, folder, place)
     if needs & record.INFECTION and "infection_mask" not in builder.info.features:
