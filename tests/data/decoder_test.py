@@ -73,13 +73,15 @@ class DeepColourTest(FileTest):
     @parameterized.product(order=["<", ">"], compression=[1, 8])
     def test_a_grey_tiff_is_stretched_whatever_its_channels(self, order, compression):
         options = dict(compression=compression)
-        inks = np.dstack([0 * GREY] * 3 + [65535 - GREY])
-        for content in (
+        contents = [
             tiff(GREY[..., None], 1, order, **options),
             tiff(np.dstack([GREY] * 3), 2, order, **options),
             tiff(np.dstack([GREY] * 3 + [FULL]), 2, order, (338, 4, 1, 2), **options),
-            tiff(inks, 5, order, **options),
-        ):
+        ]
+        if order == "<":  # Older Pillows have no CMYK of the other order.
+            inks = np.dstack([0 * GREY] * 3 + [65535 - GREY])
+            contents.append(tiff(inks, 5, order, **options))
+        for content in contents:
             np.testing.assert_allclose(self.predicted(content), stretched(GREY), atol=0.51)
 
     def test_colours_become_luminance_before_they_are_stretched(self):
@@ -158,7 +160,9 @@ class BoundTest(FileTest):
         packed = zlib.compressobj()
         content = b"".join([packed.compress(bytes(2**20)) for _ in range(20)] + [packed.flush()])
         bomb = deep_pngs.chunk(kind, b"a\0\0" + content)
-        self.assert_refused(deep_pngs.encoded(COLOURS, bomb), "can't be decoded as PNG .*too large")
+        self.assert_refused(
+            deep_pngs.encoded(COLOURS, bomb), "can't be decoded as PNG .*(?i:too large)"
+        )
 
     def test_a_jpeg_of_very_many_scans_is_refused_at_once(self):
         noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
