@@ -22,12 +22,14 @@ _MOST_SCANS = 100  # of a progressive JPEG: ten are usual, and each passes over 
 _SCAN = b"\xff\xda"
 
 # Tags of TIFF.
-_WIDTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES, _SAMPLE_FORMAT = 256, 258, 259, 262, 284, 339
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_PLANES, _SAMPLE_FORMAT = 284, 339
 _WHITE_IS_ZERO = 0
 _SEPARATE = 2
 _SIGNED = 2
 _SAMPLES = {1: "unsigned integers", 2: "signed integers", 3: "floating point"}
 _JPEG_2000 = 34712
+_BIG_TIFF = 43  # the number in the head of a TIFF of 64 bits
 
 
 class RefusedError(ValueError):
@@ -82,10 +84,11 @@ def opened(
         most = min(filter(None, (max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0))))
         raise ValueError(f"{where}: want at most {most:,} pixels, got more.") from error
     except ERRORS as error:
-        if described := _unsupported_tiff(file):
+        # Pillow doesn't know the pixels, or the compression.
+        unknown = isinstance(error, UnidentifiedImageError | KeyError)
+        if unknown and (described := _unsupported_tiff(file)):
             raise ValueError(f"{where}: {described} is not supported.") from error
         # Pillow would name the open file.
-        unknown = isinstance(error, UnidentifiedImageError)
         reason = "its header can't be read" if unknown else str(error) or type(error).__name__
         raise ValueError(f"{where}: can't be decoded as {kind} ({reason}).") from error
 
@@ -189,21 +192,18 @@ def _unsupported_tiff(file: BinaryIO) -> str:
     try:
         file.seek(0)
         head = file.read(8)
-        if head[:2] not in (b"II", b"MM"):
-            return ""
-        head += file.read(8) if 43 in head[2:4] else b""  # of BigTIFF
+        head += file.read(8) if _BIG_TIFF in head[2:4] else b""
         tags = TiffImagePlugin.ImageFileDirectory_v2(head)
         file.seek(tags.next)
         tags.load(file)
-        bits, samples = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
-        compression = tags.get(_COMPRESSION, 1)
-        unknown = compression not in TiffImagePlugin.COMPRESSION_INFO
-        name = "JPEG 2000" if compression == _JPEG_2000 else f"compression {compression}"
-        if unknown and _WIDTH in tags:
-            return f"a TIFF with {name}"
-        known = {(key[2][0], max(key[4])) for key in TiffImagePlugin.OPEN_INFO}
-        if (samples[0], max(bits)) not in known and samples[0] in _SAMPLES:
-            return f"a TIFF of {max(bits)}-bit {_SAMPLES[samples[0]]}"
     except ERRORS:
-        pass
-    return ""
+        return ""
+    if not isinstance(tags.get(_WIDTH), int) or not isinstance(tags.get(_HEIGHT), int):
+        return ""
+    compression, photometric = tags.get(_COMPRESSION, 1), tags.get(_PHOTOMETRIC)
+    if compression not in TiffImagePlugin.COMPRESSION_INFO:
+        name = "JPEG 2000" if compression == _JPEG_2000 else f"compression {compression}"
+        return f"a TIFF with {name}"
+    samples, bits = tags.get(_SAMPLE_FORMAT, (1,))[0], max(tags.get(_BITS, (1,)))
+    kind = _SAMPLES.get(samples, f"samples of format {samples}")
+    return f"a TIFF of {bits}-bit {kind} (photometric interpretation {photometric})"

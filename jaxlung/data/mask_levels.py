@@ -12,7 +12,9 @@ MOST_LEVELS = 16
 # Values up to here don't spread over the range as soft edges do; 0 to 255 is 8 bits.
 _FAINT = 64
 _NEAR = 1 / 16  # of the greatest value: how far JPEG's fringes reach
-_PLATEAU = 1 / 32  # of the greatest value: what differs less among neighbours is flat
+_FLAT = 1 / 32  # of the greatest value: what differs less among neighbours is flat
+_BINS = 16  # of a histogram of flat areas
+_ONE_LEVEL = 1 / 4  # of the flat areas: more of them in one bin are of one level, not a slope
 _MOST_ODD = 0.01  # of the foreground: flat areas of a third level, which soft edges have none of
 _MOST_STRAY = 0.1  # of the foreground: pixels of another colour, at blurred edges
 _SAME_HUE = 0.35  # how far channels may differ, of the strongest one
@@ -134,12 +136,14 @@ def _require_no_third(values: np.ndarray, greatest: int) -> None:
     if np.count_nonzero(between) <= most:
         return
     ranges = ndimage.maximum_filter(values, 3) - ndimage.minimum_filter(values, 3)
-    flat = between & (ranges <= greatest * _PLATEAU)
-    if np.count_nonzero(flat) > most:
-        level = int(np.median(values[flat]))
+    flat = values[between & (ranges <= greatest * _FLAT)]
+    counts, edges = np.histogram(flat, _BINS, (0, greatest))
+    commonest = int(counts.argmax())
+    if counts[commonest] > max(most, _ONE_LEVEL * len(flat)):
         raise ValueError(
-            f"want a binary mask, got areas of about {level} between 0 and {greatest}; want two "
-            "levels, or a PNG of exact ones and --config.data.foreground_levels"
+            f"want a binary mask, got areas of {edges[commonest]:.0f} to {edges[commonest + 1]:.0f}"
+            f" between 0 and {greatest}; want two levels, or a PNG of exact ones and "
+            "--config.data.foreground_levels"
         )
 
 

@@ -1,7 +1,9 @@
 """Folders and CSVs of a user's own images, written here, read back, and spoilt in every way."""
 
 import csv
+import os
 import pathlib
+import unicodedata
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from jaxlung.data import folder, record, splits_file
 
 REALDATA = pathlib.Path(__file__).parents[3] / "shared" / "realdata"
+PATHS = ("root", "csv", "negative_roots")
 SETTINGS = dict(
     root="",
     csv="",
@@ -47,7 +50,8 @@ def write_pair(root, name, image_suffix=".png", mask_suffix=".png"):
 
 def open_splits(**changes):
     return folder.open_splits(
-        **SETTINGS | {k: str(v) if k in ("root", "csv") else v for k, v in changes.items()}
+        **SETTINGS
+        | {k: str(v) if k in ("root", "csv", "negative_roots") else v for k, v in changes.items()}
     )
 
 
@@ -170,6 +174,70 @@ class TreeTest(FolderTest):
         self.refuses(message, patient_pattern=pattern)
 
 
+class NameTest(FolderTest):
+    def rename(self, path, name):
+        os.rename(os.fsencode(path), os.path.join(os.fsencode(path.parent), name))
+
+    def test_accents_match_however_they_are_composed(self):
+        composed, apart = (unicodedata.normalize(form, "mü_1.png") for form in ("NFC", "NFD"))
+        self.rename(self.image("p1_view1.png"), composed.encode())
+        self.rename(self.mask("p1_view1.png"), apart.encode())
+        (example,) = (e for e in examples_of(open_splits(root=self.root)) if "_1.png" in e.image_id)
+        assert example.image_id == f"images/{composed}"
+        assert example.mask_path.name == apart
+        path = self.write_csv("image,mask", f"images/{apart},masks/{composed}", *self.others())
+        ids = {e.image_id: e for e in examples_of(open_splits(csv=path))}
+        assert ids[f"images/{composed}"].mask_path == example.mask_path
+
+    def others(self):
+        names = [path.name for path in self.image("").iterdir() if path.name.startswith("p")]
+        return [f"images/{name},masks/{name}" for name in names]
+
+    def test_one_person_is_one_however_the_name_is_composed(self):
+        rows = [
+            f"images/p{i}_view{j}.png,masks/p{i}_view{j}.png,"
+            + unicodedata.normalize("NFC" if j else "NFD", f"mü{i}")
+            for i in range(5)
+            for j in range(2)
+        ]
+        path = self.write_csv("image,mask,who", *rows)
+        patients = patients_of(open_splits(csv=path, csv_patient_column="who"))
+        assert sum(map(len, patients.values())) == 5
+
+    @parameterized.parameters("images", "masks")
+    def test_a_name_that_is_no_text_is_named_printably(self, folder_name):
+        self.rename(self.root / folder_name / "p1_view1.png", b"m\xfcller.png")
+        self.refuses(rf"^b'.*/{folder_name}/m\\xfcller\.png': want a name in UTF-8; rename it\.")
+
+    def test_a_root_that_is_no_text_is_named(self):
+        self.rename(self.root, b"m\xfcller")
+        self.refuses("xfcller': want a name in UTF-8", root=self.root.parent / "m\udcfcller")
+
+    @parameterized.parameters("images", "masks")
+    def test_a_pipe_is_named_and_not_waited_for(self, folder_name):
+        path = self.root / folder_name / "p1_view1.png"
+        path.unlink()
+        os.mkfifo(path)
+        self.refuses(rf"{folder_name}/p1_view1\.png: want a file, got a pipe")
+        path = self.write_csv("image,mask", *self.others())
+        self.refuses(r"table\.csv:\d+: .*p1_view1\.png: want a file, got", csv=path, root="")
+
+
+class NegativeRootsTest(FolderTest):
+    def test_groups_are_those_of_the_roots(self):
+        other = self.root.parent / "other"
+        write_pair(other, "a")
+        both = f"{self.root},{other}"
+        assert folder.negative_groups(both, "", "") == set()
+        assert folder.negative_groups(both, "", f"{other}/") == {"other"}
+        assert folder.negative_groups(str(other), "", str(other)) == {""}
+
+    def test_another_folder_is_refused(self):
+        self.refuses(
+            r"negative_roots .*: want folders of data\.root", negative_roots=self.root.parent
+        )
+
+
 class ContentTest(FolderTest):
     def test_a_mask_of_another_size_is_named_at_once(self):
         Image.fromarray(np.zeros((3, 4), np.uint8)).save(self.mask("p2_view0.png"))
@@ -223,6 +291,8 @@ class ContentTest(FolderTest):
     @parameterized.parameters(
         (dict(target="heart"), "target: want one of lung, infection, got 'heart'"),
         (dict(foreground_levels=(-1,)), r"whole numbers from 0 to 65535, got \(-1,\)"),
+        (dict(foreground_levels=(1, "a")), r"whole numbers from 0 to 65535, got \(1, 'a'\)"),
+        (dict(foreground_levels=(True,)), r"whole numbers from 0 to 65535, got \(True,\)"),
         (dict(foreground_levels=(0.5,)), r"whole numbers from 0 to 65535, got \(0.5,\)"),
     )
     def test_bad_settings_are_named(self, changes, message):

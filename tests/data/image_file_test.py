@@ -1,12 +1,14 @@
 """Image files of every kind, against the arrays they were written from."""
 
+import io
+
 import numpy as np
 import pytest
 from absl.testing import parameterized
 from PIL import Image
 
 from jaxlung.data import image_file
-from tests.data import image_files
+from tests.data import deep_pngs, image_files
 
 GREY = np.array([[0, 50, 200], [255, 7, 90]], np.uint8)
 MASK = np.array([[0, 1, 1], [0, 0, 1]], bool)
@@ -140,6 +142,119 @@ class ReadMaskTest(FileTest):
         self.path = self.path.with_suffix(".jpg")
         with pytest.raises(ValueError, match=r"a\.jpg: .*\(125, 255\) need a PNG mask, got JPEG"):
             self.read_mask(Image.fromarray(GREY), (125, 255))
+
+
+ROW, COLUMN = np.mgrid[:96, :96]
+DISC = np.hypot(ROW - 40, COLUMN - 50) < 25
+LABELS = DISC + np.uint8(DISC & (COLUMN > 50))  # 0, 1, 2
+HALVES = COLUMN[:64, :64] < 32
+ZERO = np.zeros(DISC.shape, np.uint8)
+
+
+def drawn(*colour, on=ZERO[..., None]):
+    """The disc in a colour."""
+    return np.where(DISC[..., None], np.array(colour, np.uint8), on).astype(np.uint8)
+
+
+def resaved(image):
+    """What a JPEG leaves of an image, saved as PNG since."""
+    return Image.open(io.BytesIO(image_files.encoded(Image.fromarray(image), "JPEG", quality=90)))
+
+
+class MaskKindTest(FileTest):
+    """The same disc, drawn in every way, is foreground or the file is named."""
+
+    def assert_disc(self, atol=0.0):
+        assert np.mean(image_file.read_mask(self.path, ()) != DISC) <= atol
+
+    def refuses(self, image, match):
+        with pytest.raises(ValueError, match=rf"a\.(png|jpg): {match}"):
+            self.read_mask(image if isinstance(image, Image.Image) else Image.fromarray(image))
+
+    @parameterized.product(channels=[1, 2, 3, 4], value=[1, 255, 4095, 65535])
+    def test_sixteen_bits(self, channels, value):
+        planes = [DISC * np.uint16(value)] * (1 if channels < 3 else 3)
+        planes += [np.full(DISC.shape, 65535, np.uint16)] * (channels % 2 == 0)
+        self.path.write_bytes(deep_pngs.encoded(np.dstack(planes)))
+        self.assert_disc()
+
+    @parameterized.parameters(
+        ((255, 0, 0), 0.01), ((0, 0, 255), 0.01), ((90, 200, 10), 0.01), ((128, 0, 0), 0.01)
+    )
+    def test_any_colour_on_black(self, colour, atol):
+        image = drawn(*colour)
+        for kind, array in (("RGB", image), ("RGBA", np.dstack([image, ZERO + 255]))):
+            Image.fromarray(array, kind).save(self.path)
+            self.assert_disc()
+        Image.fromarray(image).quantize(2).save(self.path)
+        self.assert_disc()
+        resaved(image).save(self.path)
+        self.assert_disc(atol)
+        self.path = self.path.with_suffix(".jpg")
+        Image.fromarray(image).save(self.path, quality=75)
+        self.assert_disc(atol)
+
+    @parameterized.product(colour=[0, 1, 255], opacity=[1, 128, 255])
+    def test_anything_on_nothing(self, colour, opacity):
+        alpha = DISC * np.uint8(opacity)
+        Image.fromarray(np.dstack([ZERO + np.uint8(colour)] * 3 + [alpha])).save(self.path)
+        self.assert_disc()
+        Image.fromarray(np.dstack([ZERO + np.uint8(colour), alpha]), "LA").save(self.path)
+        self.assert_disc()
+
+    @parameterized.parameters(30, 75, 90, 97, 100)
+    def test_fringes_of_a_jpeg_count_on_their_own_side(self, quality):
+        content = image_files.encoded(
+            Image.fromarray(DISC * np.uint8(255)), "JPEG", quality=quality
+        )
+        self.path.with_suffix(".jpg").write_bytes(content)
+        Image.open(io.BytesIO(content)).save(self.path)
+        for path in (self.path, self.path.with_suffix(".jpg")):
+            np.testing.assert_array_equal(image_file.read_mask(path, ()), DISC)
+
+    @parameterized.parameters(75, 90, 100)
+    def test_a_jpeg_of_0_and_1_is_read_where_it_still_is_one(self, quality):
+        self.path = self.path.with_suffix(".jpg")
+        got = self.read_mask(Image.fromarray(HALVES.astype(np.uint8)), quality=quality)
+        np.testing.assert_array_equal(got, HALVES)
+
+    def test_a_palette_without_order_has_its_background_in_black(self):
+        image = palette_image(1 - DISC, [[255, 0, 0], [0, 0, 0]])
+        np.testing.assert_array_equal(self.read_mask(image), DISC)
+
+    @parameterized.parameters(3, 6)
+    def test_soft_edges_are_cut_at_half(self, steepness):
+        soft = np.clip(128 + (25 - np.hypot(ROW - 40, COLUMN - 50)) * steepness, 0, 255)
+        got = self.read_mask(Image.fromarray(soft.astype(np.uint8)))
+        np.testing.assert_array_equal(got, soft.astype(np.uint8) > soft.max() / 2)
+
+    def test_what_could_mean_two_things_is_named(self):
+        two = np.where((LABELS == 2)[..., None], [0, 255, 0], drawn(255, 0, 0)).astype(np.uint8)
+        self.refuses(LABELS, "want a binary mask, got the levels 0,1,2; .*=1,2$")
+        self.refuses(127 * LABELS, "want a binary mask, got the levels 0,127,254")
+        self.refuses(resaved(127 * LABELS), "want a binary mask, got areas of 112 to 128 between")
+        self.refuses(np.where(ROW, DISC, 255).astype(np.uint8), "want a .* the levels 0,1,255;")
+        self.refuses((COLUMN // 5).astype(np.uint8), r"want .* levels 0,1,2,3,4,5,\.\.\.,19;")
+        self.refuses((DISC + 254).astype(np.uint8), "want a background of 0, got the levels 254,")
+        self.refuses(two, "want a mask in one colour on black, got several colours")
+        self.refuses(resaved(two), "want a mask in one colour on black, got several colours")
+        self.refuses(drawn(255, 0, 0, on=[255] * 3), "want a mask in one colour on black")
+        purple = np.full((8, 8, 3), [68, 1, 84], np.uint8)
+        self.refuses(purple, "want a mask on black, got one colour all over")
+        hidden = np.dstack([drawn(255, 255, 255), ZERO])
+        self.refuses(hidden, "want an opaque mask, got one that is all transparent")
+
+    def test_what_a_jpeg_has_lost_is_named(self):
+        self.path = self.path.with_suffix(".jpg")
+        self.refuses(3 * DISC.astype(np.uint8), "want 0 and 255 in a JPEG mask, got")
+        self.refuses(127 * LABELS, "want a binary mask, got areas of")
+
+    def test_levels_choose_among_those_of_one_colour(self):
+        image = Image.fromarray(np.dstack([LABELS, ZERO, ZERO]))
+        np.testing.assert_array_equal(self.read_mask(image, (2,)), LABELS == 2)
+        one = np.uint8(1)
+        with pytest.raises(ValueError, match="several colours"):
+            self.read_mask(Image.fromarray(np.dstack([LABELS == 1, LABELS == 2, ZERO]) * one), (1,))
 
 
 class DamageTest(FileTest):

@@ -94,6 +94,22 @@ class ValuesTest(DicomTest):
         dataset.PhotometricInterpretation = "MONOCHROME1"
         self.assert_image(dataset, 255 - 255 * want)
 
+    @parameterized.parameters(
+        dict(WindowWidth="0"),
+        dict(WindowWidth="0.5"),
+        dict(WindowWidth="-3"),
+        dict(WindowWidth=""),
+        dict(WindowWidth="0", VOILUTFunction="SIGMOID"),
+        dict(WindowWidth="800", VOILUTFunction=""),
+        dict(WindowWidth="800", VOILUTFunction="CUBIC"),
+    )
+    def test_a_window_that_is_none_counts_as_none(self, **tags):
+        self.assert_image(make(WindowCenter="1500", **tags), stretched(PIXELS.astype(float)))
+
+    def test_a_narrow_window_is_one_where_the_function_allows_it(self):
+        dataset = make(WindowCenter="1500", WindowWidth="0.5", VOILUTFunction="LINEAR_EXACT")
+        self.assert_image(dataset, 255 * (PIXELS > 1500))
+
     def test_a_falling_rescale_turns_black_and_white_with_and_without_a_window(self):
         dataset = make(RescaleSlope="-1", RescaleIntercept="4095")
         self.assert_image(dataset, 255 - stretched(PIXELS.astype(float)))
@@ -132,6 +148,14 @@ class ValuesTest(DicomTest):
         colours = np.random.default_rng(1).integers(0, 256, (4, 5, 3)).astype(np.uint8)
         dataset = make(colours, PhotometricInterpretation="RGB", PlanarConfiguration=0)
         self.assert_image(dataset, colours @ (0.299, 0.587, 0.114), atol=1)
+
+    def test_colours_of_twelve_bits_in_sixteen_are_stretched_as_greys_are(self):
+        for pixels in (
+            PIXELS[..., None].repeat(3, axis=2),
+            np.dstack([PIXELS, PIXELS // 2, PIXELS]),
+        ):
+            dataset = make(pixels, PhotometricInterpretation="RGB", PlanarConfiguration=0)
+            self.assert_image(dataset, stretched(pixels @ np.array([0.299, 0.587, 0.114])))
 
     def test_compressed_pixels_are_decoded(self):
         dataset = make()
