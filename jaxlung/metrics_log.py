@@ -58,7 +58,7 @@ class MetricsLog:
         """Adds one epoch; `row` has the keys `COLUMNS` and the score's two."""
         if not self._events:
             return
-        with files.naming(self._path), self._path.open("a") as file:
+        with self._path.open("a") as file:
             file.write(self._to_csv([row], header=False))
         for name in self._columns[2:]:
             self._events.add_scalar(name, row[name], int(row["step"]))
