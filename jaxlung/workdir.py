@@ -135,12 +135,13 @@ def require_outside(output: os.PathLike[str] | str, runs: Iterable[epath.Path] =
 
     Args:
         output: a file or a folder, which needn't exist.
-        runs: folders that nothing may be written into; others are known by their files.
+        runs: folders named as runs; others are known by all of `_FILES`.
     """
     place = pathlib.Path(os.path.realpath(output))  # epath leaves links as they are.
     closed = {os.path.realpath(run) for run in runs}
     for folder in (place, *place.parents):
-        if str(folder) in closed or all((folder / name).exists() for name in _FILES):
+        wanted = _FILES[:1] if str(folder) in closed else _FILES
+        if all((folder / name).exists() for name in wanted):
             raise ValueError(
                 f"--output: {output} is in the run {folder}, whose files must stay as training and "
                 "evaluation left them; choose a place outside."
