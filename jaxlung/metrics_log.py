@@ -99,6 +99,8 @@ def restore(
         _warn_of_missing(path, step, num_epochs, len(rows))
     else:
         rows = list(kept)
+    if not distributed.is_main():
+        return rows
     text = to_csv(rows, wanted)
     before = path.read_bytes() if path.exists() else b""
     if before != text.encode():

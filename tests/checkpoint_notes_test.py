@@ -1,4 +1,4 @@
-"""Notes beside a checkpoint: any change of them is found, and those of earlier versions are read."""
+"""Notes beside a checkpoint: any change is found, and those of earlier versions are read."""
 
 import json
 import math

@@ -331,18 +331,18 @@ def test_a_full_disk_names_the_folder(tmp_path, error):
     def refuse(*args, **kwargs):
         raise error
 
-    want = "checkpoints: can't save a checkpoint: No space left on device"
-    with (
-        pytest.raises(OSError, match=want),
-        checkpoint.open_to_save(epath.Path(tmp_path)) as manager,
-    ):
-        manager.save = refuse
-        checkpoint.save(manager, make_state(1), {})
-    with (
-        pytest.raises(OSError, match=want),
-        checkpoint.open_to_save(epath.Path(tmp_path)) as manager,
-    ):
-        manager.close = refuse
+    def save_one():
+        with checkpoint.open_to_save(epath.Path(tmp_path)) as manager:
+            manager.save = refuse
+            checkpoint.save(manager, make_state(1), {})
+
+    def close():
+        with checkpoint.open_to_save(epath.Path(tmp_path)) as manager:
+            manager.close = refuse
+
+    for write in (save_one, close):
+        with pytest.raises(OSError, match="checkpoints: can't save a checkpoint: No space left"):
+            write()
 
 
 def test_the_digest_of_the_weights_is_that_of_the_selected_checkpoint(tmp_path):

@@ -87,7 +87,9 @@ def test_settings_that_can_not_be_are_errors(change, message):
 
 @pytest.mark.parametrize("name", [*config_file.shipped_configs(), "covid19_ct:quick"])
 def test_a_state_is_of_32_bits_whatever_jax_takes_for_default(name):
-    system = system_lib.make_system(config_file.load(config_file.resolve(name)))
+    config = config_file.load(config_file.resolve(name))
+    config.data.update(batch_size=4, eval_batch_size=4)
+    system = system_lib.make_system(config)
     want = system.abstract_state()
     with jax.enable_x64(True):
         got = system.abstract_state()
@@ -99,7 +101,7 @@ def test_a_state_is_of_32_bits_whatever_jax_takes_for_default(name):
 
 
 def test_fresh_weights_are_the_same_with_64_bits_on():
-    system = system_lib.make_system(config_file.load(config_file.resolve("covid19_ct:quick")))
+    system = system_lib.make_system(make_config())
     want = jax.device_get(system.init_state())
     with jax.enable_x64(True):
         got = jax.device_get(system.init_state())

@@ -47,8 +47,7 @@ def test_a_run_begins_with_the_others_network_and_nothing_else(trained, tmp_path
     with config.unlocked():
         config.task = dict(target="lung", threshold=0.5, loss="bce", alpha=0.5)
     system = system_lib.make_system(config)
-    with checkpoint.open_manager(epath.Path(tmp_path)) as manager:
-        state, progress = train.restore_or_init(manager, system, config.init_from)
+    state, progress = train.restore_or_init(epath.Path(tmp_path), system, config.init_from)
     theirs = checkpoint.load_selected(
         trained, "last", system_lib.make_system(make_config()).abstract_state()
     )
@@ -69,8 +68,7 @@ def test_a_run_that_was_begun_goes_on_from_its_own_checkpoint(trained, tmp_path)
     assert train.train(config, path, SPLITS)
     system = system_lib.make_system(config)
     own = checkpoint.load_selected(path, "last", system.abstract_state())
-    with checkpoint.open_manager(path) as manager:
-        state, _ = train.restore_or_init(manager, system, "a folder that is gone")
+    state, _ = train.restore_or_init(path, system, "a folder that is gone")
     assert_equal(state, own)
 
 

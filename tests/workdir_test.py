@@ -116,9 +116,9 @@ def test_paths_are_stored_absolute_so_that_the_run_goes_on_from_anywhere(tmp_pat
     moved = mlc.ConfigDict(stored.to_dict())
     moved.data.update(root="../moved", csv="")
     workdir.open_for(moved, path)
-    assert workdir.load_config(path).data.root == f"{here}/elsewhere/../moved"
+    assert workdir.load_config(path).data.root == f"{here}/moved"
     moved.init_from = "runs/first"
-    with pytest.raises(ValueError, match="init_from is .*/runs/first' there and .*/elsewhere/"):
+    with pytest.raises(ValueError, match=r"init_from is .*/runs/first' there and .*/elsewhere/"):
         workdir.open_for(moved, path)
 
 
@@ -234,10 +234,11 @@ def test_a_config_that_is_no_object_is_named(tmp_path, content):
 def test_what_the_objects_of_a_config_refuse_is_blamed_on_its_file(
     config, tmp_path, section, field, value
 ):
-    with config[section].unlocked():
-        config[section][field] = value if not isinstance(value, dict) else mlc.ConfigDict(value)
+    content = workdir.to_json(config)
+    content[section][field] = value
+    changed = mlc.ConfigDict(content)
     with (
         pytest.raises(ValueError, match=r"config\.json: "),
         workdir.naming_config(epath.Path(tmp_path)),
     ):
-        system.make_system(config)
+        system.make_system(changed)
