@@ -280,3 +280,9 @@ def test_a_dry_run_needs_no_data_and_counts_like_paper_and_pencil():
     forward_and_backward = 3 * 2 * convolutions
     assert 0.9 < costs["flops_per_image"] / forward_and_backward < 3
     assert costs["memory_bytes"] > 4 * 3 * 1678
+
+
+def test_the_console_says_how_many_have_a_score():
+    part = {"scores": {"dice": 0.5, "hd95": 3.21}, "undefined": {"hd95": 2}}
+    assert job.spell_score("hd95", part, 40) == "hd95 3.2100 (n = 38)"
+    assert job.spell_score("dice", part, 40) == "dice 0.5000"
