@@ -10,7 +10,7 @@ share of samples whose interval holds it, for jaxlung's intervals and for the bo
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import special, stats
@@ -178,19 +178,18 @@ def bca_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[float, fl
     return ends.low, ends.high
 
 
-def make_table(people: tuple[int, ...], num_samples: int) -> str:
+def table_lines(people: Sequence[int], num_samples: int) -> Iterator[str]:
     """Markdown: a row per case and method, a column per number of people."""
-    lines = ["| true score | interval | " + " | ".join(f"{n} people" for n in people) + " |"]
-    lines.append("| --- | --- |" + " ---: |" * len(people))
+    yield "| true score | interval | " + " | ".join(f"{n} people" for n in people) + " |"
+    yield "| --- | --- |" + " ---: |" * len(people)
     for case in CASES:
         found = [measure(case, number, num_samples) for number in people]
         for method in ("jaxlung", "percentile", "BCa"):
             if method in found[0]:
                 cells = [f"{100 * each[method]:.0f} %" for each in found]
-                lines.append(f"| {case} | {method} | {' | '.join(cells)} |")
+                yield f"| {case} | {method} | {' | '.join(cells)} |"
         cells = [f"{each['width']:.2f} ({100 * each['none']:.0f} %)" for each in found]
-        lines.append(f"| {case} | width (none) | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        yield f"| {case} | mean width (none given) | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -199,7 +198,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="samples of each size")
     parser.add_argument("--people", default=",".join(map(str, PEOPLE)), help="sizes of samples")
     args = parser.parse_args()
-    print(make_table(tuple(map(int, args.people.split(","))), args.samples))
+    for line in table_lines([*map(int, args.people.split(","))], args.samples):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The whole job on phantoms: train, evaluate, report; again, it does nothing."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -299,3 +300,9 @@ def test_only_what_is_free_to_change_is_overridden(finished):
         job.run_evaluate(None, epath.Path(path), "test", ["--config.seed=7"])
     with pytest.raises(ValueError, match=r"--config\.data\.data_dri: .* nearest: --config\.data\."):
         job.run_evaluate(None, epath.Path(path), "test", ["--config.data.data_dri=x"])
+
+
+def test_the_console_says_how_many_have_a_score():
+    part = {"scores": {"dice": 0.5, "hd95": 3.21}, "undefined": {"hd95": 2}}
+    assert job.spell_score("hd95", part, 40) == "hd95 3.2100 (n = 38)"
+    assert job.spell_score("dice", part, 40) == "dice 0.5000"
