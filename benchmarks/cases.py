@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections as mlc
 
-from jaxlung import config_file
+from jaxlung.config import config_file
 
 NO_DATA = "/nonexistent"  # Nothing is prepared there: benchmarks generate records in memory.
 

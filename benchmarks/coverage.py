@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import special, stats
 
-from jaxlung import intervals
+from jaxlung.evaluation import intervals
 from jaxlung.metrics import jackknife, roc
 
 NUM_RESAMPLES = 1000

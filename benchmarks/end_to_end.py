@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks import cases, isolated, page, plan, step
-from jaxlung import dry_run
-from jaxlung import system as system_lib
-from jaxlung.benchmark import data, loop, timing
-from jaxlung.data import pipeline
+from jaxlung.benchmark import data, dry_run, loop, timing
+from jaxlung.data.feed import pipeline
+from jaxlung.training import system as system_lib
 
 GAP = "The step alone beside training, images on the device and streamed from prepared records"
 FORMS_TABLE = (

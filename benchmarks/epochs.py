@@ -24,10 +24,11 @@ from absl import logging
 from etils import epath
 
 from benchmarks import cases, machine
-from jaxlung import compile_cache, train
-from jaxlung import system as system_lib
 from jaxlung.benchmark import data
 from jaxlung.data import selection
+from jaxlung.host import compile_cache
+from jaxlung.training import loop as train
+from jaxlung.training import system as system_lib
 
 NUM_TRAIN, NUM_VALIDATION = 3728, 932  # COVID-QU-Ex, infection
 EPOCHS = 100  # the paper's

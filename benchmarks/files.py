@@ -11,9 +11,9 @@ from etils import epath
 from PIL import Image
 
 from benchmarks import cases
-from jaxlung import system as system_lib
 from jaxlung.benchmark import timing
 from jaxlung.predict import ensemble, inputs, network, picture_work, runner, settings
+from jaxlung.training import system as system_lib
 from tfds_builders.phantoms import chest_xray
 
 NUM_THREADS = 4  # as in `runner.run`

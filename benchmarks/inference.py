@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from benchmarks import cases, files, isolated, page, plan
-from jaxlung import system as system_lib
 from jaxlung.benchmark import data, timing
-from jaxlung.data import order, pipeline
-from jaxlung.inference import images as image_inference
+from jaxlung.data.feed import order, pipeline
+from jaxlung.training import system as system_lib
+from jaxlung.training.inference import images as image_inference
 
 XRAYS = "X-rays, network and scores of every image"
 VOLUMES = "CT volumes by overlapping windows, untrained network"

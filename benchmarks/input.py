@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import cases, isolated, page, plan
-from jaxlung import system as system_lib
 from jaxlung.benchmark import loop, timing
-from jaxlung.data import example, pipeline, record, stream
+from jaxlung.data import record
+from jaxlung.data.feed import example, pipeline, stream
+from jaxlung.training import system as system_lib
 
 TABLE = "X-rays of 256 x 256 and their two masks, ready for the network"
 THREADS = (1, 2, 4)

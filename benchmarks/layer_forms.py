@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung import system
 from jaxlung.models import layers, layers_3d
+from jaxlung.training import system
 
 Shape = tuple[int, ...]
 Form = Callable[..., jax.Array]

@@ -33,10 +33,10 @@ import ml_collections as mlc
 import numpy as np
 
 from benchmarks import cases, page
-from jaxlung import compile_cache
-from jaxlung import system as system_lib
 from jaxlung.benchmark import data
+from jaxlung.host import compile_cache
 from jaxlung.losses import deep_supervision
+from jaxlung.training import system as system_lib
 
 CHANGES = {  # Small images, every network at its full width.
     "covidqu": {"data.image_size": 64},

@@ -24,9 +24,12 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from jaxlung import collectives, config_file, dry_run, sharding
-from jaxlung import system as system_lib
-from jaxlung.data import stream
+from benchmarks import collectives
+from jaxlung.benchmark import dry_run
+from jaxlung.config import config_file
+from jaxlung.data.feed import stream
+from jaxlung.parallel import sharding
+from jaxlung.training import system as system_lib
 
 MESHES = "1x1,2x1,4x1,8x1,1x2,2x2,1x4"
 TIMED_STEPS, REPEATS = 10, 5

@@ -19,7 +19,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 
-from jaxlung import device_peaks
+from jaxlung.benchmark import device_peaks
 
 
 @dataclasses.dataclass(frozen=True)

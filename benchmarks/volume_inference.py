@@ -20,10 +20,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxlung import config_file, train_step
-from jaxlung import system as system_lib
-from jaxlung.data import record, volumes
-from jaxlung.inference import volumes as volume_inference
+from jaxlung.config import config_file
+from jaxlung.data import record
+from jaxlung.data.transforms import volumes
+from jaxlung.training import system as system_lib
+from jaxlung.training import train_step
+from jaxlung.training.inference import volumes as volume_inference
 from jaxlung.volume import window_grid
 from tfds_builders.phantoms import chest_ct
 

@@ -16,7 +16,7 @@ import types
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

@@ -10,7 +10,7 @@ paper's test scores: MSE 0.00873, MAE 0.02522, precision 0.8856, recall 0.8829, 
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

@@ -10,7 +10,7 @@ The paper compares binary cross-entropy with its sum with an IoU loss (test IoU 
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

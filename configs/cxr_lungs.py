@@ -11,7 +11,7 @@ The paper's scores: test mean IoU 0.95308775; accuracy 97 to 98 % of training an
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

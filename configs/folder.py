@@ -10,7 +10,7 @@ Patients are kept together; 80 % train, 10 % validation, 10 % test.
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

@@ -14,7 +14,7 @@ alone tell is its future work. Both classes are held out, by patient.
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

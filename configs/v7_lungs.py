@@ -10,7 +10,7 @@ With no more than 500 X-rays without COVID-19 to train on: accuracy 0.9538 and 0
 
 import ml_collections as mlc
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:

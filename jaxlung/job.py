@@ -8,23 +8,16 @@ import ml_collections as mlc
 from absl import logging
 from etils import epath
 
-from jaxlung import (
-    checkpoint,
-    config_file,
-    distributed,
-    evaluate,
-    files,
-    lung_masks,
-    model_card,
-    record_check,
-    system,
-    train,
-    transfer,
-    workdir,
-)
-from jaxlung.data import datasets, record, splits_file
-from jaxlung.model_card import limits
-from jaxlung.report import page, run_files
+from jaxlung.config import config_file, run_files, workdir
+from jaxlung.data import record, splits_file
+from jaxlung.data.sources import datasets
+from jaxlung.evaluation import evaluate, lung_masks
+from jaxlung.host import files
+from jaxlung.parallel import distributed
+from jaxlung.report import model_card, page
+from jaxlung.report.model_card import limits
+from jaxlung.training import checkpoint, record_check, system, transfer
+from jaxlung.training import loop as train
 
 FINISHED = "finished.txt"  # Written last; holds the step and the weights that were scored.
 HEADLINES = (

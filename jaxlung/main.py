@@ -12,8 +12,10 @@ from absl import flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from jaxlung import cluster as cluster_lib
-from jaxlung import config_file, console, files, interrupt
+from jaxlung.config import config_file
+from jaxlung.host import console, files
+from jaxlung.parallel import cluster as cluster_lib
+from jaxlung.parallel import interrupt
 from jaxlung.study import study as study_lib
 from jaxlung.study import study_file
 
@@ -280,7 +282,10 @@ def workdir_path(spec: str, folder: str = "runs") -> epath.Path:
 def run(command: Command) -> int:
     """Starts what the flags ask for; returns the exit code."""
     # JAX starts here: a typo is told in half a second.
-    from jaxlung import benchmark, compile_cache, distributed, dry_run, job, sharding
+    from jaxlung import benchmark, job
+    from jaxlung.benchmark import dry_run
+    from jaxlung.host import compile_cache
+    from jaxlung.parallel import distributed, sharding
     from jaxlung.study import runner
 
     compile_cache.use(os.environ)
@@ -317,7 +322,8 @@ def use_32_bits() -> None:
 
 def run_on_a_run(path: epath.Path) -> int:
     """Predicts, exports or reports with a trained run; returns the exit code."""
-    from jaxlung import export, job
+    from jaxlung import job
+    from jaxlung.export import writer as export
     from jaxlung.predict import runner, settings
 
     if FLAGS.mode == "predict":

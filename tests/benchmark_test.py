@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlung import benchmark, config_file, device_peaks
-from jaxlung import system as system_lib
-from jaxlung.benchmark import data, loop, roofline, start_up, table, timing
-from jaxlung.data import order, pipeline
+from jaxlung import benchmark
+from jaxlung.benchmark import data, device_peaks, loop, roofline, start_up, table, timing
+from jaxlung.config import config_file
+from jaxlung.data.feed import order, pipeline
+from jaxlung.training import system as system_lib
 
 MADE_UP = device_peaks.Peaks(2e12, 1e12, 1e11, 1e9, "a data sheet")
 

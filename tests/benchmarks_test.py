@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from benchmarks import cases, epochs, isolated, machine, numerics, page, plan, run, step, targets
-from jaxlung import journal, sharding
-from jaxlung import system as system_lib
+from jaxlung.parallel import sharding
+from jaxlung.training import journal
+from jaxlung.training import system as system_lib
 
 GPU = """# Title
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxlung import config_file
+from jaxlung.config import config_file
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ", ".join(config_file.shipped_configs())

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlung import config_file, system
-from jaxlung.data import example, stream
+from jaxlung.config import config_file
+from jaxlung.data.feed import example, stream
+from jaxlung.training import system
 
 VARIANTS = {
     "covid19_ct": [

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxlung import checkpoint, config_file, job, train
-from jaxlung import system as system_lib
+from jaxlung import job
+from jaxlung.config import config_file
+from jaxlung.training import checkpoint
+from jaxlung.training import loop as train
+from jaxlung.training import system as system_lib
 from tests import volume_source
 
 SPLITS = {

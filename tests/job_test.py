@@ -10,9 +10,15 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from jaxlung import checkpoint, config_file, dry_run, evaluate, job, model_card, train, workdir
-from jaxlung.data import order, record, selection
-from jaxlung.report import run_files
+from jaxlung import job
+from jaxlung.benchmark import dry_run
+from jaxlung.config import config_file, run_files, workdir
+from jaxlung.data import record, selection
+from jaxlung.data.feed import order
+from jaxlung.evaluation import evaluate
+from jaxlung.report import model_card
+from jaxlung.training import checkpoint
+from jaxlung.training import loop as train
 from tests import array_source
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from jaxlung import checkpoint, system, workdir
+from jaxlung.config import workdir
+from jaxlung.training import checkpoint, system
 
 pytestmark = pytest.mark.slow
 

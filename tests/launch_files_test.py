@@ -13,7 +13,8 @@ import pytest
 import yaml
 from absl.testing import parameterized
 
-from jaxlung import cluster, job
+from jaxlung import job
+from jaxlung.parallel import cluster
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 SCRIPTS = (LAUNCH / "slurm.sbatch", LAUNCH / "tpu_pod.sh")

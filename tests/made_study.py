@@ -6,7 +6,7 @@ import ml_collections as mlc
 import numpy as np
 from etils import epath
 
-from jaxlung.report import run_files
+from jaxlung.config import run_files
 from jaxlung.study import outputs, page, results, rows, study
 
 EVIL = "<script>alert(1)</script> & [more](x)"

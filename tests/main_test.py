@@ -7,7 +7,8 @@ import pytest
 from absl.testing import flagsaver
 from etils import epath
 
-from jaxlung import config_file, main
+from jaxlung import main
+from jaxlung.config import config_file
 from tests.report import report_summary
 
 

@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlung import collectives, config_file, sharding
-from jaxlung import system as system_lib
-from jaxlung.data import order, pipeline
+from benchmarks import collectives
+from jaxlung.config import config_file
+from jaxlung.data.feed import order, pipeline
 from jaxlung.models import fv_block, layers, layers_3d, paspp
+from jaxlung.parallel import sharding
+from jaxlung.training import system as system_lib
 from tests import array_source, volume_source
 
 NUM_STEPS = 3

@@ -8,7 +8,7 @@ import pytest
 from absl.testing import parameterized
 
 from benchmarks import scaling_model
-from jaxlung import config_file
+from jaxlung.config import config_file
 
 # 100 MB of gradients, ten small reductions; 1 TFLOP/s, 100 GB/s, 100 microseconds.
 NETWORK = scaling_model.Network(25_000_000, 1e9, 10, 10)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from jaxlung import scores as scores_lib
+from jaxlung.evaluation import scores as scores_lib
 from jaxlung.tasks import diagnosis, mask, three_level
 
 TASKS = {

@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 
-from jaxlung import scores as scores_lib
+from jaxlung.evaluation import scores as scores_lib
 from jaxlung.metrics import overlap
 from jaxlung.tasks import three_level, volume_mask
 

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlung import config_file, train_step
-from jaxlung import system as system_lib
-from jaxlung.data import example, order, pipeline, stream
+from jaxlung.config import config_file
+from jaxlung.data.feed import example, order, pipeline, stream
+from jaxlung.training import system as system_lib
+from jaxlung.training import train_step
 from tests import array_source
 
 

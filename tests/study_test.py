@@ -13,7 +13,8 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from jaxlung import config_file, job, main
+from jaxlung import job, main
+from jaxlung.config import config_file
 from jaxlung.report import page
 from jaxlung.study import outputs, results, runner, study, study_file
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from jaxlung.data import decoder, mask_levels
+from jaxlung.image import decoder, mask_levels
 from tfds_builders import raw_tree
 
 # Mask pixels above this share of the strongest one are inside, unless a dataset says otherwise.

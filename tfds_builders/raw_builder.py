@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from jaxlung import progress
+from jaxlung.host import progress
 
 _CHUNK = 128  # Samples decoded ahead of the writer: a few dozen megabytes at most.
 GREY_PNG = {"shape": (None, None, 1), "dtype": np.uint8, "encoding_format": "png"}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from absl import logging
 
-from jaxlung import damage
+from jaxlung.host import damage
 
 _MEBIBYTE = 2**20
 # The largest published files are 20 MB of JPEG, and 600 slices of int16 as NIfTI.

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from absl import logging
 
-from jaxlung import progress
+from jaxlung.host import progress
 
 _MEBIBYTE = 2**20
 _TIMEOUT_S = 60  # Without a byte from the server.

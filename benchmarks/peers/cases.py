@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections as mlc
 
 from benchmarks.peers import data
-from jaxlung import config_file
+from jaxlung.config import config_file
 
 
 @dataclasses.dataclass(frozen=True)

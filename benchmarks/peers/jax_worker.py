@@ -10,9 +10,10 @@ import ml_collections as mlc
 import numpy as np
 
 from benchmarks.peers import cases, data, protocol
-from jaxlung import system as system_lib
-from jaxlung import train_step
-from jaxlung.data import order, pipeline, record
+from jaxlung.data import record
+from jaxlung.data.feed import order, pipeline
+from jaxlung.training import system as system_lib
+from jaxlung.training import train_step
 
 MOST_STEPS = 200_000  # that a case may ask for, over all its runs
 

@@ -9,7 +9,7 @@ LUNG, INFECTION = 1, 2  # Bits of `jaxlung.data.record`.
 
 
 def scale(images: torch.Tensor, window_hu: tuple[float, float] | None) -> torch.Tensor:
-    """What is stored to the network's, as `jaxlung.data.preprocess`.
+    """What is stored to the network's, as `jaxlung.data.transforms.preprocess`.
 
     Args:
         images: [B, H, W] uint8, or [B, D, H, W] int16 HU.

@@ -6,7 +6,7 @@
     python -m jaxlung.main --mode=study --study=alphas:phantom    # generated X-rays
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)

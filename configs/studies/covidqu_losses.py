@@ -7,7 +7,7 @@ Two runs of 100 epochs.
     python -m jaxlung.main --mode=study --study=covidqu_losses:phantom    # generated X-rays
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 

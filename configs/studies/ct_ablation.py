@@ -7,7 +7,7 @@ Four runs of 200 epochs for each seed; another seed draws another split too.
     python -m jaxlung.main --mode=study --study=ct_ablation:phantom    # generated CTs
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 ROWS = (  # name, label, attention, PASPP, deep supervision, the paper's scores

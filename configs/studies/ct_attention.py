@@ -8,7 +8,7 @@ another split too.
     python -m jaxlung.main --mode=study --study=ct_attention:phantom    # generated CTs
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 

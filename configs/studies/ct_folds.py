@@ -8,7 +8,7 @@ epochs for each seed; another seed draws other folds.
     python -m jaxlung.main --mode=study --study=ct_folds:phantom    # generated CTs
 """
 
-from jaxlung import config_arg, config_file
+from jaxlung.config import config_arg, config_file
 from jaxlung.study import study
 
 FOLDS = 5

@@ -7,7 +7,7 @@ Two runs of 200 epochs for each seed; another seed draws another split too.
     python -m jaxlung.main --mode=study --study=ct_region:phantom    # generated CTs
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 

@@ -7,7 +7,7 @@ it trained before. Letters at the edge tell the classes apart, "L" at the right 
     python -m jaxlung.main --mode=study --study=diagnosis_crops:phantom    # generated X-rays
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 

@@ -7,7 +7,7 @@ lungs that the first run finds, and inside the annotated ones.
     python -m jaxlung.main --mode=study --study=diagnosis_lungs:phantom    # generated X-rays
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 

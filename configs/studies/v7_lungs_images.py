@@ -7,7 +7,7 @@ COVID-19, as the paper's. Two runs of 15 epochs.
     python -m jaxlung.main --mode=study --study=v7_lungs_images:phantom    # generated X-rays
 """
 
-from jaxlung import config_arg
+from jaxlung.config import config_arg
 from jaxlung.study import study
 
 

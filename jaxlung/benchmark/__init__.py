@@ -10,10 +10,10 @@ import jax
 import ml_collections as mlc
 from absl import logging
 
-from jaxlung import device_peaks, distributed, dry_run
-from jaxlung import system as system_lib
-from jaxlung.benchmark import data, loop, roofline, start_up, table, timing
-from jaxlung.data import pipeline
+from jaxlung.benchmark import data, device_peaks, dry_run, loop, roofline, start_up, table, timing
+from jaxlung.data.feed import pipeline
+from jaxlung.parallel import distributed
+from jaxlung.training import system as system_lib
 
 PROFILED_DISPATCHES = 3
 

@@ -5,10 +5,10 @@ import pathlib
 import ml_collections as mlc
 import numpy as np
 
-from jaxlung import distributed
-from jaxlung import system as system_lib
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
+from jaxlung.parallel import distributed
+from jaxlung.training import system as system_lib
 
 NUM_IMAGES = 256
 NUM_VOLUMES = 2

@@ -7,9 +7,12 @@ from typing import Any
 
 import jax
 
-from jaxlung import distributed, flops, train_step
-from jaxlung import system as system_lib
-from jaxlung.data import order, road, stream
+from jaxlung.benchmark import flops
+from jaxlung.data.feed import feed as road
+from jaxlung.data.feed import order, stream
+from jaxlung.parallel import distributed
+from jaxlung.training import system as system_lib
+from jaxlung.training import train_step
 
 DISPATCHES_AT_ONCE = 10_000  # that the road is asked for
 

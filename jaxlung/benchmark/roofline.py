@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import ml_collections as mlc
 
-from jaxlung import device_peaks, dry_run
-from jaxlung.benchmark import loop
+from jaxlung.benchmark import device_peaks, dry_run, loop
 
 
 def find(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from jaxlung import distributed
+from jaxlung.parallel import distributed
 
 REPEATS = (5, 20)  # at least, for slow dispatches; at most
 

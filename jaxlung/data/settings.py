@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from jaxlung.data import record, resize
+from jaxlung.data import record
+from jaxlung.data.transforms import resize
 
 PLACEMENTS = ("auto", "device", "host")
 CENTRES = {"lung": record.LUNG, "infection": record.INFECTION}

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from etils import epath
 
-from jaxlung import csv_text, files
 from jaxlung.data import record
+from jaxlung.host import csv_text, files
 
 COLUMNS = ("image_id", "patient_id", "split")
 

@@ -12,7 +12,7 @@ import pydicom
 from PIL import Image
 from pydicom import pixels as dicom_pixels
 
-from jaxlung.data import deep_colour
+from jaxlung.image import deep_colour
 from jaxlung.volume import dicom_file, hounsfield
 
 # Projections and what they are scanned or captured as; "" where an anonymiser took it out.

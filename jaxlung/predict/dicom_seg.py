@@ -12,8 +12,8 @@ import numpy as np
 import pydicom
 from etils import epath
 
-from jaxlung import files
 from jaxlung.data import record as record_lib
+from jaxlung.host import files
 from jaxlung.predict import quiet
 from jaxlung.volume import dicom, dicom_file, grid
 

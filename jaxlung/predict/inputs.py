@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
-from jaxlung.data import folder_tree
+from jaxlung.data.sources import folder_tree
 from jaxlung.predict import dicom_picture, formats, quiet, walk
 from jaxlung.volume import dicom_file
 

@@ -13,10 +13,15 @@ import ml_collections as mlc
 import numpy as np
 from etils import epath
 
-from jaxlung import checkpoint, evaluate, files, sharding, train_step, workdir
-from jaxlung import system as system_lib
-from jaxlung.data import record, resize
-from jaxlung.inference import volumes as volume_inference
+from jaxlung.config import workdir
+from jaxlung.data import record
+from jaxlung.data.transforms import resize
+from jaxlung.evaluation import evaluate
+from jaxlung.host import files
+from jaxlung.parallel import sharding
+from jaxlung.training import checkpoint, train_step
+from jaxlung.training import system as system_lib
+from jaxlung.training.inference import volumes as volume_inference
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

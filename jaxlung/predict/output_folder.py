@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from jaxlung import workdir
+from jaxlung.config import workdir
 from jaxlung.predict import inputs, outputs
 
 

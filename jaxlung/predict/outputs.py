@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxlung import csv_text, files
+from jaxlung.host import csv_text, files
 from jaxlung.predict import ensemble, measure
 
 COLUMNS = (

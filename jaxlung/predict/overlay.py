@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jaxlung import planes
+from jaxlung.evaluation import planes
 from jaxlung.volume import hounsfield
 
 # Okabe and Ito's sky blue and vermilion, which the colour-blind tell apart.

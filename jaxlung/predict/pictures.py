@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from jaxlung.data import decoder
+from jaxlung.image import decoder
 from jaxlung.predict import dicom_picture, formats, quiet
 
 # Steps along stored rows and columns, before they are exchanged: EXIF 2.3, tag Orientation.

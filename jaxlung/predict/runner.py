@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 from absl import logging
 from etils import epath
 
-from jaxlung import interrupt, progress
-from jaxlung.data import folder_tree
+from jaxlung.data.sources import folder_tree
+from jaxlung.host import progress
+from jaxlung.parallel import interrupt
 from jaxlung.predict import (
     dicom_seg,
     ensemble,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
-from jaxlung import links
+from jaxlung.host import links
 
 _WILD = re.compile(r"[*?\[]")
 _ALL_FOLDERS = "**"

@@ -5,7 +5,8 @@ from typing import Any
 
 from matplotlib import figure as mpl_figure
 
-from jaxlung.report import figures, glossary, run_files, tables, volume_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, glossary, tables, volume_files
 
 MARKERS = {"train": "o", "validation": "s", "test": "^"}
 # Table 4 of Lin and Huang, and what there is beside it.

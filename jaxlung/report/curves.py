@@ -7,7 +7,8 @@ from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-from jaxlung.report import figures, glossary, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, glossary
 
 MOST_RATE_MARKS = 12  # A schedule that changes the rate at every step would hide the curves.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlung import progress
+from jaxlung.host import progress
 from jaxlung.report import glossary, tables, volume_facts
 
 # A fact is left out if the config has no such field: not every task has a target.

@@ -8,7 +8,8 @@ from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-from jaxlung.report import glossary, run_files
+from jaxlung.config import run_files
+from jaxlung.report import glossary
 
 DOTS_PER_INCH = 144
 NUM_BINS = 40

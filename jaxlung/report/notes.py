@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from jaxlung.report import glossary, run_files
+from jaxlung.config import run_files
+from jaxlung.report import glossary
 
 FEW_PEOPLE = 30
 COVERAGE = "89 to 100"  # Of 100, in the table of docs/scores.md.

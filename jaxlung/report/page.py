@@ -11,14 +11,14 @@ import jinja2
 import numpy as np
 from etils import epath
 
-from jaxlung import files
+from jaxlung.config import run_files
+from jaxlung.host import files
 from jaxlung.report import (
     amounts,
     facts,
     glossary,
     notes,
     pictures,
-    run_files,
     sizes,
     tables,
     terms,

@@ -5,7 +5,8 @@ from matplotlib import artist, colors, lines, patches
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 
-from jaxlung.report import figures, glossary, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, glossary
 
 ANNOTATION_COLOR = "#22d3ee"  # The two differ in brightness too, for the colour-blind.
 PREDICTION_COLOR = "#ff5a1f"

@@ -9,18 +9,10 @@ import numpy as np
 from etils import epath
 from matplotlib import figure as mpl_figure
 
-from jaxlung import files
+from jaxlung.config import run_files
+from jaxlung.host import files
 from jaxlung.report import amounts as amounts_lib
-from jaxlung.report import (
-    curves,
-    figures,
-    glossary,
-    reliability,
-    run_files,
-    seen,
-    thresholds,
-    volume_files,
-)
+from jaxlung.report import curves, figures, glossary, reliability, seen, thresholds, volume_files
 from jaxlung.report import panels as panels_lib
 from jaxlung.report import planes as planes_lib
 

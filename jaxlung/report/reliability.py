@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
-from jaxlung.report import figures, glossary, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, glossary
 
 
 def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) -> mpl_figure.Figure:

@@ -6,7 +6,8 @@ import numpy as np
 from etils import epath
 from matplotlib import figure as mpl_figure
 
-from jaxlung.report import figures, panels, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, panels
 
 SIDE = 4.4  # inches
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlung.report import glossary, run_files, tables
+from jaxlung.config import run_files
+from jaxlung.report import glossary, tables
 
 QUARTILES = ("smallest", "second", "third", "largest")
 SCORES = ("dice", "iou")

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlung.report import glossary, run_files, terms
+from jaxlung.config import run_files
+from jaxlung.report import glossary, terms
 
 Scores = Mapping[str, float | None]
 

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
 
-from jaxlung.report import figures, glossary, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, glossary
 
 Point = tuple[float, float]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
-from jaxlung.report import run_files
+from jaxlung.config import run_files
 
 PLANES = ("axial", "coronal", "sagittal")
 _PARTS = ("image", "pred", "target", "index", "aspect")

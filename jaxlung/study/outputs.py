@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlung import checkpoint, job, system
-from jaxlung.data import pipeline
-from jaxlung.inference import images as image_inference
+from jaxlung import job
+from jaxlung.data.feed import pipeline
 from jaxlung.study import results
+from jaxlung.training import checkpoint, system
+from jaxlung.training.inference import images as image_inference
 
 
 @dataclasses.dataclass(frozen=True)

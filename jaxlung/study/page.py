@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jinja2
 from etils import epath
 
-from jaxlung import files
+from jaxlung.host import files
 from jaxlung.report import figures, pictures
 from jaxlung.study import charts, contents, outputs, results
 from jaxlung.study import rows as rows_lib

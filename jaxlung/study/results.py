@@ -6,7 +6,7 @@ import ml_collections as mlc
 from etils import epath
 
 from jaxlung import job
-from jaxlung.report import run_files
+from jaxlung.config import run_files
 from jaxlung.study import study as study_lib
 
 

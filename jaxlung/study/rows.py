@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxlung import intervals, scores
+from jaxlung.config import run_files
+from jaxlung.evaluation import intervals, scores
 from jaxlung.metrics import jackknife
-from jaxlung.report import run_files
 from jaxlung.study import results
 from jaxlung.study import study as study_lib
 

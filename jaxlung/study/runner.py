@@ -6,9 +6,12 @@ import ml_collections as mlc
 from absl import logging
 from etils import epath
 
-from jaxlung import files, job, system, workdir
+from jaxlung import job
+from jaxlung.config import workdir
+from jaxlung.host import files
 from jaxlung.study import outputs, page, results, rows, tables
 from jaxlung.study import study as study_lib
+from jaxlung.training import system
 
 
 def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> bool:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlung.report import run_files
+from jaxlung.config import run_files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections as mlc
 from etils import epath
 
-from jaxlung import config_file
+from jaxlung.config import config_file
 from jaxlung.study import study as study_lib
 
 

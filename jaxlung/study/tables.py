@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxlung import csv_text
+from jaxlung.host import csv_text
 from jaxlung.study import contents, outputs, results
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib

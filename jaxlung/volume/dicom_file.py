@@ -13,7 +13,7 @@ from etils import epath
 from pydicom import filereader, uid
 from pydicom import pixels as dicom_pixels
 
-from jaxlung import damage
+from jaxlung.host import damage
 
 CT = "CT"
 HEAD_BYTES = 4096  # of a file, to tell it by

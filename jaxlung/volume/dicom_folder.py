@@ -8,7 +8,7 @@ import pydicom
 from absl import logging
 from etils import epath
 
-from jaxlung import links
+from jaxlung.host import links
 from jaxlung.volume import dicom_file
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung import files
+from jaxlung.host import files
 from jaxlung.volume import grid as grid_lib
 
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from jaxlung import sharding
-from jaxlung.data import order, pipeline, resident
-from jaxlung.data import road as road_lib
 from jaxlung.data import settings as settings_lib
+from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import order, pipeline, resident
+from jaxlung.parallel import sharding
 from tests import array_source
 
 SECTION = dict(

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import jaxlung
-from jaxlung import checkpoint
-from jaxlung.data import record, resize
+from jaxlung.data import record
+from jaxlung.data.transforms import resize
 from jaxlung.predict import ensemble, network
+from jaxlung.training import checkpoint
 from tests import array_source
 from tests.predict import networks
 from tests.report import report_summary

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 from etils import epath
 
-from jaxlung import checkpoint, config_file, system, workdir
+from jaxlung.config import config_file, workdir
+from jaxlung.training import checkpoint, system
 
 SPECS = {
     "lung": "cxr_lungs:quick",

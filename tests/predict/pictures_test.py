@@ -13,7 +13,7 @@ import pytest
 from absl.testing import parameterized
 from PIL import Image
 
-from jaxlung.data import image_file
+from jaxlung.image import image_file
 from jaxlung.predict import pictures, quiet
 from tests.data import image_files
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung import interrupt
 from jaxlung.data import record
+from jaxlung.parallel import interrupt
 from jaxlung.predict import (
     ensemble,
     findings,

@@ -8,7 +8,8 @@ from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
-from jaxlung.report import amounts, figures, run_files, volume_files
+from jaxlung.config import run_files
+from jaxlung.report import amounts, figures, volume_files
 
 DASH = "\N{EN DASH}"
 

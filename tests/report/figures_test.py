@@ -6,7 +6,8 @@ import numpy as np
 from absl.testing import parameterized
 from PIL import Image
 
-from jaxlung.report import figures, panels, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, panels
 
 
 def panels_of(num_images, height=24, width=32, image_id="a"):

@@ -5,7 +5,8 @@ import dataclasses
 import report_summary
 from absl.testing import parameterized
 
-from jaxlung.report import notes, run_files
+from jaxlung.config import run_files
+from jaxlung.report import notes
 
 
 def summary_of(task="mask", **fields):

@@ -16,7 +16,8 @@ from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
-from jaxlung.report import page, run_files
+from jaxlung.config import run_files
+from jaxlung.report import page
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}

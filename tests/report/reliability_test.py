@@ -7,7 +7,8 @@ import report_summary
 from absl.testing import parameterized
 from PIL import Image
 
-from jaxlung.report import figures, reliability, run_files
+from jaxlung.config import run_files
+from jaxlung.report import figures, reliability
 
 DASH = "\N{EN DASH}"
 

@@ -3,7 +3,8 @@
 import report_summary
 from absl.testing import parameterized
 
-from jaxlung.report import run_files, sizes
+from jaxlung.config import run_files
+from jaxlung.report import sizes
 
 DASH = "\N{EN DASH}"
 

@@ -3,7 +3,8 @@
 import report_summary
 from absl.testing import parameterized
 
-from jaxlung.report import glossary, run_files, tables, terms
+from jaxlung.config import run_files
+from jaxlung.report import glossary, tables, terms
 
 DASH = "\N{EN DASH}"
 LEVELS = report_summary.LEVELS["three_level"]

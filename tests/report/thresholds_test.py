@@ -5,7 +5,8 @@ import report_summary
 from absl.testing import parameterized
 from sklearn import metrics
 
-from jaxlung.report import figures, run_files, thresholds
+from jaxlung.config import run_files
+from jaxlung.report import figures, thresholds
 
 CHOSEN = 0.4
 

@@ -10,7 +10,8 @@ from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
-from jaxlung.report import glossary, notes, page, run_files, tables, terms, volume_terms
+from jaxlung.config import run_files
+from jaxlung.report import glossary, notes, page, tables, terms, volume_terms
 
 DASH = "\N{EN DASH}"
 SD = {"dice": 0.0812, "hd95": 3.21, "volume_ml": 30.0, "share": 0.05, "dice_pooled": None}

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from etils import epath
 
-from jaxlung import config_file
+from jaxlung.config import config_file
 from jaxlung.study import study_file
 
 COLUMNS = ("dice", "iou", "sensitivity", "precision", "hd95", "nsd")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
+from jaxlung.config import run_files
 from jaxlung.metrics import jackknife
-from jaxlung.report import run_files
 from jaxlung.study import charts, results, rows, runner, study, study_file, tables
 
 COLUMNS = ("dice", "hd95")

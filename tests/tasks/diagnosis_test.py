@@ -7,10 +7,12 @@ import pytest
 from absl.testing import parameterized
 from sklearn import metrics
 
-from jaxlung import config_file
-from jaxlung import system as system_lib
-from jaxlung.data import order, pipeline, preprocess, record
+from jaxlung.config import config_file
+from jaxlung.data import record
+from jaxlung.data.feed import order, pipeline
+from jaxlung.data.transforms import preprocess
 from jaxlung.tasks import diagnosis
+from jaxlung.training import system as system_lib
 from tests import array_source
 
 

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 from absl.testing import absltest
 
-from jaxlung import progress
+from jaxlung.host import progress
 from tfds_builders import url_download
 
 _CONTENT = bytes(range(256)) * 10_000  # 2.4 MiB

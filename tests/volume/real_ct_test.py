@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxlung import config_file
-from jaxlung import system as system_lib
+from jaxlung.config import config_file
 from jaxlung.data import record
-from jaxlung.inference import volumes as volume_inference
+from jaxlung.training import system as system_lib
+from jaxlung.training.inference import volumes as volume_inference
 from jaxlung.volume import dicom, grid, hounsfield, nifti
 
 HOME = pathlib.Path(__file__).parents[3] / "shared/realdata/ct_lung_pet_ct_dx"

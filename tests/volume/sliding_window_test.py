@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from jaxlung import sharding
 from jaxlung.data import record
+from jaxlung.parallel import sharding
 from jaxlung.volume import sliding_window, window_grid
 
 WINDOW = (4, 8, 6)

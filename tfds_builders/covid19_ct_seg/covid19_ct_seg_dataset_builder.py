@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from jaxlung import progress
+from jaxlung.host import progress
 from tfds_builders import raw_builder, raw_tree, url_download
 from tfds_builders.covid19_ct_seg import case, layout
 

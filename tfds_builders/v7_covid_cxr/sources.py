@@ -10,7 +10,7 @@ import re
 
 from absl import logging
 
-from jaxlung import progress
+from jaxlung.host import progress
 from tfds_builders import raw_tree
 from tfds_builders.v7_covid_cxr import annotation, coco, darwin, semantic, tags
 

@@ -1,0 +1,1 @@
+"""Batches for the device: which record comes when, resident or streamed."""

@@ -1,0 +1,209 @@
+"""Random patches of volumes that stay on the device, or of volumes in the host's memory.
+
+Where a patch lies is drawn on the host, from (seed, position in the run), for both roads alike, so
+they give the same patches and a resumed run needs nothing but its step.
+"""
+
+import concurrent.futures
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlung.data import record
+from jaxlung.data import settings as settings_lib
+from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import order, resident, stream
+from jaxlung.data.transforms import volumes
+from jaxlung.host import progress
+from jaxlung.parallel import sharding
+from jaxlung.volume import hounsfield
+
+Triple = tuple[int, int, int]
+
+
+def open_road(
+    source: record.Source,
+    settings: settings_lib.PatchSettings,
+    shardings: sharding.Shardings,
+    name: str,
+) -> road_lib.Road:
+    """Reads all volumes, and puts them on the device if `settings.placement` says so.
+
+    Index i of an epoch is a patch of volume i // `settings.patches_per_volume`.
+
+    Args:
+        source: volumes.
+        settings: how patches are cut.
+        shardings: where arrays live.
+        name: of the split, for the progress line.
+    """
+    ready = load_all(source, settings, name)
+    draw = Draw(ready, settings)
+    slab_shape = stacked_shape([volume.image.shape for volume in ready])
+    on_device = settings.placement == "device" or (
+        settings.placement == "auto" and resident.fits(3 * int(np.prod(slab_shape)))
+    )
+    if not on_device:
+        return road_lib.Road(
+            num_examples=settings.num_examples(len(source)),
+            store={},
+            take=stream.take,
+            items=stream.make_batches(_cutter(ready, draw), settings.num_threads, shardings),
+        )
+    store = sharding.put(stack(ready, slab_shape), shardings.replicated)
+    return road_lib.Road(
+        num_examples=settings.num_examples(len(source)),
+        store=store,
+        take=_taker(settings.patch_size),
+        items=_make_items(draw, [volume.image.shape[0] for volume in ready], shardings),
+    )
+
+
+def load_all(
+    source: record.Source, settings: settings_lib.PatchSettings, name: str
+) -> list[volumes.Volume]:
+    """Every volume of a split, made ready."""
+    with concurrent.futures.ThreadPoolExecutor(settings.num_threads) as pool:
+        loads = pool.map(lambda i: volumes.load(source[i], settings), range(len(source)))
+        return list(progress.report(loads, f"reading {name}", "volumes", len(source)))
+
+
+class Draw:
+    """Where patches lie: a pure function of the run's seed and the patch's position.
+
+    Args:
+        ready: the volumes.
+        settings: the patches' size, and how many are centred on what.
+    """
+
+    def __init__(
+        self, ready: Sequence[volumes.Volume], settings: settings_lib.PatchSettings
+    ) -> None:
+        bit = settings_lib.CENTRES[settings.foreground]
+        self._shapes = [volume.image.shape for volume in ready]
+        # Flat indices in 32 bits: a volume of 630 x 630 x 300 has 2 ** 27 voxels.
+        self._foreground = [np.flatnonzero(volume.mask & bit).astype(np.uint32) for volume in ready]
+        self._settings = settings
+
+    @property
+    def patch_size(self) -> Triple:
+        """Slices, rows, columns."""
+        return self._settings.patch_size
+
+    def __call__(self, position: int, index: int) -> tuple[int, Triple]:
+        """Number of the volume, and slice, row and column of the patch's first voxel in it."""
+        number = index // self._settings.patches_per_volume
+        np_rng = np.random.default_rng((self._settings.seed, position))
+        return number, draw_corner(
+            np_rng,
+            self._shapes[number],
+            self._settings.patch_size,
+            self._foreground[number],
+            self._settings.foreground_fraction,
+        )
+
+
+def draw_corner(
+    np_rng: np.random.Generator,
+    shape: Triple,
+    patch_size: Triple,
+    foreground: np.ndarray,
+    foreground_fraction: float,
+) -> Triple:
+    """Where a patch begins: uniform, or centred on foreground as far as the volume's edge allows.
+
+    Args:
+        np_rng: the patch's own.
+        shape: of the volume, at least `patch_size`.
+        patch_size: slices, rows, columns.
+        foreground: [K] flat indices of foreground voxels; with none, every patch is uniform.
+        foreground_fraction: share of the centred patches, [0, 1].
+    """
+    room = np.subtract(shape, patch_size)
+    if np_rng.random() < foreground_fraction and len(foreground):
+        centre = np.unravel_index(foreground[np_rng.integers(len(foreground))], shape)
+        corner = np.clip(np.subtract(centre, np.floor_divide(patch_size, 2)), 0, room)
+    else:
+        corner = np_rng.integers(0, room + 1)
+    return tuple(corner.tolist())
+
+
+def stacked_shape(shapes: Sequence[Triple]) -> Triple:
+    """Of all volumes on top of each other: slices add up, the largest rows and columns."""
+    slices, rows, columns = zip(*shapes, strict=True)
+    return sum(slices), max(rows), max(columns)
+
+
+def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarray]:
+    """The volumes on top of each other: "images" int16 HU and "masks" uint8, both of `shape`.
+
+    One array: a patch is one dynamic slice, whichever volume it lies in. No patch reaches the
+    padding beside smaller volumes.
+    """
+    slab = {
+        "images": np.full(shape, hounsfield.LOWEST_HU, np.int16),
+        "masks": np.zeros(shape, np.uint8),
+    }
+    first = 0
+    for volume in ready:
+        depth, rows, columns = volume.image.shape
+        slab["images"][first : first + depth, :rows, :columns] = volume.image
+        slab["masks"][first : first + depth, :rows, :columns] = volume.mask
+        first += depth
+    return slab
+
+
+def _taker(patch_size: Triple) -> road_lib.Take:
+    def take(store: dict[str, jax.Array], corners: jax.Array) -> road_lib.Batch:
+        """Patches of the slab at corners [B, 3] int32."""
+
+        def cut(array: jax.Array, corner: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(array, tuple(corner), patch_size)
+
+        batch = {
+            name: jax.vmap(cut, in_axes=(None, 0))(array, corners) for name, array in store.items()
+        }
+        return batch | {"labels": jnp.zeros(corners.shape[0], jnp.uint8)}
+
+    return take
+
+
+def _make_items(
+    draw: Draw, depths: Sequence[int], shardings: sharding.Shardings
+) -> road_lib.MakeItems:
+    """Items of the road on the device are corners in the slab, [K, B, 3] int32."""
+    first_slices = np.concatenate([[0], np.cumsum(depths)[:-1]])
+
+    def items(
+        example_at: order.Order, batch_size: int, dispatches: Iterable[range]
+    ) -> Iterator[jax.Array]:
+        for steps in dispatches:
+            positions = order.positions(steps, batch_size)
+            corners = np.empty((*positions.shape, 3), np.int32)
+            for place, position in np.ndenumerate(positions):
+                number, corner = draw(position, example_at(position))
+                corners[place] = corner
+                corners[place][0] += first_slices[number]
+            yield sharding.put(corners, shardings.steps)
+
+    return items
+
+
+def _cutter(ready: Sequence[volumes.Volume], draw: Draw) -> stream.MakeExample:
+    """Cuts patches on the host."""
+
+    def cut(position: int, index: int) -> dict[str, np.ndarray]:
+        number, corner = draw(position, index)
+        volume, size = ready[number], draw.patch_size
+        box = tuple(
+            slice(start, start + length) for start, length in zip(corner, size, strict=True)
+        )
+        return {
+            "images": volume.image[box],
+            "masks": volume.mask[box],
+            "labels": np.uint8(0),
+        }
+
+    return cut

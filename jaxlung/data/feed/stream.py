@@ -1,0 +1,109 @@
+"""Records read from disk by Grain threads while the device computes, two dispatches ahead."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import grain
+import jax
+import numpy as np
+
+from jaxlung.data import record
+from jaxlung.data import settings as settings_lib
+from jaxlung.data.feed import example, order
+from jaxlung.data.feed import feed as road_lib
+from jaxlung.parallel import sharding
+
+MakeExample = Callable[[int, int], dict[str, np.ndarray]]
+AHEAD = 2  # Dispatches: one computed on, one in flight.
+BATCHES_PER_THREAD = 2  # that Grain's threads have ready before
+
+
+def most_ready(num_threads: int) -> int:
+    """Dispatches that may be ready before they are asked for, at most."""
+    return AHEAD + BATCHES_PER_THREAD * num_threads
+
+
+def load_store(
+    source: record.Source,
+    settings: settings_lib.ImageSettings,
+    shardings: sharding.Shardings,
+    name: str,
+) -> dict[str, jax.Array]:
+    """Nothing stays on the device."""
+    del source, settings, shardings, name
+    return {}
+
+
+def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The item is the batch; inside jit."""
+    del store
+    return item
+
+
+def make_items(
+    source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
+) -> road_lib.MakeItems:
+    """Items of this road are batches: "images", "masks" [K, B, S, S], "labels" [K, B], uint8."""
+
+    def make_example(position: int, index: int) -> dict[str, np.ndarray]:
+        del position
+        return example.make(source[index], settings)
+
+    return make_batches(make_example, settings.num_threads, shardings)
+
+
+def make_batches(
+    make_example: MakeExample,
+    num_threads: int,
+    shardings: sharding.Shardings,
+) -> road_lib.MakeItems:
+    """Items that are batches, made on the host; each process makes the rows of its own devices.
+
+    Args:
+        make_example: position in the run, index -> one example; runs in several threads.
+        num_threads: that make examples.
+        shardings: where batches go.
+    """
+
+    def items(
+        example_at: order.Order, batch_size: int, dispatches: Iterable[range]
+    ) -> Iterator[dict[str, jax.Array]]:
+        dispatches = list(dispatches)
+        rows = sharding.local_rows(batch_size, shardings)
+        first_step, last_step = dispatches[0].start, dispatches[-1].stop
+
+        def make(number: np.int64) -> dict[str, np.ndarray]:
+            step, row = divmod(int(number), len(rows))
+            position = step * batch_size + int(rows[row])
+            return make_example(position, example_at(position))
+
+        batches = iter(
+            grain.MapDataset.range(first_step * len(rows), last_step * len(rows))
+            .map(make)
+            .batch(len(rows))
+            .to_iter_dataset(
+                grain.ReadOptions(
+                    num_threads=num_threads, prefetch_buffer_size=BATCHES_PER_THREAD * num_threads
+                )
+            )
+        )
+        stacked = (_stack(list(itertools.islice(batches, len(steps)))) for steps in dispatches)
+        return prefetch(sharding.put_rows(item, rows, batch_size, shardings) for item in stacked)
+
+    return items
+
+
+def prefetch(items: Iterator[dict[str, jax.Array]]) -> Iterator[dict[str, jax.Array]]:
+    """Draws `AHEAD` items before they are asked for, so that transfers overlap compute."""
+    ahead = collections.deque(itertools.islice(items, AHEAD))
+    while ahead:
+        yield ahead.popleft()
+        ahead.extend(itertools.islice(items, 1))
+
+
+def _stack(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Batches of several steps as one item."""
+    if len(batches) == 1:  # Without a copy.
+        return {name: array[None] for name, array in batches[0].items()}
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

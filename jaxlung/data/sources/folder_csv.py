@@ -1,0 +1,151 @@
+"""Pairs of image and mask from a CSV, with patients and splits where it names them."""
+
+import csv
+import dataclasses
+import pathlib
+import unicodedata
+from collections.abc import Iterator
+
+from jaxlung.data import patient_split
+from jaxlung.data.sources import folder_tree
+
+# What a split column may hold, in any case.
+_SPLIT_NAMES = {name: name for name in patient_split.SPLITS} | {"val": "validation"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Headings of the CSV.
+
+    Attributes:
+        image: path of the image, absolute or relative to the CSV's folder.
+        mask: path of the mask, likewise.
+        patient: the person, or "" if there is no such column; an empty cell makes the image a
+            patient of its own.
+        split: train, validation (or val) or test, or "" if there is no such column.
+    """
+
+    image: str
+    mask: str
+    patient: str
+    split: str
+
+
+def list_examples(
+    path: pathlib.Path, columns: Columns, roots: folder_tree.Roots, patient_pattern: str
+) -> list[folder_tree.Example]:
+    """Every row as a pair of files; with roots, only rows whose image lies in one of them.
+
+    Args:
+        path: the CSV, with a line of headings, comma-separated, UTF-8.
+        columns: its headings.
+        roots: where images count; all do if there are no roots.
+        patient_pattern: finds the patient in the image's stem where there is no column for it.
+
+    Raises:
+        FileNotFoundError: the CSV, an image or a mask is missing.
+        ValueError: a heading is missing, a cell is empty, a split has another name, an image
+            comes twice, or no row is left.
+    """
+    folder_tree.require_utf8(path)
+    examples: dict[str, folder_tree.Example] = {}
+    rows = [
+        (place, row, _path_in(path, row, columns.image, place))
+        for place, row in _rows(path, columns)
+    ]
+    ours = [row for row in rows if not roots.paths or roots.root_of(row[2])]
+    if not columns.patient:
+        folder_tree.require_quick(patient_pattern, [image_path for *_, image_path in ours])
+    existing = _Finder()
+    for place, row, image_path in ours:
+        example = folder_tree.Example(
+            image_path=existing.find(image_path, place),
+            mask_path=existing.find(_path_in(path, row, columns.mask, place), place),
+            image_id=roots.name_of(image_path),
+            patient_id=_patient(row, columns, image_path, patient_pattern)
+            or roots.name_of(image_path),
+            group=roots.group_of(image_path),
+            split=_split(row, columns, place),
+        )
+        if example.image_id in examples:
+            raise ValueError(f"{place}: {image_path} is named a second time; want it once.")
+        examples[example.image_id] = example
+    if not examples:
+        where = ", ".join(map(str, roots.paths)) or "it"
+        raise ValueError(f"{path}: no row names an image in {where}.")
+    return list(examples.values())
+
+
+def _rows(path: pathlib.Path, columns: Columns) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each row with where it stands, for messages; cells that are missing read as ""."""
+    if not path.is_file():
+        raise FileNotFoundError(f"csv {path}: no such file.")
+    try:
+        # utf-8-sig, because spreadsheets write a byte order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            headings = reader.fieldnames or []
+            rows = [(f"{path}:{reader.line_num}", row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: can't be read as CSV in UTF-8 ({error}).") from error
+    for field, heading in dataclasses.asdict(columns).items():
+        optional = field in ("patient", "split")
+        if heading not in headings and not (optional and heading == ""):
+            raise ValueError(
+                f"{path}: no column {heading!r} for csv_{field}_column, got "
+                f"{' and '.join(map(repr, headings)) or 'nothing'}; want commas between columns."
+            )
+    yield from rows
+
+
+def _path_in(path: pathlib.Path, row: dict[str, str], heading: str, place: str) -> pathlib.Path:
+    if not row[heading].strip():
+        raise ValueError(f"{place}: nothing in column {heading!r}; want a path.")
+    return folder_tree.absolute(path.parent / row[heading].strip())
+
+
+class _Finder:
+    """Finds files by their names, however a system has composed their accents."""
+
+    def __init__(self) -> None:
+        self._listed: dict[pathlib.Path, dict[str, pathlib.Path]] = {}
+
+    def find(self, path: pathlib.Path, place: str) -> pathlib.Path:
+        found = self._spelt_as_stored(path)
+        if not found.exists():
+            raise FileNotFoundError(f"{place}: {path}: no such file.")
+        if not found.is_file():
+            raise ValueError(f"{place}: {path}: want a file, got a folder, a pipe or a device.")
+        return found
+
+    def _spelt_as_stored(self, path: pathlib.Path) -> pathlib.Path:
+        if path.exists() or path.parent == path:
+            return path
+        folder = self._spelt_as_stored(path.parent)
+        if folder not in self._listed:
+            inside = sorted(folder.iterdir()) if folder.is_dir() else []
+            self._listed[folder] = {
+                folder_tree.composed(pathlib.PurePath(entry.name)): entry for entry in inside
+            }
+        name = folder_tree.composed(pathlib.PurePath(path.name))
+        return self._listed[folder].get(name, path)
+
+
+def _patient(
+    row: dict[str, str], columns: Columns, image_path: pathlib.Path, patient_pattern: str
+) -> str:
+    if columns.patient:
+        return unicodedata.normalize("NFC", row[columns.patient].strip())
+    return folder_tree.patient_of(image_path, patient_pattern)
+
+
+def _split(row: dict[str, str], columns: Columns, place: str) -> str:
+    if not columns.split:
+        return ""
+    name = row[columns.split].strip().lower()
+    if name not in _SPLIT_NAMES:
+        raise ValueError(
+            f"{place}: want {', '.join(patient_split.SPLITS)} or val in column "
+            f"{columns.split!r}, got {row[columns.split]!r}."
+        )
+    return _SPLIT_NAMES[name]

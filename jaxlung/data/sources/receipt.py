@@ -1,0 +1,94 @@
+"""What a prepared dataset was made from, and which files it has: a note in its folder.
+
+ArrayRecord has checksums of its own, so sizes are enough for shards; the small files that say what
+is in them have none, and get a digest.
+"""
+
+import hashlib
+import json
+import pathlib
+
+from absl import logging
+from etils import epath
+
+from jaxlung.host import files
+
+FILE = "jaxlung_raw_dir.json"
+_NEEDED = ("dataset_info.json", "features.json")
+
+
+def write(folder: pathlib.Path, raw_dir: str) -> None:
+    """Notes the files in `folder` and that they were made from `raw_dir`."""
+    bytes_of, sha256 = {}, {}
+    for path in sorted(folder.iterdir()):
+        if ".array_record" in path.name:
+            bytes_of[path.name] = path.stat().st_size
+        else:
+            sha256[path.name] = _digest(path)
+    note = {"raw_dir": _absolute(raw_dir), "bytes": bytes_of, "sha256": sha256}
+    files.write_text(epath.Path(folder / FILE), json.dumps(note, indent=1) + "\n")
+
+
+def check(folder: pathlib.Path, raw_dir: str) -> None:
+    """Compares a prepared dataset with its note.
+
+    Args:
+        folder: of the dataset.
+        raw_dir: that it should be made from; "" for any.
+
+    Raises:
+        ValueError: a file is missing or damaged, or it was made from another download.
+    """
+    for name in _NEEDED:
+        _require(folder, name, (folder / name).is_file(), "it is missing")
+    if not (folder / FILE).exists():
+        if raw_dir:
+            logging.warning("%s: what it was prepared from is not known", folder)
+        return
+    try:
+        note = json.loads((folder / FILE).read_text())
+        made_from = note["raw_dir"]
+        # Earlier versions noted no files.
+        bytes_of, sha256 = dict(note.get("bytes", {})), dict(note.get("sha256", {}))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(folder / FILE, folder, str(error)) from error
+    for name in [*bytes_of, *sha256]:
+        _require(folder, name, (folder / name).is_file(), "it is missing")
+    for name, want in bytes_of.items():
+        got = (folder / name).stat().st_size
+        _require(folder, name, got == want, f"want {want} bytes, got {got}")
+    for name, want in sha256.items():
+        _require(folder, name, _digest(folder / name) == want, "not as it was written")
+    if raw_dir:
+        _require_same_raw(folder, made_from, raw_dir)
+
+
+def damaged(file: pathlib.Path, folder: pathlib.Path, reason: str) -> ValueError:
+    """The error of a file of a prepared dataset that can't be used, with the way out."""
+    reason = " ".join(reason.split())[:200]
+    return ValueError(
+        f"{file}: damaged ({reason}); remove the folder {folder} and run the same command, which "
+        "prepares it again from the download."
+    )
+
+
+def _require(folder: pathlib.Path, name: str, is_good: bool, reason: str) -> None:
+    if not is_good:
+        raise damaged(folder / name, folder, reason)
+
+
+def _require_same_raw(folder: pathlib.Path, made_from: str, raw_dir: str) -> None:
+    if made_from != _absolute(raw_dir):
+        raise ValueError(
+            f"{folder} was prepared from {made_from or 'the manual folder'}, not from "
+            f"{_absolute(raw_dir)}; remove it, choose another --config.data.data_dir, or, if the "
+            "download was only moved, leave its path out."
+        )
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _absolute(path: str) -> str:
+    return str(pathlib.Path(path).expanduser().resolve()) if path else ""

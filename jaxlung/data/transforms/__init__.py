@@ -1,0 +1,1 @@
+"""What is done to images and volumes before the network: resize, scale, augment."""

@@ -1,0 +1,161 @@
+"""Random changes to training patches of volumes, inside jit.
+
+In plane they are those of `augment`, the same for all slices of a patch: slices lie so much further
+apart than pixels that turning out of plane would blur more than it varies (our choice).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxlung.data.transforms import augment as augment_2d
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment3D:
+    """How much training patches are changed; every amount is drawn uniformly, noise aside.
+
+    Attributes:
+        flip_probability: of a mirror image along D, H and W, each in [0, 1].
+        rotation_degrees: largest angle either way in plane, from 0.
+        zoom_range: smallest and largest scale in plane; above 1 enlarges.
+        shift_fraction: largest shift either way, of height and of width, [0, 1).
+        brightness: largest offset either way, of the range [0, 1], [0, 1].
+        contrast: largest change of contrast about the patch's mean, either way, [0, 1].
+        noise_std: standard deviation of Gaussian noise, of the range [0, 1], [0, 1].
+    """
+
+    flip_probability: tuple[float, float, float]
+    rotation_degrees: float
+    zoom_range: tuple[float, float]
+    shift_fraction: float
+    brightness: float
+    contrast: float
+    noise_std: float
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError that names the field, what it is and what it may be."""
+        flips = self.flip_probability
+        if len(flips) != 3 or not all(0 <= p <= 1 for p in flips):
+            raise ValueError(
+                "augment.flip_probability: want one number from 0 to 1 for each of D, H and W, "
+                f"got {flips}."
+            )
+        if not 0 <= self.noise_std <= 1:
+            raise ValueError(f"augment.noise_std: want 0 to 1, got {self.noise_std}.")
+        _ = self.in_plane  # Which checks the rest.
+
+    @property
+    def in_plane(self) -> augment_2d.Augment:
+        """What slices have in common with images; flips are done apart, so as to be exact."""
+        return augment_2d.Augment(
+            flip_probability=0,
+            rotation_degrees=self.rotation_degrees,
+            shift_fraction=self.shift_fraction,
+            shear_degrees=0,
+            zoom_range=self.zoom_range,
+            brightness=self.brightness,
+            contrast=self.contrast,
+        )
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether patches stay as they are."""
+        return not (any(self.flip_probability) or self.noise_std) and self.in_plane.is_identity
+
+
+def augment(
+    images: jax.Array, masks: jax.Array, rng: jax.Array, settings: Augment3D
+) -> tuple[jax.Array, jax.Array]:
+    """Changes every patch, and its mask along with it.
+
+    Patch i of a batch depends on `rng` and i alone, whatever the size of the batch.
+
+    Args:
+        images: [B, D, H, W, 1] float32 in [0, 1].
+        masks: [B, D, H, W] uint8 bits.
+        rng: a key, used up here.
+        settings: how much to change; with none, the arguments return untouched.
+
+    Returns:
+        As given, changed: images by linear interpolation, masks by the nearest voxel; what moves
+        in from outside repeats the edge of its slice.
+    """
+    if settings.is_identity:
+        return images, masks
+    rng_flip, rng_warp, rng_exposure, rng_noise = jax.random.split(rng, 4)
+    if any(settings.flip_probability):
+        images, masks = flip(images, masks, rng_flip, settings.flip_probability)
+    if settings.in_plane.moves_pixels:
+        batch, _, height, width = masks.shape
+        shape = (batch, height, width)
+        matrices = augment_2d.random_matrices(rng_warp, shape, settings.in_plane)
+        images, masks = warp(images, masks, matrices)
+    if settings.in_plane.changes_values:
+        # Slices laid below each other: one gain and offset for all of a patch.
+        tall = images.reshape(images.shape[0], -1, *images.shape[3:])
+        tall = augment_2d.vary_exposure(tall, rng_exposure, settings.in_plane)
+        images = tall.reshape(images.shape)
+    if settings.noise_std:
+        images = add_noise(images, rng_noise, settings.noise_std)
+    return images, masks
+
+
+def flip(
+    images: jax.Array,
+    masks: jax.Array,
+    rng: jax.Array,
+    probability: tuple[float, float, float],
+) -> tuple[jax.Array, jax.Array]:
+    """Mirrors patches along D, H and W, drawn for each patch and axis by itself; exact.
+
+    Args:
+        images: [B, D, H, W, 1].
+        masks: [B, D, H, W].
+        rng: a key, used up here.
+        probability: along D, H and W.
+    """
+    draws = jax.vmap(lambda rng: jax.random.uniform(rng, (3,), jnp.float32))(
+        _keys(rng, len(images))
+    )
+    for axis in range(3):
+        chosen = draws[:, axis].reshape(-1, 1, 1, 1) < probability[axis]
+        images = jnp.where(chosen[..., None], jnp.flip(images, axis + 1), images)
+        masks = jnp.where(chosen, jnp.flip(masks, axis + 1), masks)
+    return images, masks
+
+
+def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Moves every slice of a patch alike, see `augment.warp`.
+
+    Args:
+        images: [B, D, H, W, 1] float32.
+        masks: [B, D, H, W] uint8.
+        matrices: [B, 2, 3] float32 from `augment.random_matrices`.
+
+    Returns:
+        As given, warped.
+    """
+    # Where pixels come from is computed once for all slices.
+    slices = jax.vmap(augment_2d.warp, in_axes=(1, 1, None), out_axes=1)
+    return slices(images, masks, matrices)
+
+
+def add_noise(images: jax.Array, rng: jax.Array, noise_std: float) -> jax.Array:
+    """Adds Gaussian noise, each voxel its own, and clips to [0, 1].
+
+    Args:
+        images: [B, D, H, W, 1] float32 in [0, 1].
+        rng: a key, used up here.
+        noise_std: of the range [0, 1].
+    """
+    noise = jax.vmap(lambda rng: jax.random.normal(rng, images.shape[1:], jnp.float32))(
+        _keys(rng, len(images))
+    )
+    return jnp.clip(images + noise_std * noise, 0, 1)
+
+
+def _keys(rng: jax.Array, batch: int) -> jax.Array:
+    """[batch] keys; key i depends on `rng` and i alone."""
+    return jax.vmap(lambda index: jax.random.fold_in(rng, index))(jnp.arange(batch))

@@ -1,0 +1,238 @@
+"""Lungs that another run's network finds, in place of the annotated ones (Zhang, section 6)."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+
+import jax
+import ml_collections as mlc
+import numpy as np
+from absl import logging
+from etils import epath
+
+from jaxlung.config import config_file, workdir
+from jaxlung.data import record, splits_file
+from jaxlung.data.feed import order, pipeline
+from jaxlung.data.sources import predicted
+from jaxlung.host import files, progress
+from jaxlung.training import checkpoint, train_step
+from jaxlung.training import system as system_lib
+from jaxlung.training.inference import images as image_inference
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lungs:
+    """What was found in the images of a split.
+
+    Attributes:
+        masks: [N, S, S] bool.
+        resize: how the images were brought to S x S; a key of `resize.RESIZES`.
+        made_by: digest of the network.
+    """
+
+    masks: np.ndarray
+    resize: str
+    made_by: str
+
+
+def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
+    """Looks at what `replace` needs, before any data are read.
+
+    Args:
+        run: folder of the run that finds lungs.
+        path: the folder of the run that will use them; the lungs that it keeps are enough.
+        phantom_images: of the run that will use them.
+
+    Raises:
+        ValueError: no finished run there (says how to train one), or one that looks for something
+            else.
+    """
+    run_path = _absolute(run)
+    if _is_finished(run_path):
+        _load_config(run_path)
+    elif not all(_file(path, name).exists() for name in SPLITS):
+        raise ValueError(
+            f"lungs_run: {run_path} holds no finished run; train one that finds lungs first, with "
+            f"{_lungs_command(phantom_images)}, and name its folder with --config.lungs_run."
+        )
+
+
+def replace(
+    splits: Mapping[str, record.Source], run: str, path: epath.Path
+) -> dict[str, record.Source]:
+    """The splits with the lungs that a finished run's network finds in their images.
+
+    Masks are kept in `path/lungs_<split>.npz`, so that the work is done once, and needs the other
+    run no more. Wherever that run lies, its network is known by its numbers.
+
+    Args:
+        splits: records; what they say about lungs is not looked at.
+        run: folder of a finished run whose task is one mask of the lungs.
+        path: the folder of the run that will use them.
+
+    Raises:
+        ValueError: no finished run there and no masks kept, a run that looks for something else, or
+            another network than `path` was trained with.
+    """
+    run_path = _absolute(run)
+    kept = {name: _load(_file(path, name), _ids(source)) for name, source in splits.items()}
+    if _is_finished(run_path):
+        found = _find_missing(splits, kept, run_path, path)
+    else:
+        found = _require_kept(kept, run_path, path)
+    return {
+        name: predicted.WithLungs(source, found[name].masks, found[name].resize)
+        for name, source in splits.items()
+    }
+
+
+def _find_missing(
+    splits: Mapping[str, record.Source],
+    kept: Mapping[str, Lungs | None],
+    run: epath.Path,
+    path: epath.Path,
+) -> dict[str, Lungs]:
+    """What is kept of the same network, and the rest found."""
+    config = _load_config(run)
+    with workdir.naming_config(run):
+        system = system_lib.make_system(config)
+    state = checkpoint.load_selected(run, config.selection, system.abstract_state())
+    made_by = _digest(config, state)
+    others = {lungs.made_by for lungs in kept.values() if lungs} - {made_by}
+    if others and workdir.is_trained(path):
+        raise ValueError(
+            f"lungs_run: {run} is another network than the one whose lungs {path} was trained "
+            "with; name that one, or choose another --workdir."
+        )
+    _warn_of_overlap(run, splits)
+    found = {}
+    for name, source in splits.items():
+        lungs = kept[name]
+        if lungs is None or lungs.made_by != made_by:
+            masks = _find(system, state, source, f"lungs_{name}")
+            lungs = Lungs(masks, system.settings.resize, made_by)
+            _save(_file(path, name), lungs, _ids(source))
+        found[name] = lungs
+    return found
+
+
+def _require_kept(
+    kept: Mapping[str, Lungs | None], run: epath.Path, path: epath.Path
+) -> dict[str, Lungs]:
+    """All of what is kept, of one network."""
+    if not all(kept.values()) or len({lungs.made_by for lungs in kept.values()}) != 1:
+        raise ValueError(
+            f"lungs_run: {run} holds no finished run, and {path} does not keep the lungs of all of "
+            "these images; name the folder of a finished run with --config.lungs_run."
+        )
+    logging.info("lungs_run: %s is not there any more; using the lungs kept in %s", run, path)
+    return dict(kept)
+
+
+def _absolute(run: str) -> epath.Path:
+    return epath.Path(run).expanduser().resolve()
+
+
+def _file(path: epath.Path, split: str) -> epath.Path:
+    return path / f"lungs_{split}.npz"
+
+
+def _ids(source: record.Source) -> list[str]:
+    return [image_id for image_id, _ in source.people()]
+
+
+def _is_finished(run: epath.Path) -> bool:
+    return (run / "finished.txt").exists()
+
+
+def _lungs_command(phantom_images: int) -> str:
+    """The variant of `v7_lungs` that sees the same images."""
+    for spec in ("v7_lungs", "v7_lungs:phantom", "v7_lungs:quick"):
+        if config_file.load(config_file.resolve(spec)).data.phantom_images == phantom_images:
+            return f"--config={spec}"
+    return f"--config=v7_lungs:phantom --config.data.phantom_images={phantom_images}"
+
+
+def _load_config(run: epath.Path) -> mlc.ConfigDict:
+    config = workdir.load_config(run)
+    if config.task_name != "mask" or config.task.get("target") != "lung":
+        raise ValueError(
+            f"lungs_run: {run} is a run of task {config.task_name}, want lung masks of X-rays."
+        )
+    return config
+
+
+def _digest(config: mlc.ConfigDict, state: train_step.TrainState) -> str:
+    """Of all that masks depend on: the checkpoint, the threshold and the images' size."""
+    digests = jax.device_get(checkpoint.digest_state(state))
+    data = {name: config.data[name] for name in ("image_size", "resize")}
+    parts = [{name: int(x) for name, x in digests.items()}, config.task.to_dict(), data]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _warn_of_overlap(run: epath.Path, splits: Mapping[str, record.Source]) -> None:
+    """The lungs of images that the lung network learned from are better than those of new ones."""
+    split_there = splits_file.read(run / "splits.csv")
+    for name in ("validation", "test"):
+        if name in splits:
+            ids = _ids(splits[name])
+            known = sum(split_there.get(image_id) == "train" for image_id in ids)
+            if known:
+                logging.warning(
+                    "%d of %d %s images trained the lung network of %s; split both alike, with one "
+                    "seed",
+                    known,
+                    len(ids),
+                    name,
+                    run,
+                )
+
+
+def _load(file: epath.Path, image_ids: list[str]) -> Lungs | None:
+    """What is in `file`; None if absent, damaged or of other images."""
+    if not file.exists():
+        return None
+    try:
+        with np.load(io.BytesIO(file.read_bytes())) as content:
+            if content["image_ids"].tolist() != image_ids:
+                return None
+            masks = np.unpackbits(content["masks"], axis=-1)[..., : content["size"]] > 0
+            return Lungs(masks, content["resize"].item(), content["made_by"].item())
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        logging.warning("%s: damaged (%s)", file, error)
+        return None
+
+
+def _save(file: epath.Path, lungs: Lungs, image_ids: list[str]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        masks=np.packbits(lungs.masks, axis=-1),
+        size=lungs.masks.shape[-1],
+        resize=lungs.resize,
+        made_by=lungs.made_by,
+        image_ids=np.array(image_ids),
+    )
+    files.write_bytes(file, content.getvalue())
+
+
+def _find(
+    system: system_lib.System, state: train_step.TrainState, source: record.Source, what: str
+) -> np.ndarray:
+    """[N, S, S] bool; of all outputs only the packed masks and the scores are held."""
+    road = pipeline.open_road(source, system.settings, system.shardings, what)
+    everything = order.in_turn(road.num_examples)
+    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+    packed, dice = [], []
+    for output in progress.report(outputs, f"finding {what}", "images", road.num_examples):
+        packed.append(np.packbits(output["preds"] > 0, axis=-1))
+        dice.append(system.task.image_scores(output["confusion"])["dice"])
+    logging.info("%s: %d images, Dice against the annotation %.4f", what, len(dice), np.mean(dice))
+    size = system.settings.image_size
+    return np.unpackbits(np.stack(packed), axis=-1, count=size).view(bool)

@@ -1,0 +1,391 @@
+"""What is known of every image of a split after prediction, and the tables made from it."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlung.data import record
+from jaxlung.data.transforms import resize
+from jaxlung.evaluation import intervals
+from jaxlung.host import csv_text
+from jaxlung.metrics import calibration, jackknife, overlap, roc, surface
+from jaxlung.tasks import task as task_lib
+from jaxlung.training import train_step
+
+PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # of the raw output, per image
+FEWEST_BY_SIZE = 8  # images with foreground: two a quartile (our choice)
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitScores:
+    """Scores of every image of a split, in the order of its source.
+
+    Attributes:
+        ids: "image_id", "patient_id" and "group" -> [N] str; of volumes "shape" and "spacing_mm".
+        means: score name -> [N] float64, of the raw output and, for binary masks, distances in
+            pixels of the stored image, or mm of a volume; NaN where there is none.
+        confusions: [N, L, L] int64 at the network's size.
+        stored: [N, L, L] int64 at the images' own size; of tasks without maps, `confusions`.
+        at_thresholds: [N, T, 2, 2] int64 at `train_step.THRESHOLDS`; T = 0 but for binary masks.
+        probs: [N] float64, the one output of tasks without maps; NaN of others.
+        bin_counts: [N, 15, 2] int64 pixels by bin of probability and reference (see
+            `calibration`), of tasks without maps the image itself; [N, 0, 2] of three levels,
+            where the output is no probability.
+        bin_sums: [N, 15] or [N, 0] float64, the sums of their probabilities.
+    """
+
+    ids: dict[str, np.ndarray]
+    means: dict[str, np.ndarray]
+    confusions: np.ndarray
+    stored: np.ndarray
+    at_thresholds: np.ndarray
+    probs: np.ndarray
+    bin_counts: np.ndarray
+    bin_sums: np.ndarray
+
+
+def collect(
+    task: task_lib.Task,
+    outputs: Iterable[dict[str, np.ndarray]],
+    source: record.Source,
+    how: str,
+) -> SplitScores:
+    """Scores outputs against their records.
+
+    Args:
+        task: what the outputs mean.
+        outputs: of `train_step.eval_step`, image by image, in the order of `source`.
+        source: the records.
+        how: `resize` of the images, to be undone for scores at their own size.
+    """
+    return gather([score_image(task, output, source[i], how) for i, output in enumerate(outputs)])
+
+
+def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
+    """The rows of a split as one; each has an entry for every array, by name."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    texts = [name for name, value in rows[0].items() if isinstance(value, str)]
+    return SplitScores(
+        ids={name: np.array(columns.pop(name)) for name in texts},
+        confusions=np.array(columns.pop("confusion"), np.int64),
+        stored=np.array(columns.pop("stored"), np.int64),
+        at_thresholds=np.array(columns.pop("at_thresholds"), np.int64),
+        probs=np.array(columns.pop("prob"), np.float64),
+        bin_counts=np.array(columns.pop("bin_counts"), np.int64),
+        bin_sums=np.array(columns.pop("bin_sums"), np.float64),
+        means={name: np.array(values, np.float64) for name, values in columns.items()},
+    )
+
+
+def score_image(
+    task: task_lib.Task, output: Mapping[str, np.ndarray], item: record.Record, how: str
+) -> dict[str, Any]:
+    """One image's entries of every array of `SplitScores`, by name."""
+    row = {
+        "image_id": item.image_id,
+        "patient_id": item.patient_id,
+        "group": item.group,
+        "confusion": output["confusion"],
+        "stored": output["confusion"],
+        "at_thresholds": output.get("threshold_confusions", np.empty((0, 2, 2))),
+        "prob": math.nan if task.is_map else output["probs"].item(),
+        **bin_image(task, output),
+    }
+    row |= {name: output[name] for name in PIXEL_MEANS}
+    if task.is_map:
+        probs = resize.unfit(output["probs"], *item.image.shape, how)
+        preds = task.postprocess(probs[..., None])
+        levels = task.true_levels(item.mask, item.label)
+        row["stored"] = overlap.confusion_of_one(levels, preds, len(task.levels))
+        if task.is_binary_map:
+            row |= surface.surface_scores(preds > 0, levels > 0, 1.0)
+    return row
+
+
+def bin_image(task: task_lib.Task, output: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """ "bin_counts" and "bin_sums" of `SplitScores`, of one image."""
+    if len(task.levels) > 2:
+        return {"bin_counts": np.empty((0, 2)), "bin_sums": np.empty(0)}
+    counts, sums = calibration.count(output["levels"], output["probs"])
+    return {"bin_counts": counts, "bin_sums": sums}
+
+
+def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
+    """Everything that a summary says about one split's scores, as JSON values."""
+    people = scores.ids["patient_id"]
+    judged = summarise_part(task, scores, np.ones(len(people), bool))
+    return {
+        "num_images": len(people),
+        "num_patients": len(np.unique(people)),
+        **judged,
+        "sd": spread(task, scores) if task.averages_images else {},
+        "by_group": summarise_groups(task, scores),
+        "threshold": task.threshold,
+        "thresholds": score_thresholds(task, scores),
+        "roc": draw_roc(task, scores, judged),
+        "calibration": calibrate(scores),
+        "by_size": summarise_sizes(task, scores),
+        "confusion": [] if task.is_map else scores.confusions.sum(axis=0).tolist(),
+    }
+
+
+def spread(task: task_lib.Task, scores: SplitScores) -> dict[str, float | None]:
+    """Standard deviation (n - 1) of each score over the images that have it; None of fewer than 2.
+
+    Of images, not people: papers give it so.
+    """
+    columns = scores.means | averaged(task, scores.confusions, scores.stored)
+    each = {name: x[np.isfinite(x)] for name, x in columns.items()}
+    return {name: float(x.std(ddof=1)) if len(x) > 1 else None for name, x in each.items()}
+
+
+def summarise_part(
+    task: task_lib.Task, scores: SplitScores, which: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """ "scores", their 95 % "intervals" and how many are "undefined", of images [N] bool picks.
+
+    "..._stored" are at the images' own size.
+    """
+    means = scores.means | right_at_half(task, scores)
+    part = {name: values[which] for name, values in means.items()}
+    confusions, stored = scores.confusions[which], scores.stored[which]
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        result = {name: jackknife.weighted_mean(x, weights) for name, x in part.items()}
+        if not task.is_map:
+            result["auc"] = image_auc(scores, which, weights)
+        return result | both_sizes(task, confusions, stored, weights)
+
+    people = scores.ids["patient_id"][which]
+    compared = {} if task.is_map else {"auc": is_positive(scores)[which]}
+    judged = intervals.with_intervals(compute, people, compared)
+    return judged | {"undefined": count_undefined(part | averaged(task, confusions, stored))}
+
+
+def score_confusions(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray, people: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """ "scores", "intervals" and "undefined" where there are confusion matrices alone.
+
+    Args:
+        task: what the levels mean.
+        confusions: [N, L, L] at the network's size.
+        stored: [N, L, L] at the images' own size.
+        people: [N] str.
+    """
+    judged = intervals.with_intervals(
+        lambda weights: both_sizes(task, confusions, stored, weights), people
+    )
+    return judged | {"undefined": count_undefined(averaged(task, confusions, stored))}
+
+
+def both_sizes(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Scores of a split at the network's size, and those at the images' own as "..._stored".
+
+    The latter are left out where the sizes are the same, pixel for pixel.
+    """
+    result = split_scores(task, confusions, weights)
+    if not same_sizes(confusions, stored):
+        own = split_scores(task, stored, weights)
+        result |= {f"{name}_stored": values for name, values in own.items()}
+    return result
+
+
+def split_scores(
+    task: task_lib.Task, confusions: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Score name -> [R], from [N, L, L] confusions counted `weights` [R, N] times each."""
+    pooled = np.tensordot(weights.astype(np.float64), confusions, axes=1)
+    means = averaged(task, confusions, confusions)
+    means = {name: jackknife.weighted_mean(x, weights) for name, x in means.items()}
+    return means | task.pooled_scores(pooled)
+
+
+def same_sizes(confusions: np.ndarray, stored: np.ndarray) -> bool:
+    """Whether all images have as many pixels at their own size as at the network's."""
+    return np.array_equal(confusions.sum(axis=(1, 2)), stored.sum(axis=(1, 2)))
+
+
+def summarise_groups(task: task_lib.Task, scores: SplitScores) -> dict[str, dict[str, Any]]:
+    """The same for each group of images ("COVID-19", ...); {} if there is only one."""
+    groups = scores.ids["group"]
+    names = sorted(set(groups.tolist()))
+    if len(names) < 2:
+        return {}
+    return {
+        name: {
+            "num_images": int((groups == name).sum()),
+            **summarise_part(task, scores, groups == name),
+        }
+        for name in names
+    }
+
+
+def score_thresholds(task: task_lib.Task, scores: SplitScores) -> dict[str, list[float]]:
+    """Mean Dice and IoU of the images at each of `train_step.THRESHOLDS`; {} without a mask."""
+    if not task.is_binary_map:
+        return {}
+    at_each = task.image_scores(scores.at_thresholds)
+    curves = {name: at_each[name].mean(axis=0).tolist() for name in ("dice", "iou")}
+    return {"thresholds": list(train_step.THRESHOLDS), **curves}
+
+
+def draw_roc(
+    task: task_lib.Task, scores: SplitScores, judged: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The ROC curve of the images, of at most 500 points; {} for maps or without both classes.
+
+    `judged` is `summarise_part` of all images, which has their AUC.
+    """
+    labels = is_positive(scores)
+    if task.is_map or labels.all() or not labels.any():
+        return {}
+    curve = roc.roc_curve(labels, scores.probs)
+    kept = np.unique(np.linspace(0, len(curve.fpr) - 1, 500).round().astype(int))
+    return {
+        "fpr": curve.fpr[kept].tolist(),
+        "tpr": curve.tpr[kept].tolist(),
+        "thresholds": [intervals.to_json(x) for x in curve.thresholds[kept].tolist()],
+        "auc": judged["scores"]["auc"],
+        "auc_interval": judged["intervals"]["auc"],
+    }
+
+
+def image_auc(scores: SplitScores, which: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[R] AUC of the images that [N] bool picks; NaN where a class is absent."""
+    return np.asarray(roc.auc(is_positive(scores)[which], scores.probs[which], weights))
+
+
+def right_at_half(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
+    """ "accuracy_at_half" -> [N] float64, the accuracy of each image at threshold 0.5.
+
+    Keras counts its accuracy so, whatever threshold the other scores have. {} without a threshold,
+    and of volumes, whose predictions are more than a threshold.
+    """
+    if task.threshold is None or task.records != "images":
+        return {}
+    if not task.is_map:
+        right = (scores.probs > 0.5) == is_positive(scores)
+        return {"accuracy_at_half": right.astype(np.float64)}
+    at_half = scores.at_thresholds[:, train_step.THRESHOLDS.index(0.5)]
+    return {"accuracy_at_half": overlap.binary_scores(at_half)["accuracy"]}
+
+
+def calibrate(scores: SplitScores) -> dict[str, Any]:
+    """Mean probability and share of foreground by bin, and calibration errors; {} of nothing.
+
+    Of few images they lie a little high, as chance alone opens gaps.
+    """
+    if not scores.bin_counts.any():
+        return {}
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        weights = weights.astype(np.float64)
+        binned = (np.tensordot(weights, x, axes=1) for x in (scores.bin_counts, scores.bin_sums))
+        return calibration.errors(*binned)
+
+    judged = intervals.with_intervals(compute, scores.ids["patient_id"])
+    counts, sums = scores.bin_counts.sum(axis=0), scores.bin_sums.sum(axis=0)
+    pixels = counts.sum(axis=-1)
+    filled = np.where(pixels > 0, pixels, math.nan)
+    return {
+        "counts": pixels.tolist(),
+        "mean_prob": [intervals.to_json(x) for x in (sums / filled).tolist()],
+        "fraction": [intervals.to_json(x) for x in (counts[:, 1] / filled).tolist()],
+        **judged["scores"],
+        **{f"{name}_interval": ends for name, ends in judged["intervals"].items()},
+    }
+
+
+def summarise_sizes(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
+    """Dice and IoU of the last level by how much of it is annotated, at the network's size.
+
+    {} of tasks without maps, and of fewer than `FEWEST_BY_SIZE` images that have any. Equal sizes
+    may stand in two neighbouring quartiles: all four hold as many images, give or take one.
+    """
+    confusions = scores.confusions
+    pixels = confusions[:, -1].sum(axis=-1)
+    if not task.is_map or np.count_nonzero(pixels) < FEWEST_BY_SIZE:
+        return {}
+    in_ml = "true_volume_ml" in scores.means
+    sizes = scores.means["true_volume_ml"] if in_ml else pixels
+    by_size = np.argsort(sizes, kind="stable")
+    quartiles = np.array_split(by_size[pixels[by_size] > 0], 4)
+    return {
+        "unit": "mL" if in_ml else "pixels",
+        "quartiles": [
+            {
+                "range": [sizes[which].min().item(), sizes[which].max().item()],
+                **count_found(confusions[which]),
+                **score_last_level(confusions[which], scores.ids["patient_id"][which]),
+            }
+            for which in quartiles
+        ],
+        "without": count_found(confusions[pixels == 0]),
+    }
+
+
+def count_found(confusions: np.ndarray) -> dict[str, int]:
+    """How many images, and in how many of them nothing of the last level is predicted."""
+    found = confusions[..., -1].sum(axis=-1) > 0
+    return {"num_images": found.size, "num_nothing_found": int((~found).sum())}
+
+
+def score_last_level(confusions: np.ndarray, people: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Mean "dice" and "iou" of the last level over images, with intervals over [N] people."""
+    levels = overlap.level_scores(confusions)
+    each = {name: levels[key][:, -1] for name, key in (("dice", "f1"), ("iou", "iou"))}
+    return intervals.with_intervals(
+        lambda weights: {name: jackknife.weighted_mean(x, weights) for name, x in each.items()},
+        people,
+    )
+
+
+def is_positive(scores: SplitScores) -> np.ndarray:
+    """[N] bool, of a task without maps: whether the reference is level 1."""
+    return scores.confusions[:, 1].sum(axis=-1) > 0
+
+
+def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
+    """Name -> [N], all that is scored of single images."""
+    columns = dict(scores.means)
+    if not task.is_map:
+        columns |= {"probability": scores.probs, "is_positive": is_positive(scores).astype(int)}
+    return columns | image_scores(task, scores.confusions, scores.stored)
+
+
+def image_scores(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Name -> [N], the task's scores of single images; at another stored size "..._stored" too."""
+    columns = task.image_scores(confusions)
+    if same_sizes(confusions, stored):
+        return columns
+    return columns | {f"{name}_stored": x for name, x in task.image_scores(stored).items()}
+
+
+def averaged(
+    task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Those of `image_scores` whose means stand in a table: all, or {}."""
+    return image_scores(task, confusions, stored) if task.averages_images else {}
+
+
+def count_undefined(columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Score name -> how many of its [N] values are NaN, where any are."""
+    counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
+    """A row per image: who it is, and its scores; the cell of an undefined one is empty."""
+    columns = scores.ids | image_columns(task, scores)
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    # NaN alone differs from itself.
+    cells = [["" if cell != cell else cell for cell in row] for row in rows]
+    return csv_text.to_text([tuple(columns), *cells])

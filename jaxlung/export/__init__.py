@@ -1,0 +1,1 @@
+"""A trained network as one file, and the reader of such files."""

@@ -1,0 +1,1 @@
+"""The machine: files that appear whole, tables, locks, the terminal, compiled programs."""

@@ -1,0 +1,75 @@
+"""What a person sees on the terminal: our lines, one sentence per error, nobody else's warnings."""
+
+import functools
+import logging as std_logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+
+class _Formatter(std_logging.Formatter):
+    """ "10:42:07 message", with the level named from WARNING up."""
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self._prefix = prefix
+
+    def format(self, entry: std_logging.LogRecord) -> str:
+        level = f"{entry.levelname}: " if entry.levelno >= std_logging.WARNING else ""
+        return f"{self.formatTime(entry, '%H:%M:%S')} {self._prefix}{level}{entry.getMessage()}"
+
+
+def quiet_libraries() -> None:
+    """Sends our own log lines to stderr and keeps other libraries' chatter off it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own C++ log
+    warnings.simplefilter("ignore")
+    handler = logging.get_absl_handler()
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    handler.setFormatter(_Formatter())
+    handler.addFilter(_is_ours)
+
+
+def quiet_process(number: int) -> None:
+    """Leaves what goes well to process 0 to tell; what goes wrong bears its number."""
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().setFormatter(_Formatter(prefix=f"process {number}: "))
+
+
+def quiet_late_writes() -> None:
+    """Drops the tracebacks of writes that end after a save failed, which is told by itself.
+
+    TensorStore's threads have nobody to raise them to: Orbax has closed its event loop.
+    """
+    sys.unraisablehook = functools.partial(_pass_on, sys.unraisablehook)
+
+
+def _pass_on(hook: Callable[[Any], None], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
+
+
+def _is_ours(entry: std_logging.LogRecord) -> bool:
+    """Whether a log line comes from this project's files."""
+    folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    ours = [os.path.join(folder, name, "") for name in ("jaxlung", "tfds_builders")]
+    return entry.pathname.startswith(tuple(ours))
+
+
+def complain(error: Exception, code: int, *, debug: bool) -> int:
+    """Says what went wrong in one sentence on stderr, or with the traceback.
+
+    Returns:
+        `code`, to exit with.
+    """
+    if debug:
+        traceback.print_exception(error)
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    hint = "" if debug else " (--debug shows the traceback.)" if code == 1 else ""
+    sys.stderr.write(f"jaxlung: error: {sentence}{hint}\n")
+    return code

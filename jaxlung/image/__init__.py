@@ -1,0 +1,1 @@
+"""Picture files (PNG, JPEG, TIFF) decoded to grey images and binary masks."""

@@ -1,0 +1,129 @@
+"""PNG and JPEG files as arrays: any PIL mode in, upright, one value per pixel out."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from jaxlung.image import decoder, deep_colour, mask_levels
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+_FORMATS = ("PNG", "JPEG")
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file says of itself before its pixels are decoded.
+
+    Attributes:
+        height: rows in pixels, upright.
+        width: columns in pixels, upright.
+        is_lossy: True for JPEG, whose pixel values are approximate.
+    """
+
+    height: int
+    width: int
+    is_lossy: bool
+
+
+def read_header(path: os.PathLike[str]) -> Header:
+    """Size and kind of a PNG or JPEG, read without decoding it.
+
+    Raises:
+        ValueError: the file is neither, or its header is damaged.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        # Asking a PNG for EXIF data that did not come first would decode all of it.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
+        if orientation in decoder.TRANSPOSING:
+            width, height = height, width
+        return Header(height, width, image.format != "PNG")
+
+
+def read_image(path: os.PathLike[str]) -> np.ndarray:
+    """A file as a grey image, upright as its EXIF orientation says; see `decoder.grey`.
+
+    Returns:
+        [H, W] uint8.
+
+    Raises:
+        ValueError: the file can't be decoded.
+    """
+    with _opened(path) as image:
+        return decoder.grey(decoder.decode(image))
+
+
+def read_mask(path: os.PathLike[str], foreground_levels: Sequence[int]) -> np.ndarray:
+    """A file as a binary mask, upright as its EXIF orientation says.
+
+    Without levels, a mask is grey or one colour on black or on nothing, and foreground is what
+    is drawn at least half as strongly as its strongest pixel: 0/1, 0/255, 16 bits, red and black
+    on transparent are all read alike, and an all-zero mask is empty (`mask_levels.foreground`).
+    With levels, foreground is where the stored value is one of them. A palette of several colours
+    counts as labels: the values are its indices. A palette of greys counts as grey.
+
+    Args:
+        path: a PNG or JPEG.
+        foreground_levels: stored values that mean foreground, or empty for a binary mask.
+
+    Returns:
+        [H, W] bool.
+
+    Raises:
+        ValueError: the file can't be decoded; several colours, or more than two levels, and
+            nothing to read them by; levels asked of colours, or of a JPEG, which has blurred them.
+    """
+    with _opened(path) as image:
+        decoded = decoder.decode(image)
+    if decoded.is_lossy:
+        refuse_lossy_levels(path, foreground_levels)
+    try:
+        return _foreground(decoded, foreground_levels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def refuse_lossy_levels(path: os.PathLike[str], foreground_levels: Sequence[int]) -> None:
+    """Raises a ValueError if levels are asked of the JPEG at `path`."""
+    if foreground_levels:
+        raise ValueError(
+            f"{path}: foreground_levels {tuple(foreground_levels)} need a PNG mask, got JPEG, "
+            "which does not keep exact values."
+        )
+
+
+def _foreground(decoded: decoder.Decoded, foreground_levels: Sequence[int]) -> np.ndarray:
+    channels = decoder.channels(decoded)
+    if decoded.image.mode == "P" and mask_levels.has_colours(channels):
+        return _palette_foreground(channels, np.asarray(decoded.image), foreground_levels)
+    if foreground_levels:
+        return mask_levels.chosen(channels, foreground_levels)
+    return mask_levels.foreground(channels, is_lossy=decoded.is_lossy)
+
+
+def _palette_foreground(
+    channels: deep_colour.Channels, indices: np.ndarray, foreground_levels: Sequence[int]
+) -> np.ndarray:
+    if foreground_levels:
+        return np.isin(indices, foreground_levels)
+    used, firsts = np.unique(indices, return_index=True)
+    black = np.all(channels.colours.reshape(-1, 3)[firsts] == 0, axis=1)
+    if len(used) == 2 and black.sum() == 1:  # Whichever index it has, black is the background.
+        return indices != used[black]
+    if len(used) > mask_levels.MOST_LEVELS:  # Colours that were drawn, then put in a palette.
+        return mask_levels.foreground(channels, is_lossy=False)
+    return mask_levels.split(indices, is_lossy=False)
+
+
+@contextlib.contextmanager
+def _opened(path: os.PathLike[str]) -> Iterator[Image.Image]:
+    """The file as a lazy PIL image; whatever fails inside becomes one sentence."""
+    path = pathlib.Path(path)
+    with decoder.open_file(path) as file, decoder.opened(file, str(path), _FORMATS) as image:
+        yield image

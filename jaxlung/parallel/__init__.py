@@ -1,0 +1,1 @@
+"""Devices and processes: the mesh and its shardings, processes of one run, signals."""

@@ -1,0 +1,1 @@
+"""The loop, its step, checkpoints, and the network of a trained run."""

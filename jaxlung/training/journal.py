@@ -1,0 +1,176 @@
+"""What a training run says while it runs: losses, speed, time left."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+
+from jaxlung.host import progress
+from jaxlung.training import metrics_log
+
+SECONDS_BETWEEN_LINES = 20.0  # Inside an epoch; every epoch ends with a line of its own.
+
+
+class Means(NamedTuple):
+    """Of an epoch or a split: the mean loss, how far it is above its floor, and a score."""
+
+    loss: float
+    excess: float
+    score: float
+
+
+class Journal:
+    """Collects what steps return and fetches it from the device only at log points.
+
+    Args:
+        log: takes a row per epoch.
+        num_epochs: of the whole run.
+        unit: what is counted, "images" or "patches".
+        batch_size: images per step.
+        first_step: steps that were finished before this process.
+        total_steps: steps of the whole run.
+        epoch_steps: what `epoch_steps` was when the run was saved within an epoch; [] else.
+        score: name of the score that is followed, and what computes it from a confusion matrix.
+
+    Attributes:
+        epoch_steps: for every step of the unfinished epoch the loss, the loss above its floor,
+            and the confusion matrix; plain numbers, for a checkpoint.
+    """
+
+    def __init__(
+        self,
+        log: metrics_log.MetricsLog,
+        *,
+        num_epochs: int,
+        unit: str,
+        batch_size: int,
+        first_step: int,
+        total_steps: int,
+        epoch_steps: list[list[Any]],
+        score: tuple[str, Callable[[np.ndarray], float]],
+    ) -> None:
+        self._log = log
+        self._num_epochs = num_epochs
+        self._unit = unit
+        self._batch_size = batch_size
+        self._total_steps = total_steps
+        self._step = first_step
+        self._pending: list[dict[str, jax.Array]] = []
+        self.epoch_steps = epoch_steps
+        self._score_name, self._score = score
+        self._fetched_step = first_step
+        # The first dispatch compiles: speed is measured from its end.
+        self._start = self._epoch_start = self._last_line = 0.0
+        self._start_step = self._epoch_start_step = -1
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Notes one dispatch, metrics [K, ...], without waiting for it (but for the first)."""
+        self._step += len(metrics["loss"])
+        self._pending.append(metrics)
+        if self._start_step < 0:
+            jax.block_until_ready(metrics)
+            self._start = self._epoch_start = self._last_line = time.monotonic()
+            self._start_step = self._epoch_start_step = self._step
+
+    def fetch(self, *, but_last: bool = False) -> None:
+        """Waits for the steps so far and checks them.
+
+        Args:
+            but_last: leave the newest dispatch for later, so that the device has work meanwhile.
+
+        Raises:
+            FloatingPointError: a loss or a gradient is not finite; names the first such step.
+        """
+        fetched = jax.device_get(self._pending[:-1] if but_last else self._pending)
+        self._pending = self._pending[len(fetched) :]
+        for metrics in fetched:
+            for row in range(len(metrics["loss"])):
+                self._note({name: values[row] for name, values in metrics.items()})
+        if self.epoch_steps and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            logging.info("step %d of %d: %s", self._step, self._total_steps, self._how_it_goes())
+
+    def end_epoch(self, epoch: int, train_seconds: float, val: Means, learning_rate: float) -> None:
+        """Writes the epoch's row and line; to be called after `fetch`.
+
+        Args:
+            epoch: epochs that are finished.
+            train_seconds: from `train_seconds`, before the validation.
+            val: of the validation split.
+            learning_rate: of this epoch's updates.
+
+        Raises:
+            FloatingPointError: the validation loss or score is not finite.
+        """
+        require_finite(self._step, val_loss=val.loss, val_score=val.score)
+        train = self._means()
+        steps = self._step - self._epoch_start_step
+        row = {
+            "step": self._step,
+            "epoch": min(epoch, self._num_epochs),
+            "loss": train.loss,
+            "loss_excess": train.excess,
+            "val_loss": val.loss,
+            "val_loss_excess": val.excess,
+            "learning_rate": learning_rate,
+            "images_per_s": steps * self._batch_size / train_seconds if steps else math.nan,
+            "seconds": train_seconds,
+            self._score_name: train.score,
+            f"val_{self._score_name}": val.score,
+        }
+        self._log.write(row)
+        logging.info(
+            "epoch %d of %d: %s, validation loss %.4f, %s %.4f",
+            row["epoch"],
+            self._num_epochs,
+            self._how_it_goes(),
+            val.loss,
+            self._score_name.replace("_", " "),
+            val.score,
+        )
+        self.epoch_steps = []
+        self._epoch_start = self._last_line = time.monotonic()
+        self._epoch_start_step = self._step
+
+    def _note(self, row: dict[str, np.ndarray]) -> None:
+        self._fetched_step += 1
+        require_finite(self._fetched_step, loss=row["loss"], grad_norm=row["grad_norm"])
+        self.epoch_steps.append(
+            [float(row["loss"]), float(row["loss_excess"]), row["confusion"].tolist()]
+        )
+
+    def train_seconds(self) -> float:
+        """Seconds of training in this epoch and process, without the step that compiled."""
+        return max(time.monotonic() - self._epoch_start, 1e-9)
+
+    def _means(self) -> Means:
+        losses, excesses, confusions = zip(*self.epoch_steps, strict=True)
+        score = self._score(np.sum(confusions, axis=0, dtype=np.int64))
+        return Means(float(np.mean(losses)), float(np.mean(excesses)), score)
+
+    def _how_it_goes(self) -> str:
+        train = self._means()
+        text = f"loss {train.loss:.4f}"
+        if abs(train.excess - train.loss) > 1e-9:
+            text += f" ({train.excess:.4f} above its floor)"
+        steps, seconds = self._step - self._start_step, time.monotonic() - self._start
+        if not steps:
+            return text
+        left = seconds / steps * (self._total_steps - self._step)
+        speed = steps * self._batch_size / seconds
+        return f"{text}, {speed:.1f} {self._unit}/s, {progress.duration(left)} left"
+
+
+def require_finite(step: int, **values: float) -> None:
+    """Raises FloatingPointError, with the step and advice, if a value is not finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"step {step}: {name} is {value}; checkpoints from before are kept. Try a smaller "
+                "--config.optimizer.learning_rate (with bfloat16 also --config.model.dtype="
+                "float32) in a new --workdir."
+            )

@@ -1,0 +1,200 @@
+"""The training loop: when to step, log, evaluate, save and stop."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections as mlc
+import numpy as np
+from absl import logging
+from etils import epath
+
+from jaxlung.data import record
+from jaxlung.data.feed import order, pipeline
+from jaxlung.parallel import distributed, interrupt, sharding
+from jaxlung.training import (
+    checkpoint,
+    checkpoint_notes,
+    journal,
+    metrics_log,
+    train_step,
+    training_control,
+    transfer,
+    validation,
+)
+from jaxlung.training import system as system_lib
+
+
+def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, record.Source]) -> bool:
+    """Trains for `config.epochs` or until it stops by itself, resuming from `workdir` if it can.
+
+    Args:
+        config: the run.
+        workdir: gets `checkpoints/`, `metrics.csv` and TensorBoard events.
+        splits: "train" and "validation".
+
+    Returns:
+        Whether the run is complete; False if a signal stopped it, after saving.
+
+    Raises:
+        ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
+        FloatingPointError: the loss is not finite; names the step.
+    """
+    with interrupt.catch() as stop:
+        last_step, total_steps, stopped = _train(config, workdir, splits, stop)
+    if stopped:
+        logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
+    return not stopped
+
+
+def _train(
+    config: mlc.ConfigDict,
+    workdir: epath.Path,
+    splits: Mapping[str, record.Source],
+    stop: interrupt.Interrupt,
+) -> tuple[int, int, bool]:
+    """The loop itself; the steps that are done, those of the whole run, and if a signal came."""
+    system = system_lib.make_system(config)
+    num_examples = system.settings.num_examples(len(splits["train"]))
+    batch_size = system.settings.batch_size
+    total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
+    state, progress = restore_or_init(workdir, system, config.init_from)
+    control = training_control.from_json(progress["control"])
+    first_step = step = int(state.step)
+    epoch = order.epochs_after(first_step, num_examples, batch_size)
+    score_name = system.task.epoch_score[1]
+    rows = metrics_log.restore(workdir, first_step, score_name, progress["epochs"], epoch)
+    if first_step >= total_steps or control.stopped:
+        return first_step, total_steps, False
+
+    road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
+    validate = validation.open_split(system, splits["validation"])
+    step_fn = distributed.compiled_by_all(system.jit_train_step(road.take))
+    votes = distributed.Votes(system.shardings.replicated.mesh)
+    logging.info("compiling the training step")
+    together = system.steps_per_dispatch
+    dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
+    items = road.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
+    with (
+        checkpoint.open_to_save(workdir) as manager,
+        metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
+        jax.transfer_guard("disallow"),
+    ):
+        notes = open_journal(system, log, config.epochs, (first_step, total_steps), progress)
+        for steps, item in zip(dispatches, items, strict=True):
+            state, metrics = step_fn(state, road.store, item, system.seed)
+            notes.add(metrics)
+            step = steps.stop
+            epoch = order.epochs_after(step, num_examples, batch_size)
+            ends_epoch = epoch > order.epochs_after(steps.start, num_examples, batch_size)
+            stops = votes.ask(bool(stop.received))  # One look: a signal may come after it.
+            saves = ends_epoch or stops
+            if saves:
+                notes.fetch()  # A state that is not finite is never saved.
+            elif step // config.log_every_steps > steps.start // config.log_every_steps:
+                notes.fetch(but_last=True)
+            if ends_epoch:
+                seconds = notes.train_seconds()
+                val = validate(state)
+                notes.end_epoch(epoch, seconds, val, control.learning_rate)
+                state, control = next_epoch(system, state, control, val.loss)
+            if saves:
+                progress = make_progress(control, notes.epoch_steps, log.rows)
+                rank = find_rank(config.selection, val) if ends_epoch else math.inf
+                checkpoint.save(manager, state, progress, rank)
+                stops = stops or votes.ask(bool(stop.received))  # While that took its time.
+            if control.stopped or stops:
+                break
+        stops = votes.ask_now(stops or bool(stop.received))
+    return step, total_steps, stops
+
+
+def restore_or_init(
+    workdir: epath.Path, system: system_lib.System, init_from: str
+) -> tuple[train_step.TrainState, checkpoint_notes.Progress]:
+    """Returns the newest good checkpoint, or a fresh state; created where it will live.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be resumed.
+    """
+    with checkpoint.open_manager(workdir) as manager:
+        restored = checkpoint.restore_latest(manager, system.abstract_state())
+    if restored is None:
+        state = system.init_state()
+        if init_from:
+            state = transfer.copy_network(init_from, state)
+        control = training_control.start(system.learning_rate)
+        return state, make_progress(control, [], [])
+    state, progress = restored
+    step = int(state.step)
+    missing = {"control", "epoch_steps"} - progress.keys()
+    if missing:
+        raise ValueError(
+            f"{workdir / 'checkpoints' / str(step)}: an earlier version saved it without "
+            f"{' and '.join(sorted(missing))}, so that training can't be resumed; choose another "
+            "--workdir."
+        )
+    checkpoint.set_aside_newer(workdir, step)
+    logging.info("going on from step %d", step)
+    return state, {"epochs": None} | progress  # Earlier versions kept epochs in a file alone.
+
+
+def open_journal(
+    system: system_lib.System,
+    log: metrics_log.MetricsLog,
+    num_epochs: int,
+    steps: tuple[int, int],
+    progress: checkpoint_notes.Progress,
+) -> journal.Journal:
+    """What is said of a run's `steps`, from the first to the last."""
+    return journal.Journal(
+        log,
+        num_epochs=num_epochs,
+        unit="patches" if system.is_volumetric else "images",
+        batch_size=system.settings.batch_size,
+        first_step=steps[0],
+        total_steps=steps[1],
+        epoch_steps=progress["epoch_steps"],
+        score=(
+            system.task.epoch_score[1],
+            functools.partial(validation.epoch_score, system.task),
+        ),
+    )
+
+
+def make_progress(
+    control: training_control.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
+) -> checkpoint_notes.Progress:
+    """Returns what a checkpoint says beside the state.
+
+    Args:
+        control: of the next epoch.
+        epoch_steps: as in `journal.Journal`.
+        epochs: the rows of `metrics.csv`.
+    """
+    control_values = training_control.to_json(control)
+    return {"control": control_values, "epoch_steps": epoch_steps, "epochs": list(epochs)}
+
+
+def next_epoch(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    control: training_control.State,
+    val_loss: float,
+) -> tuple[train_step.TrainState, training_control.State]:
+    """What the next epoch begins with: maybe a lower learning rate, maybe nothing more to do."""
+    after = training_control.after_epoch(system.control, control, val_loss)
+    if after.learning_rate != control.learning_rate:
+        logging.info("learning rate %g", after.learning_rate)
+        rate = sharding.put(np.float32(after.learning_rate), system.shardings.replicated)
+        state = state.replace(learning_rate=rate)
+    if after.stopped:
+        logging.info("stopped: no lower validation loss for %d epochs", after.stop_wait)
+    return state, after
+
+
+def find_rank(selection: str, val: journal.Means) -> float:
+    """What the best checkpoint has the lowest of, for `selection` of `checkpoint.SELECTIONS`."""
+    return -val.score if selection == "best_score" else val.loss

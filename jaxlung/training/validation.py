@@ -1,0 +1,96 @@
+"""What an epoch ends with: loss and score of the validation split."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from jaxlung.data import record
+from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import order, pipeline
+from jaxlung.data.transforms import volumes
+from jaxlung.metrics import overlap
+from jaxlung.tasks import task as task_lib
+from jaxlung.training import journal, train_step
+from jaxlung.training import system as system_lib
+from jaxlung.training.inference import volumes as volume_inference
+from jaxlung.volume import sliding_window
+
+Validate = Callable[[train_step.TrainState], journal.Means]
+
+
+def open_split(system: system_lib.System, source: record.Source) -> Validate:
+    """Reads the validation split; what comes back scores a network on it.
+
+    Of images, loss and score are of every image. Of volumes, the loss is of as many patches as in
+    an epoch, always the same ones, and the score is the mean over whole volumes.
+    """
+    road = pipeline.open_road(source, system.settings, system.shardings, "validation")
+    if not system.is_volumetric:
+        return lambda state: score_road(system, state, road)
+    whole = [volumes.load(source[i], system.settings) for i in range(len(source))]
+    # Where the patches' volumes fit on the device, these do.
+    on_device = [volume_inference.put(system, x) if road.store else None for x in whole]
+
+    def validate(state: train_step.TrainState) -> journal.Means:
+        means = score_road(system, state, road)
+        return means._replace(score=score_volumes(system, state, whole, on_device))
+
+    return validate
+
+
+def score_road(
+    system: system_lib.System, state: train_step.TrainState, road: road_lib.Road
+) -> journal.Means:
+    """Mean losses over all examples of a split, and the score that is followed."""
+    batch_size = system.settings.eval_batch_size
+    num_steps = -(-road.num_examples // batch_size)
+    batches = road.batches(order.in_turn(road.num_examples), batch_size, num_steps)
+    names = ("loss", "loss_excess", "confusion")
+    outputs = (system.eval_step(state, batch) for batch in batches)
+    fetched = jax.device_get([[output[name] for name in names] for output in outputs])
+    # The last batch is padded: what is past the split's end is dropped.
+    loss, excess, confusions = (
+        np.concatenate(parts)[: road.num_examples] for parts in zip(*fetched, strict=True)
+    )
+    return journal.Means(
+        float(loss.mean(dtype=np.float64)),
+        float(excess.mean(dtype=np.float64)),
+        epoch_score(system.task, confusions.sum(axis=0, dtype=np.int64)),
+    )
+
+
+def score_volumes(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    whole: Sequence[volumes.Volume],
+    on_device: Sequence[sliding_window.OnDevice | None],
+) -> float:
+    """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap.
+
+    Args:
+        system: the run.
+        state: the network.
+        whole: the volumes.
+        on_device: the same from `volume_inference.put`; None for those that are sent each time.
+    """
+    quick = functools.partial(
+        volume_inference.predict,
+        system,
+        state,
+        overlap=system.inference.validation_overlap,
+        mirror=False,
+    )
+    confusions = []
+    for volume, there in zip(whole, on_device, strict=True):
+        probs = quick(volume, on_device=there)[volume.unpadded]
+        preds = volume_inference.find_foreground(system, probs)
+        levels = system.task.true_levels(volume.mask[volume.unpadded], 0)
+        confusions.append(overlap.confusion_of_one(levels, preds.astype(np.uint8), 2))
+    return float(system.task.image_scores(np.array(confusions))[system.task.rank_by].mean())
+
+
+def epoch_score(task: task_lib.Task, confusion: np.ndarray) -> float:
+    """The score that is followed, of a split's [L, L] confusion matrix."""
+    return float(task.pooled_scores(confusion)[task.epoch_score[0]])

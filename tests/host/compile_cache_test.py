@@ -1,0 +1,68 @@
+"""Where compiled programs are kept."""
+
+import pathlib
+
+import jax
+import pytest
+from jax._src import lru_cache
+
+from jaxlung.host import compile_cache
+
+NAMES = (
+    "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    """Brings JAX's own back."""
+    before = {name: getattr(jax.config, name) for name in NAMES}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_they_are_in_the_users_cache_folder_within_bounds():
+    compile_cache.use({"XDG_CACHE_HOME": "/home/somebody/cache"})
+    folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
+    assert folder.parent == pathlib.Path("/home/somebody/cache/jaxlung")
+    assert jax.config.jax_compilation_cache_max_size == 5 * 2**30
+    assert compile_cache.folder({}).parent == pathlib.Path.home() / ".cache/jaxlung"
+
+
+def test_jaxs_own_variable_wins():
+    before = jax.config.jax_compilation_cache_dir
+    compile_cache.use({"JAX_COMPILATION_CACHE_DIR": "/elsewhere"})
+    assert jax.config.jax_compilation_cache_dir == before  # JAX read it when it was imported.
+
+
+def test_another_kind_of_cpu_has_another_folder(monkeypatch):
+    here = compile_cache.folder({})
+    assert compile_cache.folder({}) == here
+    monkeypatch.setattr(compile_cache, "_cpu", lambda: "another")
+    assert compile_cache.folder({}) != here
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+    """JAX writes a program, then the time of its use; a kill between leaves the one alone."""
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    folder = compile_cache.folder(environ)
+    cache = lru_cache.LRUCache(str(folder), max_size=1000)
+    cache.put("whole", b"program")
+    (folder / "half-cache").write_bytes(b"pro")
+    compile_cache.use(environ)
+    cache.put("new", b"program")
+    cache.put("half", b"program")
+    assert [cache.get(key) for key in ("whole", "new", "half")] == [b"program"] * 3
+
+
+def test_programs_are_left_alone_while_another_process_writes(tmp_path):
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    folder = compile_cache.folder(environ)
+    cache = lru_cache.LRUCache(str(folder), max_size=1000)
+    (folder / "half-cache").write_bytes(b"pro")
+    with cache.lock:
+        compile_cache.use(environ)
+    assert (folder / "half-cache").exists()
