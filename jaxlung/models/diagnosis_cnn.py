@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 
-class DiagnosisCNN(nn.Module):
+class DiagnosisCNN(network.Network):
     """Convolutions and poolings, then two dense layers.
 
     Zhang, section 5.1. It gives no counts of filters, padding or initialisation: (32, 64),
@@ -37,6 +37,11 @@ class DiagnosisCNN(nn.Module):
         layers.require("dense", self.dense, self.dense > 0, "a count above 0")
         layers.require("in_channels", self.in_channels, self.in_channels > 0, "a count above 0")
         super().__post_init__()
+
+    @nn.nowrap
+    def input_multiples(self) -> tuple[None, None]:
+        """Returns None twice: the first dense layer has a weight for every position."""
+        return None, None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:

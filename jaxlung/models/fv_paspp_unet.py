@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import fv_block, layers, layers_3d, paspp
+from jaxlung.models import fv_block, layers, layers_3d, network, paspp
 
 
-class FvPasppUNet(nn.Module):
+class FvPasppUNet(network.Network):
     """Residual 3D U-Net, each of the paper's three additions switched by an attribute.
 
     Lin and Huang, section 3.2 and Figure 1, which give no sizes. Ours: every level, on the way up
@@ -51,6 +51,11 @@ class FvPasppUNet(nn.Module):
         layers.require("num_classes", self.num_classes, self.num_classes > 0, "a count above 0")
         super().__post_init__()
 
+    @nn.nowrap
+    def input_multiples(self) -> layers_3d.Triple:
+        """Returns the product of all strides, along D, H and W."""
+        return layers_3d.total_strides(self.strides)
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
         """Maps volumes to logits.
@@ -66,9 +71,8 @@ class FvPasppUNet(nn.Module):
         Raises:
             ValueError: D, H or W is not a multiple of the product of its strides.
         """
-        multiples = layers_3d.total_strides(self.strides)
         remedy = f"change the patch size or model.strides ({len(self.widths)} levels)"
-        layers_3d.require_multiples(images, multiples, remedy)
+        layers.require_multiples(images, self.input_multiples(), remedy)
         skips = self._encode(images.astype(self.dtype), train)
         finest, *others = reversed(self._decode(skips, train))
         logits = self._head(finest, "head")

@@ -211,13 +211,19 @@ def require_counts(field: str, values: Sequence[int], at_least: int) -> None:
     require(field, tuple(values), good, f"{number} or more counts above 0")
 
 
-def require_multiple(images: jax.Array, multiple: int, remedy: str) -> None:
-    """Raises ValueError unless H and W of `images` [B, H, W, C] are multiples of `multiple`."""
-    height, width = images.shape[1:3]
-    if height % multiple or width % multiple:
-        raise ValueError(
-            f"model: got images of {height} x {width}, want multiples of {multiple}; {remedy}."
-        )
+def require_multiples(images: jax.Array, multiples: Sequence[int], remedy: str) -> None:
+    """Raises ValueError unless the sizes of `images` are multiples of `multiples`.
+
+    Args:
+        images: [B, H, W, C] or [B, D, H, W, C].
+        multiples: one number for each of H, W or D, H, W.
+        remedy: advice at the end of the message.
+    """
+    sizes = images.shape[1:-1]
+    if any(size % multiple for size, multiple in zip(sizes, multiples, strict=True)):
+        what = "images" if len(sizes) == 2 else "volumes"
+        got, want = (" x ".join(map(str, each)) for each in (sizes, multiples))
+        raise ValueError(f"model: got {what} of {got}, want multiples of {want}; {remedy}.")
 
 
 def require_dtype(dtype: str) -> None:

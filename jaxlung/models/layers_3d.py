@@ -221,11 +221,3 @@ def _enlarged(shape: Sequence[int], factors: Sequence[int], channels: int) -> tu
 def total_strides(strides: Sequence[Triple]) -> Triple:
     """The product of all `strides`, along D, H, W; of none, 1."""
     return tuple(math.prod(axis) for axis in zip(ONES, *strides, strict=True))
-
-
-def require_multiples(images: jax.Array, multiples: Triple, remedy: str) -> None:
-    """Raises ValueError unless D, H, W of `images` [B, D, H, W, C] are multiples of `multiples`."""
-    sizes = images.shape[1:4]
-    if any(size % multiple for size, multiple in zip(sizes, multiples, strict=True)):
-        got, want = (" x ".join(map(str, triple)) for triple in (sizes, multiples))
-        raise ValueError(f"model: got volumes of {got}, want multiples of {want}; {remedy}.")

@@ -7,15 +7,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 ENCODER = ((8, 1), (16, 2), (32, 2), (32, 2), (32, 2))  # channels, stride of each convolution
 DECODER = ((32,), (32,), (32,), (32, 32), (16,))  # channels of each level's convolutions, up
+MULTIPLE = 2 ** (len(ENCODER) - 1)  # of the image's height and width
 # Keras keeps probabilities this far from 0 and 1 in its cross-entropy.
 CLIP = 1e-7
 
 
-class SlimUNet(nn.Module):
+class SlimUNet(network.Network):
     """U-Net that narrows by strided convolutions, with LeakyReLU and without BatchNorm inside.
 
     Bartels et al., Figure 2: that table fixes the widths, and is 99,589 parameters, two of them the
@@ -51,6 +52,11 @@ class SlimUNet(nn.Module):
         layers.require("border", self.border, self.border >= 0, "0 or more pixels")
         super().__post_init__()
 
+    @nn.nowrap
+    def input_multiples(self) -> tuple[None, None]:
+        """Returns None twice: a border of so many pixels belongs to one size."""
+        return None, None
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images to logits.
@@ -66,7 +72,7 @@ class SlimUNet(nn.Module):
         Raises:
             ValueError: H or W is not a multiple of 16, or not more than two borders.
         """
-        layers.require_multiple(images, 2 ** (len(ENCODER) - 1), "change data.image_size")
+        layers.require_multiples(images, (MULTIPLE, MULTIPLE), "change data.image_size")
         self._require_inside(*images.shape[1:3])
         if train and self.noise_std > 0:
             noise = jax.random.normal(self.make_rng("dropout"), images.shape, jnp.float32)

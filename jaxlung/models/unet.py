@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 
-class UNet(nn.Module):
+class UNet(network.Network):
     """U-Net with padded convolutions, BatchNorm, 2 x 2 max-pooling and 2 x 2 up-convolutions.
 
     Nguyen Xuan Minh Vu, section 4.2. The widths (64 to 1024) are the original U-Net's: our choice.
@@ -40,6 +40,11 @@ class UNet(nn.Module):
         layers.require_dtype(self.dtype)
         layers.require_counts("widths", self.widths, at_least=2)
         super().__post_init__()
+
+    @nn.nowrap
+    def input_multiples(self) -> tuple[int, int]:
+        """Returns `2 ** (len(widths) - 1)` twice; with `pad_input` other sizes are padded to it."""
+        return (2 ** (len(self.widths) - 1),) * 2
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -80,12 +85,12 @@ class UNet(nn.Module):
         return x
 
     def _to_multiple(self, images: jax.Array) -> jax.Array:
-        multiple = 2 ** (len(self.widths) - 1)
-        height, width = images.shape[1:3]
+        multiples = self.input_multiples()
         if not self.pad_input:
             remedy = "change data.image_size or set model.pad_input=True"
-            layers.require_multiple(images, multiple, f"{remedy} ({len(self.widths)} levels)")
-        for axis, missing in ((1, -height % multiple), (2, -width % multiple)):
+            layers.require_multiples(images, multiples, f"{remedy} ({len(self.widths)} levels)")
+        for axis, multiple in enumerate(multiples, start=1):
+            missing = -images.shape[axis] % multiple
             edge = jax.lax.slice_in_dim(images, -1, None, axis=axis)
             # jnp.pad would also pad by nothing, with empty arrays, which ONNX misreads.
             images = jnp.concatenate([images, *[edge] * missing], axis=axis)

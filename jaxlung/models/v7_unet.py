@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 
-class V7UNet(nn.Module):
+class V7UNet(network.Network):
     """U-Net with biases, ReLU everywhere, and up-sampling followed by 2 x 2 convolutions.
 
     Zhang, section 4.1; what it leaves open (dropout, he-normal, the last 3 x 3 convolution) is
@@ -43,6 +43,11 @@ class V7UNet(nn.Module):
         layers.require("dropout", self.dropout, good, "0 or more and less than 1")
         super().__post_init__()
 
+    @nn.nowrap
+    def input_multiples(self) -> tuple[int, int]:
+        """Returns `2 ** (len(widths) - 1)` twice: every level but the last halves the size."""
+        return (2 ** (len(self.widths) - 1),) * 2
+
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images to logits.
@@ -58,7 +63,7 @@ class V7UNet(nn.Module):
             ValueError: H or W is not a multiple of `2 ** (len(widths) - 1)`.
         """
         remedy = f"change data.image_size ({len(self.widths)} levels)"
-        layers.require_multiple(images, 2 ** (len(self.widths) - 1), remedy)
+        layers.require_multiples(images, self.input_multiples(), remedy)
         x = layers.repeat_channel(images, self.in_channels).astype(self.dtype)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         skips = []

@@ -44,10 +44,12 @@ def make_task(*, lungs: str, crop_pixels: Sequence[int], threshold: float) -> ta
         )
     return task.Task(
         name="diagnosis",
+        role="diagnosis",
         levels=("other", "COVID-19"),
         greys=(0, 255),
         records="images",
         needs=record.LUNG,
+        needs_lungs=lungs != "none",
         is_map=False,
         threshold=threshold,
         inputs=functools.partial(inputs, in_lungs=lungs != "none", crop=tuple(crop_pixels)),

@@ -34,10 +34,12 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
     true_levels = functools.partial(has_bit, bit=BITS[target])
     return task.Task(
         name="mask",
+        role=target,
         levels=("background", target),
         greys=(0, 255),
         records="images",
         needs=BITS[target],
+        needs_lungs=False,
         is_map=True,
         threshold=threshold,
         inputs=task.whole_image,

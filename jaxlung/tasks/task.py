@@ -14,11 +14,15 @@ class Task:
     A task about the image as a whole is a map of one pixel: its shapes below have H = W = 1.
 
     Attributes:
-        name: a key of `TASKS`.
+        name: key in `TASKS`.
+        role: what the network finds. `predict` knows "lung", "infection", "levels" (both, in one
+            map) and "diagnosis", and refuses networks of any other role.
         levels: names of the levels of an annotation, background first.
         greys: the 8-bit grey that shows each level in a figure.
         records: what a log calls its records, "images" or "volumes".
         needs: bits of `record` that a dataset must annotate.
+        needs_lungs: whether the network sees only what lies inside the lungs, so that somebody must
+            say where they are.
         is_map: whether every pixel has an output of its own.
         threshold: what is above this probability is level 1; None with more than two levels; 0 for
             one that is chosen on the validation split (0.5 until then).
@@ -42,10 +46,12 @@ class Task:
     """
 
     name: str
+    role: str
     levels: tuple[str, ...]
     greys: tuple[int, ...]
     records: str
     needs: int
+    needs_lungs: bool
     is_map: bool
     threshold: float | None
     inputs: Callable[[jax.Array, jax.Array], jax.Array]

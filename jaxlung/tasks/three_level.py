@@ -22,10 +22,12 @@ def make_task() -> task.Task:
     """
     return task.Task(
         name="three_level",
+        role="levels",
         levels=LEVELS,
         greys=GREYS,
         records="images",
         needs=record.LUNG | record.INFECTION,
+        needs_lungs=False,
         is_map=True,
         threshold=None,
         inputs=task.whole_image,

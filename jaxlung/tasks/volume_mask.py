@@ -30,13 +30,15 @@ def make_task(*, target: str, region: str, threshold: float, loss: str, alpha: f
         raise ValueError(f"task.region: got {region!r}, want one of {', '.join(REGIONS)}.")
     if (target, region) == ("lung", "lung"):
         raise ValueError("task.region: got 'lung' with task.target 'lung', want 'full'.")
+    needs_lungs = region == "lung"
     binary = mask.make_task(target=target, threshold=threshold, loss=loss, alpha=alpha)
     return dataclasses.replace(
         binary,
         name="volume_mask",
         records="volumes",
-        needs=binary.needs | (record.LUNG if region == "lung" else 0),
-        inputs=inside_lungs if region == "lung" else task.whole_image,
+        needs=binary.needs | (record.LUNG if needs_lungs else 0),
+        needs_lungs=needs_lungs,
+        inputs=inside_lungs if needs_lungs else task.whole_image,
         epoch_score=("dice_pooled", "dice"),
     )
 

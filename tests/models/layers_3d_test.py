@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from jaxlung.models import fv_block, layers_3d, paspp
+from jaxlung.models import fv_block, layers, layers_3d, paspp
 from tests.models import by_hand_3d, networks
 
 ONES = (1, 1, 1)
@@ -89,9 +89,9 @@ class Conv3x3x3Test(parameterized.TestCase):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-4), got, want)
 
     def test_parameters_are_those_of_a_3d_convolution(self):
-        layers = layers_3d.Conv3x3x3(40), nn.Conv(40, (3, 3, 3))
+        both = layers_3d.Conv3x3x3(40), nn.Conv(40, (3, 3, 3))
         x = jnp.zeros((1, 2, 2, 2, 50))
-        ours, textbook = (jax.jit(layer.init)(jax.random.key(0), x) for layer in layers)
+        ours, textbook = (jax.jit(layer.init)(jax.random.key(0), x) for layer in both)
         assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, textbook)
         np.testing.assert_allclose(ours["params"]["kernel"].std(), np.sqrt(2 / 1350), rtol=0.02)
 
@@ -214,5 +214,5 @@ class SizesTest(parameterized.TestCase):
 
     def test_another_size_is_an_error_that_says_what_would_do(self):
         with pytest.raises(ValueError, match=r"got volumes of 3 x 8 x 8, want .* 2 x 4 x 4; do it"):
-            layers_3d.require_multiples(jnp.zeros((1, 3, 8, 8, 1)), (2, 4, 4), "do it")
-        layers_3d.require_multiples(jnp.zeros((1, 4, 8, 8, 1)), (2, 4, 4), "do it")
+            layers.require_multiples(jnp.zeros((1, 3, 8, 8, 1)), (2, 4, 4), "do it")
+        layers.require_multiples(jnp.zeros((1, 4, 8, 8, 1)), (2, 4, 4), "do it")
