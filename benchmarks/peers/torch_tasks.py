@@ -57,7 +57,7 @@ def loss(
 
 
 def _loss(logits: torch.Tensor, wanted: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
-    """Binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses.binary`)."""
+    """Binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses`)."""
     bce = F.binary_cross_entropy_with_logits(logits, wanted)
     if task.get("loss", "bce") == "bce":
         return bce
