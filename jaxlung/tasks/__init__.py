@@ -1,1 +1,1 @@
-"""What a network's logits mean: a file per task, listed in `tasks.py` and described in `words.py`."""
+"""Meaning of a network's logits: a file per task, a list in `tasks.py`, words in `words.py`."""
