@@ -24,7 +24,7 @@ def tree(content):
         image_files.encoded(Image.fromarray(DISC.astype(np.uint8)), "PNG"),
         image_files.encoded(Image.fromarray(DISC * np.uint8(255)), "JPEG"),
         image_files.encoded(Image.fromarray(np.dstack([DISC * np.uint8(255), ZERO, ZERO])), "PNG"),
-        image_files.encoded(Image.fromarray(np.dstack([ZERO] * 3 + [255 * DISC + ZERO])), "PNG"),
+        image_files.encoded(Image.fromarray(np.dstack([ZERO] * 3 + [np.uint8(255) * DISC])), "PNG"),
         deep_pngs.encoded(np.dstack([DISC.astype(np.uint16)] * 3)),
     ],
     ids=["1 bit", "0 and 1", "JPEG", "red", "black on nothing", "0 and 1 in 16 bits"],
