@@ -37,7 +37,7 @@ UNWANTED = ("flax", "optax", "orbax", "ml_collections", "etils", "absl", "PIL", 
 IN_ANOTHER_PROCESS = """
 import sys, numpy as np
 sys.modules |= dict.fromkeys(sys.argv[4:])  # To import one of them is an error.
-from jaxlung import exported
+from jaxlung.export import reader as exported
 network = exported.load(sys.argv[1])
 images = np.load(sys.argv[2])
 np.savez(sys.argv[3], **{name: network.predict(images[name]) for name in images})

@@ -23,7 +23,7 @@ PLACE = pathlib.Path("covid_qu_ex/infection/1.0.0")
 OPEN = """
 import sys
 from absl import logging
-from jaxlung import interrupt
+from jaxlung.parallel import interrupt
 from jaxlung.data import datasets
 logging.set_verbosity(logging.INFO)
 fields = dict(name="covid_qu_ex/infection", raw_dir="", download=False, phantom_images=200)
