@@ -19,6 +19,7 @@ from etils import epath
 from PIL import Image
 from scipy import special
 
+import jaxlung
 from jaxlung.config import config_file, workdir
 from jaxlung.data.transforms import resize
 from jaxlung.export import reader as exported
@@ -28,6 +29,7 @@ from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
 from tests import array_source, volume_source
+from tests.report import report_summary
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What a machine that only predicts hasn't got.
@@ -35,7 +37,7 @@ UNWANTED = ("flax", "optax", "orbax", "ml_collections", "etils", "absl", "PIL", 
 IN_ANOTHER_PROCESS = """
 import sys, numpy as np
 sys.modules |= dict.fromkeys(sys.argv[4:])  # To import one of them is an error.
-from jaxlung import exported
+from jaxlung.export import reader as exported
 network = exported.load(sys.argv[1])
 images = np.load(sys.argv[2])
 np.savez(sys.argv[3], **{name: network.predict(images[name]) for name in images})
@@ -148,6 +150,19 @@ def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
     assert not found[~lungs].any()
     with pytest.raises(ValueError, match="the network sees lungs alone"):
         network.predict(item.image)
+    with pytest.raises(ValueError, match=r"voxels from 0.01 to 50 mm apart, got 0 x 1 x 1 mm"):
+        network.predict(item.image, lungs, (0.0, 1.0, 1.0))
+
+
+def test_values_that_are_no_hu_are_told_by_exported_and_loaded_networks(tmp_path, caplog):
+    config = config_file.load(config_file.resolve("covid19_ct:quick"))
+    path, _, _ = save_run(tmp_path / "run", config)
+    export.export(path, tmp_path / "ct.jaxlung")
+    image = np.arange(256, dtype=np.int16).repeat(8).reshape(8, 16, 16)
+    for network in (exported.load(tmp_path / "ct.jaxlung"), jaxlung.load(path)):
+        caplog.clear()
+        network.predict(image, np.ones(image.shape, bool))
+        assert "the image has values from 0 to 255: nothing below 0 HU" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -373,17 +388,20 @@ def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tm
     path, _, _ = save_run(tmp_path, config)
     opened = (network_lib.load, functools.partial(export.load_trained, float32=False))
     summary = path / "summary_test.json"
-    for content in (None, {"step": 3, "threshold": 0.25}):
-        summary.write_text(json.dumps(content)) if content else None
+    weights = checkpoint.selected_weights(config.selection, path)
+    scored = report_summary.make("diagnosis", {"auc": 0.9})
+    scored |= {"step": 0, "threshold": 0.25, "weights_digest": weights}
+    for content in (None, {"weights_digest": "of others"}):
+        summary.write_text(json.dumps(scored | content)) if content else None
         for load in opened:
-            with pytest.raises(ValueError, match="no threshold was chosen for step 0 yet"):
+            with pytest.raises(ValueError, match="no threshold was chosen for these weights"):
                 load(path)
-    for threshold in (None, "0.25", 1.5, float("nan")):
-        summary.write_text(json.dumps({"step": 0, "threshold": threshold}))
+    for threshold in ("0.25", 1.5, float("nan")):
+        summary.write_text(json.dumps(scored | {"threshold": threshold}))
         for load in opened:
-            with pytest.raises(ValueError, match=r"summary_test.json: want a threshold between"):
+            with pytest.raises(ValueError, match=r"summary_test.json: threshold: want a number"):
                 load(path)
-    summary.write_text(json.dumps({"step": 0, "threshold": 0.25}))
+    summary.write_text(json.dumps(scored))
     assert [load(path).system.task.threshold for load in opened] == [0.25, 0.25]
 
 

@@ -13,7 +13,7 @@ from jaxlung.host import folder_lock
 
 HOLD = """
 import pathlib, sys, time
-from jaxlung import folder_lock
+from jaxlung.host import folder_lock
 with folder_lock.wait_for_turn(pathlib.Path(sys.argv[1]), "x"):
     print("held", flush=True)
     time.sleep(600)
