@@ -47,8 +47,16 @@ def scatter(
     for split, each in amounts.items():
         number = len(each.predicted)
         label = f"{split}: {number:,} volume{'' if number == 1 else 's'}"
-        style = dict(color=colors[split], marker=MARKERS[split], markersize=8, alpha=0.85)
-        axes.plot(each.annotated, each.predicted, linestyle="", label=label, **style)
+        axes.plot(
+            each.annotated,
+            each.predicted,
+            linestyle="",
+            label=label,
+            color=colors[split],
+            marker=MARKERS[split],
+            markersize=8,
+            alpha=0.85,
+        )
     axes.set(xlim=(-0.02 * end, end), ylim=(-0.02 * end, end), aspect="equal")
     axes.set_xlabel(figures.in_font(f"{target} annotated, mL"), color=theme.muted)
     axes.set_ylabel(figures.in_font(f"{target} predicted, mL"), color=theme.muted)

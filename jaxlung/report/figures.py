@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from typing import Literal
 
 import numpy as np
 from matplotlib import axes as mpl_axes
@@ -32,7 +33,9 @@ LIGHT = Theme("#ffffff", "#1d2530", "#5c6673", "#e3e7ec", "#2563c9", "#c2410c")
 DARK = Theme("#171c24", "#e6eaf0", "#9aa5b3", "#2b333f", "#7aa8f7", "#f59e5b")
 
 
-def new_figure(width: float, height: float, theme: Theme, layout: str) -> mpl_figure.Figure:
+def new_figure(
+    width: float, height: float, theme: Theme, layout: Literal["constrained"] | None = None
+) -> mpl_figure.Figure:
     """Returns an empty figure, size in inches; it is in no global state and needs no closing."""
     return mpl_figure.Figure((width, height), facecolor=theme.background, layout=layout)
 
@@ -71,7 +74,7 @@ def score_histogram(scores: run_files.ImageScores, theme: Theme = LIGHT) -> mpl_
         title = f"{name}: {values.size:,} images, median {median:.3f}"
         axes.set_title(in_font(title), loc="left", color=theme.text, fontsize=10, parse_math=False)
         axes.yaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))
-    label = f"{glossary.find_term(scores.name, ()).label} of each image"
+    label = f"{glossary.find_term(scores.name).label} of each image"
     all_axes[-1].set_xlabel(label, color=theme.muted)
     figure.supylabel("images", color=theme.muted, fontsize=10)
     return figure

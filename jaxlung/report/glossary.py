@@ -51,7 +51,8 @@ def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> li
         task: Name of the task.
         levels: Names of the levels.
     """
-    told, all_groups = words.find(task), terms.GROUPS
+    told = words.find(task)
+    all_groups: Sequence[terms.Group] = terms.GROUPS
     if told.counts_images:
         all_groups = diagnosis_terms.GROUPS
     elif told.is_volumetric:

@@ -34,11 +34,12 @@ def table(
         head: Plain text of each column's head.
         rows: Plain text of the cells, row by row.
         rule: Alignment of the other columns.
-        marks: Emphasis of each row, "", "*" or "**"; () for none.
+        marks: Emphasis of each row's first cell, "", "*" or "**"; () for none.
     """
     lines = [[escape(text) for text in head], ["---", *[rule] * (len(head) - 1)]]
     for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
-        lines.append([f"{mark}{escape(text)}{mark}" if text.strip() else "" for text in row])
+        first, *others = map(escape, row)
+        lines.append([f"{mark}{first}{mark}", *others])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -49,7 +49,7 @@ def image_panels(
     side = SIDE * num_pixel_rows / num_pixel_columns
     width = 2 * MARGIN + len(titles) * (SIDE + GAP) - GAP
     height = TOP + num_rows * (ROW_LABEL + side) + BOTTOM
-    figure = figures.new_figure(width, height, theme, "none")
+    figure = figures.new_figure(width, height, theme)
     # One axes object in inches for all images: one for each would take seconds.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axes.set_axis_off()
@@ -69,7 +69,7 @@ def image_panels(
 def describe_panel(panels: run_files.Panels, row: int) -> str:
     """Returns the label of a row: "best: image_17, Dice 0.981"."""
     image_id = shorten(str(panels.image_id[row]))
-    term = glossary.find_term(str(panels.score_name), ())
+    term = glossary.find_term(str(panels.score_name))
     return f"{panels.kind[row]}: {image_id}, {term.label} {panels.score[row]:.3f}"
 
 

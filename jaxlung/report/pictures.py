@@ -94,7 +94,7 @@ def draw_spread(workdir: epath.Path, split: str) -> Picture | None:
     scores = run_files.load_image_scores(workdir, split, SPREAD_SCORES)
     if scores is None or not np.isfinite(scores.values).any():
         return None
-    label = glossary.find_term(scores.name, ()).label
+    label = glossary.find_term(scores.name).label
     parts = figures.split_by_group(scores).items()
     medians = ", ".join(
         f"{name} {np.median(values):.3f} ({values.min():.3f} to {values.max():.3f})"

@@ -25,7 +25,7 @@ def subject_planes(
     heights = [ROW_LABEL + max(height for _, height in each.values()) for each in sizes]
     width = 2 * MARGIN + 3 * (SIDE + GAP) - GAP
     height = TOP + sum(heights) + BOTTOM
-    figure = figures.new_figure(width, height, theme, "none")
+    figure = figures.new_figure(width, height, theme)
     # One axes object in inches, as for panels.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axes.set_axis_off()

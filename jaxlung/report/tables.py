@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxlung.config import run_files
 from jaxlung.report import glossary, terms
 from jaxlung.tasks import words
 
 Scores = Mapping[str, float | None]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +180,7 @@ def spell(name: str) -> str:
     return "HU band" if name == "hu_band" else name.replace("_", " ")
 
 
-def _of_stored(by_key: Mapping[str, object]) -> dict[str, object]:
+def _of_stored(by_key: Mapping[str, T]) -> dict[str, T]:
     """Returns the entries at the stored size, under their keys at the network's size."""
     suffix = terms.STORED
     return {key.removesuffix(suffix): by_key[key] for key in by_key if key.endswith(suffix)}

@@ -47,12 +47,12 @@ def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path, split: st
     summaries = {summary.split: summary for summary in run_files.load_summaries(path)}
     metrics = run_files.load_metrics(path)
     summary = summaries.get(split)
-    for name, found in ((f"summary_{split}.json", summary), ("metrics.csv", metrics)):
-        if not found:
-            raise ValueError(
-                f"{path / name}: want the results of a finished run, found none. Delete "
-                f"{path / job.FINISHED} and run the same command to make them again."
-            )
+    if summary is None or not metrics:
+        missing = "metrics.csv" if summary else f"summary_{split}.json"
+        raise ValueError(
+            f"{path / missing}: want the results of a finished run, found none. Delete "
+            f"{path / job.FINISHED} and run the same command to make them again."
+        )
     return Result(
         run=run,
         config=config,

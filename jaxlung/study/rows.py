@@ -160,17 +160,19 @@ def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) ->
     known = [key for key in columns if all(key in subject for subject in tested)]
     values = {key: np.array([run_files.to_number(row[key]) for row in tested]) for key in known}
     num_images = len({image_id for _, image_id in seen})
+    parts = intervals.with_intervals(
+        lambda weights: {key: jackknife.weighted_mean(x, weights) for key, x in values.items()},
+        np.array([subject["patient_id"] for subject in tested]),
+    )
     return Row(
         source="all",
         label=label,
         heading=f"{label}: {num_images} volumes together",
+        scores=parts["scores"],
+        intervals=parts["intervals"],
         undefined=scores.count_undefined(values),
         total=len(tested),
         facts={"num_images": num_images},
-        **intervals.with_intervals(
-            lambda weights: {key: jackknife.weighted_mean(x, weights) for key, x in values.items()},
-            np.array([subject["patient_id"] for subject in tested]),
-        ),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from absl.testing import flagsaver, parameterized
+from absl.testing import parameterized
 from etils import epath
 
 import jaxlung
@@ -151,13 +151,11 @@ class SectionsTest(CardTest):
     def test_its_commands_are_ours(self, task, changes, needs_lungs):
         text = self.write(task, with_fields(task_name=task, **changes))
         commands = re.findall(r"^jaxlung (.*)$", text, re.MULTILINE)
-        workdirs = {}
-        for command in commands:
-            with flagsaver.flagsaver():
-                main.parse(["jaxlung", *command.split()])
-                workdirs[main.FLAGS.mode] = main.FLAGS.workdir
+        parsed = [main.parse(["jaxlung", *command.split()])[0] for command in commands]
+        assert [args.command for args in parsed] == ["predict", "export"]
         lungs = ["LUNG_RUN"] if needs_lungs else []
-        assert workdirs == {"predict": ["THIS_FOLDER", *lungs], "export": ["THIS_FOLDER"]}
+        assert parsed[0].model == ["THIS_FOLDER", *lungs]
+        assert parsed[1].run == "THIS_FOLDER"
         (name,) = re.findall(r"jaxlung\.(\w+)\('THIS_FOLDER'\)", text)
         assert callable(getattr(jaxlung, name))
         in_python = re.findall(r"`model\.predict\((.*)\)`", text)

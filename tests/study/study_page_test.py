@@ -139,7 +139,7 @@ def test_phantoms_are_told_in_a_box_of_their_own(tmp_path):
     text = made_study.write_page(tmp_path, "volume_mask")
     box = re.search('<div class="notice">(.*)</div>', text)[1]
     assert "<strong>Generated CTs (phantoms).</strong>" in box
-    assert "cannot be compared with the paper's" in box
+    assert "cannot be compared with the paper" in box
     assert "X-ray" not in text
 
 
