@@ -78,6 +78,11 @@ def count(number: int, noun: str, task: str) -> str:
     return f"{number:,} {reword(noun, task)}{'' if number == 1 else 's'}"
 
 
+def join(names: Sequence[str]) -> str:
+    """Returns "a, b and c"."""
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
+
+
 def name_group(name: str) -> str:
     """Returns the label of a group of images; images without a group have an empty name."""
     return name.strip() or "no group"

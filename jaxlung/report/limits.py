@@ -44,8 +44,8 @@ def _warn_of_split(run: run_lib.Run) -> str:
     if not chosen:
         return f"{text} validation split."
     return (
-        f"{text} validation split, which was used to choose {_join(chosen)}, so they are too"
-        " optimistic."
+        f"{text} validation split, which was used to choose {glossary.join(chosen)}, so they are"
+        " too optimistic."
     )
 
 
@@ -55,7 +55,7 @@ def _warn_of_shared(run: run_lib.Run) -> list[str]:
     own = set(run.patients.get(scored, ()))
     uses = {"train": "train the network", "validation": ""}
     if chosen := list_chosen(run.config):
-        uses["validation"] = f"choose {_join(chosen)}"
+        uses["validation"] = f"choose {glossary.join(chosen)}"
     warnings = []
     for split, use in uses.items():
         shared = own & set(run.patients.get(split, ())) if split != scored else set()
@@ -82,10 +82,6 @@ def list_chosen(config: Mapping[str, Any]) -> list[str]:
         "the end of training": control.get("stop_patience", 0) > 0,
     }
     return [name for name, is_chosen in decided.items() if is_chosen]
-
-
-def _join(names: list[str]) -> str:
-    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
 
 
 def _warn_of_numbers(summary: run_files.Summary) -> str:

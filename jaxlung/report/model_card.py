@@ -4,7 +4,7 @@ from etils import epath
 
 from jaxlung.export import writer as export
 from jaxlung.host import files
-from jaxlung.report import card_scores, card_sections, limits, markdown
+from jaxlung.report import card_scores, card_sections, glossary, limits, markdown
 from jaxlung.report import run as run_lib
 
 FILE = "MODEL_CARD.md"
@@ -48,8 +48,7 @@ def _begin(run: run_lib.Run) -> list[str]:
     """Returns the warnings, and the sentence that describes the network."""
     warnings = [PHANTOM] if run.is_phantom else []
     warnings.append(f"**{export.NOTICE}**")
-    levels = run.main.levels[-1:] if len(run.main.levels) == 2 else run.main.levels
-    found = " and ".join([*filter(None, [", ".join(levels[:-1])]), levels[-1]])
+    found = glossary.join(run.main.levels[1:])
     description = run.words.description or f"The task of this network is {run.task}."
     return [
         "\n>\n".join(f"> {warning}" for warning in warnings),

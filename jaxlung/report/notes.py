@@ -35,7 +35,7 @@ def _note_on_intervals(summaries: Sequence[run_files.Summary]) -> str:
     if any(summary.num_patients != summary.num_images for summary in summaries):
         note += "patients: each patient is left out with all of their images."
     else:
-        note += "images, as if each showed a different patient: no two are known to share one."
+        note += "images, as if each showed a different patient, as no two are known to share one."
     return glossary.reword(note, summaries[0].task)
 
 

@@ -191,10 +191,11 @@ SIZE_TERM = Term(
 INTERVAL_TERM = Term(
     "95 % interval",
     "A range that is meant to contain the true score for 95 of 100 such samples of patients. It is"
-    " a jackknife, which leaves out each patient with all of their images, with Student's t, on a"
-    " scale that keeps the ends within the possible scores. There is no interval for a score of"
-    " fewer than two patients, or one that is the same for all patients. The interval shows how"
-    " much the score may change with another sample of patients, not with another training run.",
+    " computed by a jackknife, which leaves out each patient with all of their images in turn,"
+    " and Student's t distribution, on a scale that keeps the ends within the possible scores."
+    " There is no interval for a score of fewer than two patients, or one that is the same for all"
+    " patients. The interval shows how much the score may change with another sample of patients,"
+    " not with another training run.",
 )
 EMPTY_RULE = (
     "If annotation and prediction are both empty, Dice (F1) and IoU are 1 and distances are 0:"

@@ -9,6 +9,7 @@ _WORDS = {
     "X-ray": "CT",
     "an image": "a volume",
     "image": "volume",
+    "Image": "Volume",
     "pixel": "voxel",
 }
 

@@ -144,7 +144,7 @@ def _describe_scores(shown: Sequence[results.Result]) -> list[str]:
     summary = shown[0].summary
     task = summary.task
     sentences = [
-        f"Scores are from the {summary.split} split, "
+        f"Scores are from the {summary.split} split: "
         f"{glossary.count(summary.num_images, 'image', task)} of "
         f"{glossary.count(summary.num_patients, 'patient', task)}, with 95 % intervals over "
         "patients.",
@@ -189,7 +189,7 @@ def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Resul
     ]
     for key, label in labels.items():
         counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
-        told = "; ".join(f"{run} {count}" for run, count in counts.items() if count)
+        told = ", ".join(f"{count} in {run}" for run, count in counts.items() if count)
         if told:
             kind = glossary.reword("images", shown[0].summary.task)
             sentences.append(f"{label}: {kind} without a value are left out: {told}.")
@@ -218,7 +218,7 @@ def _describe_images(images: outputs.Outputs) -> str:
     text = f"Test images {', '.join(named)}, counted from 1 in the order of `splits.csv`."
     if max(images.wanted) <= images.num_images:
         return text
-    wanted = ", ".join(map(str, images.wanted))
+    wanted = glossary.join([*map(str, images.wanted)])
     return (
         f"{text} The study asks for no. {wanted}, but the split has only {images.num_images} "
         "images."
@@ -226,8 +226,8 @@ def _describe_images(images: outputs.Outputs) -> str:
 
 
 def _describe_outputs(images: outputs.Outputs) -> str:
-    numbers = ", ".join(map(str, images.numbers))
+    numbers = glossary.join([*map(str, images.numbers)])
     return (
         f"Input, annotation and raw output of {', '.join(images.labels)}, "
-        f"for the test images no. {numbers}."
+        f"for test images {numbers}."
     )

@@ -8,8 +8,8 @@ class Words:
     """How a task, its data and its scores are described to readers.
 
     Attributes:
-        description: What the network does, for the model card; "{found}" stands for the levels that
-            it finds.
+        description: What the network does, for the model card; "{found}" stands for the levels
+            above the background.
         headlines: Keys of the main scores, the most important first.
         logged: Keys of the scores that are logged after an evaluation.
         modality: "X-ray" or "CT".

@@ -159,7 +159,7 @@ class VolumePageTest(parameterized.TestCase):
             "infection on CTs",
             "Generated CTs.",
             "A voxel counts as infection",
-            "use each voxel without its neighbours",
+            "use each voxel on its own, without its neighbours",
             "validation score is the mean over whole volumes",
             "HU band",
             "±",

@@ -216,7 +216,7 @@ def test_subjects_that_a_mean_leaves_out_are_told(tmp_path):
     ]
     made, table = with_table(found)
     text = tables.to_markdown(contents.make(made, found, table, None))
-    assert "HD95, mm: volumes without a value are left out: SE 2." in text
+    assert "HD95, mm: volumes without a value are left out: 2 in SE." in text
     assert "share" not in text.lower()
 
 
