@@ -1,9 +1,11 @@
-"""Config files found by path and by name; overrides looked at before they are set."""
+"""Config files are found by path and by name; overrides are checked and set."""
 
 import pathlib
 
 import pytest
+from absl import flags
 from absl.testing import parameterized
+from ml_collections import config_flags
 
 from jaxlung.config import config_file
 
@@ -58,6 +60,43 @@ class ConfigFileTest(parameterized.TestCase):
         config = config_file.load(str(CONFIGS / "covidqu.py"))
         with pytest.raises(ValueError, match=message):
             config_file.check_overrides(config, [argument])
+
+    @parameterized.parameters(
+        ((),),
+        (("--config.seed=3", "--config.model_name=unet"),),
+        (("--config.optimizer.learning_rate=1e-4", "--config.seed=1", "--config.seed=2"),),
+        (("--config.optimizer.learning_rate=1",),),
+        (("--config.model.widths=(4, 8)", "--config.step.remat=true"),),
+        (("--config.model.widths=4,8", "--noconfig.step.remat"),),
+        (("--config.step.remat",),),
+        (("--config.data.name=3", "--config.init_from="),),
+        (("--config.seed=3.5",),),
+        (("--config.step.remat=3",),),
+        (("--config.data=3",),),
+        (("--config.seed",),),
+    )
+    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections's
+    def test_overrides_are_set_as_by_the_command_line(self, overrides):
+        spec = str(CONFIGS / "covidqu.py")
+        argv, values = ["jaxlung", f"--config={spec}", *overrides], flags.FlagValues()
+        try:
+            config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+            values(argv)
+        except flags.Error as error:
+            field = overrides[0].partition("=")[0]
+            with pytest.raises(ValueError, match=rf"{field}[^\n]*$") as caught:
+                config_file.set_overrides(config_file.load(spec), overrides)
+            assert str(error).removeprefix("flag ") in str(caught.value)
+        else:
+            got = config_file.set_overrides(config_file.load(spec), overrides)
+            assert got == values.config
+            assert got.is_locked
+
+    @parameterized.parameters("--config.sed=4", "config.seed=4", "--other=4")
+    def test_what_is_no_override_is_refused(self, argument):
+        config = config_file.load(str(CONFIGS / "covidqu.py"))
+        with pytest.raises(ValueError, match=argument.lstrip("-").partition("=")[0]):
+            config_file.set_overrides(config, [argument])
 
     def test_known_fields_pass(self):
         config = config_file.load(str(CONFIGS / "covidqu.py"))
