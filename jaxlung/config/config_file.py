@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 SHIPPED = {"config": "", "study": "studies"}  # kind of file -> its folder inside configs/
+_ARGUMENTS = {"config": "--config", "study": "NAME"}  # kind of file -> the argument that names it
 
 
 def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
@@ -54,10 +55,9 @@ def resolve(spec: str, kind: str = "config") -> str:
     if not path.is_file():
         shipped = _shipped(kind)
         if name not in shipped:
-            argument = {"config": "--config", "study": "study NAME"}[kind]
             raise ValueError(
-                f"{argument}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
-                f"{', '.join(shipped)}."
+                f"{_ARGUMENTS[kind]}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships "
+                f"only {', '.join(shipped)}."
             )
         path = shipped[name]
     return f"{path}{colon}{arg}"

@@ -50,6 +50,9 @@ def check(content: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: want {_spell(kind)}, got {content[name]!r:.60}.")
     if len(content["levels"]) < 2 or not all(isinstance(x, str) for x in content["levels"]):
         raise ValueError(f"levels: want two names or more, got {content['levels']!r:.60}.")
+    threshold = content["threshold"]
+    if threshold is not None and not 0 < threshold < 1:
+        raise ValueError(f"threshold: want a number between 0 and 1, got {threshold}.")
     _check_scores("", content)
     scored = {"scores": dict, "intervals": dict}
     for key, part in content["by_group"].items():

@@ -280,7 +280,8 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 def describe_volumes(system: system_lib.System) -> dict[str, Any]:
     """Returns the settings with which windows cover a whole CT."""
     inference, settings = system.inference, system.settings
-    assert inference is not None and isinstance(settings, settings_lib.PatchSettings)
+    assert inference is not None
+    assert isinstance(settings, settings_lib.PatchSettings)
     return {
         "spacing_mm": list(settings.spacing_mm),
         "crop_to_lungs": settings.crop_to_lungs,

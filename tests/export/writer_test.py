@@ -23,13 +23,13 @@ from scipy import special
 import jaxlung
 from jaxlung.config import config_file, workdir
 from jaxlung.data.transforms import resize
-from jaxlung.export import reader
-from jaxlung.export import writer
+from jaxlung.export import reader, writer
 from jaxlung.predict import network as network_lib
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
 from tests import array_source, volume_source
+from tests.report import report_summary
 
 # What a machine that only predicts hasn't got: not even the rest of jaxlung.
 UNWANTED = ("jaxlung", "flax", "optax", "orbax", "ml_collections", "etils", "absl", "PIL", "grain")
@@ -389,17 +389,20 @@ def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tm
     path, _, _ = save_run(tmp_path, config)
     opened = (network_lib.load, functools.partial(writer.load_trained, float32=False))
     summary = path / "summary_test.json"
-    for content in (None, {"step": 3, "threshold": 0.25}):
-        summary.write_text(json.dumps(content)) if content else None
+    weights = checkpoint.selected_weights(config.selection, path)
+    scored = report_summary.make("diagnosis", {"auc": 0.9})
+    scored |= {"step": 0, "threshold": 0.25, "weights_digest": weights}
+    for content in (None, {"weights_digest": "of others"}):
+        summary.write_text(json.dumps(scored | content)) if content else None
         for load in opened:
             with pytest.raises(ValueError, match="no threshold was chosen for these weights"):
                 load(path)
-    for threshold in (None, "0.25", 1.5, float("nan")):
-        summary.write_text(json.dumps({"step": 0, "threshold": threshold}))
+    for threshold in ("0.25", 1.5, float("nan")):
+        summary.write_text(json.dumps(scored | {"threshold": threshold}))
         for load in opened:
-            with pytest.raises(ValueError, match=r"summary_test.json: want a threshold between"):
+            with pytest.raises(ValueError, match=r"summary_test.json: threshold: want a number"):
                 load(path)
-    summary.write_text(json.dumps({"step": 0, "threshold": 0.25}))
+    summary.write_text(json.dumps(scored))
     assert [load(path).system.task.threshold for load in opened] == [0.25, 0.25]
 
 
