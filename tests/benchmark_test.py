@@ -71,7 +71,7 @@ def test_a_benchmark_ends_with_a_line_of_what_its_table_shows(nowhere, capsys, t
     assert list(trace.rglob("*.xplane.pb"))
 
 
-def test_several_steps_at_once_are_counted_one_by_one_on_either_road(nowhere, monkeypatch, capsys):
+def test_several_steps_at_once_are_counted_one_by_one_on_either_feed(nowhere, monkeypatch, capsys):
     monkeypatch.setattr(device_peaks, "find", lambda kind: MADE_UP)
     fields = {"step.steps_per_dispatch": 2, "data.placement": "host", **nowhere}
     found = benchmark.run(load(**fields), seconds=0.01)
@@ -84,13 +84,13 @@ def test_several_steps_at_once_are_counted_one_by_one_on_either_road(nowhere, mo
     assert "1.0 TFLOP/s (a data sheet)" in capsys.readouterr().out
 
 
-def test_training_goes_through_the_roads_items_and_the_step_alone_stays_with_one(nowhere):
+def test_training_goes_through_the_feeds_items_and_the_step_alone_stays_with_one(nowhere):
     config = load(**nowhere)
     system = system_lib.make_system(config)
     source, _ = data.open_source(config, system.settings)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    training = loop.Loop(system, road, system.init_state(), config.seed)
-    want = list(road.items(order.shuffled(0, 256), 4, order.one_by_one(0, 5)))
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    training = loop.Loop(system, feed, system.init_state(), config.seed)
+    want = list(feed.items(order.shuffled(0, 256), 4, order.one_by_one(0, 5)))
     taken = []
     dispatch = training._dispatch
     training._dispatch = lambda item: (taken.append(item), dispatch(item))[1]
@@ -228,12 +228,12 @@ def test_generated_volumes_give_patches_with_foreground(nowhere):
     source, what = data.open_source(config, system.settings)
     assert what == "2 generated volumes in memory, nothing to decode"
     assert len(source) == len(source.people()) == 2
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    batch = next(road.batches(order.shuffled(0, road.num_examples), 4, 1))
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    batch = next(feed.batches(order.shuffled(0, feed.num_examples), 4, 1))
     assert batch["images"].shape == (4, *config.data.patch_size)
     assert batch["images"].dtype == np.int16
     assert bool((batch["masks"] & 2).any(axis=(1, 2, 3)).any())
-    assert road.store["images"].shape == (128, 256, 256)  # Nothing was cut off.
+    assert feed.store["images"].shape == (128, 256, 256)  # Nothing was cut off.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How records become examples and batches: the settings that the data roads share."""
+"""How records become examples and batches: the settings that both feeds share."""
 
 import dataclasses
 import math

@@ -95,15 +95,15 @@ def judge_images(
     """Name, scores and baselines' scores of one split after the other."""
     chosen = fit_baselines(system, splits["train"]) if system.task.is_map else {}
     for name in names:
-        road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
-        everything = order.in_turn(road.num_examples)
-        outputs = image_inference.predict(system, state, road, everything, road.num_examples)
-        outputs = progress.report(outputs, f"evaluating {name}", "images", road.num_examples)
+        feed = pipeline.open_feed(splits[name], system.settings, system.shardings, name)
+        everything = order.in_turn(feed.num_examples)
+        outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
+        outputs = progress.report(outputs, f"evaluating {name}", "images", feed.num_examples)
         scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
         if name == "test" and system.task.is_map:
             ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
             image_ids = scores.ids["image_id"]
-            panels.write(workdir / "panels_test.npz", system, state, road, image_ids, ranks)
+            panels.write(workdir / "panels_test.npz", system, state, feed, image_ids, ranks)
         if name == "test" and not system.task.is_map:
             is_positive = scores_lib.is_positive(scores)
             panels.write_seen(workdir / "seen_test.npz", system, splits[name], is_positive)
@@ -132,9 +132,9 @@ def choose_threshold(
 
     Of tasks without maps only.
     """
-    road = pipeline.open_road(source, system.settings, system.shardings, "validation")
-    everything = order.in_turn(road.num_examples)
-    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
+    everything = order.in_turn(feed.num_examples)
+    outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
     probs, levels = zip(
         *((o["probs"].item(), o["levels"].item() > 0) for o in outputs), strict=True
     )

@@ -226,11 +226,11 @@ def _find(
     system: system_lib.System, state: train_step.TrainState, source: record.Source, what: str
 ) -> np.ndarray:
     """[N, S, S] bool; of all outputs only the packed masks and the scores are held."""
-    road = pipeline.open_road(source, system.settings, system.shardings, what)
-    everything = order.in_turn(road.num_examples)
-    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, what)
+    everything = order.in_turn(feed.num_examples)
+    outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
     packed, dice = [], []
-    for output in progress.report(outputs, f"finding {what}", "images", road.num_examples):
+    for output in progress.report(outputs, f"finding {what}", "images", feed.num_examples):
         packed.append(np.packbits(output["preds"] > 0, axis=-1))
         dice.append(system.task.image_scores(output["confusion"])["dice"])
     logging.info("%s: %d images, Dice against the annotation %.4f", what, len(dice), np.mean(dice))

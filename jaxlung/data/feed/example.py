@@ -1,4 +1,4 @@
-"""One record as arrays of fixed shape, the same on both data roads."""
+"""One record as arrays of fixed shape, the same on both feeds."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What both data roads are to the code that drives on them."""
+"""The interface that both feeds share: examples on their way to the step."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ Take = Callable[[Any, Any], Batch]  # of the item of one step
 
 
 @dataclasses.dataclass(frozen=True)
-class Road:
+class Feed:
     """How the examples of one split reach the step.
 
     Attributes:

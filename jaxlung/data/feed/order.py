@@ -1,7 +1,7 @@
 """Which record stands at which position of a run: a pure function of (seed, position).
 
 Positions count records from the start of training, 0, 1, 2, ...; step s of batch size B takes
-the positions [s B, (s + 1) B). Both data roads read records through these functions, so they give
+the positions [s B, (s + 1) B). Both feeds read records through these functions, so they give
 the same batches, and a resumed run needs nothing but its step.
 """
 

@@ -1,6 +1,6 @@
 """Random patches of volumes that stay on the device, or of volumes in the host's memory.
 
-Where a patch lies is drawn on the host, from (seed, position in the run), for both roads alike, so
+Where a patch lies is drawn on the host, from (seed, position in the run), for both feeds alike, so
 they give the same patches and a resumed run needs nothing but its step.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, resident, stream
 from jaxlung.data.transforms import volumes
 from jaxlung.host import progress
@@ -23,12 +23,12 @@ from jaxlung.volume import hounsfield
 Triple = tuple[int, int, int]
 
 
-def open_road(
+def open_feed(
     source: record.Source,
     settings: settings_lib.PatchSettings,
     shardings: sharding.Shardings,
     name: str,
-) -> road_lib.Road:
+) -> feed_lib.Feed:
     """Reads all volumes, and puts them on the device if `settings.placement` says so.
 
     Index i of an epoch is a patch of volume i // `settings.patches_per_volume`.
@@ -46,14 +46,14 @@ def open_road(
         settings.placement == "auto" and resident.fits(3 * int(np.prod(slab_shape)))
     )
     if not on_device:
-        return road_lib.Road(
+        return feed_lib.Feed(
             num_examples=settings.num_examples(len(source)),
             store={},
             take=stream.take,
             items=stream.make_batches(_cutter(ready, draw), settings.num_threads, shardings),
         )
     store = sharding.put(stack(ready, slab_shape), shardings.replicated)
-    return road_lib.Road(
+    return feed_lib.Feed(
         num_examples=settings.num_examples(len(source)),
         store=store,
         take=_taker(settings.patch_size),
@@ -155,8 +155,8 @@ def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarra
     return slab
 
 
-def _taker(patch_size: Triple) -> road_lib.Take:
-    def take(store: dict[str, jax.Array], corners: jax.Array) -> road_lib.Batch:
+def _taker(patch_size: Triple) -> feed_lib.Take:
+    def take(store: dict[str, jax.Array], corners: jax.Array) -> feed_lib.Batch:
         """Patches of the slab at corners [B, 3] int32."""
 
         def cut(array: jax.Array, corner: jax.Array) -> jax.Array:
@@ -172,8 +172,8 @@ def _taker(patch_size: Triple) -> road_lib.Take:
 
 def _make_items(
     draw: Draw, depths: Sequence[int], shardings: sharding.Shardings
-) -> road_lib.MakeItems:
-    """Items of the road on the device are corners in the slab, [K, B, 3] int32."""
+) -> feed_lib.MakeItems:
+    """Items of the feed on the device are corners in the slab, [K, B, 3] int32."""
     first_slices = np.concatenate([[0], np.cumsum(depths)[:-1]])
 
     def items(

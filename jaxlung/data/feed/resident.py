@@ -11,7 +11,7 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import example, order
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.host import progress
 from jaxlung.parallel import sharding
 
@@ -89,8 +89,8 @@ def take(store: dict[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array
 
 def make_items(
     source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
-) -> road_lib.MakeItems:
-    """Items of this road are record indices, [K, B] int32."""
+) -> feed_lib.MakeItems:
+    """Items of this feed are record indices, [K, B] int32."""
     del source, settings  # The records are on the device already.
 
     def items(

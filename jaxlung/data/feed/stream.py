@@ -11,7 +11,7 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import example, order
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.parallel import sharding
 
 MakeExample = Callable[[int, int], dict[str, np.ndarray]]
@@ -43,8 +43,8 @@ def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, j
 
 def make_items(
     source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
-) -> road_lib.MakeItems:
-    """Items of this road are batches: "images", "masks" [K, B, S, S], "labels" [K, B], uint8."""
+) -> feed_lib.MakeItems:
+    """Items of this feed are batches: "images", "masks" [K, B, S, S], "labels" [K, B], uint8."""
 
     def make_example(position: int, index: int) -> dict[str, np.ndarray]:
         del position
@@ -57,7 +57,7 @@ def make_batches(
     make_example: MakeExample,
     num_threads: int,
     shardings: sharding.Shardings,
-) -> road_lib.MakeItems:
+) -> feed_lib.MakeItems:
     """Items that are batches, made on the host; each process makes the rows of its own devices.
 
     Args:

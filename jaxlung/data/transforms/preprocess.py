@@ -1,4 +1,4 @@
-"""Preprocessing inside jit, the same for both data roads."""
+"""Preprocessing inside jit, the same for both feeds."""
 
 import jax
 import jax.numpy as jnp
