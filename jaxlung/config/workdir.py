@@ -61,7 +61,6 @@ _FIELDS = {
     "model_name": str,
     "task_name": str,
 }
-_SPLITS = ("train", "validation", "test")
 
 
 def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
@@ -183,7 +182,7 @@ def _require_config(file: epath.Path, content: Any) -> None:
         raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
     for name, kind in (_FIELDS | dict.fromkeys(run_files.SECTIONS, dict)).items():
         _require_kind(file, name, content[name], kind)
-    for split in _SPLITS:
+    for split in run_files.SPLITS:
         _require_kind(file, f"paper.{split}", content["paper"].get(split), dict)
     for field in PATH_FIELDS:
         *sections, name = field.split(".")

@@ -9,7 +9,6 @@ from jaxlung.data import record
 from jaxlung.data.transforms import resize
 
 PLACEMENTS = ("auto", "device", "host")
-CENTRES = {"lung": record.LUNG, "infection": record.INFECTION}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ class PatchSettings:
     def __post_init__(self) -> None:
         _require_counts(self, "patches_per_volume", "batch_size", "eval_batch_size", "num_threads")
         _require_choice("placement", self.placement, PLACEMENTS)
-        _require_choice("foreground", self.foreground, CENTRES)
+        _require_choice("foreground", self.foreground, record.BITS)
         if not _are_three(self.patch_size, int) or min(self.patch_size) < 1:
             raise ValueError(
                 f"data.patch_size: got {self.patch_size}, want slices, rows and columns, each 1 or "

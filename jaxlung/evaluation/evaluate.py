@@ -22,7 +22,6 @@ from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
 
-SPLITS = ("train", "validation", "test")
 Judged = tuple[str, scores_lib.SplitScores, dict[str, dict[str, Any]]]
 
 
@@ -185,7 +184,7 @@ def chosen_threshold(workdir: epath.Path, state: train_step.TrainState) -> float
         ValueError: none was chosen for these weights, or a summary is damaged.
     """
     step, weights = int(state.step), checkpoint.digest_weights(state)
-    found = [run_files.load_summary(workdir, split) for split in SPLITS]
+    found = [run_files.load_summary(workdir, split) for split in run_files.SPLITS]
     summaries = [summary for summary in found if summary and summary.threshold is not None]
     for summary in summaries:
         if summary.weights_digest == weights:

@@ -81,7 +81,7 @@ class Draw:
     def __init__(
         self, ready: Sequence[volumes.Volume], settings: settings_lib.PatchSettings
     ) -> None:
-        bit = settings_lib.CENTRES[settings.foreground]
+        bit = record.BITS[settings.foreground]
         self._shapes = [volume.image.shape for volume in ready]
         # Flat indices in 32 bits: a volume of 630 x 630 x 300 has 2 ** 27 voxels.
         self._foreground = [np.flatnonzero(volume.mask & bit).astype(np.uint32) for volume in ready]

@@ -7,8 +7,10 @@ from typing import Any
 
 from absl import logging
 
-from jaxlung.data import patient_split, record, selection
-from jaxlung.data.sources import folder, prepared, prepared_ct
+from jaxlung.config import run_files
+from jaxlung.data import record
+from jaxlung.data.sources import derived, folder, prepared, prepared_ct
+from jaxlung.data.splits import patient_split
 from tfds_builders.covid19_ct_seg import covid19_ct_seg_dataset_builder
 from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder
 from tfds_builders.montgomery_cxr import montgomery_cxr_dataset_builder
@@ -69,7 +71,7 @@ def may_lack(fields: Mapping[str, Any], needs: int) -> Callable[[str], bool]:
 def _open_folder(
     variant: str, *, needs: int, seed: int, **fields: Any
 ) -> Mapping[str, record.Source]:
-    targets = {bit: target for target, bit in folder.TARGETS.items()}
+    targets = {bit: target for target, bit in record.BITS.items()}
     if variant or needs not in targets:
         raise ValueError(
             "data.name='folder' holds one binary mask an image; "
@@ -97,7 +99,7 @@ def _open_covid_only(
 ) -> Mapping[str, record.Source]:
     splits = _open_covid_qu_ex(variant, needs=needs, seed=seed, **fields)
     return {
-        split: selection.Subset(
+        split: derived.Subset(
             source, [i for i, group in enumerate(source.groups()) if group == prepared.COVID]
         )
         for split, source in splits.items()
@@ -149,7 +151,7 @@ def _open_cxr_lungs(
         test_fraction=test_fraction,
         seed=seed,
     )
-    return _divide(selection.Joined(sources), split_of)
+    return _divide(derived.Joined(sources), split_of)
 
 
 def _open_v7(
@@ -210,7 +212,7 @@ def _open_v7(
         counts = collections.Counter(groups[i] for i in own)
         told = ", ".join(f"{count:,} {group}" for group, count in sorted(counts.items()))
         logging.info("%s: %s", split, told)
-    return {split: selection.Subset(source, own) for split, own in indices.items()}
+    return {split: derived.Subset(source, own) for split, own in indices.items()}
 
 
 def _open_covid19_ct(
@@ -254,7 +256,7 @@ def _open_covid19_ct(
 def _divide(source: record.Source, split_of: Mapping[str, str]) -> dict[str, record.Source]:
     """The source in splits, from patient_id -> split."""
     indices = _indices_of(source, split_of)
-    return {split: selection.Subset(source, own) for split, own in indices.items()}
+    return {split: derived.Subset(source, own) for split, own in indices.items()}
 
 
 def _indices_of(source: record.Source, split_of: Mapping[str, str]) -> dict[str, list[int]]:
@@ -262,7 +264,7 @@ def _indices_of(source: record.Source, split_of: Mapping[str, str]) -> dict[str,
     people = source.people()
     return {
         split: [i for i, (_, patient) in enumerate(people) if split_of[patient] == split]
-        for split in patient_split.SPLITS
+        for split in run_files.SPLITS
     }
 
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from jaxlung.data import patient_split, record
+from jaxlung.config import run_files
+from jaxlung.data import record
 from jaxlung.data.sources import folder_csv, folder_tree
+from jaxlung.data.splits import patient_split
 from jaxlung.image import image_file
-
-TARGETS = {"lung": record.LUNG, "infection": record.INFECTION}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class FolderSource:
     Attributes:
         examples: the files, in order of `image_id`.
         foreground_levels: mask values that mean foreground, or () for binary masks.
-        target: a key of `TARGETS`: which bit of a mask the foreground sets.
+        target: a key of `record.BITS`: which bit of a mask the foreground sets.
     """
 
     examples: tuple[folder_tree.Example, ...]
@@ -41,7 +41,7 @@ class FolderSource:
         _check_sizes(example, image.shape, foreground.shape)
         return record.Record(
             image=image,
-            mask=foreground * np.uint8(TARGETS[self.target]),
+            mask=foreground * np.uint8(record.BITS[self.target]),
             image_id=example.image_id,
             patient_id=example.patient_id,
             group=example.group,
@@ -92,7 +92,7 @@ def open_splits(
         negative_roots: those of `root` whose masks may all be empty.
 
     Returns:
-        One source per name in `patient_split.SPLITS`, none of them empty.
+        One source per name in `run_files.SPLITS`, none of them empty.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -126,7 +126,7 @@ def open_splits(
             tuple(foreground_levels),
             target,
         )
-        for split in patient_split.SPLITS
+        for split in run_files.SPLITS
     }
 
 
@@ -166,8 +166,8 @@ def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], tar
             "want a folder with images/ and masks/ (--config.data.root) or a CSV file "
             "(--config.data.csv), got neither."
         )
-    if target not in TARGETS:
-        raise ValueError(f"target: want one of {', '.join(TARGETS)}, got {target!r}.")
+    if target not in record.BITS:
+        raise ValueError(f"target: want one of {', '.join(record.BITS)}, got {target!r}.")
     if any(type(level) is not int or not 0 <= level < 2**16 for level in foreground_levels):
         raise ValueError(
             f"foreground_levels: want whole numbers from 0 to 65535, got {foreground_levels}."

@@ -6,11 +6,11 @@ import pathlib
 import unicodedata
 from collections.abc import Iterator
 
-from jaxlung.data import patient_split
+from jaxlung.config import run_files
 from jaxlung.data.sources import folder_tree
 
 # What a split column may hold, in any case.
-_SPLIT_NAMES = {name: name for name in patient_split.SPLITS} | {"val": "validation"}
+_SPLIT_NAMES = {name: name for name in run_files.SPLITS} | {"val": "validation"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _split(row: dict[str, str], columns: Columns, place: str) -> str:
     name = row[columns.split].strip().lower()
     if name not in _SPLIT_NAMES:
         raise ValueError(
-            f"{place}: want {', '.join(patient_split.SPLITS)} or val in column "
+            f"{place}: want {', '.join(run_files.SPLITS)} or val in column "
             f"{columns.split!r}, got {row[columns.split]!r}."
         )
     return _SPLIT_NAMES[name]

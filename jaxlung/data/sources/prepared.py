@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from google.protobuf import json_format
 
+from jaxlung.config import run_files
 from jaxlung.data import record
 from jaxlung.data.sources import preparing, receipt, shards
 from jaxlung.host import damage
@@ -152,7 +153,7 @@ def open_builder(
 
 def open_splits(builder: tfds.core.DatasetBuilder) -> dict[str, PreparedSource]:
     """The sources of a dataset that was published in splits."""
-    return {split: PreparedSource(builder, split) for split in ("train", "validation", "test")}
+    return {split: PreparedSource(builder, split) for split in run_files.SPLITS}
 
 
 def _open(

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-SPLITS = ("train", "validation", "test")
+from jaxlung.config import run_files
 
 
 def draw(
@@ -22,7 +22,7 @@ def draw(
         seed: another seed, another draw.
 
     Returns:
-        patient_id -> one of `SPLITS`.
+        patient_id -> one of `run_files.SPLITS`.
 
     Raises:
         ValueError: fractions out of range, or fewer than one patient for some split.
@@ -33,8 +33,9 @@ def draw(
     num_held = num_test + max(1, round(validation_fraction * len(ranked)))
     if num_held >= len(ranked):
         raise ValueError(
-            f"want at least three patients, one for each of {', '.join(SPLITS)}, got {len(ranked)} "
-            f"with validation_fraction {validation_fraction} and test_fraction {test_fraction}."
+            f"want at least three patients, one for each of {', '.join(run_files.SPLITS)}, got "
+            f"{len(ranked)} with validation_fraction {validation_fraction} and test_fraction "
+            f"{test_fraction}."
         )
     splits = dict.fromkeys(ranked, "train")
     splits.update(dict.fromkeys(ranked[:num_test], "test"))
@@ -119,7 +120,7 @@ def draw_counts(
         seed: another seed, another draw.
 
     Returns:
-        patient_id -> one of `SPLITS`.
+        patient_id -> one of `run_files.SPLITS`.
 
     Raises:
         ValueError: there are not enough records, or the patients' can't be summed to such numbers.
@@ -224,7 +225,7 @@ def check_given(patients_and_splits: Iterable[tuple[str, str]]) -> dict[str, str
             raise ValueError(
                 f"patient {patient_id!r} is in two splits, {splits[patient_id]} and {split}."
             )
-    for split in SPLITS:
+    for split in run_files.SPLITS:
         if split not in splits.values():
             raise ValueError(f"the split {split} is empty; want at least one image in each.")
     return splits

@@ -1,0 +1,1 @@
+"""Splits by patient: drawn or checked, and written down."""
