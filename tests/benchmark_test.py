@@ -15,6 +15,7 @@ from jaxlung import benchmark
 from jaxlung.benchmark import data, device_peaks, loop, roofline, start_up, table, timing
 from jaxlung.config import config_file
 from jaxlung.data.feed import order, pipeline
+from jaxlung.data.sources import datasets
 from jaxlung.training import system as system_lib
 
 MADE_UP = device_peaks.Peaks(2e12, 1e12, 1e11, 1e9, "a data sheet")
@@ -242,8 +243,8 @@ def test_generated_volumes_give_patches_with_foreground(nowhere):
         ("covidqu", 0, ["covid_qu_ex/infection/1.0.0"], True),
         ("covidqu", 0, ["covid_qu_ex/lung/1.0.0"], False),
         ("covidqu", 40, ["covid_qu_ex/infection/1.0.0"], False),
-        ("covidqu", 40, ["phantom_covid_qu_ex_v3_40/covid_qu_ex/infection/1.0.0"], True),
-        ("covidqu", 40, ["phantom_covid_qu_ex_v3_400/covid_qu_ex/infection/1.0.0"], False),
+        ("covidqu", 40, ["phantom_covid_qu_ex_v1_40/covid_qu_ex/infection/1.0.0"], True),
+        ("covidqu", 40, ["phantom_covid_qu_ex_v1_400/covid_qu_ex/infection/1.0.0"], False),
         ("covidqu_residual", 0, ["covid_qu_ex/infection/1.0.0"], True),
         ("cxr_lungs", 0, ["montgomery_cxr/512/1.0.0"], False),
         ("cxr_lungs", 0, ["montgomery_cxr/512/1.0.0", "shenzhen_cxr/512/1.0.0"], True),
@@ -254,7 +255,7 @@ def test_only_data_that_are_prepared_are_opened(spec, phantoms, files, want, tmp
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "dataset_info.json").touch()
     config = load(spec, **{"data.data_dir": str(tmp_path), "data.phantom_images": phantoms})
-    assert data.is_prepared(config.data) == want
+    assert datasets.is_prepared(config.data) == want
 
 
 def test_prepared_data_are_found_where_training_prepares_them(tmp_path):
@@ -272,9 +273,9 @@ def test_prepared_data_are_found_where_training_prepares_them(tmp_path):
 
 def test_a_folder_of_ones_own_is_opened_if_it_is_named():
     config = load("folder")
-    assert not data.is_prepared(config.data)
+    assert not datasets.is_prepared(config.data)
     config.data.root = str(pathlib.Path("anywhere"))
-    assert data.is_prepared(config.data)
+    assert datasets.is_prepared(config.data)
 
 
 def test_a_compiled_step_says_if_it_came_from_the_cache(tmp_path):

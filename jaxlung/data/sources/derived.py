@@ -3,10 +3,11 @@
 import bisect
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxlung.config import run_files
 from jaxlung.data import record
 from jaxlung.data.transforms import resize
 
@@ -73,3 +74,20 @@ class WithLungs:
     def people(self) -> list[tuple[str, str]]:
         """Returns (image_id, patient_id) of every record, without decoding images."""
         return self._source.people()
+
+
+def divide(
+    source: record.Source[record.Item], split_of: Mapping[str, str]
+) -> dict[str, Subset[record.Item]]:
+    """Returns the source in splits, from patient_id -> split."""
+    indices = indices_of(source, split_of)
+    return {split: Subset(source, own) for split, own in indices.items()}
+
+
+def indices_of(source: record.Source, split_of: Mapping[str, str]) -> dict[str, list[int]]:
+    """Returns the positions of each split's records, from patient_id -> split."""
+    people = source.people()
+    return {
+        split: [i for i, (_, patient) in enumerate(people) if split_of[patient] == split]
+        for split in run_files.SPLITS
+    }

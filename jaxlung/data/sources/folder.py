@@ -1,12 +1,14 @@
-"""Your own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
+"""A user's own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from jaxlung.config import run_files
 from jaxlung.data import record
-from jaxlung.data.sources import folder_csv, folder_tree
+from jaxlung.data.sources import dataset, folder_csv, folder_tree
 from jaxlung.data.splits import patient_split
 from jaxlung.image import image_file
 
@@ -18,7 +20,7 @@ class FolderSource:
     Attributes:
         examples: the files, in order of `image_id`.
         foreground_levels: mask values that mean foreground, or () for binary masks.
-        target: a key of `record.BITS`: which bit of a mask the foreground sets.
+        target: a key of `record.BITS`, the bit of a mask that the foreground sets.
     """
 
     examples: tuple[folder_tree.Example, ...]
@@ -26,11 +28,11 @@ class FolderSource:
     target: str
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.examples)
 
     def __getitem__(self, index: int) -> record.Record:
-        """The image at `index`, decoded.
+        """Decodes the image and the mask at `index`.
 
         Raises:
             ValueError: a file is damaged, ambiguous as a mask, or of another size.
@@ -48,7 +50,7 @@ class FolderSource:
         )
 
     def people(self) -> list[tuple[str, str]]:
-        """(image_id, patient_id) of every record, without decoding images."""
+        """Returns (image_id, patient_id) of every record, without decoding images."""
         return [(example.image_id, example.patient_id) for example in self.examples]
 
 
@@ -71,25 +73,25 @@ def open_splits(
 ) -> dict[str, FolderSource]:
     """Finds images and masks, checks names and sizes, and splits them by patient.
 
-    Headers are read here, pixels later. Without `csv`, images and masks are matched by name;
-    with it, `root` keeps the rows whose images lie in it.
+    Headers are read here, pixels later. Without `csv`, images and masks are matched by name. With
+    `csv`, only the rows whose images lie in `root` are used, or all rows if `root` is "".
 
     Args:
         root: a folder, or several separated by commas; "" only with `csv`.
         csv: path of a CSV, or "". Paths in it are absolute or relative to its folder.
-        csv_image_column: its heading over images.
-        csv_mask_column: its heading over masks.
-        csv_patient_column: its heading over patients, or "" for none.
-        csv_split_column: its heading over splits, or "" to draw them.
-        mask_suffix: what a mask's name has after the image's, or ""; not for `csv`.
+        csv_image_column: heading of the CSV's column of image paths.
+        csv_mask_column: heading of the CSV's column of mask paths.
+        csv_patient_column: heading of the CSV's column of patients, or "" for none.
+        csv_split_column: heading of the CSV's column of splits, or "" to draw them.
+        mask_suffix: text that a mask's name has after the image's name, or ""; not for `csv`.
         foreground_levels: PNG mask values that are foreground; () for binary masks.
         target: "lung" or "infection", the bit that a mask sets.
         patient_pattern: regular expression whose first group, in the file's stem, is the
-            patient where no column says so; "" makes every image its own patient.
-        validation_fraction: of the patients, in (0, 1).
-        test_fraction: of the patients, in (0, 1).
-        seed: of the draw.
-        negative_roots: those of `root` whose masks may all be empty.
+            patient where no column names one; "" makes every image its own patient.
+        validation_fraction: share of the patients, in (0, 1).
+        test_fraction: share of the patients, in (0, 1).
+        seed: seed of drawn splits.
+        negative_roots: folders of `root` whose masks may all be empty, separated by commas.
 
     Returns:
         One source per name in `run_files.SPLITS`, none of them empty.
@@ -131,7 +133,7 @@ def open_splits(
 
 
 def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
-    """Groups of the records in folders that are declared to show no foreground.
+    """Returns the groups of records in folders that are declared to show no foreground.
 
     Args:
         root: see `open_splits`.
@@ -154,7 +156,7 @@ def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
 def _split_of_patients(
     examples: list[folder_tree.Example], given: bool, fractions: dict[str, float], seed: int
 ) -> dict[str, str]:
-    """The split of every patient, as the examples give it or drawn."""
+    """Returns the split of every patient, as the examples give it or drawn."""
     if given:
         return patient_split.check_given((e.patient_id, e.split) for e in examples)
     return patient_split.draw((e.patient_id for e in examples), **fractions, seed=seed)
@@ -191,3 +193,20 @@ def _check_sizes(
             f"{image_shape[0]} x {image_shape[1]} (height x width), got "
             f"{mask_shape[0]} x {mask_shape[1]}."
         )
+
+
+def _open_as_dataset(variant: str, *, needs: int, seed: int, **fields: Any) -> dataset.Splits:
+    targets = {bit: target for target, bit in record.BITS.items()}
+    if variant or needs not in targets:
+        raise ValueError(
+            "data.name='folder' has one binary mask for each image; "
+            "want task_name='mask' and no variant in the name."
+        )
+    return open_splits(target=targets[needs], seed=seed, **fields)
+
+
+def _negative_groups_of(fields: Mapping[str, Any]) -> set[str]:
+    return negative_groups(fields["root"], fields["csv"], fields["negative_roots"])
+
+
+DATASET = dataset.Dataset(_open_as_dataset, negative_groups=_negative_groups_of)
