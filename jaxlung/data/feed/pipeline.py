@@ -1,4 +1,4 @@
-"""From a source to batches on the device, through either feed; both give the same batches."""
+"""Opens the feed from a source to the device; both feeds give the same batches."""
 
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
@@ -13,10 +13,10 @@ def open_feed(
     """Opens the feed that `settings.placement` names for one split.
 
     Args:
-        source: the records.
-        settings: how they become batches.
-        shardings: where arrays live.
-        name: of the split, for messages.
+        source: records of one split.
+        settings: size of examples and batches, and where they are kept.
+        shardings: places of arrays on the devices.
+        name: name of the split, for messages.
 
     Raises:
         ValueError: the split is empty.

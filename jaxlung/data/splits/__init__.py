@@ -1,1 +1,1 @@
-"""Splits by patient: drawn or checked, and written down."""
+"""Splits by patient: drawing or checking them, and the CSV that records them."""
