@@ -11,8 +11,6 @@ from jaxlung.data import record
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task
 
-BITS = {"lung": record.LUNG, "infection": record.INFECTION}
-
 
 def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task.Task:
     """Returns the task of finding one binary mask.
@@ -26,22 +24,22 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
     Raises:
         ValueError: unknown target or loss, threshold outside (0, 1), or alpha outside [0, 1].
     """
-    if target not in BITS:
-        raise ValueError(f"task.target: got {target!r}, want one of {', '.join(BITS)}.")
+    if target not in record.BITS:
+        raise ValueError(f"task.target: got {target!r}, want one of {', '.join(record.BITS)}.")
     if not 0 < threshold < 1:
         raise ValueError(f"task.threshold: got {threshold}, want a number between 0 and 1.")
     if loss not in losses.LOSSES:
         raise ValueError(f"task.loss: got {loss!r}, want one of {', '.join(losses.LOSSES)}.")
     if not 0 <= alpha <= 1:
         raise ValueError(f"task.alpha: got {alpha}, want a number from 0 to 1.")
-    true_levels = functools.partial(has_bit, bit=BITS[target])
+    true_levels = functools.partial(has_bit, bit=record.BITS[target])
     return task.Task(
         name="mask",
         role=target,
         levels=("background", target),
         greys=(0, 255),
         records="images",
-        needs=BITS[target],
+        needs=record.BITS[target],
         needs_lungs=False,
         is_map=True,
         threshold=threshold,
