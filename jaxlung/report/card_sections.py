@@ -1,10 +1,10 @@
 """The sections of a model card on the network, its use, its data and its ethics."""
 
 import datetime
-import importlib.resources
 import platform
 
 from jaxlung.config import run_files
+from jaxlung.data.sources import datasets
 from jaxlung.export import writer as export
 from jaxlung.report import facts, glossary, markdown, tables
 from jaxlung.report import run as run_lib
@@ -30,14 +30,6 @@ _USE_WITH_LUNGS = (
     " lungs. In Python, pass the lungs with the image, as an array of the image's shape that is"
     " nonzero inside the lungs: `model.predict(image, lungs)`."
 )
-# Name of the dataset in configs -> folders of `tfds_builders`.
-BUILDERS = {
-    "covid19_ct_seg": ("covid19_ct_seg",),
-    "covid_qu_ex": ("covid_qu_ex",),
-    "covid_qu_ex_covid_only": ("covid_qu_ex",),
-    "cxr_lungs": ("montgomery_cxr", "shenzhen_cxr"),
-    "v7_covid_cxr": ("v7_covid_cxr",),
-}
 
 
 def describe_model(run: run_lib.Run) -> list[str]:
@@ -166,8 +158,8 @@ def describe_training(run: run_lib.Run) -> list[str]:
             f"Generated {run.words.modality}s in the folder layout of {markdown.escape(name)}. No"
             " image of that dataset was used."
         ]
-    folders = BUILDERS.get(name.partition("/")[0])
-    if folders is None:
+    downloads = datasets.describe(name)
+    if not downloads:
         root = markdown.escape(str(data.get("root", ""))) or "a folder that the config doesn't name"
         return [
             f"Images from {root}. The run does not know what they show, who is shown, how they were"
@@ -177,15 +169,11 @@ def describe_training(run: run_lib.Run) -> list[str]:
     return [
         f"{markdown.escape(name)}. `tfds_builders` describes it as follows (for licences, the"
         " dataset's own page is authoritative):",
-        *map(_quote_readme, folders),
+        *map(_quote, downloads),
     ]
 
 
-def _quote_readme(folder: str) -> str:
-    """Returns the first and last paragraph of a README, on the dataset and its licence."""
-    readme = importlib.resources.files("tfds_builders") / folder / "README.md"
-    paragraphs = readme.read_text().strip().split("\n\n")
-    text = "\n\n".join((paragraphs[0], paragraphs[-1]))
+def _quote(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
