@@ -32,10 +32,8 @@ def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epa
         ValueError, OSError: bad config, data or folder; see `job.run`.
         FloatingPointError: a loss is not finite.
     """
-    for config in configs.values():
-        system.make_system(
-            config
-        )  # A bad setting of the last run is reported before the first run starts.
+    for config in configs.values():  # A bad setting is reported before the first run starts.
+        system.make_system(config)
     make_folder(path / "runs")
     with workdir.lock(path):
         for number, one in enumerate(study.runs, 1):
