@@ -9,11 +9,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from jaxlung.host import damage
+from jaxlung.host import files
 from jaxlung.image import deep_colour
 
 # Errors that Pillow raises for damaged files.
-ERRORS = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
+ERRORS = (*files.DECODE_ERRORS, SyntaxError, Image.DecompressionBombError)
 TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 
 # Pillow limits profiles and texts in a PNG to 1 MiB; scanners' profiles are larger.

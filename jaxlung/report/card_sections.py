@@ -174,6 +174,7 @@ def describe_training(run: run_lib.Run) -> list[str]:
 
 
 def _quote(text: str) -> str:
+    """Returns a text as a Markdown quotation."""
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 
