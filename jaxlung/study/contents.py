@@ -189,10 +189,10 @@ def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Resul
     ]
     for key, label in labels.items():
         counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
-        told = ", ".join(f"{count} in {run}" for run, count in counts.items() if count)
-        if told:
+        listed = ", ".join(f"{count} in {run}" for run, count in counts.items() if count)
+        if listed:
             kind = glossary.reword("images", shown[0].summary.task)
-            sentences.append(f"{label}: {kind} without a value are left out: {told}.")
+            sentences.append(f"{label}: {kind} without a value are left out: {listed}.")
     return sentences
 
 
@@ -204,8 +204,8 @@ def _describe_chart(labels: Mapping[str, str], table: Sequence[rows_lib.Row], sp
         known = sorted((x, who) for who, x in drawn.items() if run_facts.is_known(x))
         if known:
             ends = dict.fromkeys((known[0], known[-1]))  # One end if there is one row.
-            told = [f"{glossary.format_score(key, x)} ({who})" for x, who in ends]
-            parts.append(f"{label}: {' to '.join(told)}.")
+            shown = [f"{glossary.format_score(key, x)} ({who})" for x, who in ends]
+            parts.append(f"{label}: {' to '.join(shown)}.")
     return " ".join(parts)
 
 

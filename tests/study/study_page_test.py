@@ -116,8 +116,8 @@ def test_the_markdown_says_nothing_that_the_page_does_not(task, tmp_path):
     images = made_study.make_images()
     made, found = made_study.make(tmp_path, task)
     shown = [result for result in found if result.run.in_table]
-    told = contents.make(made, found, rows.make(made, shown), images)
-    markdown = tables.to_markdown(told)
+    content = contents.make(made, found, rows.make(made, shown), images)
+    markdown = tables.to_markdown(content)
     page = Parser(made_study.write_page(tmp_path, task, images=images))
     text = tidy(page.text)
     blocks, runs = markdown.split("## Runs")
