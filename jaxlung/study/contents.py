@@ -169,8 +169,8 @@ def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
         "mean": "Means over several runs are followed by \N{PLUS-MINUS SIGN} and the standard "
         "deviation over the runs (n - 1), and are squares in the figure. The deviation covers all "
         "that differs between the runs: the fold, or the seed and the split if the seed sets it.",
-        "all": "Rows of volumes together use, for each volume, the run that was not trained on it: "
-        "the mean is over the volumes, and the interval over their patients.",
+        "all": "Rows of volumes together pool the folds: each volume is scored by the run that was "
+        "not trained on it. The mean is over the volumes, and the interval over their patients.",
     }
     return [text for source, text in sentences.items() if source in sources]
 
