@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlung import tasks
+from jaxlung.tasks import tasks
 from jaxlung.predict import ensemble
 
 BINARY = dict(threshold=0.5, loss="bce", alpha=0.5)
