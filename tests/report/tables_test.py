@@ -180,7 +180,7 @@ class TablesTest(parameterized.TestCase):
         assert [column.head for column in table.columns] == [
             "called other",
             "called COVID-19",
-            "together",
+            "total",
         ]
         assert (notes_of(table, 0), notes_of(table, 1)) == (["75.0 %", ""], ["25.0 %", ""])
         assert tables.confusion_table(summary_of({})) is None
