@@ -59,16 +59,16 @@ def run(config, source, data, space):
         patch.setattr(sharding, "visible_devices", lambda: devices)
         patch.setattr(jax.lax, "platform_dependent", platform_default)
         system = system_lib.make_system(config)
-        road = pipeline.open_road(source, system.settings, system.shardings, "train")
-        example_at = order.shuffled(0, road.num_examples)
+        feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+        example_at = order.shuffled(0, feed.num_examples)
         dispatches = order.one_by_one(0, NUM_STEPS)
-        items = list(road.items(example_at, system.settings.batch_size, dispatches))
+        items = list(feed.items(example_at, system.settings.batch_size, dispatches))
         state = system.init_state()
-        step_fn = system.jit_train_step(road.take)
-        step_fn = step_fn.lower(state, road.store, items[0], system.seed).compile()
+        step_fn = system.jit_train_step(feed.take)
+        step_fn = step_fn.lower(state, feed.store, items[0], system.seed).compile()
     losses = []
     for item in items:
-        state, metrics = step_fn(state, road.store, item, system.seed)
+        state, metrics = step_fn(state, feed.store, item, system.seed)
         losses.append(float(metrics["loss"][0]))
     found = collectives.parse(step_fn.as_text())
     return Run(losses, *jax.device_get((state.params, state.batch_stats)), found)
@@ -211,7 +211,7 @@ def test_blocks_of_volumes_send_sums_and_halos_alone(name, monkeypatch):
     def outputs(variables, x):
         if modes is None:
             y = block.apply(variables, x)
-            return layers_3d.upsample(y, (2, 2, 2)) if name == "upsample" else y
+            return layers.upsample(y, (2, 2, 2)) if name == "upsample" else y
         return block.apply(variables, x, train=True, mutable=["batch_stats"])[0]
 
     def gradients(variables, x):

@@ -38,7 +38,7 @@ class Summary:
         num_images: number of images in the split.
         num_patients: number of patients in the split; `num_images` where they are not known.
         step: step of the checkpoint that was scored.
-        task: "three_level", "mask", "volume_mask" or "diagnosis".
+        task: name of the task, a key of `tasks.TASKS`.
         levels: names of the levels, background first.
         scores: scores by key; None or NaN where a score is undefined.
         intervals: key -> [low, high], 95 %, for the scores that have one; an end may be None.

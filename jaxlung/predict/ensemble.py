@@ -13,7 +13,8 @@ from etils import epath
 from jaxlung.predict import network as network_lib
 from jaxlung.tasks import task as task_lib
 
-ROLES = ("lung", "levels", "infection", "diagnosis")  # In this order: lungs before who needs them.
+# Roles of tasks, those that find lungs before those that need them.
+ROLES = ("lung", "levels", "infection", "diagnosis")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +120,8 @@ def gather(networks: Sequence[network_lib.Network]) -> Team:
     """Groups networks into ensembles by their role.
 
     Raises:
-        ValueError: some networks are for X-rays and others for CTs, a network is named twice, or
-            one needs lungs and none finds them.
+        ValueError: some networks are for X-rays and others for CTs, a network is named twice, a
+            role is not in `ROLES`, or a network needs lungs and none finds them.
     """
     first = networks[0]
     paths: dict[str, epath.Path] = {}
@@ -131,6 +132,11 @@ def gather(networks: Sequence[network_lib.Network]) -> Team:
             )
         if each.digest in paths:
             raise ValueError(f"--model: {each.path} and {paths[each.digest]} are one network.")
+        if each.role not in ROLES:
+            raise ValueError(
+                f"--model: {each.path}: its task finds {each.role!r}, which predictions have no "
+                f"output for; want one of {', '.join(ROLES)}."
+            )
         paths[each.digest] = each.path
     by_role = {role: tuple(each for each in networks if each.role == role) for role in ROLES}
     ensembles = {role: _make(members) for role, members in by_role.items() if members}

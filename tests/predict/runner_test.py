@@ -69,9 +69,10 @@ def run(lung_network, monkeypatch, folder, tmp_path):
 def higher(net, role, threshold):
     """The same network with another threshold and role."""
     above = functools.partial(task_lib.above, threshold=threshold)
-    task = dataclasses.replace(net.system.task, threshold=threshold, postprocess=above)
+    changes = dict(role=role, threshold=threshold, postprocess=above)
+    task = dataclasses.replace(net.system.task, **changes)
     system = dataclasses.replace(net.system, task=task)
-    return dataclasses.replace(net, system=system, role=role, digest=f"{role} {threshold}")
+    return dataclasses.replace(net, system=system, digest=f"{role} {threshold}")
 
 
 def read(path):
@@ -338,7 +339,7 @@ def test_a_volume_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
     options = settings.Options(tmp_path / "out", overlay=True, max_voxels=8 * 4 * 4)
     assert runner.run(["lung"], str(tmp_path / "in"), options) == 3
     (failed,) = read(tmp_path / "out/failures.csv")
-    match = r"at most 128 voxels .* spacing of 5 x 0 x 0 mm, got 1.28e\+03: the CT has \(8, 4, 4\) voxels"
+    match = r"at most 128 voxels .* of 5 x 0 x 0 mm, got 1.28e\+03: the CT has \(8, 4, 4\) voxels"
     assert re.search(match, failed["reason"])
     assert [row["name"] for row in read(tmp_path / "out/predictions.csv")] == ["a"]
 
