@@ -212,7 +212,7 @@ def borders(task: task_lib.Task) -> list[float]:
 def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
     """Returns the description in a file of either kind, as JSON values; see docs/export.md."""
     system, task = trained.system, trained.system.task
-    is_image = isinstance(system.settings, settings_lib.ImageSettings)
+    settings = system.settings
     return {
         "format": reader.FORMAT,
         "format_version": reader.VERSION,
@@ -229,9 +229,9 @@ def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) 
         "records": task.records,
         "levels": list(task.levels),
         "borders": borders(task),
-        "size": list(system.settings.input_shape),
-        "resize": system.settings.resize if is_image else None,
-        "volumes": None if is_image else describe_volumes(system),
+        "size": list(settings.input_shape),
+        "resize": settings.resize if isinstance(settings, settings_lib.ImageSettings) else None,
+        "volumes": describe_volumes(system) if system.is_volumetric else None,
         "inputs": describe_inputs(inputs),
         "outputs": describe_outputs(task),
     }

@@ -114,7 +114,7 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
     assert (diagnosis.role, diagnosis.needs_lungs) == ("diagnosis", True)
     with pytest.raises(ValueError, match=r"want lungs too"):
         diagnosis.predict(IMAGES[0])
-    with pytest.raises(ValueError, match=r"looks inside the lungs alone; want the folder"):
+    with pytest.raises(ValueError, match=r"sees the lungs alone; add a network that finds lungs"):
         ensemble.gather([diagnosis])
     assert ensemble.gather([diagnosis, lung_network]).lungs_from == "lung"
     lungs = np.zeros((32, 32), bool)
@@ -183,7 +183,7 @@ def test_what_does_not_go_together_is_told(lung_network):
         ensemble.gather([lung_network, lung_network])
     ct = Fake(0.5)
     ct.is_volumetric = True
-    with pytest.raises(ValueError, match=r"are of X-rays and of CTs; want one kind"):
+    with pytest.raises(ValueError, match=r"are for X-rays and for CTs; want one kind"):
         ensemble.gather([lung_network, ct])
 
 
