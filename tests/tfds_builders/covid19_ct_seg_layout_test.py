@@ -72,7 +72,7 @@ class LayoutTest(parameterized.TestCase):
         with self.assertLogs("absl", logging.WARNING) as logs:
             (sample,) = layout.find_samples(_names([*names, *strays, f"{_CT}/mine.nii"]))
         assert sample.ct == f"{_CT}/{_FIRST}"
-        assert f"{_CT}/mine.nii speaks of no case and is left out (1 such)" in logs.output[0]
+        assert f"{_CT}/mine.nii names no case and is left out (1 in all)" in logs.output[0]
 
     @parameterized.parameters("{} (1).zip", "{} (12)", "copy/{} (2).ZIP", "{} (1)/{}")
     def test_names_that_a_browser_numbered_are_known(self, renamed):

@@ -1,4 +1,4 @@
-"""Writes a generated download whole or not at all, with a receipt of what it was made from."""
+"""Writes a generated download whole or not at all, with a receipt of its settings."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_RECEIPT = "README.txt"  # A stray file of the real kind, which says what the tree was made from.
+_RECEIPT = "README.txt"  # Real downloads have such a file; here it has the settings.
 
 
 def write(
@@ -17,8 +17,8 @@ def write(
 
     Args:
         root: folder to make.
-        made_from: JSON values that say what is in it.
-        write_files: fills an empty folder.
+        made_from: settings of the generator, JSON values.
+        write_files: function that fills an empty folder.
 
     Returns:
         `root`.
@@ -36,10 +36,10 @@ def write(
     try:
         write_files(temporary)
         (temporary / _RECEIPT).write_text(receipt)
-        temporary.chmod(0o755)  # mkdtemp lets nobody else in.
+        temporary.chmod(0o755)  # mkdtemp gives no access to others.
         temporary.rename(root)
     except OSError:
-        if _read(root / _RECEIPT) != receipt:  # Else another process was first: just as well.
+        if _read(root / _RECEIPT) != receipt:  # Otherwise another process was first, which is fine.
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
