@@ -105,7 +105,7 @@ def require_images(masks: dict[str, str], images: dict[str, str], where: str) ->
     """Raises a ValueError that names a mask whose image is missing."""
     if orphans := sorted(masks.keys() - images.keys()):
         name = masks[orphans[0]]
-        raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} such).")
+        raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} in all).")
 
 
 def decode_masks(

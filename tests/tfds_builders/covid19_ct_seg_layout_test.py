@@ -1,4 +1,4 @@
-"""Which files of a CT download are joined, whoever named them."""
+"""Tests that the files of a CT download are joined in either naming."""
 
 import logging
 import pathlib
@@ -85,7 +85,7 @@ class LayoutTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ([f"{_CT}/{_FIRST}"], "coronacases_001.nii.gz has no lung mask"),
-        ([f"{_CT}/{_FIRST}", f"{_LUNG}/{_FIRST}"], "has no infection mask .1 such"),
+        ([f"{_CT}/{_FIRST}", f"{_LUNG}/{_FIRST}"], "has no infection mask .1 in all"),
         (
             [f"{_CT}/{_FIRST}", f"{_BOTH}/{_FIRST}", f"{_LUNG}/coronacases_002.nii.gz"],
             "Lung_Mask/coronacases_002.nii.gz is a mask without a CT",

@@ -1,4 +1,4 @@
-"""Raw downloads with odd names, links in circles, pipes, and zips of every fault."""
+"""Tests of raw downloads with unusual names, circular links, pipes and damaged zips."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""Fetching V7's dataset: annotations come by URL, images are asked for."""
+"""Tests of downloading V7's dataset: annotations by URL, images by the user."""
 
 import pathlib
 import shutil

@@ -180,11 +180,11 @@ def _require_paired(files: Files, where: str) -> None:
     for kind in _MASKS:
         if orphans := sorted(files[kind].keys() - cts.keys()):
             name = files[kind][orphans[0]]
-            raise ValueError(f"{where}: {name} is a mask without a CT ({len(orphans)} such).")
+            raise ValueError(f"{where}: {name} is a mask without a CT ({len(orphans)} in all).")
     for kind in ("lung mask", "infection mask"):
         if unmasked := sorted(cts.keys() - files[kind].keys() - both.keys()):
             name = cts[unmasked[0]]
-            raise ValueError(f"{where}: {name} has no {kind} ({len(unmasked)} such).")
+            raise ValueError(f"{where}: {name} has no {kind} ({len(unmasked)} in all).")
 
 
 def _order(case_id: str) -> tuple[str, list[int]]:

@@ -121,10 +121,10 @@ def _require_paired(files: dict[str, dict[tuple, str]], where: str) -> None:
     for kind in ("lung masks", "infection masks"):
         if orphans := sorted(files[kind].keys() - images.keys()):
             name = files[kind][orphans[0]]
-            raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} such).")
+            raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} in all).")
     if unmasked := sorted(images.keys() - lungs.keys()):
         name = images[unmasked[0]]
-        raise ValueError(f"{where}: {name} has no lung mask ({len(unmasked)} such).")
+        raise ValueError(f"{where}: {name} has no lung mask ({len(unmasked)} in all).")
 
 
 def _report_counts(samples: dict[str, list[Sample]], part: str, where: str) -> None:

@@ -60,11 +60,8 @@ def write(
     Raises:
         ValueError: too few images, or `root` holds something else.
     """
-    if num_images < 20:
-        raise ValueError(f"num_images: want at least 20, got {num_images}.")
-    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
-    return whole_tree.write(
-        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    return whole_tree.write_xrays(
+        root, num_images, image_size, seed, least=20, write_files=_write_tree
     )
 
 

@@ -46,5 +46,33 @@ def write(
     return root
 
 
+def write_xrays(
+    root: pathlib.Path,
+    num_images: int,
+    image_size: int,
+    seed: int,
+    *,
+    least: int,
+    write_files: Callable[[pathlib.Path, int, int, int], None],
+) -> pathlib.Path:
+    """Makes the folder `root` of X-rays, see `write`.
+
+    Args:
+        root: folder to make.
+        num_images: number of images.
+        image_size: size of images in pixels.
+        seed: seed.
+        least: smallest number of images.
+        write_files: function of an empty folder, `num_images`, `image_size` and `seed`.
+
+    Raises:
+        ValueError: too few images, or `root` holds something else.
+    """
+    if num_images < least:
+        raise ValueError(f"num_images: want at least {least}, got {num_images}.")
+    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
+    return write(root, made_from, lambda folder: write_files(folder, num_images, image_size, seed))
+
+
 def _read(path: pathlib.Path) -> str | None:
     return path.read_text() if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Datasets that are split here: no patient in two splits, each group in its share."""
+"""Tests of datasets that are split here: no patient in two splits, each group in its share."""
 
 import collections
 
