@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import ml_collections as mlc
 import numpy as np
+from absl import logging
 from etils import epath
 
 from jaxlung.config import workdir
@@ -22,6 +23,7 @@ from jaxlung.parallel import sharding
 from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
+from jaxlung.volume import hounsfield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +34,6 @@ class Network:
         path: the run's folder.
         system: what its config describes, laid out over this machine's devices.
         state: the weights, without the optimizer's part.
-        role: what it finds: "lung" or "infection", "levels" (both, in one map) or "diagnosis".
-        needs_lungs: whether it sees the inside of the lungs alone, and must be told where they are.
         mirror: whether it looks at mirror images too.
         digest: of all that predictions depend on, hexadecimal.
     """
@@ -41,10 +41,18 @@ class Network:
     path: epath.Path
     system: system_lib.System
     state: train_step.TrainState
-    role: str
-    needs_lungs: bool
     mirror: bool
     digest: str
+
+    @property
+    def role(self) -> str:
+        """What the network finds; see `task.Task`."""
+        return self.system.task.role
+
+    @property
+    def needs_lungs(self) -> bool:
+        """Whether it sees only the inside of the lungs, and must be told where they are."""
+        return self.system.task.needs_lungs
 
     @property
     def is_volumetric(self) -> bool:
@@ -70,7 +78,7 @@ class Network:
             uint8 of the image's shape, an index into `system.task.levels`; of a diagnosis [1, 1].
 
         Raises:
-            ValueError: an image of another type or shape, or no lungs.
+            ValueError: an image of another type or shape, a spacing that no CT has, or no lungs.
         """
         return self.preds(self.probs(image, lungs, spacing_mm))
 
@@ -87,6 +95,8 @@ class Network:
         if self.needs_lungs and lungs is None:
             raise ValueError(f"{self.path}: want `lungs` too; this network sees nothing else.")
         mask = np.zeros(image.shape, np.uint8) if lungs is None else to_bits(lungs, image.shape)
+        if doubt := hounsfield.doubt(image, window="none"):
+            logging.warning("the image has %s", doubt)
         affine = np.diag([*spacing_mm[::-1], 1.0])
         item = record.VolumeRecord(
             image, mask, spacing_mm, image.shape[::-1], affine, "image", "patient", ""
@@ -190,7 +200,6 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
     stored = workdir.load_config(path)
     with workdir.naming_config(path):
         config = fit_to_machine(stored)
-        role = find_role(config)
     config, system, state = open_run(path, config)
     if mirror and system.is_volumetric:
         inference = dataclasses.replace(system.inference, mirror=True)
@@ -199,9 +208,6 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         path=path,
         system=system,
         state=state.replace(opt_state=()),
-        role=role,
-        needs_lungs=config.task.get("lungs", "none") != "none"
-        or config.task.get("region") == "lung",
         mirror=mirror,
         digest=make_digest(config, state, mirror),
     )
@@ -243,12 +249,6 @@ def fit_to_machine(config: mlc.ConfigDict) -> mlc.ConfigDict:
     for name in ("batch_size", "eval_batch_size"):
         changed.data[name] = -(-changed.data[name] // count) * count
     return changed
-
-
-def find_role(config: mlc.ConfigDict) -> str:
-    """What a run's network finds; see `Network`."""
-    names = {"diagnosis": "diagnosis", "three_level": "levels"}
-    return names.get(config.task_name) or config.task.target
 
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:
