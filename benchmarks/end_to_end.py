@@ -138,8 +138,8 @@ def compare(
 def _open_loop(config: Any) -> loop.Loop:
     system = system_lib.make_system(config)
     source, _ = data.open_source(config, system.settings)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    return loop.Loop(system, road, system.init_state(), config.seed)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    return loop.Loop(system, feed, system.init_state(), config.seed)
 
 
 def _starts(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:

@@ -25,7 +25,7 @@ from etils import epath
 
 from benchmarks import cases, machine
 from jaxlung.benchmark import data
-from jaxlung.data import selection
+from jaxlung.data.sources import derived
 from jaxlung.host import compile_cache
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
@@ -66,7 +66,7 @@ def measure(
     settings = system_lib.make_system(loaded).settings
     source = data.Generated(settings)
     splits = {
-        name: selection.Subset(source, [index % len(source) for index in range(count)])
+        name: derived.Subset(source, [index % len(source) for index in range(count)])
         for name, count in zip(("train", "validation"), num_images, strict=True)
     }
     ends = EpochEnds()

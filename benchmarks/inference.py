@@ -95,9 +95,9 @@ def measure(
 def _passes(config: Any, size: int) -> dict[str, Callable[[int], None]]:
     system = system_lib.make_system(config)
     source, _ = data.open_source(config, system.settings)
-    road = pipeline.open_road(source, system.settings, system.shardings, "test")
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "test")
     state, record_at = system.init_state(), order.shuffled(0, len(source))
-    batch = next(road.batches(record_at, size, 1))
+    batch = next(feed.batches(record_at, size, 1))
 
     def network(num_batches: int) -> None:
         for _ in range(num_batches):
@@ -105,7 +105,7 @@ def _passes(config: Any, size: int) -> dict[str, Callable[[int], None]]:
         jax.block_until_ready(outputs)
 
     # One evaluation without an end: each begins with a compilation of its own.
-    predicted = image_inference.predict(system, state, road, record_at, ENDLESS)
+    predicted = image_inference.predict(system, state, feed, record_at, ENDLESS)
 
     def predict(num_batches: int) -> None:
         for _ in itertools.islice(predicted, num_batches * size):

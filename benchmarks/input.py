@@ -1,4 +1,4 @@
-"""What comes in, without a network: decoding, records in memory, and both roads to the device."""
+"""What comes in, without a network: decoding, records in memory, and both feeds to the device."""
 
 import concurrent.futures
 import dataclasses
@@ -16,7 +16,7 @@ from jaxlung.training import system as system_lib
 
 TABLE = "X-rays of 256 x 256 and their two masks, ready for the network"
 THREADS = (1, 2, 4)
-# The road is asked for batches as in training; the network beside it, which is compiled but not
+# The feed is asked for batches as in training; the network beside it, which is compiled but not
 # measured, is as small as can be.
 FIELDS = {"data.image_size": 256, "data.batch_size": 16, "data.eval_batch_size": 16}
 
@@ -81,18 +81,18 @@ def measure(folder: str, num_images: int, seconds: float) -> dict[str, list[floa
         for name, (source, threads) in hosts.items()
     }
     times = timing.measure(passes, seconds)
-    roads = {
+    feeds = {
         "prepared records, streamed to the device": (prepared, "host"),
         "records in memory, streamed to the device": (decoded, "host"),
         "resident on the device, taken there": (decoded, "device"),
     }
     rates = {name: [batch_size / each for each in repeats] for name, repeats in times.items()}
-    for name, (source, placement) in roads.items():
-        rates[name] = _measure_road(name, _open_loop(system, source, placement), system, seconds)
+    for name, (source, placement) in feeds.items():
+        rates[name] = _measure_feed(name, _open_loop(system, source, placement), system, seconds)
     return rates
 
 
-def _measure_road(
+def _measure_feed(
     name: str, drawn: loop.Loop, system: system_lib.System, seconds: float
 ) -> list[float]:
     """Images per second of every repeat.
@@ -123,5 +123,5 @@ def _make_batches(
 
 def _open_loop(system: system_lib.System, source: record.Source, placement: str) -> loop.Loop:
     settings = dataclasses.replace(system.settings, placement=placement)
-    road = pipeline.open_road(source, settings, system.shardings, "train")
-    return loop.Loop(system, road, system.init_state(), 0)
+    feed = pipeline.open_feed(source, settings, system.shardings, "train")
+    return loop.Loop(system, feed, system.init_state(), 0)

@@ -15,6 +15,7 @@ from jaxlung import benchmark
 from jaxlung.benchmark import data, device_peaks, loop, roofline, start_up, table, timing
 from jaxlung.config import config_file
 from jaxlung.data.feed import order, pipeline
+from jaxlung.data.sources import datasets
 from jaxlung.training import system as system_lib
 
 MADE_UP = device_peaks.Peaks(2e12, 1e12, 1e11, 1e9, "a data sheet")
@@ -71,7 +72,7 @@ def test_a_benchmark_ends_with_a_line_of_what_its_table_shows(nowhere, capsys, t
     assert list(trace.rglob("*.xplane.pb"))
 
 
-def test_several_steps_at_once_are_counted_one_by_one_on_either_road(nowhere, monkeypatch, capsys):
+def test_several_steps_at_once_are_counted_one_by_one_on_either_feed(nowhere, monkeypatch, capsys):
     monkeypatch.setattr(device_peaks, "find", lambda kind: MADE_UP)
     fields = {"step.steps_per_dispatch": 2, "data.placement": "host", **nowhere}
     found = benchmark.run(load(**fields), seconds=0.01)
@@ -84,13 +85,13 @@ def test_several_steps_at_once_are_counted_one_by_one_on_either_road(nowhere, mo
     assert "1.0 TFLOP/s (a data sheet)" in capsys.readouterr().out
 
 
-def test_training_goes_through_the_roads_items_and_the_step_alone_stays_with_one(nowhere):
+def test_training_goes_through_the_feeds_items_and_the_step_alone_stays_with_one(nowhere):
     config = load(**nowhere)
     system = system_lib.make_system(config)
     source, _ = data.open_source(config, system.settings)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    training = loop.Loop(system, road, system.init_state(), config.seed)
-    want = list(road.items(order.shuffled(0, 256), 4, order.one_by_one(0, 5)))
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    training = loop.Loop(system, feed, system.init_state(), config.seed)
+    want = list(feed.items(order.shuffled(0, 256), 4, order.one_by_one(0, 5)))
     taken = []
     dispatch = training._dispatch
     training._dispatch = lambda item: (taken.append(item), dispatch(item))[1]
@@ -228,12 +229,12 @@ def test_generated_volumes_give_patches_with_foreground(nowhere):
     source, what = data.open_source(config, system.settings)
     assert what == "2 generated volumes in memory, nothing to decode"
     assert len(source) == len(source.people()) == 2
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    batch = next(road.batches(order.shuffled(0, road.num_examples), 4, 1))
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    batch = next(feed.batches(order.shuffled(0, feed.num_examples), 4, 1))
     assert batch["images"].shape == (4, *config.data.patch_size)
     assert batch["images"].dtype == np.int16
     assert bool((batch["masks"] & 2).any(axis=(1, 2, 3)).any())
-    assert road.store["images"].shape == (128, 256, 256)  # Nothing was cut off.
+    assert feed.store["images"].shape == (128, 256, 256)  # Nothing was cut off.
 
 
 @pytest.mark.parametrize(
@@ -242,8 +243,8 @@ def test_generated_volumes_give_patches_with_foreground(nowhere):
         ("covidqu", 0, ["covid_qu_ex/infection/1.0.0"], True),
         ("covidqu", 0, ["covid_qu_ex/lung/1.0.0"], False),
         ("covidqu", 40, ["covid_qu_ex/infection/1.0.0"], False),
-        ("covidqu", 40, ["phantom_covid_qu_ex_v3_40/covid_qu_ex/infection/1.0.0"], True),
-        ("covidqu", 40, ["phantom_covid_qu_ex_v3_400/covid_qu_ex/infection/1.0.0"], False),
+        ("covidqu", 40, ["phantom_covid_qu_ex_v1_40/covid_qu_ex/infection/1.0.0"], True),
+        ("covidqu", 40, ["phantom_covid_qu_ex_v1_400/covid_qu_ex/infection/1.0.0"], False),
         ("covidqu_residual", 0, ["covid_qu_ex/infection/1.0.0"], True),
         ("cxr_lungs", 0, ["montgomery_cxr/512/1.0.0"], False),
         ("cxr_lungs", 0, ["montgomery_cxr/512/1.0.0", "shenzhen_cxr/512/1.0.0"], True),
@@ -254,7 +255,7 @@ def test_only_data_that_are_prepared_are_opened(spec, phantoms, files, want, tmp
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "dataset_info.json").touch()
     config = load(spec, **{"data.data_dir": str(tmp_path), "data.phantom_images": phantoms})
-    assert data.is_prepared(config.data) == want
+    assert datasets.is_prepared(config.data) == want
 
 
 def test_prepared_data_are_found_where_training_prepares_them(tmp_path):
@@ -272,9 +273,9 @@ def test_prepared_data_are_found_where_training_prepares_them(tmp_path):
 
 def test_a_folder_of_ones_own_is_opened_if_it_is_named():
     config = load("folder")
-    assert not data.is_prepared(config.data)
+    assert not datasets.is_prepared(config.data)
     config.data.root = str(pathlib.Path("anywhere"))
-    assert data.is_prepared(config.data)
+    assert datasets.is_prepared(config.data)
 
 
 def test_a_compiled_step_says_if_it_came_from_the_cache(tmp_path):

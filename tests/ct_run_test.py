@@ -1,4 +1,4 @@
-"""CT runs whole: phantoms through the command's job, resuming to the bit, both roads alike."""
+"""CT runs whole: phantoms through the command's job, resuming to the bit, both feeds alike."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def test_the_best_checkpoint_is_the_highest_score_where_that_is_asked():
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_the_bit_on_the_other_road(tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_bit_on_the_other_feed(tmp_path, monkeypatch):
     config = make_config()
     assert train.train(config, epath.Path(tmp_path / "whole"), SPLITS)
     save = checkpoint.save

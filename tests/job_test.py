@@ -13,8 +13,9 @@ from PIL import Image
 from jaxlung import job
 from jaxlung.benchmark import dry_run
 from jaxlung.config import config_file, run_files, workdir
-from jaxlung.data import record, selection
+from jaxlung.data import record
 from jaxlung.data.feed import order
+from jaxlung.data.sources import derived
 from jaxlung.evaluation import evaluate
 from jaxlung.report import model_card
 from jaxlung.training import checkpoint
@@ -176,7 +177,7 @@ def test_test_images_that_choose_the_checkpoint_or_the_rate_are_told(changes, ch
 
 
 def test_test_images_that_choose_nothing_or_do_not_validate_are_not_told(caplog):
-    apart = selection.Subset(array_source.ArraySource(6), [3, 4, 5])
+    apart = derived.Subset(array_source.ArraySource(6), [3, 4, 5])
     assert not warnings_of_shared(caplog, array_source.ArraySource(4))
     assert not warnings_of_shared(caplog, apart, selection="best")
 

@@ -107,8 +107,8 @@ def test_what_two_processes_saved_at_sigterm_goes_on_in_two_in_one_and_in_four(f
     for count in (2, 1, 4):
         copy = folder / f"on_{count}"
         shutil.copytree(path, copy)
-        road = "host" if count == 4 else "device"
-        codes, said = finish(start_all(copy, count, f"--config.data.placement={road}"))
+        placement = "host" if count == 4 else "device"
+        codes, said = finish(start_all(copy, count, f"--config.data.placement={placement}"))
         assert codes == [0] * count, said
         assert "going on from step" in said[0]
         assert_same_run(copy, whole_run)

@@ -26,11 +26,11 @@ def make_system(name="covidqu", **changes):
 def run(system, dispatches):
     """The state after some dispatches, and the metrics of every step."""
     source = array_source.ArraySource(20)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    state, step_fn = system.init_state(), system.jit_train_step(road.take)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    state, step_fn = system.init_state(), system.jit_train_step(feed.take)
     rows = []
-    for item in road.items(order.shuffled(0, 20), system.settings.batch_size, dispatches):
-        state, metrics = step_fn(state, road.store, item, system.seed)
+    for item in feed.items(order.shuffled(0, 20), system.settings.batch_size, dispatches):
+        state, metrics = step_fn(state, feed.store, item, system.seed)
         rows.append(jax.device_get(metrics))
     joined = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     return jax.device_get(state), joined

@@ -1,4 +1,4 @@
-"""jaxlung's side: its own training step on its own road, in a process of its own."""
+"""jaxlung's side: its own training step on its own feed, in a process of its own."""
 
 import importlib.metadata
 import time
@@ -65,19 +65,19 @@ class Training:
     def __init__(self, config: mlc.ConfigDict) -> None:
         self.system = system_lib.make_system(config)
         self.state = self.system.init_state()
-        self.road = pipeline.open_road(
+        self.feed = pipeline.open_feed(
             _make_source(config.data), self.system.settings, self.system.shardings, "train"
         )
-        self._step = self.system.jit_train_step(self.road.take)
+        self._step = self.system.jit_train_step(self.feed.take)
         self._steps_per_dispatch = self.system.steps_per_dispatch
         starts = range(0, MOST_STEPS, self._steps_per_dispatch)
         dispatches = (range(step, step + self._steps_per_dispatch) for step in starts)
-        example_at = order.shuffled(config.seed, self.road.num_examples)
-        self._items = self.road.items(example_at, self.system.settings.batch_size, dispatches)
+        example_at = order.shuffled(config.seed, self.feed.num_examples)
+        self._items = self.feed.items(example_at, self.system.settings.batch_size, dispatches)
 
     def step(self, item: Any) -> dict[str, jax.Array]:
-        """One dispatch, of an item of the road; metrics with a leading axis of its steps."""
-        self.state, metrics = self._step(self.state, self.road.store, item, self.system.seed)
+        """One dispatch, of an item of the feed; metrics with a leading axis of its steps."""
+        self.state, metrics = self._step(self.state, self.feed.store, item, self.system.seed)
         return metrics
 
     def run(self, num_steps: int) -> dict[str, Any]:
@@ -108,9 +108,9 @@ def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
     Returns:
         "losses" before each of `num_steps` updates, and the "grad_norm" of the first.
     """
-    system, road = training.system, training.road
-    in_turn = order.in_turn(road.num_examples)
-    batch = next(road.batches(in_turn, system.settings.batch_size, 1))
+    system, feed = training.system, training.feed
+    in_turn = order.in_turn(feed.num_examples)
+    batch = next(feed.batches(in_turn, system.settings.batch_size, 1))
     np.savez(
         path,
         **{f"weights/{name}": array for name, array in _flat_weights(training.state).items()},
@@ -120,7 +120,7 @@ def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
     )
     metrics = []
     for _ in range(num_steps):
-        [item] = road.items(in_turn, system.settings.batch_size, [range(1)])
+        [item] = feed.items(in_turn, system.settings.batch_size, [range(1)])
         metrics.append(jax.device_get(training.step(item)))
     return {
         "losses": [float(m["loss"][0]) for m in metrics],

@@ -1,24 +1,17 @@
 """What a benchmark reads: the config's data if they are prepared, else noise of the same shape."""
 
-import pathlib
-
 import ml_collections as mlc
 import numpy as np
 
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
+from jaxlung.data.sources import datasets
 from jaxlung.parallel import distributed
 from jaxlung.training import system as system_lib
 
 NUM_IMAGES = 256
 NUM_VOLUMES = 2
 VOLUME_SHAPE = (64, 256, 256)  # at least; a patch may be larger
-
-# Datasets whose prepared data have other names.
-_PARTS = {
-    "covid_qu_ex_covid_only": ("covid_qu_ex",),
-    "cxr_lungs": ("montgomery_cxr", "shenzhen_cxr"),
-}
 
 
 class Generated:
@@ -49,7 +42,7 @@ def open_source(
     config: mlc.ConfigDict, settings: settings_lib.Settings
 ) -> tuple[record.Source, str]:
     """Training records, and what they are; prepares and downloads nothing."""
-    if distributed.tell_all(is_prepared(config.data)):
+    if distributed.tell_all(datasets.is_prepared(config.data)):
         config = config.copy_and_resolve_references()
         if "download" in config.data:
             config.data.download = False
@@ -57,19 +50,6 @@ def open_source(
     kind = "volumes" if isinstance(settings, settings_lib.PatchSettings) else "images"
     source = Generated(settings)
     return source, f"{len(source)} generated {kind} in memory, nothing to decode"
-
-
-def is_prepared(data: mlc.ConfigDict) -> bool:
-    """Whether the dataset of a config's `data` section can be opened at once."""
-    dataset, _, variant = data.name.partition("/")
-    if dataset == "folder":
-        return bool(data.root or data.csv)
-    folder = pathlib.Path(data.data_dir).expanduser()
-    return all(
-        any(folder.glob(f"{phantoms}{name}/{variant}/*/dataset_info.json"))
-        for name in _PARTS.get(dataset, (dataset,))
-        for phantoms in [f"phantom_{name}_v*_{data.phantom_images}/" if data.phantom_images else ""]
-    )
 
 
 def _make_image(index: int, settings: settings_lib.ImageSettings) -> record.Record:

@@ -8,21 +8,21 @@ from typing import Any
 import jax
 
 from jaxlung.benchmark import flops
-from jaxlung.data.feed import feed as road
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, stream
 from jaxlung.parallel import distributed
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 
-DISPATCHES_AT_ONCE = 10_000  # that the road is asked for
+DISPATCHES_AT_ONCE = 10_000  # that the feed is asked for
 
 
 class Loop:
-    """A compiled training step and the road to it.
+    """A compiled training step and the feed to it.
 
     Args:
         system: what is trained.
-        data_road: from `pipeline.open_road`.
+        feed: from `pipeline.open_feed`.
         state: to begin with; its memory is reused.
         seed: of the order of the examples.
 
@@ -38,19 +38,19 @@ class Loop:
     def __init__(
         self,
         system: system_lib.System,
-        data_road: road.Road,
+        feed: feed_lib.Feed,
         state: train_step.TrainState,
         seed: int,
     ) -> None:
         self.state = state
         self.num_steps = system.steps_per_dispatch
-        self.streams = not data_road.store
-        self._store, self._seed = data_road.store, system.seed
-        self._items = _endless(data_road, system, seed)
+        self.streams = not feed.store
+        self._store, self._seed = feed.store, system.seed
+        self._items = _endless(feed, system, seed)
         self._item = next(self._items)
         self._num_threads = system.settings.num_threads
-        self._step_fn = system.jit_train_step(data_road.take)
-        self._take = jax.jit(jax.vmap(data_road.take, in_axes=(None, 0)))
+        self._step_fn = system.jit_train_step(feed.take)
+        self._take = jax.jit(jax.vmap(feed.take, in_axes=(None, 0)))
         traced = self._step_fn.trace(state, self._store, self._item, self._seed)
         self.flops = flops.count(traced.jaxpr.jaxpr) / self.num_steps
         with _cache_hits() as hits:
@@ -94,14 +94,14 @@ class Loop:
         return metrics
 
 
-def _endless(data_road: road.Road, system: system_lib.System, seed: int) -> Iterator[Any]:
+def _endless(feed: feed_lib.Feed, system: system_lib.System, seed: int) -> Iterator[Any]:
     """Items as in training, for as long as anybody wants them; epochs are not told apart."""
-    example_at = order.shuffled(seed, data_road.num_examples)
+    example_at = order.shuffled(seed, feed.num_examples)
     num_steps = system.steps_per_dispatch
     for first in itertools.count(0, num_steps * DISPATCHES_AT_ONCE):
         last = first + num_steps * DISPATCHES_AT_ONCE
         dispatches = (range(step, step + num_steps) for step in range(first, last, num_steps))
-        yield from data_road.items(example_at, system.settings.batch_size, dispatches)
+        yield from feed.items(example_at, system.settings.batch_size, dispatches)
 
 
 @contextlib.contextmanager

@@ -26,9 +26,6 @@ FREE_FIELDS = (
     "data.negative_roots",
     "data.num_threads",
     "data.placement",
-    "data.raw_dir",
-    "data.raw_dir_montgomery",
-    "data.raw_dir_shenzhen",
     "data.root",
     "log_every_steps",
     "lungs_run",  # `lung_masks` sees to it that it is the same network.
@@ -42,13 +39,12 @@ PATH_FIELDS = (
     "data.csv",
     "data.data_dir",
     "data.negative_roots",
-    "data.raw_dir",
-    "data.raw_dir_montgomery",
-    "data.raw_dir_shenzhen",
     "data.root",
     "init_from",
     "lungs_run",
 )
+# Fields that begin so are places of downloads, whichever the dataset: free, and paths.
+RAW_DIR = "data.raw_dir"
 _LISTS = ("root", "negative_roots")  # separated by commas
 # Fields outside the sections, and what they are.
 _FIELDS = {
@@ -61,7 +57,6 @@ _FIELDS = {
     "model_name": str,
     "task_name": str,
 }
-_SPLITS = ("train", "validation", "test")
 
 
 def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
@@ -96,13 +91,19 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
 def with_absolute_paths(config: mlc.ConfigDict) -> mlc.ConfigDict:
     """Returns a copy in which no path depends on the current folder."""
     changed = mlc.ConfigDict(config.to_dict())
-    for field in PATH_FIELDS:
+    for field in _path_fields(config.data):
         *sections, name = field.split(".")
         section = functools.reduce(getattr, sections, changed)
         if name in section:
             parts = section[name].split(",") if name in _LISTS else [section[name]]
             section[name] = ",".join(map(_to_absolute, parts))
     return changed
+
+
+def _path_fields(data: Iterable[str]) -> list[str]:
+    """Returns `PATH_FIELDS` and those fields of a `data` section that name a download."""
+    fields = (f"data.{name}" for name in data)
+    return [*PATH_FIELDS, *(field for field in fields if field.startswith(RAW_DIR))]
 
 
 def _to_absolute(path: str) -> str:
@@ -183,9 +184,9 @@ def _require_config(file: epath.Path, content: Any) -> None:
         raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
     for name, kind in (_FIELDS | dict.fromkeys(run_files.SECTIONS, dict)).items():
         _require_kind(file, name, content[name], kind)
-    for split in _SPLITS:
+    for split in run_files.SPLITS:
         _require_kind(file, f"paper.{split}", content["paper"].get(split), dict)
-    for field in PATH_FIELDS:
+    for field in _path_fields(content["data"]):
         *sections, name = field.split(".")
         section = functools.reduce(dict.__getitem__, sections, content)
         if name in section:
@@ -227,7 +228,7 @@ def to_json(config: mlc.ConfigDict) -> dict[str, Any]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two configs, a text for each field, but for `FREE_FIELDS`.
+    """Returns a text for each field that two configs differ in, free fields aside.
 
     A paper's numbers may differ too: they stand beside what is computed.
     """
@@ -236,7 +237,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [
         f"{name} is {old.get(name)!r} there and {new.get(name)!r} here"
         for name in names
-        if old.get(name) != new.get(name)
+        if old.get(name) != new.get(name) and not name.startswith(RAW_DIR)
     ]
 
 

@@ -1,4 +1,4 @@
-"""How records become examples and batches: the settings that the data roads share."""
+"""The settings that turn records into examples and batches, shared by both feeds."""
 
 import dataclasses
 import math
@@ -9,12 +9,11 @@ from jaxlung.data import record
 from jaxlung.data.transforms import resize
 
 PLACEMENTS = ("auto", "device", "host")
-CENTRES = {"lung": record.LUNG, "infection": record.INFECTION}
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSettings:
-    """Of images: fields of a config's `data` section.
+    """Settings of images: fields of a config's `data` section.
 
     Attributes:
         image_size: rows and columns of a network's input, pixels.
@@ -22,7 +21,7 @@ class ImageSettings:
         batch_size: images per training step, over all devices.
         eval_batch_size: images per evaluation step, over all devices.
         placement: "device" keeps whole splits on the device, "host" streams, "auto" chooses.
-        num_threads: threads that decode.
+        num_threads: number of threads that decode images.
     """
 
     image_size: int
@@ -43,27 +42,28 @@ class ImageSettings:
         return self.image_size, self.image_size
 
     def num_examples(self, num_records: int) -> int:
-        """Examples of an epoch: every image once."""
+        """Returns the number of examples in an epoch: every image once."""
         return num_records
 
 
 @dataclasses.dataclass(frozen=True)
 class PatchSettings:
-    """Of patches cut from volumes: fields of a config's `data` section.
+    """Settings of patches cut from volumes: fields of a config's `data` section.
 
     Attributes:
         patch_size: slices, rows and columns of a network's input, voxels.
-        patches_per_volume: in an epoch.
-        foreground_fraction: of the patches that are centred on a voxel of `foreground`, [0, 1].
-        foreground: "infection" or "lung".
+        patches_per_volume: number of patches of each volume in an epoch.
+        foreground_fraction: share of the patches that are centred on a voxel of `foreground`,
+            [0, 1].
+        foreground: a key of `record.BITS`.
         crop_to_lungs: cut volumes to the box around the lungs, where there are any.
-        spacing_mm: that volumes are resampled to, by axis; 0 keeps an axis as it is.
+        spacing_mm: spacing along D, H, W that volumes are resampled to, mm; 0 keeps an axis.
         batch_size: patches per training step, over all devices.
         eval_batch_size: windows per evaluation step, over all devices.
-        placement: "device" keeps volumes on the device, "host" in its own memory and sends
-            patches, "auto" chooses.
-        num_threads: threads that decode.
-        seed: of the run; a patch is a function of it and of the patch's position in the run.
+        placement: "device" keeps volumes on the device, "host" keeps them in the host's memory
+            and sends patches, "auto" chooses.
+        num_threads: number of threads that decode volumes.
+        seed: seed of the run; a patch is a function of it and of the patch's position in the run.
     """
 
     patch_size: tuple[int, int, int]
@@ -81,7 +81,7 @@ class PatchSettings:
     def __post_init__(self) -> None:
         _require_counts(self, "patches_per_volume", "batch_size", "eval_batch_size", "num_threads")
         _require_choice("placement", self.placement, PLACEMENTS)
-        _require_choice("foreground", self.foreground, CENTRES)
+        _require_choice("foreground", self.foreground, record.BITS)
         if not _are_three(self.patch_size, int) or min(self.patch_size) < 1:
             raise ValueError(
                 f"data.patch_size: got {self.patch_size}, want slices, rows and columns, each 1 or "
@@ -106,7 +106,7 @@ class PatchSettings:
         return tuple(self.patch_size)
 
     def num_examples(self, num_records: int) -> int:
-        """Examples of an epoch: as many patches of every volume."""
+        """Returns the number of examples in an epoch: the same number of patches of each volume."""
         return num_records * self.patches_per_volume
 
 
@@ -115,14 +115,14 @@ Settings = ImageSettings | PatchSettings
 
 @dataclasses.dataclass(frozen=True)
 class InferenceSettings:
-    """How whole volumes are predicted: a config's `inference` section.
+    """Settings of predicting whole volumes: a config's `inference` section.
 
     Attributes:
         overlap: share of a window that the next one covers again, [0, 1).
-        validation_overlap: the same at the end of an epoch, where it should be quick.
-        mirror: average over all mirror images of every window, in the plane of the slices.
-        keep_largest: connected parts of the foreground that are kept; 0 keeps all.
-        inside_lungs: no foreground outside the annotated lungs.
+        validation_overlap: `overlap` for validation during training, which should be quick.
+        mirror: whether to average over all mirror images of every window, in the plane of slices.
+        keep_largest: number of connected parts of the foreground to keep; 0 keeps all.
+        inside_lungs: whether to remove foreground outside the annotated lungs.
     """
 
     overlap: float
@@ -144,14 +144,14 @@ class InferenceSettings:
 
 
 def split_section(section: dict[str, Any], seed: int) -> tuple[dict[str, Any], Settings]:
-    """Parts a config's `data` section into the dataset's own fields and the settings.
+    """Splits a config's `data` section into the dataset's own fields and the settings.
 
     Args:
-        section: with "patch_size" for volumes, with "image_size" for images.
-        seed: of the run.
+        section: the section; "patch_size" in it means volumes, otherwise images.
+        seed: seed of the run.
 
     Raises:
-        ValueError: a field has a value that can't be.
+        ValueError: a field is out of range; names it.
     """
     kind = PatchSettings if "patch_size" in section else ImageSettings
     names = [field.name for field in dataclasses.fields(kind) if field.name != "seed"]

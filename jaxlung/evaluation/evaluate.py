@@ -22,7 +22,6 @@ from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
 
-SPLITS = ("train", "validation", "test")
 Judged = tuple[str, scores_lib.SplitScores, dict[str, dict[str, Any]]]
 
 
@@ -95,15 +94,15 @@ def judge_images(
     """Name, scores and baselines' scores of one split after the other."""
     chosen = fit_baselines(system, splits["train"]) if system.task.is_map else {}
     for name in names:
-        road = pipeline.open_road(splits[name], system.settings, system.shardings, name)
-        everything = order.in_turn(road.num_examples)
-        outputs = image_inference.predict(system, state, road, everything, road.num_examples)
-        outputs = progress.report(outputs, f"evaluating {name}", "images", road.num_examples)
+        feed = pipeline.open_feed(splits[name], system.settings, system.shardings, name)
+        everything = order.in_turn(feed.num_examples)
+        outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
+        outputs = progress.report(outputs, f"evaluating {name}", "images", feed.num_examples)
         scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
         if name == "test" and system.task.is_map:
             ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
             image_ids = scores.ids["image_id"]
-            panels.write(workdir / "panels_test.npz", system, state, road, image_ids, ranks)
+            panels.write(workdir / "panels_test.npz", system, state, feed, image_ids, ranks)
         if name == "test" and not system.task.is_map:
             is_positive = scores_lib.is_positive(scores)
             panels.write_seen(workdir / "seen_test.npz", system, splits[name], is_positive)
@@ -132,9 +131,9 @@ def choose_threshold(
 
     Of tasks without maps only.
     """
-    road = pipeline.open_road(source, system.settings, system.shardings, "validation")
-    everything = order.in_turn(road.num_examples)
-    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
+    everything = order.in_turn(feed.num_examples)
+    outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
     probs, levels = zip(
         *((o["probs"].item(), o["levels"].item() > 0) for o in outputs), strict=True
     )
@@ -185,7 +184,7 @@ def chosen_threshold(workdir: epath.Path, state: train_step.TrainState) -> float
         ValueError: none was chosen for these weights, or a summary is damaged.
     """
     step, weights = int(state.step), checkpoint.digest_weights(state)
-    found = [run_files.load_summary(workdir, split) for split in SPLITS]
+    found = [run_files.load_summary(workdir, split) for split in run_files.SPLITS]
     summaries = [summary for summary in found if summary and summary.threshold is not None]
     for summary in summaries:
         if summary.weights_digest == weights:

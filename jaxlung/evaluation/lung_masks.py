@@ -14,16 +14,15 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung.config import config_file, workdir
-from jaxlung.data import record, splits_file
+from jaxlung.config import config_file, run_files, workdir
+from jaxlung.data import record
 from jaxlung.data.feed import order, pipeline
-from jaxlung.data.sources import predicted
+from jaxlung.data.sources import derived
+from jaxlung.data.splits import splits_file
 from jaxlung.host import files, progress
 from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
     run_path = _absolute(run)
     if _is_finished(run_path):
         _load_config(run_path)
-    elif not all(_file(path, name).exists() for name in SPLITS):
+    elif not all(_file(path, name).exists() for name in run_files.SPLITS):
         raise ValueError(
             f"lungs_run: {run_path} holds no finished run; train one that finds lungs first, with "
             f"{_lungs_command(phantom_images)}, and name its folder with --config.lungs_run."
@@ -87,7 +86,7 @@ def replace(
     else:
         found = _require_kept(kept, run_path, path)
     return {
-        name: predicted.WithLungs(source, found[name].masks, found[name].resize)
+        name: derived.WithLungs(source, found[name].masks, found[name].resize)
         for name, source in splits.items()
     }
 
@@ -226,11 +225,11 @@ def _find(
     system: system_lib.System, state: train_step.TrainState, source: record.Source, what: str
 ) -> np.ndarray:
     """[N, S, S] bool; of all outputs only the packed masks and the scores are held."""
-    road = pipeline.open_road(source, system.settings, system.shardings, what)
-    everything = order.in_turn(road.num_examples)
-    outputs = image_inference.predict(system, state, road, everything, road.num_examples)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, what)
+    everything = order.in_turn(feed.num_examples)
+    outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
     packed, dice = [], []
-    for output in progress.report(outputs, f"finding {what}", "images", road.num_examples):
+    for output in progress.report(outputs, f"finding {what}", "images", feed.num_examples):
         packed.append(np.packbits(output["preds"] > 0, axis=-1))
         dice.append(system.task.image_scores(output["confusion"])["dice"])
     logging.info("%s: %d images, Dice against the annotation %.4f", what, len(dice), np.mean(dice))

@@ -6,7 +6,7 @@ import numpy as np
 from etils import epath
 
 from jaxlung.data import record
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.transforms import resize
 from jaxlung.host import files
 from jaxlung.training import system as system_lib
@@ -38,7 +38,7 @@ def write(
     path: epath.Path,
     system: system_lib.System,
     state: train_step.TrainState,
-    road: road_lib.Road,
+    feed: feed_lib.Feed,
     image_ids: np.ndarray,
     ranks: np.ndarray,
 ) -> None:
@@ -51,7 +51,7 @@ def write(
         path: where to.
         system: the run.
         state: the network.
-        road: to the split.
+        feed: to the split.
         image_ids: [N] str.
         ranks: [N] float64, the score of every image.
     """
@@ -59,7 +59,7 @@ def write(
     indices = [index for _, index in chosen]
     outputs = list(
         image_inference.predict(
-            system, state, road, lambda p: indices[min(p, len(indices) - 1)], len(indices)
+            system, state, feed, lambda p: indices[min(p, len(indices) - 1)], len(indices)
         )
     )
     greys = np.array(system.task.greys, np.uint8)

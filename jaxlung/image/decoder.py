@@ -1,4 +1,4 @@
-"""Picture files decoded by Pillow within bounds: all bits of every channel, upright."""
+"""Decodes picture files with Pillow, within bounds: all bits of every channel, upright."""
 
 import contextlib
 import dataclasses
@@ -12,16 +12,16 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, Unid
 from jaxlung.host import damage
 from jaxlung.image import deep_colour
 
-# What Pillow raises on damaged files.
+# Errors that Pillow raises for damaged files.
 ERRORS = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
 TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 
-# Pillow reads profiles and texts in a PNG up to 1 MiB; scanners' profiles are larger.
+# Pillow limits profiles and texts in a PNG to 1 MiB; scanners' profiles are larger.
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 16 * 2**20)
-_MOST_SCANS = 100  # of a progressive JPEG: ten are usual, and each passes over the whole picture
+_MOST_SCANS = 100  # A progressive JPEG has about ten, and each decodes the whole picture.
 _SCAN = b"\xff\xda"
 
-# Tags of TIFF.
+# Numbers of TIFF tags, and some of their values.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _PLANES, _SAMPLE_FORMAT = 284, 339
 _WHITE_IS_ZERO = 0
@@ -29,21 +29,21 @@ _SEPARATE = 2
 _SIGNED = 2
 _SAMPLES = {1: "unsigned integers", 2: "signed integers", 3: "floating point"}
 _JPEG_2000 = 34712
-_BIG_TIFF = 43  # the number in the head of a TIFF of 64 bits
+_BIG_TIFF = 43  # The number in the header of a 64-bit TIFF.
 
 
 class RefusedError(ValueError):
-    """A file that may be whole, but isn't read; says why, and leaves naming it to `opened`."""
+    """A file that may be intact, but is refused; has the reason, and `opened` adds the name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """A picture, upright.
+    """A decoded picture, upright.
 
     Attributes:
-        image: of any of Pillow's modes; not loaded if the picture is in `deep`.
-        deep: the bands of colour with 16 bits a channel, or None.
-        orientation: EXIF number of how the picture was stored, 1 to 8; 1 is as it is.
+        image: image in any of Pillow's modes; not loaded if the pixels are in `deep`.
+        deep: bands of a colour picture with 16 bits a channel, or None.
+        orientation: EXIF number of the stored orientation, 1 to 8; 1 is upright.
     """
 
     image: Image.Image
@@ -52,7 +52,7 @@ class Decoded:
 
     @property
     def is_lossy(self) -> bool:
-        """Whether pixel values are approximate, as in a JPEG."""
+        """True if pixel values are approximate, as in a JPEG."""
         return self.image.format not in ("PNG", "TIFF")
 
 
@@ -60,16 +60,16 @@ class Decoded:
 def opened(
     file: BinaryIO, where: str, formats: Sequence[str] | None, max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
-    """Opens a picture, not decoded yet; whatever fails inside becomes one sentence.
+    """Opens a picture without decoding it; errors inside become one ValueError.
 
     Args:
         file: open for reading.
-        where: what messages call it.
-        formats: names that Pillow knows; None for all of them.
-        max_pixels: height times width at most; None leaves it to Pillow's own limit.
+        where: name of the file in messages.
+        formats: Pillow's names of the formats to accept; None accepts all.
+        max_pixels: largest height times width; None leaves Pillow's own limit.
 
     Raises:
-        ValueError: naming the file, which is damaged, too large, of another format, or refused.
+        ValueError: the file is damaged, too large, of another format, or refused; names it.
     """
     kind = " or ".join(formats or ("an image",))
     try:
@@ -84,11 +84,11 @@ def opened(
         most = min(filter(None, (max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0))))
         raise ValueError(f"{where}: want at most {most:,} pixels, got more.") from error
     except ERRORS as error:
-        # Pillow doesn't know the pixels, or the compression.
+        # Pillow doesn't know the format, the kind of pixels or the compression.
         unknown = isinstance(error, UnidentifiedImageError | KeyError)
         if unknown and (described := _unsupported_tiff(file)):
             raise ValueError(f"{where}: {described} is not supported.") from error
-        # Pillow would name the open file.
+        # Pillow's message would name the file object.
         reason = "its header can't be read" if unknown else str(error) or type(error).__name__
         raise ValueError(f"{where}: can't be decoded as {kind} ({reason}).") from error
 
@@ -97,8 +97,8 @@ def open_file(path: pathlib.Path) -> BinaryIO:
     """Opens a file for reading.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is a folder, a pipe or a device: opening a pipe would wait for its other end.
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, a pipe or a device. Opening a pipe would wait for its other end.
     """
     if not path.is_file() and path.exists():
         raise ValueError(f"{path}: want a file, got a folder, a pipe or a device.")
@@ -109,13 +109,13 @@ def decode(image: Image.Image) -> Decoded:
     """Decodes an open picture.
 
     Raises:
-        RefusedError: a JPEG of too many scans, or TIFF's colours of 16 bits in separate planes.
-        ValueError, or another of `ERRORS`: it is damaged.
+        RefusedError: a JPEG with too many scans, or a TIFF with 16-bit colours in separate planes.
+        ValueError, or another of `ERRORS`: the picture is damaged.
     """
-    # These first: PNG's EXIF data may come last, and asking for them then loads the picture.
+    # This comes first: EXIF data may be last in a PNG, and asking for them then loads the picture.
     file, kind, is_deep = image.fp, image.format, deep_colour.is_deep(image)
     _require_few_scans(image)
-    # Before it is loaded: loading turns a TIFF, and takes the tag out.
+    # Before the picture is loaded, because loading rotates a TIFF and removes the tag.
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     orientation = orientation if orientation in range(1, 9) else 1
     if is_deep:
@@ -131,10 +131,10 @@ def decode(image: Image.Image) -> Decoded:
 
 
 def grey(decoded: Decoded) -> np.ndarray:
-    """A picture in grey.
+    """Converts a picture to grey.
 
-    Colour becomes luminance (ITU-R 601), transparency shows black, and what has more than 8 bits
-    a channel is stretched from its own minimum and maximum to [0, 255].
+    Colour becomes luminance (ITU-R 601) and transparency shows black. Pictures with more than 8
+    bits a channel are stretched from their own minimum and maximum to [0, 255].
 
     Returns:
         [H, W] uint8.
@@ -148,15 +148,15 @@ def grey(decoded: Decoded) -> np.ndarray:
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if image.mode.startswith(("I", "F")):
         values = deep_colour.stretch(np.asarray(image))
-        # Pillow inverts what has 8 bits or fewer.
+        # Pillow inverts only pictures of 8 bits or fewer.
         return 255 - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values
     values = np.asarray(_opaque(image).convert("L"))
-    # Pillow takes signed bytes for unsigned ones.
+    # Pillow reads signed bytes as unsigned.
     return values ^ np.uint8(128) if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) else values
 
 
 def channels(decoded: Decoded) -> deep_colour.Channels:
-    """The bands of a picture: grey or RGB, and how opaque it is."""
+    """Returns the bands of a picture: grey or RGB, and its opacity."""
     image = decoded.image
     if decoded.deep:
         return decoded.deep
@@ -171,7 +171,7 @@ def channels(decoded: Decoded) -> deep_colour.Channels:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """The image as "L" or "RGB", transparency over black."""
+    """Returns the image in mode "L" or "RGB", transparency over black."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -188,7 +188,7 @@ def _require_few_scans(image: Image.Image) -> None:
 
 
 def _unsupported_tiff(file: BinaryIO) -> str:
-    """Describes a TIFF whose header is whole, but tells of what Pillow doesn't read; or ""."""
+    """Describes an intact TIFF of a kind that Pillow can't read; "" for any other file."""
     try:
         file.seek(0)
         head = file.read(8)

@@ -1,4 +1,4 @@
-"""Colour of 16 bits a channel, of which Pillow by itself keeps the high bytes only."""
+"""Colour pictures of 16 bits a channel, of which Pillow by itself keeps only the high bytes."""
 
 import dataclasses
 import sys
@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-# Raw modes of Pillow name the byte order that it unpacks: by the other one it keeps the low bytes.
+# Pillow's raw modes end with the byte order. With the other order it keeps the low bytes.
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-_BITS = 258  # a tag of TIFF
+_BITS = 258  # Number of a TIFF tag.
 _FULL = 65535
 
 
@@ -18,8 +18,8 @@ class Channels:
     """The bands of an image.
 
     Attributes:
-        colours: [H, W, 1] grey or [H, W, 3] RGB, unsigned.
-        alpha: [H, W] opacity of the same dtype, or None.
+        colours: [H, W, 1] grey or [H, W, 3] RGB, unsigned integers.
+        alpha: [H, W] opacity, of the same type as `colours`, or None.
     """
 
     colours: np.ndarray
@@ -27,7 +27,7 @@ class Channels:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image that was opened, but not loaded, has 16 bits in each of several bands."""
+    """Tells whether an opened image, not loaded yet, has several bands of 16 bits each."""
     if len(image.getbands()) == 1:
         return False
     if image.format == "TIFF":
@@ -36,17 +36,17 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def load(file: BinaryIO, kind: str) -> Channels:
-    """Decodes a picture that `is_deep`, upright.
+    """Decodes a picture for which `is_deep` is true, upright.
 
     Args:
         file: open for reading.
-        kind: its format, "PNG" or "TIFF".
+        kind: format of the file, "PNG" or "TIFF".
 
     Returns:
         Channels of uint16; CMYK becomes RGB.
     """
     raw_mode, transparent = _inspect(file, kind)
-    if raw_mode.startswith("LA"):  # Pillow has no low bytes of it: four bands of a byte instead.
+    if raw_mode.startswith("LA"):  # Pillow gives no low bytes here, so read 4 bands.
         grey_high, grey_low, alpha_high, alpha_low = np.moveaxis(_decode(file, kind, "RGBA"), 2, 0)
         return Channels((grey_high << 8 | grey_low)[..., None], alpha_high << 8 | alpha_low)
     straight = raw_mode.replace("RGBa", "RGBA")
@@ -55,25 +55,27 @@ def load(file: BinaryIO, kind: str) -> Channels:
     if raw_mode.startswith("CMYK"):
         light = _FULL - bands.astype(np.uint32)
         return Channels((light[..., :3] * light[..., 3:] // _FULL).astype(np.uint16), None)
-    alpha = bands[..., 3] if raw_mode.startswith("RGBA") else None  # TIFF's "a": over black already
-    if transparent:  # one colour of a PNG
+    alpha = (
+        bands[..., 3] if raw_mode.startswith("RGBA") else None
+    )  # TIFF's "a" is already over black.
+    if transparent:  # A PNG may name one transparent colour.
         alpha = np.any(bands != np.array(transparent), axis=2) * np.uint16(_FULL)
     return Channels(bands[..., :3], alpha)
 
 
 def luminance(channels: Channels) -> np.ndarray:
-    """[H, W] float64 by ITU-R 601, transparency over black; of grey the very values."""
+    """Returns [H, W] float64 luminance by ITU-R 601, transparency over black; grey is unchanged."""
     colours = channels.colours
     if colours.shape[2] == 3:
-        red, green, blue = np.moveaxis(colours, 2, 0)  # one by one: it takes less memory
-        values = (red * 299.0 + green * 587.0 + blue * 114.0) / 1000  # exact until divided
+        red, green, blue = np.moveaxis(colours, 2, 0)  # One by one takes less memory.
+        values = (red * 299.0 + green * 587.0 + blue * 114.0) / 1000  # Exact until the division.
     else:
         values = colours[..., 0].astype(float)
     return values if channels.alpha is None else values * channels.alpha / _FULL
 
 
 def stretch(values: np.ndarray) -> np.ndarray:
-    """[H, W] uint8: the least value is 0, the greatest 255; a constant image is 0.
+    """Stretches values to [H, W] uint8, minimum to 0 and maximum to 255; a constant becomes 0.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -86,14 +88,14 @@ def stretch(values: np.ndarray) -> np.ndarray:
 
 
 def _inspect(file: BinaryIO, kind: str) -> tuple[str, tuple[int, ...]]:
-    """The raw mode, and the colour that is transparent, if one is."""
+    """Returns the raw mode, and the transparent colour or ()."""
     file.seek(0)
     with Image.open(file, formats=[kind]) as image:
         return _raw_mode(image.tile[0][3]), image.info.get("transparency", ())
 
 
 def _decode(file: BinaryIO, kind: str, raw_mode: str) -> np.ndarray:
-    """[H, W, C] uint16 below 256, upright, unpacked by another raw mode than the file's."""
+    """Decodes [H, W, C] uint16 below 256, upright, with the given raw mode."""
     file.seek(0)
     with Image.open(file, formats=[kind]) as image:
         image.tile = [_with_raw_mode(tile, raw_mode) for tile in image.tile]
@@ -102,7 +104,7 @@ def _decode(file: BinaryIO, kind: str, raw_mode: str) -> np.ndarray:
 
 
 def _raw_mode(arguments: Any) -> str:
-    """Of a tile's arguments: the name alone, or the first of several."""
+    """Returns the raw mode from a tile's arguments, which are the name alone or a tuple."""
     return arguments if isinstance(arguments, str) else arguments[0]
 
 

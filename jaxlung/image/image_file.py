@@ -1,4 +1,4 @@
-"""PNG and JPEG files as arrays: any PIL mode in, upright, one value per pixel out."""
+"""Reads PNG and JPEG files of any PIL mode as upright arrays with one value per pixel."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ _FORMATS = ("PNG", "JPEG")
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of itself before its pixels are decoded.
+    """The facts in a file's header, known before its pixels are decoded.
 
     Attributes:
         height: rows in pixels, upright.
@@ -31,14 +31,14 @@ class Header:
 
 
 def read_header(path: os.PathLike[str]) -> Header:
-    """Size and kind of a PNG or JPEG, read without decoding it.
+    """Reads the size and kind of a PNG or JPEG without decoding its pixels.
 
     Raises:
         ValueError: the file is neither, or its header is damaged.
     """
     with _opened(path) as image:
         width, height = image.size
-        # Asking a PNG for EXIF data that did not come first would decode all of it.
+        # Asking a PNG for EXIF data that come after the pixels would decode the whole file.
         has_exif = image.format != "PNG" or "exif" in image.info
         orientation = image.getexif().get(ExifTags.Base.Orientation) if has_exif else None
         if orientation in decoder.TRANSPOSING:
@@ -47,7 +47,7 @@ def read_header(path: os.PathLike[str]) -> Header:
 
 
 def read_image(path: os.PathLike[str]) -> np.ndarray:
-    """A file as a grey image, upright as its EXIF orientation says; see `decoder.grey`.
+    """Reads a file as a grey image, upright by its EXIF orientation; see `decoder.grey`.
 
     Returns:
         [H, W] uint8.
@@ -60,24 +60,25 @@ def read_image(path: os.PathLike[str]) -> np.ndarray:
 
 
 def read_mask(path: os.PathLike[str], foreground_levels: Sequence[int]) -> np.ndarray:
-    """A file as a binary mask, upright as its EXIF orientation says.
+    """Reads a file as a binary mask, upright by its EXIF orientation.
 
-    Without levels, a mask is grey or one colour on black or on nothing, and foreground is what
-    is drawn at least half as strongly as its strongest pixel: 0/1, 0/255, 16 bits, red and black
-    on transparent are all read alike, and an all-zero mask is empty (`mask_levels.foreground`).
-    With levels, foreground is where the stored value is one of them. A palette of several colours
-    counts as labels: the values are its indices. A palette of greys counts as grey.
+    Without levels, a mask is grey, or one colour on black or on a transparent background.
+    Foreground is every pixel at least half as strong as the strongest one. So 0/1, 0/255, 16 bits,
+    red, and black on transparent are all read in the same way, and an all-zero mask is empty
+    (`mask_levels.foreground`). With levels, foreground is where the stored value is one of them. A
+    palette of several colours counts as labels, whose values are its indices. A palette of greys
+    counts as grey.
 
     Args:
         path: a PNG or JPEG.
-        foreground_levels: stored values that mean foreground, or empty for a binary mask.
+        foreground_levels: stored values that mean foreground, or () for a binary mask.
 
     Returns:
         [H, W] bool.
 
     Raises:
-        ValueError: the file can't be decoded; several colours, or more than two levels, and
-            nothing to read them by; levels asked of colours, or of a JPEG, which has blurred them.
+        ValueError: the file can't be decoded; it has several colours or more than two levels and
+            no levels are given; or levels are given for colours, or for a JPEG, which blurs them.
     """
     with _opened(path) as image:
         decoded = decoder.decode(image)
@@ -90,7 +91,7 @@ def read_mask(path: os.PathLike[str], foreground_levels: Sequence[int]) -> np.nd
 
 
 def refuse_lossy_levels(path: os.PathLike[str], foreground_levels: Sequence[int]) -> None:
-    """Raises a ValueError if levels are asked of the JPEG at `path`."""
+    """Raises a ValueError if foreground levels are given for the JPEG at `path`."""
     if foreground_levels:
         raise ValueError(
             f"{path}: foreground_levels {tuple(foreground_levels)} need a PNG mask, got JPEG, "
@@ -114,16 +115,16 @@ def _palette_foreground(
         return np.isin(indices, foreground_levels)
     used, firsts = np.unique(indices, return_index=True)
     black = np.all(channels.colours.reshape(-1, 3)[firsts] == 0, axis=1)
-    if len(used) == 2 and black.sum() == 1:  # Whichever index it has, black is the background.
+    if len(used) == 2 and black.sum() == 1:  # Black is the background, at either index.
         return indices != used[black]
-    if len(used) > mask_levels.MOST_LEVELS:  # Colours that were drawn, then put in a palette.
+    if len(used) > mask_levels.MOST_LEVELS:  # A drawing in many colours, stored in a palette.
         return mask_levels.foreground(channels, is_lossy=False)
     return mask_levels.split(indices, is_lossy=False)
 
 
 @contextlib.contextmanager
 def _opened(path: os.PathLike[str]) -> Iterator[Image.Image]:
-    """The file as a lazy PIL image; whatever fails inside becomes one sentence."""
+    """Opens a file as a PIL image that is not loaded; errors become one ValueError."""
     path = pathlib.Path(path)
     with decoder.open_file(path) as file, decoder.opened(file, str(path), _FORMATS) as image:
         yield image

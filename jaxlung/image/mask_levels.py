@@ -1,4 +1,4 @@
-"""Which pixels of a mask are foreground, whatever the values and colours that it was drawn in."""
+"""Finds the foreground of a mask, whichever values and colours it was drawn in."""
 
 from collections.abc import Sequence
 
@@ -7,31 +7,31 @@ from scipy import ndimage
 
 from jaxlung.image import deep_colour
 
-# Fewer distinct values than this, and more than two, look like labels rather than soft edges.
+# More than two distinct values, but no more than this, are labels rather than soft edges.
 MOST_LEVELS = 16
-# Values up to here don't spread over the range as soft edges do; 0 to 255 is 8 bits.
+# A mask whose greatest value is below this has labels: soft edges use the whole range of 8 bits.
 _FAINT = 64
-_NEAR = 1 / 16  # of the greatest value: how far JPEG's fringes reach
-_FLAT = 1 / 32  # of the greatest value: what differs less among neighbours is flat
-_BINS = 16  # of a histogram of flat areas
-_ONE_LEVEL = 1 / 4  # of the flat areas: more of them in one bin are of one level, not a slope
-_MOST_ODD = 0.01  # of the foreground: flat areas of a third level, which soft edges have none of
-_MOST_STRAY = 0.1  # of the foreground: pixels of another colour, at blurred edges
-_SAME_HUE = 0.35  # how far channels may differ, of the strongest one
-_LISTED = 6  # levels that a message names
+_NEAR = 1 / 16  # Width of a JPEG's fringe, as a share of the greatest value.
+_FLAT = 1 / 32  # Largest difference of neighbours in a flat area, as a share of the greatest value.
+_BINS = 16  # Number of bins in the histogram of flat areas.
+_ONE_LEVEL = 1 / 4  # A bin with a larger share of the flat areas is a level, not part of a slope.
+_MOST_ODD = 0.01  # Largest flat area of a third level, as a share of the foreground.
+_MOST_STRAY = 0.1  # Largest share of the foreground with another colour, at blurred edges.
+_SAME_HUE = 0.35  # Largest difference of channels, as a share of the strongest one.
+_LISTED = 6  # Number of levels that a message names.
 
 
 def strengths(channels: deep_colour.Channels) -> np.ndarray:
-    """How strongly a mask was drawn, pixel by pixel, in its own unit.
+    """Returns how strongly each pixel of a mask was drawn, in the mask's own unit.
 
-    It is the greatest of a pixel's colours, over black where it is transparent. If nothing but
-    transparency tells the pixels apart, as black on nothing, it is the opacity.
+    The strength is the greatest of a pixel's colours, over black where it is transparent. If
+    pixels differ only in opacity, such as black on a transparent background, it is the opacity.
 
     Returns:
         [H, W] unsigned integers.
 
     Raises:
-        ValueError: everything is transparent, and colours differ below.
+        ValueError: everything is transparent, but the hidden colours differ.
     """
     colours, alpha = channels.colours, channels.alpha
     values = colours.max(axis=2) if colours.shape[2] > 1 else colours[..., 0]
@@ -41,30 +41,31 @@ def strengths(channels: deep_colour.Channels) -> np.ndarray:
         if values.min() != values.max():
             raise ValueError("want an opaque mask, got one that is all transparent.")
         return alpha
-    # Rounded up, so that 1 over nothing stays 1.
+    # Rounded up, so that a value of 1 stays 1 unless it is fully transparent.
     full = np.iinfo(alpha.dtype).max
     seen = (values.astype(np.uint32) * alpha + (full - 1)) // full
     return seen if seen.any() else alpha
 
 
 def has_colours(channels: deep_colour.Channels) -> bool:
-    """Whether any pixel is other than grey."""
+    """Tells whether any pixel is not grey."""
     colours = channels.colours
     return colours.shape[2] > 1 and bool(np.any(colours != colours[..., :1]))
 
 
 def foreground(channels: deep_colour.Channels, *, is_lossy: bool) -> np.ndarray:
-    """Foreground of a mask in grey, or in one colour on black: what is drawn at least half.
+    """Finds the pixels drawn with at least half strength in a mask in grey or one colour on black.
 
     Args:
-        channels: of the mask.
-        is_lossy: values are approximate.
+        channels: bands of the mask.
+        is_lossy: whether values are approximate.
 
     Returns:
-        [H, W] bool; nothing of a mask of zeros, all of one of another grey.
+        [H, W] bool; all False for a mask of zeros, all True for one of another single grey.
 
     Raises:
-        ValueError: several colours, no background, or more than two levels; without the file.
+        ValueError: several colours, no background, or more than two levels. The message does not
+            name the file.
     """
     values = strengths(channels)
     _require_one_colour(channels, values, is_lossy=is_lossy)
@@ -72,7 +73,7 @@ def foreground(channels: deep_colour.Channels, *, is_lossy: bool) -> np.ndarray:
 
 
 def chosen(channels: deep_colour.Channels, levels: Sequence[int]) -> np.ndarray:
-    """[H, W] bool: where a mask of exact values in grey or one colour has one of the levels.
+    """Returns [H, W] bool: where a mask of exact values, grey or one colour, has a given level.
 
     Raises:
         ValueError: several colours.
@@ -83,11 +84,11 @@ def chosen(channels: deep_colour.Channels, levels: Sequence[int]) -> np.ndarray:
 
 
 def split(values: np.ndarray, *, is_lossy: bool) -> np.ndarray:
-    """The upper of the two levels of a mask, or of what soft edges and JPEG's fringes made of them.
+    """Returns [H, W] bool: where a mask of two levels, with soft edges or not, has the upper one.
 
     Args:
         values: [H, W] unsigned integers.
-        is_lossy: values are approximate.
+        is_lossy: whether values are approximate, as in a JPEG.
 
     Raises:
         ValueError: there are more than two levels, or no background.
@@ -100,7 +101,7 @@ def split(values: np.ndarray, *, is_lossy: bool) -> np.ndarray:
         raise ValueError(_too_many(levels))
     if len(levels) > 1 and levels[0] > greatest / 2:
         if is_lossy and levels[0] >= greatest * (1 - _NEAR):
-            return np.ones(values.shape, bool)  # full, but for the noise of a JPEG
+            return np.ones(values.shape, bool)  # All foreground, with the noise of a JPEG.
         raise ValueError(f"want a background of 0, got the levels {_listed(levels)}.")
     if len(levels) > 2:
         _require_no_third(values, greatest)
@@ -108,11 +109,11 @@ def split(values: np.ndarray, *, is_lossy: bool) -> np.ndarray:
 
 
 def _are_labels(levels: np.ndarray) -> bool:
-    """Whether more than two levels were meant: they are few, or small numbers in a row."""
+    """Tells whether levels are labels: they are few, or small numbers."""
     greatest = levels[-1]
     low, high = levels[levels <= greatest * _NEAR], levels[levels >= greatest * (1 - _NEAR)]
     if greatest >= _FAINT and min(len(low), len(high)) > 1 and len(low) + len(high) == len(levels):
-        return False  # Fringes of a JPEG, saved without loss since.
+        return False  # The fringes of a JPEG that was saved as PNG.
     return len(levels) <= MOST_LEVELS or greatest < _FAINT
 
 
@@ -123,14 +124,14 @@ def _too_many(levels: np.ndarray) -> str:
     )
 
 
-def _listed(levels: Sequence[int]) -> str:
+def _listed(levels: np.ndarray) -> str:
     if len(levels) <= MOST_LEVELS:
         return ",".join(map(str, levels))
     return ",".join(map(str, levels[:_LISTED])) + f",...,{levels[-1]}"
 
 
 def _require_no_third(values: np.ndarray, greatest: int) -> None:
-    """Raises ValueError if areas, and not edges only, lie between background and foreground."""
+    """Raises ValueError if whole areas, not only edges, lie between background and foreground."""
     between = (values > greatest / 4) & (values < greatest * 3 / 4)
     most = _MOST_ODD * np.count_nonzero(values > greatest / 4)
     if np.count_nonzero(between) <= most:
@@ -150,7 +151,7 @@ def _require_no_third(values: np.ndarray, greatest: int) -> None:
 def _require_one_colour(
     channels: deep_colour.Channels, values: np.ndarray, *, is_lossy: bool
 ) -> None:
-    """Raises ValueError for what is drawn in several colours, or in one without background."""
+    """Raises ValueError for a mask in several colours, or in one without background."""
     if not has_colours(channels):
         return
     is_drawn = values > values.max() / 2
@@ -159,7 +160,7 @@ def _require_one_colour(
     drawn = channels.colours[is_drawn]
     hues = drawn / np.maximum(drawn.max(axis=1, keepdims=True), 1)
     stray = np.count_nonzero(np.any(abs(hues - np.median(hues, axis=0)) > _SAME_HUE, axis=1))
-    # Edges that JPEG has blurred, or that are soft, may have another colour.
+    # Soft edges, and edges that JPEG has blurred, may have another colour.
     is_exact = not is_lossy and np.count_nonzero(np.bincount(values.ravel())) == 2
     if stray > (0 if is_exact else _MOST_STRAY) * len(drawn):
         raise ValueError("want a mask in one colour on black, got several colours.")

@@ -89,10 +89,10 @@ def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.nda
     if len(source) < max(numbers):
         raise ValueError(f"study: run {result.run.name} has other test images than the first.")
     state = checkpoint.load_selected(result.path, result.config.selection, parts.abstract_state())
-    road = pipeline.open_road(source, parts.settings, parts.shardings, "test")
+    feed = pipeline.open_feed(source, parts.settings, parts.shardings, "test")
     places = [number - 1 for number in numbers]
     places += places[-1:] * (-len(places) % parts.settings.eval_batch_size)  # Fills the last batch.
-    outputs = image_inference.predict(parts, state, road, places.__getitem__, len(numbers))
+    outputs = image_inference.predict(parts, state, feed, places.__getitem__, len(numbers))
     rows = list(outputs)
     arrays = {key: np.stack([row[key] for row in rows]) for key in ("image", "levels", "probs")}
     return arrays | {"image_id": np.array([source[number - 1].image_id for number in numbers])}

@@ -11,8 +11,6 @@ from jaxlung.losses import binary
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task
 
-BITS = {"lung": record.LUNG, "infection": record.INFECTION}
-
 
 def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task.Task:
     """A binary mask.
@@ -26,18 +24,18 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
     Raises:
         ValueError: an unknown target or loss, a threshold outside (0, 1), alpha outside [0, 1].
     """
-    if target not in BITS:
-        raise ValueError(f"task.target: got {target!r}, want one of {', '.join(BITS)}.")
+    if target not in record.BITS:
+        raise ValueError(f"task.target: got {target!r}, want one of {', '.join(record.BITS)}.")
     if not 0 < threshold < 1:
         raise ValueError(f"task.threshold: got {threshold}, want a number between 0 and 1.")
     loss_fn = binary.make_loss(loss, alpha)
-    true_levels = functools.partial(has_bit, bit=BITS[target])
+    true_levels = functools.partial(has_bit, bit=record.BITS[target])
     return task.Task(
         name="mask",
         levels=("background", target),
         greys=(0, 255),
         records="images",
-        needs=BITS[target],
+        needs=record.BITS[target],
         is_map=True,
         threshold=threshold,
         inputs=task.whole_image,

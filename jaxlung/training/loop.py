@@ -69,14 +69,14 @@ def _train(
     if first_step >= total_steps or control.stopped:
         return first_step, total_steps, False
 
-    road = pipeline.open_road(splits["train"], system.settings, system.shardings, "train")
+    feed = pipeline.open_feed(splits["train"], system.settings, system.shardings, "train")
     validate = validation.open_split(system, splits["validation"])
-    step_fn = distributed.compiled_by_all(system.jit_train_step(road.take))
+    step_fn = distributed.compiled_by_all(system.jit_train_step(feed.take))
     votes = distributed.Votes(system.shardings.replicated.mesh)
     logging.info("compiling the training step")
     together = system.steps_per_dispatch
     dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
-    items = road.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
+    items = feed.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     with (
         checkpoint.open_to_save(workdir) as manager,
         metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
@@ -84,7 +84,7 @@ def _train(
     ):
         notes = open_journal(system, log, config.epochs, (first_step, total_steps), progress)
         for steps, item in zip(dispatches, items, strict=True):
-            state, metrics = step_fn(state, road.store, item, system.seed)
+            state, metrics = step_fn(state, feed.store, item, system.seed)
             notes.add(metrics)
             step = steps.stop
             epoch = order.epochs_after(step, num_examples, batch_size)

@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 from jaxlung import models, tasks
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import resident
 from jaxlung.data.sources import datasets
 from jaxlung.data.transforms import augment, augment_3d, preprocess
@@ -139,7 +139,7 @@ class System:
             learning_rate=self.learning_rate,
         )
 
-    def jit_train_step(self, take: road_lib.Take) -> Callable[..., Any]:
+    def jit_train_step(self, take: feed_lib.Take) -> Callable[..., Any]:
         """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused.
 
         Takes as many steps as the item is of; metrics [K] or, of confusions, [K, L, L].
@@ -164,7 +164,7 @@ class System:
                 return jax.lax.scan(
                     lambda state, item: one(state, take(store, item), seed), state, item
                 )
-            state, metrics = one(state, take(store, road_lib.first_step(item)), seed)
+            state, metrics = one(state, take(store, feed_lib.first_step(item)), seed)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
         # On CPUs Eigen computes the weight gradient of 2D convolutions 2 to 5 times as fast as
@@ -179,7 +179,7 @@ class System:
         )
 
     @functools.cached_property
-    def eval_step(self) -> Callable[[train_step.TrainState, road_lib.Batch], dict[str, jax.Array]]:
+    def eval_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
         """The jitted `train_step.eval_step`; compiled once, whatever the split."""
         step_fn = functools.partial(
             train_step.eval_step,
@@ -192,7 +192,7 @@ class System:
         return distributed.compiled_by_all(jitted)
 
     @functools.cached_property
-    def window_step(self) -> Callable[[train_step.TrainState, road_lib.Batch], jax.Array]:
+    def window_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
         """The jitted `train_step.window_step`; compiled once, whatever the volume."""
         step_fn = functools.partial(
             train_step.window_step,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.losses import deep_supervision
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task as task_lib
@@ -66,7 +66,7 @@ def init_state(
 
 def train_step(
     state: TrainState,
-    batch: road_lib.Batch,
+    batch: feed_lib.Batch,
     seed: jax.Array,
     *,
     model: nn.Module,
@@ -83,7 +83,7 @@ def train_step(
 
     Args:
         state: before the update.
-        batch: see `road.Batch`.
+        batch: see `feed.Batch`.
         seed: [] uint32; with `state.step` it gives all randomness of the step.
         scale: makes what is stored the network's.
         augment: images, masks, key -> both, changed.
@@ -131,7 +131,7 @@ def part_step(
     params: Any,
     batch_stats: Any,
     rng: jax.Array,
-    batch: road_lib.Batch,
+    batch: feed_lib.Batch,
     *,
     model: nn.Module,
     task: task_lib.Task,
@@ -184,7 +184,7 @@ def part_step(
 
 
 def _over_parts(
-    part: Callable[..., Any], count: int, batch_stats: Any, rng: jax.Array, batch: road_lib.Batch
+    part: Callable[..., Any], count: int, batch_stats: Any, rng: jax.Array, batch: feed_lib.Batch
 ) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
     """`part` over `count` parts of a batch: last statistics, mean gradients, metrics of all."""
 
@@ -215,7 +215,7 @@ def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
 
 def eval_step(
     state: TrainState,
-    batch: road_lib.Batch,
+    batch: feed_lib.Batch,
     *,
     model: nn.Module,
     task: task_lib.Task,
@@ -226,7 +226,7 @@ def eval_step(
 
     Args:
         state: the network.
-        batch: see `road.Batch`.
+        batch: see `feed.Batch`.
         scale: makes what is stored the network's.
 
     Returns:
@@ -262,7 +262,7 @@ def eval_step(
 
 def window_step(
     state: TrainState,
-    batch: road_lib.Batch,
+    batch: feed_lib.Batch,
     *,
     model: nn.Module,
     task: task_lib.Task,
@@ -283,7 +283,7 @@ def window_step(
 
 def _logits(
     state: TrainState,
-    batch: road_lib.Batch,
+    batch: feed_lib.Batch,
     model: nn.Module,
     task: task_lib.Task,
     scale: Scale,

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxlung.data import record
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
 from jaxlung.data.transforms import volumes
 from jaxlung.metrics import overlap
@@ -26,33 +26,33 @@ def open_split(system: system_lib.System, source: record.Source) -> Validate:
     Of images, loss and score are of every image. Of volumes, the loss is of as many patches as in
     an epoch, always the same ones, and the score is the mean over whole volumes.
     """
-    road = pipeline.open_road(source, system.settings, system.shardings, "validation")
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
     if not system.is_volumetric:
-        return lambda state: score_road(system, state, road)
+        return lambda state: score_feed(system, state, feed)
     whole = [volumes.load(source[i], system.settings) for i in range(len(source))]
     # Where the patches' volumes fit on the device, these do.
-    on_device = [volume_inference.put(system, x) if road.store else None for x in whole]
+    on_device = [volume_inference.put(system, x) if feed.store else None for x in whole]
 
     def validate(state: train_step.TrainState) -> journal.Means:
-        means = score_road(system, state, road)
+        means = score_feed(system, state, feed)
         return means._replace(score=score_volumes(system, state, whole, on_device))
 
     return validate
 
 
-def score_road(
-    system: system_lib.System, state: train_step.TrainState, road: road_lib.Road
+def score_feed(
+    system: system_lib.System, state: train_step.TrainState, feed: feed_lib.Feed
 ) -> journal.Means:
     """Mean losses over all examples of a split, and the score that is followed."""
     batch_size = system.settings.eval_batch_size
-    num_steps = -(-road.num_examples // batch_size)
-    batches = road.batches(order.in_turn(road.num_examples), batch_size, num_steps)
+    num_steps = -(-feed.num_examples // batch_size)
+    batches = feed.batches(order.in_turn(feed.num_examples), batch_size, num_steps)
     names = ("loss", "loss_excess", "confusion")
     outputs = (system.eval_step(state, batch) for batch in batches)
     fetched = jax.device_get([[output[name] for name in names] for output in outputs])
     # The last batch is padded: what is past the split's end is dropped.
     loss, excess, confusions = (
-        np.concatenate(parts)[: road.num_examples] for parts in zip(*fetched, strict=True)
+        np.concatenate(parts)[: feed.num_examples] for parts in zip(*fetched, strict=True)
     )
     return journal.Means(
         float(loss.mean(dtype=np.float64)),

@@ -43,11 +43,11 @@ def test_parts_of_a_batch_are_all_counted(no_compilation):
     assert dry_run.dry_run(config) == whole
 
 
-def test_the_abstract_batch_is_what_the_road_sends():
+def test_the_abstract_batch_is_what_the_feed_sends():
     parts = system.make_system(load("covidqu:quick", placement="host"))
     source = array_source.ArraySource(8)
-    road = pipeline.open_road(source, parts.settings, parts.shardings, "train")
-    (item,) = road.items(order.in_turn(8), parts.settings.batch_size, order.one_by_one(0, 1))
+    feed = pipeline.open_feed(source, parts.settings, parts.shardings, "train")
+    (item,) = feed.items(order.in_turn(8), parts.settings.batch_size, order.one_by_one(0, 1))
     want = dry_run.abstract_item(parts)
     assert item.keys() == want.keys()
     for name, array in item.items():

@@ -78,10 +78,15 @@ def test_where_data_are_read_from_may_change(config, tmp_path):
 
 @pytest.mark.parametrize("name", list(config_file.shipped_configs()))
 def test_every_place_of_a_download_may_change(name):
-    data = config_file.load(config_file.resolve(name)).data
-    places = [f"data.{field}" for field in data if field.startswith("raw_dir")]
+    config = config_file.load(config_file.resolve(name))
+    places = [field for field in config.data if field.startswith("raw_dir")]
     assert places or name == "folder"
-    assert set(places) <= set(workdir.FREE_FIELDS) & set(workdir.PATH_FIELDS)
+    before = workdir.to_json(config)
+    for field in places:
+        config.data[field] = "downloads/x.zip"
+    assert not workdir.differences(before, workdir.to_json(config))
+    stored = workdir.with_absolute_paths(config).data
+    assert all(epath.Path(stored[field]).is_absolute() for field in places)
 
 
 def test_the_run_of_the_lungs_is_kept_as_an_absolute_path_and_may_move(tmp_path, monkeypatch):

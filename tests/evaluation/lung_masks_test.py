@@ -9,9 +9,10 @@ import pytest
 from etils import epath
 
 from jaxlung import job
-from jaxlung.config import config_file, workdir
-from jaxlung.data import record, selection, splits_file
-from jaxlung.data.sources import predicted
+from jaxlung.config import config_file, run_files, workdir
+from jaxlung.data import record
+from jaxlung.data.sources import derived
+from jaxlung.data.splits import splits_file
 from jaxlung.data.transforms import resize
 from jaxlung.evaluation import lung_masks
 from jaxlung.training import checkpoint, system
@@ -54,7 +55,7 @@ def test_found_lungs_take_the_place_of_the_annotated_ones_at_the_stored_size():
     source = array_source.ArraySource(2, size=24)
     masks = np.zeros((2, 8, 8), bool)
     masks[1, :4] = True
-    changed = predicted.WithLungs(source, masks, "squash")
+    changed = derived.WithLungs(source, masks, "squash")
     assert changed.people() == source.people()
     assert not (changed[0].mask & record.LUNG).any()
     want = np.zeros((24, 24), bool)
@@ -76,7 +77,7 @@ def test_a_diagnosis_in_predicted_lungs_runs_and_keeps_the_masks(lungs_run, data
     unread = {name: Unread(source) for name, source in splits.items()}
     kept = lung_masks.replace(unread, str(lungs_run), path)
     np.testing.assert_array_equal(kept["test"]._masks, once["test"]._masks)
-    fewer = {"test": selection.Subset(splits["test"], [1])}  # Other images: found anew.
+    fewer = {"test": derived.Subset(splits["test"], [1])}  # Other images: found anew.
     found = lung_masks.replace(fewer, str(lungs_run), path)["test"]
     np.testing.assert_array_equal(found._masks, once["test"]._masks[1:2])
 
@@ -89,7 +90,7 @@ THRESHOLD = 0.5  # Near what an untrained network says.
 def sources():
     return {
         name: array_source.ArraySource(3, size=24, seed=seed)
-        for seed, name in enumerate(lung_masks.SPLITS)
+        for seed, name in enumerate(run_files.SPLITS)
     }
 
 
@@ -165,7 +166,7 @@ def test_without_the_lung_run_the_masks_that_are_kept_serve(folder, sources, cap
 
 def test_without_the_lung_run_masks_of_other_images_do_not_serve(folder, sources):
     (folder / "lungs").rename(folder / "moved")
-    fewer = sources | {"test": selection.Subset(sources["test"], [0, 1])}
+    fewer = sources | {"test": derived.Subset(sources["test"], [0, 1])}
     with pytest.raises(
         ValueError, match=r"holds no finished run, and .*run does not keep the lung"
     ):
@@ -204,11 +205,11 @@ def test_images_that_the_lung_network_learned_from_are_told(tmp_path, caplog):
     run = epath.Path(tmp_path)
     splits_file.write(run / "splits.csv", {"train": source, "test": source})
     with caplog.at_level("WARNING"):
-        lung_masks._warn_of_overlap(run, {"test": selection.Subset(source, [1, 2])})
+        lung_masks._warn_of_overlap(run, {"test": derived.Subset(source, [1, 2])})
     assert not caplog.messages  # In that file the last split of an image counts: "test".
-    splits_file.write(run / "splits.csv", {"train": selection.Subset(source, [0, 1])})
+    splits_file.write(run / "splits.csv", {"train": derived.Subset(source, [0, 1])})
     with caplog.at_level("WARNING"):
-        lung_masks._warn_of_overlap(run, {"test": selection.Subset(source, [1, 2])})
+        lung_masks._warn_of_overlap(run, {"test": derived.Subset(source, [1, 2])})
     assert caplog.messages[0].startswith("1 of 2 test images trained the lung network")
 
 

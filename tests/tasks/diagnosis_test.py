@@ -141,12 +141,12 @@ def test_a_network_learns_labels_and_not_masks():
         config.model = dict(filters=(4,), dense=8, in_channels=1, dtype="float32")
     system = system_lib.make_system(config)
     source = array_source.ArraySource(16)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    state, step_fn = system.init_state(), system.jit_train_step(road.take)
-    for item in road.items(order.shuffled(0, 16), 4, order.one_by_one(0, 60)):
-        state, metrics = step_fn(state, road.store, item, system.seed)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    state, step_fn = system.init_state(), system.jit_train_step(feed.take)
+    for item in feed.items(order.shuffled(0, 16), 4, order.one_by_one(0, 60)):
+        state, metrics = step_fn(state, feed.store, item, system.seed)
     assert metrics["confusion"].sum() == 4
-    for batch in road.batches(order.in_turn(16), 4, 4):
+    for batch in feed.batches(order.in_turn(16), 4, 4):
         output = system.eval_step(state, batch)
         np.testing.assert_array_equal(output["levels"].ravel(), batch["labels"])
         np.testing.assert_array_equal(output["preds"].ravel(), batch["labels"])

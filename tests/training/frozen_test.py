@@ -28,13 +28,13 @@ def run_steps(config, num_steps):
     """The fresh state, and the one after some steps."""
     system = system_lib.make_system(config)
     source = array_source.ArraySource(10)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    state, step_fn = system.init_state(), system.jit_train_step(road.take)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    state, step_fn = system.init_state(), system.jit_train_step(feed.take)
     start = jax.device_get(state)
-    for item in road.items(
+    for item in feed.items(
         order.in_turn(10), system.settings.batch_size, order.one_by_one(0, num_steps)
     ):
-        state, _ = step_fn(state, road.store, item, system.seed)
+        state, _ = step_fn(state, feed.store, item, system.seed)
     return start, jax.device_get(state)
 
 

@@ -187,8 +187,8 @@ def test_means_of_a_split_leave_the_padding_out(whole_run):
     state = system.init_state()
 
     def means_of(source):
-        road = pipeline.open_road(source, system.settings, system.shardings, "validation")
-        return validation.score_road(system, state, road)
+        feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
+        return validation.score_feed(system, state, feed)
 
     class Part:
         def __init__(self, source, indices):

@@ -20,17 +20,17 @@ def test_randomness_comes_from_seed_and_step_alone():
     config = make_config()
     config.augment.update(shift_fraction=0.3, brightness=0.3)
     system = system_lib.make_system(config)
-    road = pipeline.open_road(
+    feed = pipeline.open_feed(
         array_source.ArraySource(10), system.settings, system.shardings, "train"
     )
-    (item,) = road.items(order.shuffled(0, 10), 4, order.one_by_one(0, 1))
-    step_fn = system.jit_train_step(road.take)
+    (item,) = feed.items(order.shuffled(0, 10), 4, order.one_by_one(0, 1))
+    step_fn = system.jit_train_step(feed.take)
 
     def loss(step, seed):
         state = system.init_state()
         state = state.replace(step=jax.device_put(np.int32(step), system.shardings.replicated))
         seed = jax.device_put(np.uint32(seed), system.shardings.replicated)
-        return float(step_fn(state, road.store, item, seed)[1]["loss"][0])
+        return float(step_fn(state, feed.store, item, seed)[1]["loss"][0])
 
     assert loss(0, 0) == loss(0, 0)
     assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
@@ -40,10 +40,10 @@ def test_the_training_step_compiles_once():
     config = make_config()
     system = system_lib.make_system(config)
     source = array_source.ArraySource(10)
-    road = pipeline.open_road(source, system.settings, system.shardings, "train")
-    state, step_fn = system.init_state(), system.jit_train_step(road.take)
-    for item in road.items(order.shuffled(0, 10), 4, order.one_by_one(0, 4)):
-        state, _ = step_fn(state, road.store, item, system.seed)
+    feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
+    state, step_fn = system.init_state(), system.jit_train_step(feed.take)
+    for item in feed.items(order.shuffled(0, 10), 4, order.one_by_one(0, 4)):
+        state, _ = step_fn(state, feed.store, item, system.seed)
     assert step_fn._cache_size() == 1
 
 
@@ -51,12 +51,12 @@ def test_the_step_runs_without_implicit_transfers():
     with jax.transfer_guard("disallow"):
         system = system_lib.make_system(make_config())
         source = array_source.ArraySource(10)
-        road = pipeline.open_road(source, system.settings, system.shardings, "train")
+        feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
         with jax.transfer_guard("allow"):
             state = system.init_state()
-        step_fn = system.jit_train_step(road.take)
-        for item in road.items(order.shuffled(0, 10), 4, order.one_by_one(0, 3)):
-            state, _ = step_fn(state, road.store, item, system.seed)
+        step_fn = system.jit_train_step(feed.take)
+        for item in feed.items(order.shuffled(0, 10), 4, order.one_by_one(0, 3)):
+            state, _ = step_fn(state, feed.store, item, system.seed)
     assert int(state.step) == 3
 
 

@@ -1,4 +1,4 @@
-"""One record as arrays of fixed shape, the same on both data roads."""
+"""One record as arrays of fixed shape, the same in both feeds."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from jaxlung.data.transforms import resize
 
 
 def specs(settings: settings_lib.Settings) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and type of each array of an example."""
+    """Returns the shape and type of each array of an example."""
     is_patch = isinstance(settings, settings_lib.PatchSettings)
     return {
         "images": jax.ShapeDtypeStruct(settings.input_shape, np.int16 if is_patch else np.uint8),
@@ -19,6 +19,6 @@ def specs(settings: settings_lib.Settings) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def make(item: record.Record, settings: settings_lib.ImageSettings) -> dict[str, np.ndarray]:
-    """A record at the network's size: "images", "masks" [S, S] and "labels" [], uint8."""
+    """Returns a record at the network's size: "images", "masks" [S, S] and "labels" [], uint8."""
     image, mask = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
-    return {"images": image, "masks": mask, "labels": np.uint8(item.label)}
+    return {"images": image, "masks": mask, "labels": np.asarray(item.label, np.uint8)}

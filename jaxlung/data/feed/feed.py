@@ -1,4 +1,4 @@
-"""What both data roads are to the code that drives on them."""
+"""The interface that both feeds share: examples on their way to the step."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -8,23 +8,23 @@ import jax
 
 from jaxlung.data.feed import order
 
-# "images" and "masks" [B, H, W] uint8, or of patches [B, D, H, W] int16 and uint8; "labels" [B].
+# "images" and "masks": [B, H, W] uint8; for patches [B, D, H, W] int16 and uint8. "labels": [B].
 Batch = dict[str, jax.Array]
 
-# (order, batch_size, dispatches) -> items on the device, one for each dispatch: arrays that begin
-# with the axes [K, B], for the K steps of the dispatch.
+# (order, batch_size, dispatches) -> items on the device, one for each dispatch: arrays whose first
+# axes are [K, B], for the K steps of the dispatch.
 MakeItems = Callable[[order.Order, int, Iterable[range]], Iterator[Any]]
-Take = Callable[[Any, Any], Batch]  # of the item of one step
+Take = Callable[[Any, Any], Batch]  # (store, item of one step) -> batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Road:
-    """How the examples of one split reach the step.
+class Feed:
+    """The way of one split's examples to the training step.
 
     Attributes:
-        num_examples: examples of an epoch: images, or patches.
-        store: what stays on the device for the whole run; an argument of the jitted step.
-        take: inside jit, `(store, item) -> Batch`, of one step.
+        num_examples: number of examples in an epoch: images, or patches.
+        store: arrays that stay on the device for the whole run; an argument of the jitted step.
+        take: function `(store, item) -> Batch` for one step; runs inside jit.
         items: makes the items of some dispatches; see `order.dispatches`.
     """
 
@@ -34,12 +34,18 @@ class Road:
     items: MakeItems
 
     def batches(self, example_at: order.Order, batch_size: int, num_steps: int) -> Iterator[Batch]:
-        """Batches of the first steps, for code that keeps `take` out of its own jit."""
+        """Yields the batches of the first steps, for code that runs `take` outside its own jit.
+
+        Args:
+            example_at: order of the examples.
+            batch_size: examples per batch, over all devices.
+            num_steps: number of batches.
+        """
         take = jax.jit(lambda store, item: self.take(store, first_step(item)))
         for item in self.items(example_at, batch_size, order.one_by_one(0, num_steps)):
             yield take(self.store, item)
 
 
 def first_step(item: Any) -> Any:
-    """What the first step of a dispatch takes of its item; inside jit."""
+    """Returns the part of a dispatch's item that its first step uses; runs inside jit."""
     return jax.tree.map(lambda array: array[0], item)

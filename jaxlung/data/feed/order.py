@@ -1,8 +1,8 @@
-"""Which record stands at which position of a run: a pure function of (seed, position).
+"""The order of records in a run: a pure function of (seed, position).
 
 Positions count records from the start of training, 0, 1, 2, ...; step s of batch size B takes
-the positions [s B, (s + 1) B). Both data roads read records through these functions, so they give
-the same batches, and a resumed run needs nothing but its step.
+the positions [s B, (s + 1) B). Both feeds read records through these functions, so they give
+the same batches, and a resumed run needs only its step.
 """
 
 import functools
@@ -14,13 +14,14 @@ Order = Callable[[int], int]
 
 
 def shuffled(seed: int, num_records: int) -> Order:
-    """A new permutation every epoch; every record exactly once in each.
+    """Returns an order with a new permutation every epoch, each record exactly once in it.
 
-    A batch may begin in one epoch and end in the next, so that all are full and none is dropped.
+    A batch may begin in one epoch and end in the next, so that all batches are full and no record
+    is dropped.
 
     Args:
         seed: the run's seed.
-        num_records: records in the split.
+        num_records: number of records in the split.
 
     Returns:
         A function from position to record index.
@@ -38,27 +39,27 @@ def shuffled(seed: int, num_records: int) -> Order:
 
 
 def in_turn(num_records: int) -> Order:
-    """Records in their order, once; positions past the end repeat the last one as padding."""
+    """Returns the order of the split itself; positions past the end repeat the last record."""
     return lambda position: min(position, num_records - 1)
 
 
 def steps_after_epochs(epochs: int, num_records: int, batch_size: int) -> int:
-    """Steps until every record was seen `epochs` times."""
+    """Returns the number of steps until every record was seen `epochs` times."""
     return -(-epochs * num_records // batch_size)
 
 
 def epochs_after(step: int, num_records: int, batch_size: int) -> int:
-    """Epochs that are complete after `step` steps."""
+    """Returns the number of epochs that are complete after `step` steps."""
     return step * batch_size // num_records
 
 
 def dispatches(
     first_step: int, total_steps: int, num_records: int, batch_size: int, steps_per_dispatch: int
 ) -> Iterator[range]:
-    """The steps from `first_step` on, in the groups that are sent to the device together.
+    """Yields the steps from `first_step` on, in groups that are sent to the device together.
 
-    `steps_per_dispatch` at a time while the epoch has so many left, then one by one: no group goes
-    past the end of an epoch, and there are groups of two sizes only, each compiled once.
+    A group has `steps_per_dispatch` steps while the epoch has that many left, then one step. So no
+    group crosses the end of an epoch, and only two sizes of group are compiled.
     """
     step = first_step
     while step < total_steps:
@@ -70,10 +71,10 @@ def dispatches(
 
 
 def one_by_one(first_step: int, last_step: int) -> Iterator[range]:
-    """`dispatches` of one step each."""
+    """Returns dispatches of one step each, as `dispatches` does for several."""
     return (range(step, step + 1) for step in range(first_step, last_step))
 
 
 def positions(steps: range, batch_size: int) -> np.ndarray:
-    """The positions of all examples of some steps, [K, B] int64."""
+    """Returns the positions of all examples of some steps, [K, B] int64."""
     return np.arange(steps.start * batch_size, steps.stop * batch_size).reshape(-1, batch_size)

@@ -1,7 +1,7 @@
 """Random patches of volumes that stay on the device, or of volumes in the host's memory.
 
-Where a patch lies is drawn on the host, from (seed, position in the run), for both roads alike, so
-they give the same patches and a resumed run needs nothing but its step.
+The host draws the place of each patch from (seed, position in the run), in the same way for both
+feeds, so both give the same patches and a resumed run needs only its step.
 """
 
 import concurrent.futures
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, resident, stream
 from jaxlung.data.transforms import volumes
 from jaxlung.host import progress
@@ -23,21 +23,21 @@ from jaxlung.volume import hounsfield
 Triple = tuple[int, int, int]
 
 
-def open_road(
-    source: record.Source,
+def open_feed(
+    source: record.Source[record.VolumeRecord],
     settings: settings_lib.PatchSettings,
     shardings: sharding.Shardings,
     name: str,
-) -> road_lib.Road:
+) -> feed_lib.Feed:
     """Reads all volumes, and puts them on the device if `settings.placement` says so.
 
     Index i of an epoch is a patch of volume i // `settings.patches_per_volume`.
 
     Args:
-        source: volumes.
-        settings: how patches are cut.
-        shardings: where arrays live.
-        name: of the split, for the progress line.
+        source: volumes of one split.
+        settings: size and number of patches, and where they lie.
+        shardings: places of arrays on the devices.
+        name: name of the split, for the progress line.
     """
     ready = load_all(source, settings, name)
     draw = Draw(ready, settings)
@@ -46,14 +46,14 @@ def open_road(
         settings.placement == "auto" and resident.fits(3 * int(np.prod(slab_shape)))
     )
     if not on_device:
-        return road_lib.Road(
+        return feed_lib.Feed(
             num_examples=settings.num_examples(len(source)),
             store={},
             take=stream.take,
             items=stream.make_batches(_cutter(ready, draw), settings.num_threads, shardings),
         )
     store = sharding.put(stack(ready, slab_shape), shardings.replicated)
-    return road_lib.Road(
+    return feed_lib.Feed(
         num_examples=settings.num_examples(len(source)),
         store=store,
         take=_taker(settings.patch_size),
@@ -62,26 +62,26 @@ def open_road(
 
 
 def load_all(
-    source: record.Source, settings: settings_lib.PatchSettings, name: str
+    source: record.Source[record.VolumeRecord], settings: settings_lib.PatchSettings, name: str
 ) -> list[volumes.Volume]:
-    """Every volume of a split, made ready."""
+    """Reads every volume of a split and makes it ready for patches."""
     with concurrent.futures.ThreadPoolExecutor(settings.num_threads) as pool:
         loads = pool.map(lambda i: volumes.load(source[i], settings), range(len(source)))
         return list(progress.report(loads, f"reading {name}", "volumes", len(source)))
 
 
 class Draw:
-    """Where patches lie: a pure function of the run's seed and the patch's position.
+    """The places of patches: a pure function of the run's seed and the patch's position.
 
     Args:
         ready: the volumes.
-        settings: the patches' size, and how many are centred on what.
+        settings: size of patches, and share of them that are centred on foreground.
     """
 
     def __init__(
         self, ready: Sequence[volumes.Volume], settings: settings_lib.PatchSettings
     ) -> None:
-        bit = settings_lib.CENTRES[settings.foreground]
+        bit = record.BITS[settings.foreground]
         self._shapes = [volume.image.shape for volume in ready]
         # Flat indices in 32 bits: a volume of 630 x 630 x 300 has 2 ** 27 voxels.
         self._foreground = [np.flatnonzero(volume.mask & bit).astype(np.uint32) for volume in ready]
@@ -89,11 +89,19 @@ class Draw:
 
     @property
     def patch_size(self) -> Triple:
-        """Slices, rows, columns."""
+        """Slices, rows and columns of a patch, voxels."""
         return self._settings.patch_size
 
     def __call__(self, position: int, index: int) -> tuple[int, Triple]:
-        """Number of the volume, and slice, row and column of the patch's first voxel in it."""
+        """Returns a patch's volume and the place of its first voxel.
+
+        Args:
+            position: of the patch in the run.
+            index: of the patch in its epoch.
+
+        Returns:
+            Number of the volume, and slice, row and column in it.
+        """
         number = index // self._settings.patches_per_volume
         np_rng = np.random.default_rng((self._settings.seed, position))
         return number, draw_corner(
@@ -112,14 +120,16 @@ def draw_corner(
     foreground: np.ndarray,
     foreground_fraction: float,
 ) -> Triple:
-    """Where a patch begins: uniform, or centred on foreground as far as the volume's edge allows.
+    """Draws the first voxel of a patch, uniformly or centred on a foreground voxel.
+
+    A patch that would reach over the volume's edge is moved inside.
 
     Args:
-        np_rng: the patch's own.
-        shape: of the volume, at least `patch_size`.
-        patch_size: slices, rows, columns.
-        foreground: [K] flat indices of foreground voxels; with none, every patch is uniform.
-        foreground_fraction: share of the centred patches, [0, 1].
+        np_rng: generator of this patch alone.
+        shape: slices, rows and columns of the volume, at least `patch_size`.
+        patch_size: slices, rows and columns of the patch, voxels.
+        foreground: [K] flat indices of foreground voxels; if there are none, the draw is uniform.
+        foreground_fraction: probability of a centred patch, [0, 1].
     """
     room = np.subtract(shape, patch_size)
     if np_rng.random() < foreground_fraction and len(foreground):
@@ -127,20 +137,21 @@ def draw_corner(
         corner = np.clip(np.subtract(centre, np.floor_divide(patch_size, 2)), 0, room)
     else:
         corner = np_rng.integers(0, room + 1)
-    return tuple(corner.tolist())
+    first_slice, first_row, first_column = corner.tolist()
+    return first_slice, first_row, first_column
 
 
 def stacked_shape(shapes: Sequence[Triple]) -> Triple:
-    """Of all volumes on top of each other: slices add up, the largest rows and columns."""
+    """Returns the shape of `stack`: all slices, and the largest numbers of rows and columns."""
     slices, rows, columns = zip(*shapes, strict=True)
     return sum(slices), max(rows), max(columns)
 
 
 def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarray]:
-    """The volumes on top of each other: "images" int16 HU and "masks" uint8, both of `shape`.
+    """Stacks volumes along their slices: "images" int16 HU and "masks" uint8, both of `shape`.
 
-    One array: a patch is one dynamic slice, whichever volume it lies in. No patch reaches the
-    padding beside smaller volumes.
+    In one array, a patch of any volume is one dynamic slice. No patch reaches the padding beside
+    smaller volumes.
     """
     slab = {
         "images": np.full(shape, hounsfield.LOWEST_HU, np.int16),
@@ -155,9 +166,9 @@ def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarra
     return slab
 
 
-def _taker(patch_size: Triple) -> road_lib.Take:
-    def take(store: dict[str, jax.Array], corners: jax.Array) -> road_lib.Batch:
-        """Patches of the slab at corners [B, 3] int32."""
+def _taker(patch_size: Triple) -> feed_lib.Take:
+    def take(store: dict[str, jax.Array], corners: jax.Array) -> feed_lib.Batch:
+        """Cuts the patches at corners [B, 3] int32 out of the stack."""
 
         def cut(array: jax.Array, corner: jax.Array) -> jax.Array:
             return jax.lax.dynamic_slice(array, tuple(corner), patch_size)
@@ -172,8 +183,8 @@ def _taker(patch_size: Triple) -> road_lib.Take:
 
 def _make_items(
     draw: Draw, depths: Sequence[int], shardings: sharding.Shardings
-) -> road_lib.MakeItems:
-    """Items of the road on the device are corners in the slab, [K, B, 3] int32."""
+) -> feed_lib.MakeItems:
+    """Returns a maker of items, which are corners of patches in the stack, [K, B, 3] int32."""
     first_slices = np.concatenate([[0], np.cumsum(depths)[:-1]])
 
     def items(
@@ -185,14 +196,14 @@ def _make_items(
             for place, position in np.ndenumerate(positions):
                 number, corner = draw(position, example_at(position))
                 corners[place] = corner
-                corners[place][0] += first_slices[number]
+                corners[(*place, 0)] += first_slices[number]
             yield sharding.put(corners, shardings.steps)
 
     return items
 
 
 def _cutter(ready: Sequence[volumes.Volume], draw: Draw) -> stream.MakeExample:
-    """Cuts patches on the host."""
+    """Returns a function that cuts a patch on the host."""
 
     def cut(position: int, index: int) -> dict[str, np.ndarray]:
         number, corner = draw(position, index)
@@ -203,7 +214,7 @@ def _cutter(ready: Sequence[volumes.Volume], draw: Draw) -> stream.MakeExample:
         return {
             "images": volume.image[box],
             "masks": volume.mask[box],
-            "labels": np.uint8(0),
+            "labels": np.zeros((), np.uint8),
         }
 
     return cut

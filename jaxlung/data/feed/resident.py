@@ -1,4 +1,4 @@
-"""A whole split on the device as uint8: one transfer, then every batch is a gather inside jit."""
+"""The feed that keeps a whole split on the device as uint8; a batch is a gather inside jit."""
 
 import concurrent.futures
 import math
@@ -11,24 +11,24 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import example, order
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.host import progress
 from jaxlung.parallel import sharding
 
-# Of the device's memory; the rest is for parameters and activations (our choice).
+# Share of the device's memory; the rest is for parameters and activations (our choice).
 LARGEST_SHARE = 0.25
-_PIXEL_BYTES = 4  # as the network sees it, in float32
+_PIXEL_BYTES = 4  # The network sees float32.
 
 
 def fits(num_bytes: int) -> bool:
-    """Whether so much takes at most a quarter of a device's memory."""
+    """Tells whether data of this size take at most `LARGEST_SHARE` of a device's memory."""
     return num_bytes <= LARGEST_SHARE * _device_memory()
 
 
 def require_memory(settings: settings_lib.Settings, num_devices: int) -> None:
     """Raises ValueError if the images of a batch alone are more than a device's memory.
 
-    It is no promise that a network fits, but tells a size that is out of all proportion before
+    This does not promise that a network fits. It refuses a size that is far too large before
     anything of that size is made.
     """
     field = "patch_size" if isinstance(settings, settings_lib.PatchSettings) else "image_size"
@@ -45,18 +45,18 @@ def require_memory(settings: settings_lib.Settings, num_devices: int) -> None:
 
 
 def _device_memory() -> float:
-    """Bytes of memory of a device; those that don't tell, such as CPUs, share the machine's."""
+    """Returns the bytes of memory of a device; CPUs, which report none, share the machine's."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit", _host_memory() / jax.local_device_count())
 
 
 def _host_memory() -> int:
-    """Bytes of memory of this machine."""
+    """Returns the bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def load_store(
-    source: record.Source,
+    source: record.Source[record.Record],
     settings: settings_lib.ImageSettings,
     shardings: sharding.Shardings,
     name: str,
@@ -83,14 +83,16 @@ def load_store(
 
 
 def take(store: dict[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array]:
-    """The batch at `indices` [B] int32; inside jit."""
+    """Returns the batch at `indices` [B] int32; runs inside jit."""
     return {name: array[indices] for name, array in store.items()}
 
 
 def make_items(
-    source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
-) -> road_lib.MakeItems:
-    """Items of this road are record indices, [K, B] int32."""
+    source: record.Source[record.Record],
+    settings: settings_lib.ImageSettings,
+    shardings: sharding.Shardings,
+) -> feed_lib.MakeItems:
+    """Returns a maker of items, which are record indices, [K, B] int32."""
     del source, settings  # The records are on the device already.
 
     def items(

@@ -1,4 +1,4 @@
-"""Records read from disk by Grain threads while the device computes, two dispatches ahead."""
+"""The feed that reads records with Grain threads while the device computes."""
 
 import collections
 import itertools
@@ -11,40 +11,42 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import example, order
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.parallel import sharding
 
 MakeExample = Callable[[int, int], dict[str, np.ndarray]]
-AHEAD = 2  # Dispatches: one computed on, one in flight.
-BATCHES_PER_THREAD = 2  # that Grain's threads have ready before
+AHEAD = 2  # Dispatches: the device computes one while the next is transferred.
+BATCHES_PER_THREAD = 2  # Batches that each of Grain's threads keeps ready.
 
 
 def most_ready(num_threads: int) -> int:
-    """Dispatches that may be ready before they are asked for, at most."""
+    """Returns the largest number of dispatches that can be ready before they are asked for."""
     return AHEAD + BATCHES_PER_THREAD * num_threads
 
 
 def load_store(
-    source: record.Source,
+    source: record.Source[record.Record],
     settings: settings_lib.ImageSettings,
     shardings: sharding.Shardings,
     name: str,
 ) -> dict[str, jax.Array]:
-    """Nothing stays on the device."""
+    """Returns nothing, as this feed keeps nothing on the device."""
     del source, settings, shardings, name
     return {}
 
 
 def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The item is the batch; inside jit."""
+    """Returns the item, which is the batch; runs inside jit."""
     del store
     return item
 
 
 def make_items(
-    source: record.Source, settings: settings_lib.ImageSettings, shardings: sharding.Shardings
-) -> road_lib.MakeItems:
-    """Items of this road are batches: "images", "masks" [K, B, S, S], "labels" [K, B], uint8."""
+    source: record.Source[record.Record],
+    settings: settings_lib.ImageSettings,
+    shardings: sharding.Shardings,
+) -> feed_lib.MakeItems:
+    """Returns a maker of items: "images", "masks" [K, B, S, S] and "labels" [K, B], uint8."""
 
     def make_example(position: int, index: int) -> dict[str, np.ndarray]:
         del position
@@ -57,13 +59,14 @@ def make_batches(
     make_example: MakeExample,
     num_threads: int,
     shardings: sharding.Shardings,
-) -> road_lib.MakeItems:
-    """Items that are batches, made on the host; each process makes the rows of its own devices.
+) -> feed_lib.MakeItems:
+    """Returns a maker of items that are batches; a process makes the rows of its own devices.
 
     Args:
-        make_example: position in the run, index -> one example; runs in several threads.
-        num_threads: that make examples.
-        shardings: where batches go.
+        make_example: function (position in the run, index of the example) -> one example; runs in
+            several threads.
+        num_threads: number of threads that make examples.
+        shardings: places of batches on the devices.
     """
 
     def items(
@@ -103,7 +106,7 @@ def prefetch(items: Iterator[dict[str, jax.Array]]) -> Iterator[dict[str, jax.Ar
 
 
 def _stack(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Batches of several steps as one item."""
+    """Returns the batches of several steps as one item."""
     if len(batches) == 1:  # Without a copy.
         return {name: array[None] for name, array in batches[0].items()}
     return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}

@@ -1,14 +1,16 @@
-"""Your own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
+"""A user's own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from jaxlung.data import patient_split, record
-from jaxlung.data.sources import folder_csv, folder_tree
+from jaxlung.config import run_files
+from jaxlung.data import record
+from jaxlung.data.sources import dataset, folder_csv, folder_tree
+from jaxlung.data.splits import patient_split
 from jaxlung.image import image_file
-
-TARGETS = {"lung": record.LUNG, "infection": record.INFECTION}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,7 @@ class FolderSource:
     Attributes:
         examples: the files, in order of `image_id`.
         foreground_levels: mask values that mean foreground, or () for binary masks.
-        target: a key of `TARGETS`: which bit of a mask the foreground sets.
+        target: a key of `record.BITS`, the bit of a mask that the foreground sets.
     """
 
     examples: tuple[folder_tree.Example, ...]
@@ -26,11 +28,11 @@ class FolderSource:
     target: str
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.examples)
 
     def __getitem__(self, index: int) -> record.Record:
-        """The image at `index`, decoded.
+        """Decodes the image and the mask at `index`.
 
         Raises:
             ValueError: a file is damaged, ambiguous as a mask, or of another size.
@@ -41,14 +43,14 @@ class FolderSource:
         _check_sizes(example, image.shape, foreground.shape)
         return record.Record(
             image=image,
-            mask=foreground * np.uint8(TARGETS[self.target]),
+            mask=foreground * np.uint8(record.BITS[self.target]),
             image_id=example.image_id,
             patient_id=example.patient_id,
             group=example.group,
         )
 
     def people(self) -> list[tuple[str, str]]:
-        """(image_id, patient_id) of every record, without decoding images."""
+        """Returns (image_id, patient_id) of every record, without decoding images."""
         return [(example.image_id, example.patient_id) for example in self.examples]
 
 
@@ -71,28 +73,28 @@ def open_splits(
 ) -> dict[str, FolderSource]:
     """Finds images and masks, checks names and sizes, and splits them by patient.
 
-    Headers are read here, pixels later. Without `csv`, images and masks are matched by name;
-    with it, `root` keeps the rows whose images lie in it.
+    Headers are read here, pixels later. Without `csv`, images and masks are matched by name. With
+    `csv`, only the rows whose images lie in `root` are used, or all rows if `root` is "".
 
     Args:
         root: a folder, or several separated by commas; "" only with `csv`.
         csv: path of a CSV, or "". Paths in it are absolute or relative to its folder.
-        csv_image_column: its heading over images.
-        csv_mask_column: its heading over masks.
-        csv_patient_column: its heading over patients, or "" for none.
-        csv_split_column: its heading over splits, or "" to draw them.
-        mask_suffix: what a mask's name has after the image's, or ""; not for `csv`.
+        csv_image_column: heading of the CSV's column of image paths.
+        csv_mask_column: heading of the CSV's column of mask paths.
+        csv_patient_column: heading of the CSV's column of patients, or "" for none.
+        csv_split_column: heading of the CSV's column of splits, or "" to draw them.
+        mask_suffix: text that a mask's name has after the image's name, or ""; not for `csv`.
         foreground_levels: PNG mask values that are foreground; () for binary masks.
         target: "lung" or "infection", the bit that a mask sets.
         patient_pattern: regular expression whose first group, in the file's stem, is the
-            patient where no column says so; "" makes every image its own patient.
-        validation_fraction: of the patients, in (0, 1).
-        test_fraction: of the patients, in (0, 1).
-        seed: of the draw.
-        negative_roots: those of `root` whose masks may all be empty.
+            patient where no column names one; "" makes every image its own patient.
+        validation_fraction: share of the patients, in (0, 1).
+        test_fraction: share of the patients, in (0, 1).
+        seed: seed of drawn splits.
+        negative_roots: folders of `root` whose masks may all be empty, separated by commas.
 
     Returns:
-        One source per name in `patient_split.SPLITS`, none of them empty.
+        One source per name in `run_files.SPLITS`, none of them empty.
 
     Raises:
         FileNotFoundError: a folder or file is missing.
@@ -126,12 +128,12 @@ def open_splits(
             tuple(foreground_levels),
             target,
         )
-        for split in patient_split.SPLITS
+        for split in run_files.SPLITS
     }
 
 
 def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
-    """Groups of the records in folders that are declared to show no foreground.
+    """Returns the groups of records in folders that are declared to show no foreground.
 
     Args:
         root: see `open_splits`.
@@ -154,7 +156,7 @@ def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
 def _split_of_patients(
     examples: list[folder_tree.Example], given: bool, fractions: dict[str, float], seed: int
 ) -> dict[str, str]:
-    """The split of every patient, as the examples give it or drawn."""
+    """Returns the split of every patient, as the examples give it or drawn."""
     if given:
         return patient_split.check_given((e.patient_id, e.split) for e in examples)
     return patient_split.draw((e.patient_id for e in examples), **fractions, seed=seed)
@@ -166,8 +168,8 @@ def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], tar
             "want a folder with images/ and masks/ (--config.data.root) or a CSV file "
             "(--config.data.csv), got neither."
         )
-    if target not in TARGETS:
-        raise ValueError(f"target: want one of {', '.join(TARGETS)}, got {target!r}.")
+    if target not in record.BITS:
+        raise ValueError(f"target: want one of {', '.join(record.BITS)}, got {target!r}.")
     if any(type(level) is not int or not 0 <= level < 2**16 for level in foreground_levels):
         raise ValueError(
             f"foreground_levels: want whole numbers from 0 to 65535, got {foreground_levels}."
@@ -191,3 +193,20 @@ def _check_sizes(
             f"{image_shape[0]} x {image_shape[1]} (height x width), got "
             f"{mask_shape[0]} x {mask_shape[1]}."
         )
+
+
+def _open_as_dataset(variant: str, *, needs: int, seed: int, **fields: Any) -> dataset.Splits:
+    targets = {bit: target for target, bit in record.BITS.items()}
+    if variant or needs not in targets:
+        raise ValueError(
+            "data.name='folder' has one binary mask for each image; "
+            "want task_name='mask' and no variant in the name."
+        )
+    return open_splits(target=targets[needs], seed=seed, **fields)
+
+
+def _negative_groups_of(fields: Mapping[str, Any]) -> set[str]:
+    return negative_groups(fields["root"], fields["csv"], fields["negative_roots"])
+
+
+DATASET = dataset.Dataset(_open_as_dataset, negative_groups=_negative_groups_of)

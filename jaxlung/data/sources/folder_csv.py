@@ -1,4 +1,4 @@
-"""Pairs of image and mask from a CSV, with patients and splits where it names them."""
+"""Pairs of image and mask listed in a CSV, with patients and splits if it names them."""
 
 import csv
 import dataclasses
@@ -6,23 +6,23 @@ import pathlib
 import unicodedata
 from collections.abc import Iterator
 
-from jaxlung.data import patient_split
+from jaxlung.config import run_files
 from jaxlung.data.sources import folder_tree
 
-# What a split column may hold, in any case.
-_SPLIT_NAMES = {name: name for name in patient_split.SPLITS} | {"val": "validation"}
+# Values of a split column, in lower case.
+_SPLIT_NAMES = {name: name for name in run_files.SPLITS} | {"val": "validation"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Headings of the CSV.
+    """Headings of the CSV's columns.
 
     Attributes:
-        image: path of the image, absolute or relative to the CSV's folder.
-        mask: path of the mask, likewise.
-        patient: the person, or "" if there is no such column; an empty cell makes the image a
-            patient of its own.
-        split: train, validation (or val) or test, or "" if there is no such column.
+        image: heading over image paths, absolute or relative to the CSV's folder.
+        mask: heading over mask paths, absolute or relative to the CSV's folder.
+        patient: heading over patients, or "" for none. An empty cell makes the image a patient of
+            its own.
+        split: heading over splits (train, validation or val, test), or "" for none.
     """
 
     image: str
@@ -34,13 +34,14 @@ class Columns:
 def list_examples(
     path: pathlib.Path, columns: Columns, roots: folder_tree.Roots, patient_pattern: str
 ) -> list[folder_tree.Example]:
-    """Every row as a pair of files; with roots, only rows whose image lies in one of them.
+    """Returns a pair of files for each row; with roots, only for images inside one of them.
 
     Args:
         path: the CSV, with a line of headings, comma-separated, UTF-8.
-        columns: its headings.
-        roots: where images count; all do if there are no roots.
-        patient_pattern: finds the patient in the image's stem where there is no column for it.
+        columns: headings of the CSV.
+        roots: folders whose images are used; all images if there are no roots.
+        patient_pattern: regular expression that finds the patient in the image's stem if there is
+            no column of patients.
 
     Raises:
         FileNotFoundError: the CSV, an image or a mask is missing.
@@ -77,7 +78,7 @@ def list_examples(
 
 
 def _rows(path: pathlib.Path, columns: Columns) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row with where it stands, for messages; cells that are missing read as ""."""
+    """Yields each row with its place, "FILE:LINE", for messages; missing cells read as ""."""
     if not path.is_file():
         raise FileNotFoundError(f"csv {path}: no such file.")
     try:
@@ -105,7 +106,7 @@ def _path_in(path: pathlib.Path, row: dict[str, str], heading: str, place: str) 
 
 
 class _Finder:
-    """Finds files by their names, however a system has composed their accents."""
+    """A finder of files by name, whichever way a file system composes accented letters."""
 
     def __init__(self) -> None:
         self._listed: dict[pathlib.Path, dict[str, pathlib.Path]] = {}
@@ -145,7 +146,7 @@ def _split(row: dict[str, str], columns: Columns, place: str) -> str:
     name = row[columns.split].strip().lower()
     if name not in _SPLIT_NAMES:
         raise ValueError(
-            f"{place}: want {', '.join(patient_split.SPLITS)} or val in column "
+            f"{place}: want {', '.join(run_files.SPLITS)} or val in column "
             f"{columns.split!r}, got {row[columns.split]!r}."
         )
     return _SPLIT_NAMES[name]

@@ -15,15 +15,15 @@ from jaxlung.image import image_file
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One image and its mask, as files.
+    """The files of one image and its mask.
 
     Attributes:
         image_path: a PNG or JPEG.
-        mask_path: another, of the same size.
-        image_id: the image's path below its root, with "/".
-        patient_id: the person; `image_id` where unknown.
-        group: the root's name if there are several, or "".
-        split: as given by a CSV, or "" where it is still to be drawn.
+        mask_path: a PNG or JPEG of the same size.
+        image_id: path of the image below `Roots.base`, with "/".
+        patient_id: name of the person; `image_id` if unknown.
+        group: name of the image's root if there are several roots, or "".
+        split: split that a CSV gives, or "" if it is still to be drawn.
     """
 
     image_path: pathlib.Path
@@ -39,31 +39,31 @@ class Roots:
     """The folders that a user named.
 
     Attributes:
-        paths: absolute; empty if a CSV stands alone.
-        base: what ids are relative to: the only root, or what several have in common.
+        paths: absolute paths; () if only a CSV is named.
+        base: folder that ids are relative to: the only root, or the common parent of several.
     """
 
     paths: tuple[pathlib.Path, ...]
     base: pathlib.Path
 
     def name_of(self, path: pathlib.Path) -> str:
-        """The file's id, composed: its path below `base`, or all of it if it is elsewhere."""
+        """Returns the file's id: its path below `base`, or the whole path if it is elsewhere."""
         inside = path.is_relative_to(self.base)
         return composed(path.relative_to(self.base) if inside else path)
 
     def root_of(self, path: pathlib.Path) -> pathlib.Path | None:
-        """The innermost root that holds `path`."""
+        """Returns the innermost root that holds `path`, or None."""
         holders = [root for root in self.paths if path.is_relative_to(root)]
         return max(holders, key=lambda root: len(root.parts), default=None)
 
     def group_of(self, path: pathlib.Path) -> str:
-        """Name of the root that holds `path`, if there are several roots."""
+        """Returns the name of the root that holds `path`, or "" if there is only one root."""
         root = self.root_of(path)
         return composed(root.relative_to(self.base)) if root and len(self.paths) > 1 else ""
 
 
 def parse_roots(root: str, default_base: pathlib.Path) -> Roots:
-    """Folders out of a list separated by commas, each checked to exist once.
+    """Parses folders separated by commas; checks that each exists and is named once.
 
     Raises:
         FileNotFoundError: one of them is missing.
@@ -82,17 +82,17 @@ def parse_roots(root: str, default_base: pathlib.Path) -> Roots:
 
 
 def absolute(path: str | os.PathLike[str]) -> pathlib.Path:
-    """`path` with `~` and `..` worked out; links are kept, so that ids read as written."""
+    """Returns `path` with `~` and `..` resolved; links stay, so that ids read as written."""
     return pathlib.Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def composed(path: pathlib.PurePath) -> str:
-    """The path with "/", each letter with its accents as one character: systems differ in that."""
+    """Returns the path with "/" and in Unicode NFC, as file systems compose accents differently."""
     return unicodedata.normalize("NFC", path.as_posix())
 
 
 def require_utf8(path: pathlib.Path) -> None:
-    """Raises ValueError for a name that is no text, and so can stand in no table."""
+    """Raises ValueError for a name that is not UTF-8 and so can't be written to a CSV."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -100,17 +100,18 @@ def require_utf8(path: pathlib.Path) -> None:
 
 
 def list_examples(roots: Roots, *, mask_suffix: str, patient_pattern: str) -> list[Example]:
-    """Every image of every root with the mask of its name.
+    """Returns every image of every root with the mask of the same name.
 
     Args:
         roots: folders that hold `images/` and `masks/`.
-        mask_suffix: what a mask's stem has after the image's ("_mask"), or "".
-        patient_pattern: regular expression whose first group, searched for in the stem, is
-            the patient; "" makes every image a patient of its own.
+        mask_suffix: text that a mask's stem has after the image's stem ("_mask"), or "".
+        patient_pattern: regular expression, searched for in the stem, whose first group is the
+            patient; "" makes every image a patient of its own.
 
     Raises:
         FileNotFoundError: `images/` or `masks/` is missing.
-        ValueError: no images, two of one stem, one without its partner, or a bad pattern.
+        ValueError: no images, two files with one stem, an image without its mask or a mask without
+            its image, or a bad pattern.
     """
     pairs = [pair for root in roots.paths for pair in _pairs(root, mask_suffix)]
     require_quick(patient_pattern, [image_path for image_path, _ in pairs])
@@ -124,14 +125,14 @@ def list_examples(roots: Roots, *, mask_suffix: str, patient_pattern: str) -> li
 
 
 def require_quick(patient_pattern: str, paths: Sequence[pathlib.Path]) -> None:
-    """Raises ValueError for a pattern that is none, or takes for ever on the paths' stems."""
+    """Raises ValueError for a pattern that is invalid, or takes too long on the paths' stems."""
     if patient_pattern:
         stems = [_stem(path) for path in paths]
         patterns.require_quick(patient_pattern, stems, "patient_pattern", "search")
 
 
 def patient_of(path: pathlib.Path, patient_pattern: str) -> str:
-    """First group of the pattern in the file's stem; "" for an empty pattern.
+    """Returns the first group of the pattern in the file's stem; "" for an empty pattern.
 
     Raises:
         ValueError: the pattern has no group, or does not match.
@@ -173,7 +174,7 @@ def _pairs(root: pathlib.Path, mask_suffix: str) -> list[tuple[pathlib.Path, pat
 
 
 def _by_stem(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folder's own PNG and JPEG files; anything else but hidden files is reported."""
+    """Returns a folder's PNG and JPEG files by stem; warns of other files that aren't hidden."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; want images/ and masks/ in the root.")
     found: dict[str, pathlib.Path] = {}

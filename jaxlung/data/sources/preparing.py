@@ -1,7 +1,7 @@
-"""Makes a prepared dataset once, however many runs want it at the same time.
+"""Prepares a dataset once, however many runs need it at the same time.
 
-A dataset is made in a hidden folder beside the others and renamed when it is whole, under a lock.
-What killed runs left behind is removed by the next one.
+A dataset is made in a hidden folder beside the others, under a lock, and renamed when it is whole.
+The next run removes the temporary folders of runs that were killed.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ from jaxlung.host import folder_lock
 from jaxlung.parallel import interrupt
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_RANDOM = "[a-z0-9_]{8}"  # of `tempfile`
-# Of TFDS: earlier versions let it make its temporary folder beside the dataset.
+_RANDOM = "[a-z0-9_]{8}"  # `tempfile` puts such a text into names.
+# TFDS's temporary folder, which earlier versions of jaxlung had beside the dataset.
 _OF_TFDS = re.compile(r"incomplete\.[A-Z0-9]{6}_\d+\.\d+\.\d+")
 
 
 def is_made(place: pathlib.Path) -> bool:
-    """Whether there is anything in the folder of a prepared dataset; it appears whole."""
+    """Tells whether a dataset is prepared: whether its folder, which appears whole, has files."""
     return place.is_dir() and any(place.iterdir())
 
 
 def once(place: pathlib.Path, prepare: Callable[[], None]) -> None:
-    """Prepares a dataset unless that was done, waiting for the run that is at it, if one is.
+    """Prepares a dataset unless it is prepared; waits if another run is preparing it.
 
-    What killed runs left behind is removed, but for what a living one is making.
+    Temporary folders of killed runs are removed, unless another run may be using them.
 
     Args:
         place: folder of the dataset, DATA_DIR/NAME/CONFIG/VERSION.
-        prepare: makes it.
+        prepare: function that makes it.
 
     Raises:
-        OSError: the folder of datasets can't be written, or its disk is full; names it.
+        OSError: the folder of datasets can't be written, or its disk is full; names the folder.
     """
     if is_made(place):
         if _remains(place):
@@ -54,7 +54,7 @@ def once(place: pathlib.Path, prepare: Callable[[], None]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with folder_lock.wait_for_turn(_lock(place), f"preparing {place}") as is_alone:
             _remove_remains(place, is_alone)
-            if not is_made(place):  # Else another run made it meanwhile.
+            if not is_made(place):  # Otherwise another run has made it meanwhile.
                 with interrupt.clean_up():
                     prepare()
 
@@ -66,13 +66,13 @@ def make(
     *,
     quietly: bool,
 ) -> None:
-    """Reads the download into ArrayRecord files; whole or not at all.
+    """Writes a download as ArrayRecord files; whole or not at all.
 
     Args:
-        make_builder: takes `data_dir` and `raw_dir`.
-        raw_dir: the download.
+        make_builder: function of `data_dir` and `raw_dir` that makes the builder.
+        raw_dir: path of the download.
         place: folder to make, DATA_DIR/NAME/CONFIG/VERSION.
-        quietly: leave out the builder's remarks; phantoms never have the published counts.
+        quietly: suppress the builder's log, as phantoms never have the published counts.
 
     Raises:
         ValueError: a damaged download; names the file.
@@ -84,7 +84,7 @@ def make(
     verbosity = logging.get_verbosity()
     if quietly:
         logging.set_verbosity(logging.ERROR)
-    tfds.disable_progress_bar()  # The builder tells its own progress, by images.
+    tfds.disable_progress_bar()  # The builder reports progress itself, in images.
     try:
         builder = make_builder(data_dir=temporary, raw_dir=raw_dir)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
@@ -101,7 +101,7 @@ def _rename(made: pathlib.Path, place: pathlib.Path) -> None:
     try:
         made.rename(place)
     except OSError:
-        if not is_made(place):  # Else, without locks, another run was first: just as well.
+        if not is_made(place):  # Otherwise, without locks, another run was first, which is fine.
             raise
 
 
@@ -110,7 +110,7 @@ def _lock(place: pathlib.Path) -> pathlib.Path:
 
 
 def _remains(place: pathlib.Path) -> list[pathlib.Path]:
-    """Temporary folders of this dataset and of phantoms, made by us; links are somebody else's."""
+    """Returns jaxlung's temporary folders of this dataset and of phantoms; no links."""
     ours = re.compile(rf"\.({re.escape(place.parts[-3])}-preparing|raw)-{_RANDOM}")
     found = [path for path in _entries(place.parents[2]) if ours.fullmatch(path.name)]
     found += [path for path in _entries(place.parent) if _OF_TFDS.fullmatch(path.name)]
@@ -129,14 +129,14 @@ def _remove_remains(place: pathlib.Path, is_alone: bool) -> None:
 
 @contextlib.contextmanager
 def _naming(folder: pathlib.Path) -> Iterator[None]:
-    """Names the folder where a write fails and doesn't say where."""
+    """Adds the folder to errors of writing that name no file."""
     try:
         yield
     except OSError as error:
         if error.filename is None and error.errno:
             raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
         raise
-    except RuntimeError as error:  # ArrayRecord's of a full disk
+    except RuntimeError as error:  # ArrayRecord raises this for a full disk.
         for number in _FULL:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(folder)) from error

@@ -1,7 +1,7 @@
-"""What a prepared dataset was made from, and which files it has: a note in its folder.
+"""The receipt in a prepared dataset's folder: its files, and the download it was made from.
 
-ArrayRecord has checksums of its own, so sizes are enough for shards; the small files that say what
-is in them have none, and get a digest.
+ArrayRecord files have checksums, so the receipt has only their sizes. The small files that describe
+them have none, so it has their digests.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _NEEDED = ("dataset_info.json", "features.json")
 
 
 def write(folder: pathlib.Path, raw_dir: str) -> None:
-    """Notes the files in `folder` and that they were made from `raw_dir`."""
+    """Writes the receipt of the files in `folder`, which were made from `raw_dir`."""
     bytes_of, sha256 = {}, {}
     for path in sorted(folder.iterdir()):
         if ".array_record" in path.name:
@@ -30,25 +30,25 @@ def write(folder: pathlib.Path, raw_dir: str) -> None:
 
 
 def check(folder: pathlib.Path, raw_dir: str) -> None:
-    """Compares a prepared dataset with its note.
+    """Compares a prepared dataset with its receipt.
 
     Args:
-        folder: of the dataset.
-        raw_dir: that it should be made from; "" for any.
+        folder: folder of the dataset.
+        raw_dir: path of the download that it should be made from; "" for any.
 
     Raises:
-        ValueError: a file is missing or damaged, or it was made from another download.
+        ValueError: a file is missing or damaged, or the dataset was made from another download.
     """
     for name in _NEEDED:
         _require(folder, name, (folder / name).is_file(), "it is missing")
     if not (folder / FILE).exists():
         if raw_dir:
-            logging.warning("%s: what it was prepared from is not known", folder)
+            logging.warning("%s: it is not known from which download it was prepared", folder)
         return
     try:
         note = json.loads((folder / FILE).read_text())
         made_from = note["raw_dir"]
-        # Earlier versions noted no files.
+        # Earlier versions listed no files.
         bytes_of, sha256 = dict(note.get("bytes", {})), dict(note.get("sha256", {}))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise damaged(folder / FILE, folder, str(error)) from error
@@ -64,7 +64,7 @@ def check(folder: pathlib.Path, raw_dir: str) -> None:
 
 
 def damaged(file: pathlib.Path, folder: pathlib.Path, reason: str) -> ValueError:
-    """The error of a file of a prepared dataset that can't be used, with the way out."""
+    """Returns the error for a damaged file of a prepared dataset, which says how to repair it."""
     reason = " ".join(reason.split())[:200]
     return ValueError(
         f"{file}: damaged ({reason}); remove the folder {folder} and run the same command, which "

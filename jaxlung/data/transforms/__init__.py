@@ -1,1 +1,1 @@
-"""What is done to images and volumes before the network: resize, scale, augment."""
+"""Changes to images and volumes on their way to the network: resizing, scaling, augmentation."""

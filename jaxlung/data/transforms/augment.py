@@ -1,6 +1,6 @@
 """Random changes to training images, inside jit: one affine warp, brightness and contrast.
 
-Every image is changed by itself, so a batch spread over devices stays where it is.
+Every image is changed independently, so the images of a batch stay on their devices.
 """
 
 import dataclasses
@@ -12,16 +12,16 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """How much training images are changed; every amount is drawn uniformly.
+    """The ranges of random changes to training images; every amount is drawn uniformly.
 
     Attributes:
-        flip_probability: of a left-right mirror image, [0, 1].
-        rotation_degrees: largest angle either way, from 0.
-        shift_fraction: largest shift either way, of height and of width, [0, 1).
-        shear_degrees: largest slant of vertical lines either way, [0, 90).
+        flip_probability: probability of a left-right mirror image, [0, 1].
+        rotation_degrees: largest angle in either direction, [0, 360].
+        shift_fraction: largest shift in either direction, as a share of height and width, [0, 1].
+        shear_degrees: largest slant of vertical lines in either direction, [0, 89].
         zoom_range: smallest and largest scale; above 1 enlarges.
-        brightness: largest offset either way, of the range [0, 1], [0, 1].
-        contrast: largest change of contrast about the image's mean, either way, [0, 1].
+        brightness: largest offset in either direction, where images are in [0, 1]; [0, 1].
+        contrast: largest relative change of contrast about the image's mean, [0, 1].
     """
 
     flip_probability: float
@@ -33,7 +33,7 @@ class Augment:
     contrast: float
 
     def __post_init__(self) -> None:
-        """Raises a ValueError that names the field, what it is and what it may be."""
+        """Raises a ValueError for a field out of range, with its name, value and range."""
         limits = {
             "flip_probability": 1,
             "rotation_degrees": 360,
@@ -53,7 +53,7 @@ class Augment:
 
     @property
     def moves_pixels(self) -> bool:
-        """Whether images are warped."""
+        """True if images are warped."""
         amounts = (
             self.flip_probability,
             self.rotation_degrees,
@@ -64,12 +64,12 @@ class Augment:
 
     @property
     def changes_values(self) -> bool:
-        """Whether brightness or contrast vary."""
+        """True if brightness or contrast vary."""
         return bool(self.brightness or self.contrast)
 
     @property
     def is_identity(self) -> bool:
-        """Whether images stay as they are."""
+        """True if images stay as they are."""
         return not (self.moves_pixels or self.changes_values)
 
 
@@ -84,30 +84,32 @@ def augment(
         images: [B, H, W, 1] float32 in [0, 1].
         masks: [B, H, W] uint8 bits.
         rng: a key, used up here.
-        settings: how much to change; with none, the arguments return untouched.
+        settings: ranges of the changes; if all are zero, the arguments are returned.
 
     Returns:
-        As given, changed: what moves in from outside repeats the edge.
+        Images and masks of the same shapes and types. Pixels from outside repeat the edge.
     """
     if settings.is_identity:
         return images, masks
     rng_warp, rng_exposure = jax.random.split(rng)
     if settings.moves_pixels:
-        images, masks = warp(images, masks, random_matrices(rng_warp, masks.shape, settings))
+        batch, height, width = masks.shape
+        matrices = random_matrices(rng_warp, (batch, height, width), settings)
+        images, masks = warp(images, masks, matrices)
     if settings.changes_values:
         images = vary_exposure(images, rng_exposure, settings)
     return images, masks
 
 
 def random_matrices(rng: jax.Array, shape: tuple[int, int, int], settings: Augment) -> jax.Array:
-    """Draws where every image takes its pixels from.
+    """Draws an affine matrix for every image.
 
-    Content is flipped, zoomed, sheared, rotated about the image's centre, then shifted.
+    It flips, zooms, shears and rotates the content about the image's centre, then shifts it.
 
     Args:
         rng: a key, used up here.
         shape: (B, H, W).
-        settings: the ranges.
+        settings: ranges of the changes.
 
     Returns:
         [B, 2, 3] float32: (row, column, 1) of an output pixel to (row, column) in the input,
@@ -135,7 +137,7 @@ def random_matrices(rng: jax.Array, shape: tuple[int, int, int], settings: Augme
 
 
 def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Moves images (bilinear) and masks (nearest) alike; outside, the edge is repeated.
+    """Moves images (bilinear) and masks (nearest) in the same way; repeats the edge outside.
 
     Args:
         images: [B, H, W, 1] float32.
@@ -143,7 +145,7 @@ def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.
         matrices: [B, 2, 3] float32 from `random_matrices`.
 
     Returns:
-        As given, warped.
+        Images and masks of the same shapes and types.
     """
     pixels, masks = jax.vmap(_warp_one)(images[..., 0], masks, matrices)
     return pixels[..., None], masks
@@ -155,7 +157,7 @@ def vary_exposure(images: jax.Array, rng: jax.Array, settings: Augment) -> jax.A
     Args:
         images: [B, H, W, 1] float32 in [0, 1].
         rng: a key, used up here.
-        settings: the ranges.
+        settings: ranges of the changes.
 
     Returns:
         [B, H, W, 1] float32 in [0, 1].
@@ -168,17 +170,17 @@ def vary_exposure(images: jax.Array, rng: jax.Array, settings: Augment) -> jax.A
 
 
 def _uniform(rng: jax.Array, batch: int, count: int) -> jax.Array:
-    """[B, count] in [0, 1); row i depends on `rng` and i alone."""
+    """Returns [B, count] in [0, 1); row i depends on `rng` and i alone."""
     rngs = jax.vmap(lambda index: jax.random.fold_in(rng, index))(jnp.arange(batch))
     return jax.vmap(lambda rng: jax.random.uniform(rng, (count,), jnp.float32))(rngs)
 
 
 def _warp_one(image: jax.Array, mask: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """[H, W] float32 and [H, W] uint8 by [2, 3]: five gathers at flat indices."""
+    """Warps [H, W] float32 and [H, W] uint8 by a [2, 3] matrix: five gathers at flat indices."""
     height, width = image.shape
     rows = jnp.arange(height, dtype=jnp.float32)[:, None]
     columns = jnp.arange(width, dtype=jnp.float32)[None, :]
-    # Clipping the coordinates is what repeats the edge.
+    # Clipping the coordinates repeats the edge.
     row = matrix[0, 0] * rows + matrix[0, 1] * columns + matrix[0, 2]
     row = jnp.clip(row, 0, height - 1)
     column = matrix[1, 0] * rows + matrix[1, 1] * columns + matrix[1, 2]
@@ -195,6 +197,6 @@ def _warp_one(image: jax.Array, mask: jax.Array, matrix: jax.Array) -> tuple[jax
 
 
 def _pixels(image: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-    """The image's values at integer coordinates that are known to lie inside it."""
+    """Returns the image's values at integer coordinates, which must lie inside it."""
     flat = image.reshape(-1)
     return flat.at[row * image.shape[1] + column].get(mode="promise_in_bounds")

@@ -1,7 +1,8 @@
 """Random changes to training patches of volumes, inside jit.
 
-In plane they are those of `augment`, the same for all slices of a patch: slices lie so much further
-apart than pixels that turning out of plane would blur more than it varies (our choice).
+In the plane of the slices they are those of `augment`, equal for all slices of a patch. There is no
+rotation out of the plane: slices are so much further apart than pixels that it would mostly blur
+(our choice).
 """
 
 import dataclasses
@@ -14,16 +15,16 @@ from jaxlung.data.transforms import augment as augment_2d
 
 @dataclasses.dataclass(frozen=True)
 class Augment3D:
-    """How much training patches are changed; every amount is drawn uniformly, noise aside.
+    """The ranges of random changes to training patches; all but noise are drawn uniformly.
 
     Attributes:
-        flip_probability: of a mirror image along D, H and W, each in [0, 1].
-        rotation_degrees: largest angle either way in plane, from 0.
-        zoom_range: smallest and largest scale in plane; above 1 enlarges.
-        shift_fraction: largest shift either way, of height and of width, [0, 1).
-        brightness: largest offset either way, of the range [0, 1], [0, 1].
-        contrast: largest change of contrast about the patch's mean, either way, [0, 1].
-        noise_std: standard deviation of Gaussian noise, of the range [0, 1], [0, 1].
+        flip_probability: probabilities of a mirror image along D, H and W, each in [0, 1].
+        rotation_degrees: largest angle in the plane, in either direction, [0, 360].
+        zoom_range: smallest and largest scale in the plane; above 1 enlarges.
+        shift_fraction: largest shift in either direction, as a share of height and width, [0, 1].
+        brightness: largest offset in either direction, where images are in [0, 1]; [0, 1].
+        contrast: largest relative change of contrast about the patch's mean, [0, 1].
+        noise_std: standard deviation of Gaussian noise, where images are in [0, 1]; [0, 1].
     """
 
     flip_probability: tuple[float, float, float]
@@ -35,7 +36,7 @@ class Augment3D:
     noise_std: float
 
     def __post_init__(self) -> None:
-        """Raises a ValueError that names the field, what it is and what it may be."""
+        """Raises a ValueError for a field out of range, with its name, value and range."""
         flips = self.flip_probability
         if len(flips) != 3 or not all(0 <= p <= 1 for p in flips):
             raise ValueError(
@@ -44,11 +45,11 @@ class Augment3D:
             )
         if not 0 <= self.noise_std <= 1:
             raise ValueError(f"augment.noise_std: want 0 to 1, got {self.noise_std}.")
-        _ = self.in_plane  # Which checks the rest.
+        _ = self.in_plane  # This checks the other fields.
 
     @property
     def in_plane(self) -> augment_2d.Augment:
-        """What slices have in common with images; flips are done apart, so as to be exact."""
+        """The changes in the plane of slices, without flips, which are done apart to be exact."""
         return augment_2d.Augment(
             flip_probability=0,
             rotation_degrees=self.rotation_degrees,
@@ -61,7 +62,7 @@ class Augment3D:
 
     @property
     def is_identity(self) -> bool:
-        """Whether patches stay as they are."""
+        """True if patches stay as they are."""
         return not (any(self.flip_probability) or self.noise_std) and self.in_plane.is_identity
 
 
@@ -76,11 +77,11 @@ def augment(
         images: [B, D, H, W, 1] float32 in [0, 1].
         masks: [B, D, H, W] uint8 bits.
         rng: a key, used up here.
-        settings: how much to change; with none, the arguments return untouched.
+        settings: ranges of the changes; if all are zero, the arguments are returned.
 
     Returns:
-        As given, changed: images by linear interpolation, masks by the nearest voxel; what moves
-        in from outside repeats the edge of its slice.
+        Images (linear interpolation) and masks (nearest voxel) of the same shapes and types.
+        Voxels from outside repeat the edge of their slice.
     """
     if settings.is_identity:
         return images, masks
@@ -93,7 +94,7 @@ def augment(
         matrices = augment_2d.random_matrices(rng_warp, shape, settings.in_plane)
         images, masks = warp(images, masks, matrices)
     if settings.in_plane.changes_values:
-        # Slices laid below each other: one gain and offset for all of a patch.
+        # Slices are put below each other, so that a patch has one gain and one offset.
         tall = images.reshape(images.shape[0], -1, *images.shape[3:])
         tall = augment_2d.vary_exposure(tall, rng_exposure, settings.in_plane)
         images = tall.reshape(images.shape)
@@ -108,13 +109,13 @@ def flip(
     rng: jax.Array,
     probability: tuple[float, float, float],
 ) -> tuple[jax.Array, jax.Array]:
-    """Mirrors patches along D, H and W, drawn for each patch and axis by itself; exact.
+    """Mirrors patches along D, H and W, drawn independently for each patch and axis; exact.
 
     Args:
         images: [B, D, H, W, 1].
         masks: [B, D, H, W].
         rng: a key, used up here.
-        probability: along D, H and W.
+        probability: probabilities along D, H and W, each in [0, 1].
     """
     draws = jax.vmap(lambda rng: jax.random.uniform(rng, (3,), jnp.float32))(
         _keys(rng, len(images))
@@ -127,7 +128,7 @@ def flip(
 
 
 def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Moves every slice of a patch alike, see `augment.warp`.
+    """Moves every slice of a patch in the same way, see `augment.warp`.
 
     Args:
         images: [B, D, H, W, 1] float32.
@@ -135,7 +136,7 @@ def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.
         matrices: [B, 2, 3] float32 from `augment.random_matrices`.
 
     Returns:
-        As given, warped.
+        Images and masks of the same shapes and types.
     """
     # Where pixels come from is computed once for all slices.
     slices = jax.vmap(augment_2d.warp, in_axes=(1, 1, None), out_axes=1)
@@ -143,12 +144,12 @@ def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.
 
 
 def add_noise(images: jax.Array, rng: jax.Array, noise_std: float) -> jax.Array:
-    """Adds Gaussian noise, each voxel its own, and clips to [0, 1].
+    """Adds Gaussian noise, independent for each voxel, and clips to [0, 1].
 
     Args:
         images: [B, D, H, W, 1] float32 in [0, 1].
         rng: a key, used up here.
-        noise_std: of the range [0, 1].
+        noise_std: standard deviation, where images are in [0, 1].
     """
     noise = jax.vmap(lambda rng: jax.random.normal(rng, images.shape[1:], jnp.float32))(
         _keys(rng, len(images))
@@ -157,5 +158,5 @@ def add_noise(images: jax.Array, rng: jax.Array, noise_std: float) -> jax.Array:
 
 
 def _keys(rng: jax.Array, batch: int) -> jax.Array:
-    """[batch] keys; key i depends on `rng` and i alone."""
+    """Returns [batch] keys; key i depends on `rng` and i alone."""
     return jax.vmap(lambda index: jax.random.fold_in(rng, index))(jnp.arange(batch))

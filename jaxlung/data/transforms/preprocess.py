@@ -1,4 +1,4 @@
-"""Preprocessing inside jit, the same for both data roads."""
+"""Preprocessing inside jit, the same for both feeds."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from jaxlung.volume import hounsfield
 def min_max_scale(images: jax.Array) -> jax.Array:
     """Scales every image to [0, 1] by its own smallest and largest value.
 
-    That is how we read the MinMaxScaler of Nguyen Xuan Minh Vu, section 4.1; for the other systems
-    on X-rays it is our choice.
+    This is our reading of the MinMaxScaler of Nguyen Xuan Minh Vu, section 4.1. For the other
+    systems on X-rays it is our choice.
 
     Args:
         images: [B, H, W] uint8.
@@ -35,4 +35,4 @@ def window_hu(images: jax.Array, window: tuple[float, float]) -> jax.Array:
     Returns:
         [B, D, H, W, 1] float32.
     """
-    return hounsfield.scale(images, window)[..., None]
+    return jnp.asarray(hounsfield.scale(images, window))[..., None]

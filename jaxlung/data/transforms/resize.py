@@ -1,4 +1,4 @@
-"""Images and masks to a network's square input, and a network's output back."""
+"""Resizes images and masks to a network's square input, and its output back."""
 
 import numpy as np
 from PIL import Image
@@ -13,21 +13,21 @@ def fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Resizes an image and its mask to a square.
 
-    Images by antialiased bilinear interpolation. So are the masks, each bit as a map of its own,
-    then foreground where the map is above 0.5 (Zhang, section 4.2).
+    Images are resized by antialiased bilinear interpolation. So are masks, each bit as a map of its
+    own, which is foreground where it is above 0.5 (Zhang, section 4.2).
 
     Args:
         image: [H, W] uint8.
         mask: [H, W] uint8, bits of `record`.
-        image_size: S, pixels.
-        resize: "squash", or "pad" to keep the aspect ratio: centred, and surrounded by the
-            image's minimum and an empty mask.
+        image_size: height and width of the square, S pixels.
+        resize: "squash", or "pad" to keep the aspect ratio: the image is centred, and surrounded
+            by its minimum and an empty mask.
 
     Returns:
         Image and mask, [S, S] uint8; the arguments themselves if that is their size.
 
     Raises:
-        ValueError: another `resize`, or shapes that differ.
+        ValueError: an unknown `resize`, or shapes that differ.
     """
     if image.shape != mask.shape:
         raise ValueError(f"image {image.shape} and mask {mask.shape} must agree.")
@@ -47,19 +47,19 @@ def fit(
 
 
 def unfit(probs: np.ndarray, height: int, width: int, resize: str) -> np.ndarray:
-    """Brings a network's output back to the size of the image that `fit` was given.
+    """Returns a network's output at the size of the image that was given to `fit`.
 
     Args:
         probs: [S, S] or [S, S, C] float32.
-        height: of the image as stored, pixels.
-        width: of the image as stored, pixels.
-        resize: as given to `fit`; "pad" crops the padding.
+        height: height of the stored image, pixels.
+        width: width of the stored image, pixels.
+        resize: mode that was given to `fit`; "pad" removes the padding.
 
     Returns:
         [height, width] or [height, width, C] float32, bilinear.
 
     Raises:
-        ValueError: another `resize`, or `probs` that are not square.
+        ValueError: an unknown `resize`, or `probs` that are not square.
     """
     if probs.ndim not in (2, 3) or probs.shape[0] != probs.shape[1]:
         raise ValueError(f"probs: want [S, S] or [S, S, C], got {probs.shape}.")
@@ -71,7 +71,7 @@ def unfit(probs: np.ndarray, height: int, width: int, resize: str) -> np.ndarray
 
 
 def _inner_box(height: int, width: int, image_size: int, resize: str) -> tuple[slice, slice]:
-    """Rows and columns of the square that the image covers."""
+    """Returns the rows and columns of the square that the image covers."""
     if resize not in RESIZES:
         raise ValueError(f"resize: want one of {', '.join(RESIZES)}, got {resize!r}.")
     if resize == "squash":
@@ -89,10 +89,10 @@ def _centred(length: float, image_size: int) -> slice:
 
 
 def _bilinear(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[H, W] uint8 or float32 to [height, width]; Pillow widens the filter when shrinking.
+    """Resizes [H, W] uint8 or float32 to [height, width]; Pillow antialiases when shrinking.
 
-    Along rows first, then along columns, each in a call of its own: in one call Pillow 13 chooses
-    the order by the shapes, and a rounding between them makes one grey level of it.
+    The width is resized first, then the height, each in a call of its own. In a single call,
+    Pillow 13 chooses the order by the shapes, and rounding in between differs by a grey level.
     """
     if array.shape == (height, width):
         return array

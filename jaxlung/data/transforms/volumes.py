@@ -1,4 +1,4 @@
-"""A CT as the network sees it: resampled, cut to the lungs, at least a patch; and the way back."""
+"""Makes a CT ready for the network (resampled, cut to the lungs, padded), and maps results back."""
 
 import dataclasses
 
@@ -8,6 +8,8 @@ from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.volume import hounsfield, resample
 
+Box = tuple[slice, ...]  # along D, H, W
+
 
 @dataclasses.dataclass(frozen=True)
 class Volume:
@@ -16,24 +18,24 @@ class Volume:
     Attributes:
         image: [D, H, W] int16, HU.
         mask: [D, H, W] uint8, bits of `record`.
-        box: where it lies in the resampled volume; padding comes after.
-        resampled_shape: of the whole volume at the network's spacing.
+        box: its place in the resampled volume; padding comes after it.
+        resampled_shape: shape of the whole volume at the network's spacing.
     """
 
     image: np.ndarray
     mask: np.ndarray
-    box: tuple[slice, slice, slice]
+    box: Box
     resampled_shape: tuple[int, int, int]
 
     @property
-    def unpadded(self) -> tuple[slice, slice, slice]:
-        """The part of the arrays that is no padding."""
+    def unpadded(self) -> tuple[slice, ...]:
+        """The part of the arrays that is not padding."""
         sizes = zip(self.box, self.resampled_shape, strict=True)
         return tuple(slice(len(range(*part.indices(size)))) for part, size in sizes)
 
 
 def load(item: record.VolumeRecord, settings: settings_lib.PatchSettings) -> Volume:
-    """Makes a record ready: common spacing, box around the lungs, at least a patch in size."""
+    """Resamples a CT, cuts it to the box around the lungs, and pads it to the size of a patch."""
     spacing = item.spacing_mm, settings.spacing_mm
     image = resample.to_spacing(item.image, *spacing, labels=False)
     mask = resample.to_spacing(item.mask, *spacing, labels=True)
@@ -55,20 +57,20 @@ def restore(values: np.ndarray, volume: Volume, shape: tuple[int, int, int]) -> 
     """Puts a map of a ready volume back into the record's own shape.
 
     Args:
-        values: [D, H, W] float32 on `volume.image`'s voxels.
-        volume: from `load`.
-        shape: of the record's volume.
+        values: [D, H, W] float32 on the voxels of `volume.image`.
+        volume: result of `load`.
+        shape: shape of the record's volume.
 
     Returns:
-        `shape` float32; 0 outside the box.
+        float32 of that shape; 0 outside the box.
     """
     whole = np.zeros(volume.resampled_shape, np.float32)
     whole[volume.box] = values[volume.unpadded]
     return resample.to_shape(whole, shape, labels=False)
 
 
-def find_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The box around everything annotated; the whole volume if nothing is.
+def find_box(mask: np.ndarray) -> Box:
+    """Returns the box around everything annotated, or the whole volume if nothing is.
 
     Args:
         mask: [D, H, W] uint8, bits of `record`.

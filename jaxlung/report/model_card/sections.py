@@ -1,10 +1,10 @@
 """A model card's sections on the network, its use, its data and its ethics."""
 
 import datetime
-import importlib.resources
 import platform
 
 from jaxlung.config import run_files
+from jaxlung.data.sources import datasets
 from jaxlung.export import writer as export
 from jaxlung.report import facts, glossary, tables
 from jaxlung.report.model_card import markdown
@@ -31,14 +31,6 @@ _USE_WITH_LUNGS = (
     " lungs; in Python they go with the image, as an array of its shape in which anything but 0 is"
     " lung: `model.predict(image, lungs)`."
 )
-# Names in configs -> folders of `tfds_builders`.
-BUILDERS = {
-    "covid19_ct_seg": ("covid19_ct_seg",),
-    "covid_qu_ex": ("covid_qu_ex",),
-    "covid_qu_ex_covid_only": ("covid_qu_ex",),
-    "cxr_lungs": ("montgomery_cxr", "shenzhen_cxr"),
-    "v7_covid_cxr": ("v7_covid_cxr",),
-}
 
 
 def describe_model(run: run_lib.Run) -> list[str]:
@@ -166,8 +158,8 @@ def describe_training(run: run_lib.Run) -> list[str]:
             f"Generated {run.kind}s in the layout of {markdown.escape(name)}. None of that"
             " dataset's own is among them."
         ]
-    folders = BUILDERS.get(name.partition("/")[0])
-    if folders is None:
+    downloads = datasets.describe(name)
+    if not downloads:
         root = markdown.escape(str(data.get("root", ""))) or "a place that no config names"
         return [
             f"Images from {root}. What they show, whose they are, how they were annotated and what"
@@ -176,15 +168,11 @@ def describe_training(run: run_lib.Run) -> list[str]:
     return [
         f"{markdown.escape(name)}. Of it `tfds_builders` says (the datasets' own pages have the"
         " last word on licences):",
-        *map(_quote_readme, folders),
+        *map(_quote, downloads),
     ]
 
 
-def _quote_readme(folder: str) -> str:
-    """What the dataset is and under which licence: the README's first and last paragraph."""
-    readme = importlib.resources.files("tfds_builders") / folder / "README.md"
-    paragraphs = readme.read_text().strip().split("\n\n")
-    text = "\n\n".join((paragraphs[0], paragraphs[-1]))
+def _quote(text: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in text.splitlines())
 
 

@@ -1,4 +1,4 @@
-"""Patches: inside their volume, the same by both roads, on what is sought as often as asked."""
+"""Patches: inside their volume, the same by both feeds, on what is sought as often as asked."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from absl.testing import parameterized
 
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, patches, pipeline
 from jaxlung.data.transforms import volumes
 from jaxlung.parallel import sharding
@@ -36,20 +36,20 @@ def change(**changes):
     return dataclasses.replace(SETTINGS, **changes)
 
 
-def open_road(settings=SETTINGS, shapes=SHAPES):
+def open_feed(settings=SETTINGS, shapes=SHAPES):
     source = volume_source.VolumeSource(shapes)
-    return pipeline.open_road(source, settings, sharding.make_shardings(data=-1, space=1), "train")
+    return pipeline.open_feed(source, settings, sharding.make_shardings(data=-1, space=1), "train")
 
 
-def batches(road, first, last, seed=0):
-    take = jax.jit(road.take)
-    items = road.items(order.shuffled(seed, road.num_examples), 4, order.one_by_one(first, last))
-    return [jax.device_get(take(road.store, road_lib.first_step(item))) for item in items]
+def batches(feed, first, last, seed=0):
+    take = jax.jit(feed.take)
+    items = feed.items(order.shuffled(seed, feed.num_examples), 4, order.one_by_one(first, last))
+    return [jax.device_get(take(feed.store, feed_lib.first_step(item))) for item in items]
 
 
-class RoadsTest(parameterized.TestCase):
-    def test_both_roads_give_the_same_patches(self):
-        on_device, on_host = open_road(), open_road(change(placement="host"))
+class FeedTest(parameterized.TestCase):
+    def test_both_feeds_give_the_same_patches(self):
+        on_device, on_host = open_feed(), open_feed(change(placement="host"))
         assert on_device.store
         assert not on_host.store
         for got, want in zip(batches(on_device, 0, 6), batches(on_host, 0, 6), strict=True):
@@ -60,28 +60,28 @@ class RoadsTest(parameterized.TestCase):
 
     @parameterized.parameters("device", "host")
     def test_a_resumed_run_sees_the_patches_it_would_have_seen(self, placement):
-        road = open_road(change(placement=placement))
-        for got, want in zip(batches(road, 4, 6), batches(road, 0, 6)[4:], strict=True):
+        feed = open_feed(change(placement=placement))
+        for got, want in zip(batches(feed, 4, 6), batches(feed, 0, 6)[4:], strict=True):
             np.testing.assert_array_equal(got["images"], want["images"])
 
     def test_another_seed_cuts_other_patches(self):
-        (got,), (want,) = batches(open_road(change(seed=4)), 0, 1), batches(open_road(), 0, 1)
+        (got,), (want,) = batches(open_feed(change(seed=4)), 0, 1), batches(open_feed(), 0, 1)
         assert not np.array_equal(got["images"], want["images"])
 
     def test_every_patch_is_found_in_its_volume(self):
         source = volume_source.VolumeSource(SHAPES)
-        road = open_road()
-        assert road.num_examples == 15
+        feed = open_feed()
+        assert feed.num_examples == 15
         for index in range(15):
-            (item,) = road.items(lambda position, index=index: index, 4, order.one_by_one(0, 1))
-            patch = jax.device_get(jax.jit(road.take)(road.store, road_lib.first_step(item)))[
+            (item,) = feed.items(lambda position, index=index: index, 4, order.one_by_one(0, 1))
+            patch = jax.device_get(jax.jit(feed.take)(feed.store, feed_lib.first_step(item)))[
                 "images"
             ][0]
             windows = np.lib.stride_tricks.sliding_window_view(source[index // 5].image, (4, 8, 8))
             assert (windows == patch).all(axis=(-3, -2, -1)).any()
 
     def test_a_volume_thinner_than_a_patch_is_padded_with_air(self):
-        (batch,) = batches(open_road(shapes=[(2, 20, 20)]), 0, 1)
+        (batch,) = batches(open_feed(shapes=[(2, 20, 20)]), 0, 1)
         assert (batch["images"][:, 2:] == hounsfield.LOWEST_HU).all()
         assert not batch["masks"][:, 2:].any()
         assert (batch["images"][:, :2] > hounsfield.LOWEST_HU).all()

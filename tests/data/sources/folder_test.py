@@ -11,8 +11,9 @@ from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
-from jaxlung.data import record, splits_file
+from jaxlung.data import record
 from jaxlung.data.sources import folder
+from jaxlung.data.splits import splits_file
 
 REALDATA = pathlib.Path(__file__).parents[4] / "shared" / "realdata"
 PATHS = ("root", "csv", "negative_roots")

@@ -116,7 +116,7 @@ def test_phantoms_are_generated_once(tmp_path):
         ({"name": "covid"}, "data.name: got 'covid', want one of covid19_ct_seg, .*folder"),
         ({"name": "covid_qu_ex/x"}, "want one of covid_qu_ex/infection, covid_qu_ex/lung"),
         ({"download": True, "phantom_images": 20}, "data.download: got raw_dir or phantom_images"),
-        ({"name": "folder/x"}, "folder' holds one binary mask"),
+        ({"name": "folder/x"}, "folder' has one binary mask"),
     ],
 )
 def test_names_that_can_not_be_are_errors(tmp_path, changes, message):

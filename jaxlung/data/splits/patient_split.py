@@ -1,31 +1,31 @@
-"""Training, validation and test patients: drawn by seed, or checked as given."""
+"""Splits patients into training, validation and test: drawn by seed, or checked as given."""
 
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-SPLITS = ("train", "validation", "test")
+from jaxlung.config import run_files
 
 
 def draw(
     patient_ids: Iterable[str], *, validation_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, str]:
-    """Gives every patient a split.
+    """Draws a split for every patient.
 
-    Patients are ranked by a hash of seed and name, so the outcome depends on no library's
-    generator, and one patient more moves at most a few others.
+    Patients are ranked by a hash of seed and name. So the result does not depend on any library's
+    random generator, and adding a patient moves only a few others.
 
     Args:
-        patient_ids: repeats count once.
-        validation_fraction: of the patients, in (0, 1), at least one patient.
-        test_fraction: likewise; both leave at least one patient to train on.
-        seed: another seed, another draw.
+        patient_ids: names of the patients; repeats count once.
+        validation_fraction: share of the patients to validate on, in (0, 1); at least one patient.
+        test_fraction: share of the patients to test on, in (0, 1); at least one patient.
+        seed: seed of the draw.
 
     Returns:
-        patient_id -> one of `SPLITS`.
+        patient_id -> one of `run_files.SPLITS`.
 
     Raises:
-        ValueError: fractions out of range, or fewer than one patient for some split.
+        ValueError: fractions out of range, or a split without patients.
     """
     _check_fractions(validation_fraction, test_fraction)
     ranked = sorted(set(patient_ids), key=lambda patient: (_rank(seed, patient), patient))
@@ -33,8 +33,9 @@ def draw(
     num_held = num_test + max(1, round(validation_fraction * len(ranked)))
     if num_held >= len(ranked):
         raise ValueError(
-            f"want at least three patients, one for each of {', '.join(SPLITS)}, got {len(ranked)} "
-            f"with validation_fraction {validation_fraction} and test_fraction {test_fraction}."
+            f"want at least three patients, one for each of {', '.join(run_files.SPLITS)}, got "
+            f"{len(ranked)} with validation_fraction {validation_fraction} and test_fraction "
+            f"{test_fraction}."
         )
     splits = dict.fromkeys(ranked, "train")
     splits.update(dict.fromkeys(ranked[:num_test], "test"))
@@ -45,18 +46,21 @@ def draw(
 def draw_within(
     group_of: Mapping[str, str], *, validation_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, str]:
-    """`draw` in every group of patients by itself, so that all splits have their share of each.
+    """Draws splits in every group of patients by itself, so that each split has its share of all.
 
     Args:
         group_of: patient_id -> group.
-        validation_fraction: of each group's patients, in (0, 1).
-        test_fraction: likewise.
-        seed: another seed, another draw.
+        validation_fraction: share of each group's patients to validate on, in (0, 1).
+        test_fraction: share of each group's patients to test on, in (0, 1).
+        seed: seed of the draw.
+
+    Returns:
+        patient_id -> one of `run_files.SPLITS`.
 
     Raises:
-        ValueError: as `draw`, with the group's name.
+        ValueError: see `draw`; names the group.
     """
-    splits = {}
+    splits: dict[str, str] = {}
     for group in sorted(set(group_of.values())):
         patients = [patient for patient, own in group_of.items() if own == group]
         try:
@@ -76,8 +80,8 @@ def draw_at_most(group_of: Mapping[str, str], most: int, seed: int) -> set[str]:
 
     Args:
         group_of: image_id -> group.
-        most: images of a group; 0 draws all.
-        seed: another seed, another draw.
+        most: largest number of images of a group; 0 draws all.
+        seed: seed of the draw.
 
     Returns:
         The image_ids.
@@ -96,11 +100,11 @@ def draw_at_most(group_of: Mapping[str, str], most: int, seed: int) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Patient:
-    """What a draw by records must know of a person.
+    """A patient in a draw that counts records.
 
     Attributes:
-        num_records: of this person; they stay together.
-        group: every split has its share of each group.
+        num_records: number of the patient's records, which stay together.
+        group: group of the patient; every split has its share of each group.
     """
 
     num_records: int
@@ -110,19 +114,19 @@ class Patient:
 def draw_counts(
     patients: Mapping[str, Patient], *, num_validation: int, num_test: int, seed: int
 ) -> dict[str, str]:
-    """Gives every patient a split, so that validation and test have so many records, not more.
+    """Draws a split for every patient, with exact numbers of records in validation and test.
 
     Args:
-        patients: by patient_id.
-        num_validation: records, 1 or more.
-        num_test: likewise; some are left to train on.
-        seed: another seed, another draw.
+        patients: patient_id -> patient.
+        num_validation: number of records to validate on, 1 or more.
+        num_test: number of records to test on, 1 or more; some must be left to train on.
+        seed: seed of the draw.
 
     Returns:
-        patient_id -> one of `SPLITS`.
+        patient_id -> one of `run_files.SPLITS`.
 
     Raises:
-        ValueError: there are not enough records, or the patients' can't be summed to such numbers.
+        ValueError: there are not enough records, or no set of patients has that many.
     """
     ranked = _interleave(patients, seed)
     test = _pick(ranked, patients, num_test, "num_test")
@@ -134,19 +138,23 @@ def draw_counts(
 def draw_fold(
     patients: Mapping[str, Patient], *, fold: int, folds: int, num_validation: int, seed: int
 ) -> dict[str, str]:
-    """One of the splits of a cross-validation: every patient is tested in exactly one fold.
+    """Draws the splits of one fold of a cross-validation, which tests every patient once.
 
-    Patients of the next fold validate first, so that no patient chooses all checkpoints.
+    The validation split is filled from the next fold's test patients first, so that no patient
+    chooses the checkpoints of all folds.
 
     Args:
-        patients: by patient_id.
-        fold: which one, from 0.
-        folds: how many, 2 or more.
-        num_validation: records of the validation split, out of those that are not tested.
-        seed: another seed, another draw; of all folds at once.
+        patients: patient_id -> patient.
+        fold: index of the fold, from 0.
+        folds: number of folds, 2 or more.
+        num_validation: number of records in the validation split, out of those not tested.
+        seed: seed of the draw, which is one for all folds.
+
+    Returns:
+        patient_id -> one of `run_files.SPLITS`.
 
     Raises:
-        ValueError: no such fold, fewer patients than folds, or as `draw_counts`.
+        ValueError: no such fold, fewer patients than folds, or see `draw_counts`.
     """
     require_fold(fold, folds)
     if folds > len(patients):
@@ -161,7 +169,7 @@ def draw_fold(
 
 
 def require_fold(fold: int, folds: int) -> None:
-    """Raises ValueError unless `fold` is one of `folds`; 0 of 0 is no cross-validation."""
+    """Raises ValueError unless `fold` is one of `folds`; 0 of 0 means no cross-validation."""
     if folds < 0 or folds == 1:
         raise ValueError(f"data.folds: got {folds}, want 2 or more, or 0 for no cross-validation.")
     if not 0 <= fold < max(folds, 1):
@@ -172,9 +180,9 @@ def require_fold(fold: int, folds: int) -> None:
 
 
 def _interleave(patients: Mapping[str, Patient], seed: int) -> list[str]:
-    """All patients, drawn, so that any part of the list has its share of every group."""
+    """Returns all patients in a drawn order whose every part has its share of each group."""
     ranked = sorted(patients, key=lambda patient: (_rank(seed, patient), patient))
-    places = {}
+    places: dict[str, tuple[float, str]] = {}
     for group in sorted({patient.group for patient in patients.values()}):
         members = [patient for patient in ranked if patients[patient].group == group]
         places |= {who: ((i + 0.5) / len(members), group) for i, who in enumerate(members)}
@@ -184,7 +192,7 @@ def _interleave(patients: Mapping[str, Patient], seed: int) -> list[str]:
 def _pick(
     ranked: Sequence[str], patients: Mapping[str, Patient], count: int, field: str
 ) -> list[str]:
-    """The first patients that have `count` records together; who has too many is passed over."""
+    """Returns the first patients with `count` records in all; skips those with too many."""
     picked, left = [], count
     for patient in ranked:
         if patients[patient].num_records <= left:
@@ -206,14 +214,14 @@ def _assemble(
     splits |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     if "train" not in splits.values():
         raise ValueError(
-            "data.num_validation and num_test: they take all patients, want one or more to train "
+            "data.num_validation and num_test: they take all patients, want at least one to train "
             "on."
         )
     return splits
 
 
 def check_given(patients_and_splits: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The split of every patient, from pairs that name it once per image.
+    """Returns the split of every patient, from a pair (patient_id, split) per image.
 
     Raises:
         ValueError: a patient is in two splits, or a split has no patient.
@@ -224,7 +232,7 @@ def check_given(patients_and_splits: Iterable[tuple[str, str]]) -> dict[str, str
             raise ValueError(
                 f"patient {patient_id!r} is in two splits, {splits[patient_id]} and {split}."
             )
-    for split in SPLITS:
+    for split in run_files.SPLITS:
         if split not in splits.values():
             raise ValueError(f"the split {split} is empty; want at least one image in each.")
     return splits

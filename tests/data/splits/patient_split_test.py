@@ -6,7 +6,8 @@ import hashlib
 import pytest
 from absl.testing import parameterized
 
-from jaxlung.data import patient_split
+from jaxlung.config import run_files
+from jaxlung.data.splits import patient_split
 
 PATIENTS = [f"patient{i}" for i in range(200)]
 
@@ -28,7 +29,7 @@ class DrawTest(parameterized.TestCase):
     def test_every_patient_has_a_split_of_the_size_asked(self):
         splits = draw()
         assert set(splits) == set(PATIENTS)
-        sizes = [len(members(splits, name)) for name in patient_split.SPLITS]
+        sizes = [len(members(splits, name)) for name in run_files.SPLITS]
         assert sizes == [140, 20, 40]
 
     def test_order_and_repeats_do_not_matter(self):
@@ -83,7 +84,7 @@ class DrawWithinTest(parameterized.TestCase):
         for group, want in {"sick": [14, 2, 4], "well": [126, 18, 36]}.items():
             sizes = [
                 sum(self.groups[patient] == group for patient in members(splits, name))
-                for name in patient_split.SPLITS
+                for name in run_files.SPLITS
             ]
             assert sizes == want
 
@@ -128,7 +129,7 @@ class DrawCountsTest(parameterized.TestCase):
     def test_splits_have_as_many_records_as_asked_of_every_group(self, seed):
         splits = patient_split.draw_counts(CASES, num_validation=2, num_test=4, seed=seed)
         assert set(splits) == set(CASES)
-        assert [count(splits, name) for name in patient_split.SPLITS] == [14, 2, 4]
+        assert [count(splits, name) for name in run_files.SPLITS] == [14, 2, 4]
         assert groups(splits, "test") == groups(splits, "train") == {"a", "b"}
 
     def test_another_seed_is_another_draw(self):

@@ -1,4 +1,4 @@
-"""Both data roads give the same batches; every record is seen once per epoch."""
+"""Both feeds give the same batches; every record is seen once per epoch."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import pytest
 from absl.testing import parameterized
 
 from jaxlung.data import settings as settings_lib
-from jaxlung.data.feed import feed as road_lib
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline, resident
 from jaxlung.parallel import sharding
 from tests import array_source
@@ -24,24 +24,24 @@ SECTION = dict(
 )
 
 
-def open_road(placement, num_images=10, size=32):
+def open_feed(placement, num_images=10, size=32):
     shardings = sharding.make_shardings(data=-1, space=1)
     section = SECTION | {"placement": placement}
     settings = settings_lib.ImageSettings(**{k: v for k, v in section.items() if k != "name"})
-    return pipeline.open_road(
+    return pipeline.open_feed(
         array_source.ArraySource(num_images, size), settings, shardings, "train"
     )
 
 
-def batches(road, first, last, seed=0):
-    take = jax.jit(road.take)
-    items = road.items(order.shuffled(seed, road.num_examples), 4, order.one_by_one(first, last))
-    return [jax.device_get(take(road.store, road_lib.first_step(item))) for item in items]
+def batches(feed, first, last, seed=0):
+    take = jax.jit(feed.take)
+    items = feed.items(order.shuffled(seed, feed.num_examples), 4, order.one_by_one(first, last))
+    return [jax.device_get(take(feed.store, feed_lib.first_step(item))) for item in items]
 
 
-class RoadsTest(parameterized.TestCase):
+class FeedTest(parameterized.TestCase):
     def test_resident_and_streamed_batches_are_the_same_over_epochs(self):
-        on_device, on_host = open_road("device"), open_road("host")
+        on_device, on_host = open_feed("device"), open_feed("host")
         assert on_device.store
         assert not on_host.store
         pairs = zip(batches(on_device, 0, 8), batches(on_host, 0, 8), strict=True)
@@ -52,15 +52,15 @@ class RoadsTest(parameterized.TestCase):
 
     @parameterized.parameters("device", "host")
     def test_a_later_start_gives_what_the_whole_run_gave(self, placement):
-        road = open_road(placement)
-        for got, want in zip(batches(road, 5, 8), batches(road, 0, 8)[5:], strict=True):
+        feed = open_feed(placement)
+        for got, want in zip(batches(feed, 5, 8), batches(feed, 0, 8)[5:], strict=True):
             np.testing.assert_array_equal(got["images"], want["images"])
 
     @parameterized.parameters("device", "host")
     def test_every_record_once_per_epoch_and_images_with_their_masks(self, placement):
-        road = open_road(placement)
-        got = batches(road, 0, 5)  # Two epochs of ten.
-        want = batches(open_road("device"), 0, 5, seed=1)
+        feed = open_feed(placement)
+        got = batches(feed, 0, 5)  # Two epochs of ten.
+        want = batches(open_feed("device"), 0, 5, seed=1)
 
         def pairs(all_batches):
             rows = (zip(b["images"], b["masks"], strict=True) for b in all_batches)
@@ -73,14 +73,14 @@ class RoadsTest(parameterized.TestCase):
     def test_labels_are_those_of_their_images(self, placement):
         source = array_source.ArraySource(10, size=16)
         label_of = {source[i].image.tobytes(): source[i].label for i in range(10)}
-        for batch in batches(open_road(placement, size=16), 0, 5):
+        for batch in batches(open_feed(placement, size=16), 0, 5):
             want = [label_of[image.tobytes()] for image in batch["images"]]
             np.testing.assert_array_equal(batch["labels"], want)
             assert batch["labels"].dtype == np.uint8
 
     def test_batches_are_split_over_the_devices(self):
-        road = open_road("host")
-        (item,) = road.items(order.in_turn(10), 4, order.one_by_one(0, 1))
+        feed = open_feed("host")
+        (item,) = feed.items(order.in_turn(10), 4, order.one_by_one(0, 1))
         assert len(item["images"].sharding.device_set) == 4
         assert {shard.data.shape for shard in item["images"].addressable_shards} == {(1, 1, 16, 16)}
 
@@ -90,7 +90,7 @@ class RoadsTest(parameterized.TestCase):
 
     def test_no_images_is_an_error_that_names_the_split(self):
         with pytest.raises(ValueError, match="split 'train': got nothing, want at least one"):
-            open_road("device", num_images=0)
+            open_feed("device", num_images=0)
 
     @parameterized.parameters(
         (dict(placement="gpu"), r"data.placement: got 'gpu', want one of auto, device, host"),

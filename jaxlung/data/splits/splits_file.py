@@ -1,4 +1,4 @@
-"""Who is in which split, written down."""
+"""The CSV that records each image's patient and split."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ COLUMNS = ("image_id", "patient_id", "split")
 
 
 def require_same(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
-    """Raises ValueError if the splits are not those that `path` names.
+    """Raises ValueError if the splits are not those in the CSV at `path`.
 
-    A run that went on with other images, or with test images that it had trained on, would be
-    worth nothing.
+    A run that is resumed with other images, or tested on images that it was trained on, has
+    meaningless scores.
     """
     before, now = set(map(tuple, _parse(path))), set(_rows(splits))
     if before != now:
@@ -31,7 +31,7 @@ def write(path: epath.Path, splits: Mapping[str, record.Source]) -> None:
 
 
 def read(path: epath.Path) -> dict[str, str]:
-    """image_id -> split, as `write` left it."""
+    """Returns image_id -> split from a CSV that `write` made."""
     return {image_id: split for image_id, _, split in _parse(path)[1:]}
 
 
@@ -41,10 +41,10 @@ def _rows(splits: Mapping[str, record.Source]) -> list[tuple[str, ...]]:
 
 
 def _parse(path: epath.Path) -> list[list[str]]:
-    """The rows, and the header first.
+    """Returns all rows of the CSV, the header first.
 
     Raises:
-        ValueError: it isn't what `write` writes.
+        ValueError: the file is not a CSV that `write` made.
     """
     try:
         rows = csv_text.parse(path.read_text())

@@ -8,8 +8,7 @@ import pytest
 from tensorflow_datasets.core.features import tensor_feature
 
 from jaxlung.data import record
-from jaxlung.data.sources import prepared, prepared_ct
-from tfds_builders.covid19_ct_seg import covid19_ct_seg_dataset_builder
+from jaxlung.data.sources import covid19_ct_seg, prepared
 from tfds_builders.phantoms import covid19_ct_seg as phantom
 
 
@@ -20,21 +19,20 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def builder(data_dir):
-    return prepared.open_builder(
-        covid19_ct_seg_dataset_builder.Builder,
+    return covid19_ct_seg.PART.open(
         "native",
         needs=record.LUNG | record.INFECTION,
-        phantoms=phantom,
         data_dir=str(data_dir),
         raw_dir="",
         download=False,
         phantom_images=3,
+        may_prepare=True,
     )
 
 
 @pytest.fixture
 def volumes(builder):
-    return prepared_ct.PreparedVolumes(builder, "full")
+    return prepared.PreparedVolumes(builder, "full")
 
 
 def test_records_hold_what_was_drawn(volumes):
@@ -86,7 +84,7 @@ def test_who_and_which_group_is_read_once():
     builder = mock.MagicMock(data_path="unused")
     builder.as_data_source.return_value = examples
     builder.info.features = {"label": mock.Mock(names=["coronacases", "radiopaedia"])}
-    source = prepared_ct.PreparedVolumes(builder, "full")
+    source = prepared.PreparedVolumes(builder, "full")
     for _ in range(2):
         people, groups = source.people(), source.groups()
         assert (people, groups) == ([("a", "p")], ["radiopaedia"])
@@ -110,6 +108,6 @@ def test_infection_outside_the_lungs_is_infection():
     builder = mock.MagicMock(data_path="unused")
     builder.as_data_source.return_value = [example]
     builder.info.features = {"label": mock.Mock(names=["coronacases", "radiopaedia"])}
-    item = prepared_ct.PreparedVolumes(builder, "full")[0]
+    item = prepared.PreparedVolumes(builder, "full")[0]
     both = record.LUNG | record.INFECTION
     np.testing.assert_array_equal(item.mask, [[[record.INFECTION, both, record.LUNG]]])

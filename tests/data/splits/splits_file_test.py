@@ -6,7 +6,7 @@ import types
 import pytest
 from etils import epath
 
-from jaxlung.data import splits_file
+from jaxlung.data.splits import splits_file
 
 PEOPLE = [
     ("=1+1", "@a"),
