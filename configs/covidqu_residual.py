@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target="infection",
         threshold=0.5,  # foreground above it
-        loss=variant.loss,  # a key of losses.binary.LOSSES
+        loss=variant.loss,  # a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in "bce_iou"; the paper gives none
     )
     config.paper = dict(

@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target="lung",
         threshold=0.2,  # foreground above it; the paper's accuracy is at 0.5
-        loss="bce",  # or "iou", "bce_iou"; a key of losses.binary.LOSSES
+        loss="bce",  # or "iou", "bce_iou"; a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in "bce_iou"
     )
     # The paper only names Adam; learning rate and epsilon are Keras's defaults.

@@ -100,11 +100,12 @@ def selected(path: epath.Path, selection: str) -> str:
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
     """Raises ValueError if a diagnosis would be validated on patients with COVID-19 only."""
-    if config.task_name == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
+    role = system.make_task(config).role
+    if role == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
         raise ValueError(
             "data.protocol: got 'paper', whose validation images all have COVID-19, with "
-            "task_name='diagnosis'; want halves, or paper_both, which validates on the held-out "
-            "images of both classes, as the paper's diagnosis."
+            f"task_name={config.task_name!r}; want halves, or paper_both, which validates on the "
+            "held-out images of both classes, as the paper's diagnosis."
         )
 
 

@@ -42,7 +42,7 @@ class Summary:
         num_images: images of the split.
         num_patients: people on them; `num_images` where they are not known.
         step: of the checkpoint that was scored.
-        task: "three_level", "mask", "volume_mask" or "diagnosis".
+        task: name of the task, a key of `tasks.TASKS`.
         levels: names, background first.
         scores: by key; a score that can't be had is None or NaN.
         intervals: key -> [low, high], 95 %, for the scores that have one; an end may be None.

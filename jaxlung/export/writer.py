@@ -17,7 +17,6 @@ from typing import Any
 import flax
 import jax
 import jax.export
-import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 from absl import logging
@@ -27,7 +26,6 @@ from jaxlung.config import workdir as workdir_lib
 from jaxlung.data import record
 from jaxlung.export import reader as exported
 from jaxlung.host import files
-from jaxlung.models import layers_3d, slim_unet
 from jaxlung.predict import network
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib
@@ -177,7 +175,7 @@ def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, ja
 
 
 def make_program(system: system_lib.System, weights: Weights) -> jax.export.Exported:
-    """`make_predict` for `PLATFORMS`, any number of images and what `multiples` says of sizes."""
+    """`make_predict` for `PLATFORMS`, any number of images, and any size that the network takes."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
     export_for = jax.export.export(jax.jit(make_predict(system)), platforms=PLATFORMS)
     return export_for(shapes, make_inputs(system))
@@ -188,40 +186,19 @@ def make_inputs(
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """What the program takes beside the weights: "images", and "masks" if the task needs lungs.
 
-    Any number of them; of the trained size, or of `any_size` that `multiples` allows.
+    Any number of them; of the trained size, or of `any_size` that the network takes.
     """
     axes = ("d", "h", "w") if system.is_volumetric else ("h", "w")
-    steps = multiples(system) if any_size else (None,) * len(axes)
+    steps = system.model.input_multiples() if any_size else (None,) * len(axes)
     sizes = [
         str(size) if step is None else f"{step}*{axis}"
         for axis, step, size in zip(axes, steps, system.settings.input_shape, strict=True)
     ]
     shape = jax.export.symbolic_shape(", ".join(["b", *sizes]))
     inputs = {"images": jax.ShapeDtypeStruct(shape, np.int16 if system.is_volumetric else np.uint8)}
-    if hides(system.task, system.settings.input_shape):
+    if system.task.needs_lungs:
         inputs["masks"] = jax.ShapeDtypeStruct(shape, np.uint8)
     return inputs
-
-
-def multiples(system: system_lib.System) -> tuple[int | None, ...]:
-    """What each axis of the input must be a multiple of; None where only the trained size works.
-
-    Dense layers see one size (`diagnosis_cnn`), and a border of so many pixels belongs to one
-    (`slim_unet`).
-    """
-    model = system.model
-    if system.is_volumetric:
-        return layers_3d.total_strides(model.strides)
-    if not system.task.is_map or isinstance(model, slim_unet.SlimUNet):
-        return None, None
-    return (2 ** (len(model.widths) - 1),) * 2
-
-
-def hides(task: task_lib.Task, shape: tuple[int, ...]) -> bool:
-    """Whether the task shows the network only what lies inside the lungs."""
-    ones = jnp.ones((1, *shape, 1), jnp.float32)
-    without = task.inputs(ones, jnp.zeros((1, *shape), jnp.uint8))
-    return not bool(jnp.any(without))
 
 
 def borders(task: task_lib.Task) -> list[float]:

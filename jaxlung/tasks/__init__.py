@@ -1,4 +1,7 @@
-"""What a network's logits mean, by name: a new task is one file here and one line in `TASKS`."""
+"""Tasks by name: a new one is a file in this folder and a line in `TASKS`.
+
+A task says what the logits of a network mean: its targets, loss, post-processing and scores.
+"""
 
 from jaxlung.tasks import diagnosis, mask, three_level, volume_mask
 

@@ -105,7 +105,7 @@ def test_another_process_gives_the_runs_masks_without_flax(three_level, tmp_path
 
 def test_any_number_and_size_of_images(three_level):
     file, system, state = three_level
-    size = system.settings.image_size + export.multiples(system)[0]
+    size = system.settings.image_size + system.model.input_multiples()[0]
     images = np.random.default_rng(1).integers(0, 256, (3, size, size), np.uint8)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     apply = jax.jit(functools.partial(system.model.apply, train=False))
