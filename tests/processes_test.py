@@ -102,7 +102,7 @@ def test_what_two_processes_saved_at_sigterm_goes_on_in_two_in_one_and_in_four(f
         process.send_signal(signal.SIGTERM)
     codes, said = finish(processes)
     assert codes == [0, 0], said
-    assert "Run the same command to resume" in said[0]
+    assert "the same command goes on" in said[0]
     assert not (path / "finished.txt").exists()
     for count in (2, 1, 4):
         copy = folder / f"on_{count}"
