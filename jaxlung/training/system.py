@@ -140,7 +140,7 @@ class System:
             learning_rate=self.learning_rate,
         )
 
-    def jit_train_step(self, take: feed_lib.Take) -> Callable[..., Any]:
+    def jit_train_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
         """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused.
 
         Takes as many steps as the item is of; metrics [K] or, of confusions, [K, L, L].
