@@ -1,14 +1,15 @@
-"""What the flags come to; whole command lines are in commands_test.py."""
+"""What a command line comes to; whole ones are in commands_test.py."""
 
+import argparse
 import json
 import os
 
 import pytest
-from absl.testing import flagsaver
-from etils import epath
 
 from jaxlung import main
+from jaxlung.commands import arguments, study
 from jaxlung.config import config_file
+from jaxlung.study import runner
 from tests.report import report_summary
 
 
@@ -16,54 +17,66 @@ from tests.report import report_summary
     ("workdir", "want"),
     [
         (None, "{here}/runs/covidqu_quick"),
-        (["runs/x"], "{here}/runs/x"),
-        (["/data/x"], "/data/x"),
-        (["~/x"], "{home}/x"),
+        ("runs/x", "{here}/runs/x"),
+        ("/data/x", "/data/x"),
+        ("~/x", "{home}/x"),
     ],
 )
 def test_the_workdir_is_absolute(workdir, want, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with flagsaver.flagsaver(workdir=workdir):
-        got = main.workdir_path("configs/covidqu.py:quick")
-    assert str(got) == want.format(here=os.path.realpath(tmp_path), home=os.path.expanduser("~"))
+    args = argparse.Namespace(command="train", config="covidqu:quick", workdir=workdir)
+    _, path = arguments.load_config(args, [])
+    assert str(path) == want.format(here=os.path.realpath(tmp_path), home=os.path.expanduser("~"))
 
 
-@pytest.mark.parametrize(
-    ("args", "name"),
-    [
-        (["--workdir=x", "--input="], "--input"),
-        (["--config", ""], "--config"),
-        (["-output= "], "-output"),
-    ],
-)
-def test_flags_without_a_value_are_refused(args, name):
-    with pytest.raises(ValueError, match=f"^{name}: got nothing, .* shell variable unset"):
-        main.require_values(["jaxlung", *args])
+@pytest.mark.parametrize("first", [[], ["train"]])
+def test_a_command_line_without_a_command_trains(first):
+    args, _ = main.parse(["jaxlung", *first, "--config=covidqu:quick", "--dry_run"])
+    assert (args.command, args.dry_run, args.config) == ("train", True, "covidqu:quick")
 
 
-def test_fields_of_the_config_may_be_empty():
-    main.require_values(["jaxlung", "--config=x", "--config.data.root=", "--config.data.csv", ""])
+def test_fields_of_the_config_may_be_empty_and_hold_blanks():
+    args = argparse.Namespace(command="train", config="folder", workdir=None)
+    config, _ = arguments.load_config(args, ["--config.data.csv=", "--config.data.root=my images"])
+    assert (config.data.csv, config.data.root) == ("", "my images")
 
 
 def test_a_studys_folder_is_named_after_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with flagsaver.flagsaver(workdir=None):
-        got = main.workdir_path("configs/studies/alphas.py:phantom", "studies")
-    assert str(got) == os.path.realpath(tmp_path) + "/studies/alphas_phantom"
+    seen = []
+    monkeypatch.setattr(runner, "run", lambda study, configs, path: seen.append(path))
+    _, start = main.parse(["jaxlung", "study", "alphas:phantom"])
+    assert start() == 0
+    assert [str(path) for path in seen] == [os.path.realpath(tmp_path) + "/studies/alphas_phantom"]
 
 
-def test_help_names_what_is_shipped():
-    text = main.usage()
-    for name in (*config_file.shipped_configs(), *config_file.shipped_studies()):
-        assert name in text
+def test_help_names_what_is_shipped_and_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main.parse(["jaxlung", "--help"])
+    text = capsys.readouterr().out
+    assert all(f"\n    {name}" in text for name in main.COMMANDS)
+    for name in config_file.shipped_configs():
+        assert name in main.COMMANDS["train"].EPILOG
+    for name in config_file.shipped_studies():
+        assert name in study.EPILOG
     assert "studies" not in config_file.shipped_configs()
     assert not set(config_file.shipped_configs()) & set(config_file.shipped_studies())
+
+
+@pytest.mark.parametrize("name", list(main.COMMANDS))
+def test_the_examples_in_the_help_of_a_command_are_right(name, monkeypatch):
+    lines = main.COMMANDS[name].EPILOG.splitlines()
+    examples = [line for line in lines if line.startswith("jaxlung ")]
+    assert examples
+    for example in examples:
+        args, _ = main.parse(example.split())
+        assert args.command == name
 
 
 def test_a_report_comes_with_a_model_card(tmp_path):
     content = report_summary.make("diagnosis", {"auc": 0.9, "accuracy": 0.81234})
     (tmp_path / "summary_test.json").write_text(json.dumps(content))
-    with flagsaver.flagsaver(mode="report"):
-        assert main.run_on_a_run(epath.Path(tmp_path)) == 0
+    _, start = main.parse(["jaxlung", "report", str(tmp_path)])
+    assert start() == 0
     for name in ("report.html", "MODEL_CARD.md"):
         assert "0.8123" in (tmp_path / name).read_text()

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_collections as mlc
 
+LABELS = {"config": "--config", "study": "NAME"}  # flag -> as the command line calls it
 SHIPPED = {"config": "", "study": "studies"}  # flag -> where its files are, inside configs/
 
 
@@ -54,7 +55,7 @@ def resolve(spec: str, flag: str = "config") -> str:
         shipped = _shipped(flag)
         if name not in shipped:
             raise ValueError(
-                f"--{flag}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
+                f"{LABELS[flag]}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
                 f"{', '.join(shipped)}."
             )
         path = shipped[name]

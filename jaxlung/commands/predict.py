@@ -1,0 +1,72 @@
+"""`jaxlung predict`: a trained network on the user's files."""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from jaxlung.commands import arguments
+from jaxlung.host import files
+
+HELP = "find lungs or infection in your files"
+DESCRIPTION = "Predicts masks of X-rays (PNG, JPEG, TIFF, DICOM) and CTs (DICOM, NIfTI)."
+EPILOG = """\
+Exit code 3: some files failed; OUTPUT/failures.csv says why.
+
+jaxlung predict XRAYS MASKS --model=runs/covidqu --overlay
+jaxlung predict XRAYS MASKS --model=runs/lungs --model=runs/infection
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "input",
+        type=arguments.given,
+        help="file, folder, glob, folder of a DICOM series, or CSV of paths",
+    )
+    parser.add_argument(
+        "output", metavar="OUTPUT", type=arguments.given, help="folder that gets the masks"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="RUN",
+        type=arguments.given,
+        action="append",
+        required=True,
+        help="folder of a trained run; repeat it for lungs and infection, or for an ensemble",
+    )
+    options = {
+        "probs": "write probabilities too",
+        "overlay": "draw the masks over the pictures",
+        "dicom_seg": "write the masks of DICOM series as DICOM SEG too",
+        "mirror": "average over mirror images: better, slower",
+        "resume": "continue an interrupted command",
+    }
+    for name, text in options.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    for name, unit, most in (("pixels", "pictures", 10**8), ("voxels", "volumes", 10**9)):
+        text = f"refuse larger {unit}; default: {most:,}"
+        parser.add_argument(
+            f"--max_{name}", metavar="N", type=arguments.positive, default=most, help=text
+        )
+
+
+def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start:
+    """Returns the prediction."""
+    del overrides
+
+    def start() -> int:
+        from jaxlung.predict import runner, settings
+
+        names = [field.name for field in dataclasses.fields(settings.Options)]
+        options = {name: getattr(args, name) for name in names if name != "output"}
+        return runner.run(
+            [files.to_absolute(model) for model in args.model],
+            args.input,
+            settings.Options(pathlib.Path(args.output).expanduser(), **options),
+            mirror=args.mirror,
+            resume=args.resume,
+        )
+
+    return start
