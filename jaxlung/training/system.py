@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
-from jaxlung import models, tasks
+from jaxlung import models
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import feed as feed_lib
@@ -21,6 +21,7 @@ from jaxlung.data.sources import datasets
 from jaxlung.data.transforms import augment, augment_3d, preprocess
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
+from jaxlung.tasks import tasks
 from jaxlung.training import checkpoint, frozen, optimizer, train_step, training_control
 
 # XLA's option: a CPU's convolutions and products are Eigen's, none YNNPACK's.
