@@ -72,7 +72,7 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         record_check.check(splits, task, config.data.num_threads, may_lack)
     if not train.train(config, path, splits):
         return
-    evaluate.evaluate(config, path, splits, evaluate.SPLITS, keep=True)
+    evaluate.evaluate(config, path, splits, run_files.SPLITS, keep=True)
     if distributed.is_main():
         log_scores(path, "test", task.records)
         write_report(path)
@@ -123,8 +123,8 @@ def run_evaluate(
         FileNotFoundError: the data that the run's own config names are not there; nothing is
             prepared or downloaded where a folder from somebody else says.
     """
-    if split not in evaluate.SPLITS:
-        raise ValueError(f"--split: got {split!r}, want one of {', '.join(evaluate.SPLITS)}.")
+    if split not in run_files.SPLITS:
+        raise ValueError(f"--split: got {split!r}, want one of {', '.join(run_files.SPLITS)}.")
     told = config is not None or names_data_dir(overrides)
     stored = workdir.load_config(path)
     with workdir.naming_config(path) if config is None else contextlib.nullcontext():

@@ -18,11 +18,10 @@ from jaxlung.evaluation import scores as scores_lib
 from jaxlung.host import files, progress
 from jaxlung.metrics import overlap, roc
 from jaxlung.parallel import distributed
-from jaxlung.training import checkpoint, train_step
+from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
 
-SPLITS = ("train", "validation", "test")
 Judged = tuple[str, scores_lib.SplitScores, dict[str, dict[str, Any]]]
 
 
@@ -63,7 +62,7 @@ def evaluate(
         return {}
     if system.task.threshold == 0:
         threshold = choose_threshold(system, state, splits["validation"])
-        system = system_lib.make_system(with_threshold(config, threshold))
+        system = system_lib.make_system(trained.with_threshold(config, threshold))
     summaries = {}
     judge = judge_volumes if system.is_volumetric else judge_images
     for name, scores, baseline_scores in judge(system, state, splits, names, workdir):
@@ -158,13 +157,6 @@ def to_float32(threshold: float) -> float:
     return float(np.clip(rounded, np.nextafter(zero, one), np.nextafter(one, zero)))
 
 
-def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
-    """A copy of the config with the threshold set."""
-    changed = mlc.ConfigDict(config.to_dict())
-    changed.task.threshold = threshold
-    return changed
-
-
 def scored_weights(workdir: epath.Path, split: str) -> str:
     """Returns the digest of the weights that a split was scored with; "" if not known."""
     try:
@@ -173,37 +165,6 @@ def scored_weights(workdir: epath.Path, split: str) -> str:
         logging.warning("%s", error)
         return ""
     return summary.weights_digest if summary else ""
-
-
-def chosen_threshold(workdir: epath.Path, state: train_step.TrainState) -> float:
-    """Returns the threshold that was chosen on the validation split for the weights in `state`.
-
-    Summaries of earlier versions don't name the weights: theirs are taken by the step, with a
-    warning.
-
-    Raises:
-        ValueError: none was chosen for these weights, or a summary is damaged.
-    """
-    step, weights = int(state.step), checkpoint.digest_weights(state)
-    found = [run_files.load_summary(workdir, split) for split in SPLITS]
-    summaries = [summary for summary in found if summary and summary.threshold is not None]
-    for summary in summaries:
-        if summary.weights_digest == weights:
-            return summary.threshold
-    for summary in summaries:
-        if not summary.weights_digest and summary.step == step:
-            logging.warning(
-                "%s: summary_%s.json, of an earlier version, doesn't say of which weights of step "
-                "%d its threshold is; --mode=evaluate chooses it anew",
-                workdir,
-                summary.split,
-                step,
-            )
-            return summary.threshold
-    raise ValueError(
-        f"{workdir}: no threshold was chosen for these weights of step {step} yet; evaluate the "
-        "run first, with --mode=evaluate."
-    )
 
 
 def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str, Any]:

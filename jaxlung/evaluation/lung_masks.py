@@ -14,16 +14,14 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung.config import config_file, workdir
+from jaxlung.config import config_file, run_files, workdir
 from jaxlung.data import record, splits_file
 from jaxlung.data.feed import order, pipeline
 from jaxlung.data.sources import predicted
 from jaxlung.host import files, progress
-from jaxlung.training import checkpoint, train_step
+from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +54,7 @@ def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
     run_path = _absolute(run)
     if _is_finished(run_path):
         _load_config(run_path)
-    elif not all(_file(path, name).exists() for name in SPLITS):
+    elif not all(_file(path, name).exists() for name in run_files.SPLITS):
         raise ValueError(
             f"lungs_run: {run_path} holds no finished run; train one that finds lungs first, with "
             f"{_lungs_command(phantom_images)}, and name its folder with --config.lungs_run."
@@ -99,11 +97,8 @@ def _find_missing(
     path: epath.Path,
 ) -> dict[str, Lungs]:
     """What is kept of the same network, and the rest found."""
-    config = _load_config(run)
-    with workdir.naming_config(run):
-        system = system_lib.make_system(config)
-    state = checkpoint.load_selected(run, config.selection, system.abstract_state())
-    made_by = _digest(config, state)
+    lung_run = trained.open_run(run, _load_config(run))
+    made_by = _digest(lung_run.config, lung_run.state)
     others = {lungs.made_by for lungs in kept.values() if lungs} - {made_by}
     if others and workdir.is_trained(path):
         raise ValueError(
@@ -115,8 +110,8 @@ def _find_missing(
     for name, source in splits.items():
         lungs = kept[name]
         if lungs is None or lungs.made_by != made_by:
-            masks = _find(system, state, source, f"lungs_{name}")
-            lungs = Lungs(masks, system.settings.resize, made_by)
+            masks = _find(lung_run.system, lung_run.state, source, f"lungs_{name}")
+            lungs = Lungs(masks, lung_run.system.settings.resize, made_by)
             _save(_file(path, name), lungs, _ids(source))
         found[name] = lungs
     return found

@@ -28,10 +28,10 @@ from jaxlung.data import record
 from jaxlung.export import reader as exported
 from jaxlung.host import files
 from jaxlung.models import layers_3d, slim_unet
-from jaxlung.predict import network
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
+from jaxlung.training import trained as trained_lib
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 NOTICE = "No medical device: for research, not for diagnosis or treatment."
@@ -106,11 +106,10 @@ def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:
     """Reads a run's selected network; `float32` computes in it whatever the run did."""
     workdir = files.to_absolute(workdir)
     config = mlc.ConfigDict(workdir_lib.load_config(workdir).to_dict())
-    config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
     if float32:
         config.model.dtype = "float32"
-    config, system, state = network.open_run(workdir, config)
-    return Trained(config, system, int(state.step), flatten(state))
+    run = trained_lib.open_run(workdir, config)
+    return Trained(run.config, run.system, run.step, flatten(run.state))
 
 
 def to_jaxlung(trained: Trained) -> bytes:

@@ -1,1 +1,1 @@
-"""What a network's logits mean: a file per task, listed in `tasks.py` and described in `words.py`."""
+"""Tasks, which say what logits mean: a file each, listed in `tasks.py`, described in `words.py`."""

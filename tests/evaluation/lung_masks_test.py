@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from jaxlung import job
-from jaxlung.config import config_file, workdir
+from jaxlung.config import config_file, run_files, workdir
 from jaxlung.data import record, selection, splits_file
 from jaxlung.data.sources import predicted
 from jaxlung.data.transforms import resize
@@ -89,7 +89,7 @@ THRESHOLD = 0.5  # Near what an untrained network says.
 def sources():
     return {
         name: array_source.ArraySource(3, size=24, seed=seed)
-        for seed, name in enumerate(lung_masks.SPLITS)
+        for seed, name in enumerate(run_files.SPLITS)
     }
 
 

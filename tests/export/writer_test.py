@@ -29,6 +29,7 @@ from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
 from tests import array_source, volume_source
+from tests.report import report_summary
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What a machine that only predicts hasn't got.
@@ -386,18 +387,21 @@ def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tm
     config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
     path, _, _ = save_run(tmp_path, config)
     opened = (network_lib.load, functools.partial(export.load_trained, float32=False))
-    summary = path / "summary_test.json"
-    for content in (None, {"step": 3, "threshold": 0.25}):
-        summary.write_text(json.dumps(content)) if content else None
+
+    def write_summary(**fields):
+        summary = report_summary.make("diagnosis", {}, step=0, **fields)
+        (path / "summary_test.json").write_text(json.dumps(summary))
+
+    write_summary(threshold=0.25, weights_digest="other weights")
+    for load in opened:
+        with pytest.raises(ValueError, match="no threshold was chosen for these weights of step 0"):
+            load(path)
+    for threshold in ("0.25", 1.5, float("nan")):
+        write_summary(threshold=threshold)
         for load in opened:
-            with pytest.raises(ValueError, match="no threshold was chosen for step 0 yet"):
+            with pytest.raises(ValueError, match=r"threshold: (got|want)"):
                 load(path)
-    for threshold in (None, "0.25", 1.5, float("nan")):
-        summary.write_text(json.dumps({"step": 0, "threshold": threshold}))
-        for load in opened:
-            with pytest.raises(ValueError, match=r"summary_test.json: want a threshold between"):
-                load(path)
-    summary.write_text(json.dumps({"step": 0, "threshold": 0.25}))
+    write_summary(threshold=0.25, weights_digest=checkpoint.selected_weights("last", path))
     assert [load(path).system.task.threshold for load in opened] == [0.25, 0.25]
 
 
