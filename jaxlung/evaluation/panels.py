@@ -99,7 +99,7 @@ def write_seen(
         for item in items
     ]
     images, masks = (np.stack(arrays) for arrays in zip(*fitted, strict=True))
-    seen = np.asarray(system.task.inputs(system.scale(images), masks))
+    seen = np.asarray(system.task.inputs(system.step.scale(images), masks))
     arrays = {
         "image": images,
         "seen": seen[..., 0],

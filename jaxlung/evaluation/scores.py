@@ -57,7 +57,7 @@ def collect(
 
     Args:
         task: what the outputs mean.
-        outputs: of `train_step.eval_step`, image by image, in the order of `source`.
+        outputs: outputs of `Step.evaluate`, image by image, in the order of `source`.
         source: the records.
         how: `resize` of the images, to be undone for scores at their own size.
     """

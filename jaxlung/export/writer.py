@@ -158,14 +158,14 @@ def flatten(state: train_step.TrainState) -> Weights:
 
 
 def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """What `train_step.eval_step` gives as "probs" and "preds".
+    """Returns a function that computes "probs" and "preds" as `Step.evaluate` does.
 
     A function of (weights, {"images"} or {"images", "masks"}).
     """
 
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         variables = flax.traverse_util.unflatten_dict(weights, sep="/")
-        images = system.scale(batch["images"])
+        images = system.step.scale(batch["images"])
         # A task that hides nothing looks at no mask.
         inputs = system.task.inputs(images, batch.get("masks"))
         logits = system.model.apply(variables, inputs, train=False)

@@ -40,7 +40,7 @@ class Records:
 
 
 def make_output(task, item, probs, label=0):
-    """As `train_step.eval_step` gives for one image."""
+    """As `Step.evaluate` gives for one image."""
     levels = task.true_levels(item[None], np.array([label]))[0]
     preds = task.postprocess(probs[None, ..., None])[0]
     output = {

@@ -169,7 +169,8 @@ def test_thresholds_of_an_ensemble_are_averaged(lung_network):
 
 def networks_with_threshold(net, threshold):
     task = dataclasses.replace(net.system.task, threshold=threshold)
-    system = dataclasses.replace(net.system, task=task)
+    step = dataclasses.replace(net.system.step, task=task)
+    system = dataclasses.replace(net.system, step=step)
     return dataclasses.replace(net, system=system, digest=f"{threshold}")
 
 

@@ -70,7 +70,8 @@ def higher(net, role, threshold):
     """The same network with another threshold and role."""
     above = functools.partial(task_lib.above, threshold=threshold)
     task = dataclasses.replace(net.system.task, threshold=threshold, postprocess=above)
-    system = dataclasses.replace(net.system, task=task)
+    step = dataclasses.replace(net.system.step, task=task)
+    system = dataclasses.replace(net.system, step=step)
     return dataclasses.replace(net, system=system, role=role, digest=f"{role} {threshold}")
 
 
