@@ -6,9 +6,14 @@ split is enough however large it is.
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+
+from jaxlung.data import record
+from jaxlung.data.transforms import resize
+from jaxlung.metrics import overlap
+from jaxlung.tasks import task as task_lib
 
 NUM_INTENSITIES = 256
 
@@ -58,6 +63,39 @@ class MeanMaskBaseline:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The same levels [..., H, W] uint8 for each of `images` [..., H, W]."""
         return np.broadcast_to(self.levels, images.shape)
+
+
+Baseline = ThresholdBaseline | MeanMaskBaseline
+
+
+def score_image(
+    task: task_lib.Task,
+    baseline: Baseline,
+    output: Mapping[str, np.ndarray],
+    item: record.Record,
+    how: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a baseline's confusion matrices of one image at the network's and at its own size.
+
+    Args:
+        task: what the levels mean.
+        baseline: what predicts.
+        output: "image" and "levels" [S, S] uint8 of `Step.evaluate`.
+        item: the record itself.
+        how: `resize` of the image to the network's size, to be undone.
+
+    Returns:
+        Two matrices [L, L] int64.
+    """
+    preds = baseline.predict(output["image"])
+    # Labels, not brightness: a level of its own would appear where two others meet.
+    one_hot = np.eye(len(task.levels), dtype=np.float32)[preds]
+    own_preds = resize.unfit(one_hot, *item.image.shape, how).argmax(axis=-1)
+    own_levels = task.true_levels(item.mask, item.label)
+    return (
+        overlap.confusion_of_one(output["levels"], preds, len(task.levels)),
+        overlap.confusion_of_one(own_levels, own_preds, len(task.levels)),
+    )
 
 
 def min_max_uint8(images: np.ndarray) -> np.ndarray:
@@ -146,9 +184,9 @@ def _band_quality(in_band: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """[N] scores to maximise, from in_band [level, band, N] with band b given level order[b]."""
     ious = []
     for band, level in enumerate(order):
-        overlap = in_band[level, band]
-        union = in_band[:, band].sum(axis=0) + in_band[level].sum(axis=0) - overlap
-        iou = np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
+        both = in_band[level, band]
+        union = in_band[:, band].sum(axis=0) + in_band[level].sum(axis=0) - both
+        iou = np.where(union > 0, both / np.maximum(union, 1), 1.0)
         if len(order) > 2 or level == 1:
             ious.append(iou)
     return np.mean(ious, axis=0)
@@ -203,7 +241,7 @@ def _best_lowest_count(counts: np.ndarray, num_images: int) -> int:
     per_count = np.bincount(counts.ravel(), minlength=num_images + 1)
     # Entry c of both: pixels, and their foreground over all images, of the mask `counts >= c`.
     area = per_count[::-1].cumsum()[::-1]
-    overlap = (per_count * np.arange(num_images + 1))[::-1].cumsum()[::-1]
-    dice = 2 * overlap / np.maximum(area * num_images + counts.sum(), 1)
+    both = (per_count * np.arange(num_images + 1))[::-1].cumsum()[::-1]
+    dice = 2 * both / np.maximum(area * num_images + counts.sum(), 1)
     # From the highest count down: of equals the smallest mask, an empty one without foreground.
     return num_images - int(dice[:0:-1].argmax())

@@ -77,17 +77,30 @@ def eligible(system: system_lib.System, item: record.VolumeRecord) -> np.ndarray
     return np.ones(item.mask.shape, bool)
 
 
-def score(
-    system: system_lib.System, band: HuBand, source: record.Source
-) -> dict[str, dict[str, Any]]:
-    """The band's scores on a split, as a summary's "baselines"."""
-    confusions, people = [], []
-    for index in range(len(source)):
-        item = source[index]
-        preds = (band.predict(item.image) & eligible(system, item)).astype(np.uint8)
-        levels = system.task.true_levels(item.mask, 0)
-        confusions.append(overlap.confusion_of_one(levels, preds, 2))
-        people.append(item.patient_id)
-    counts = np.array(confusions)
-    scored = scores_lib.score_confusions(system.task, counts, counts, np.array(people))
-    return {"hu_band": {"description": band.description, **scored}}
+class Tally:
+    """The scores of a band, volume by volume.
+
+    Args:
+        system: what the run's config describes.
+        band: what predicts.
+    """
+
+    def __init__(self, system: system_lib.System, band: HuBand) -> None:
+        self._system, self._band = system, band
+        self._confusions: list[np.ndarray] = []
+        self._people: list[str] = []
+
+    def add(self, item: record.VolumeRecord) -> None:
+        """Scores one more volume."""
+        found = self._band.predict(item.image) & eligible(self._system, item)
+        levels = self._system.task.true_levels(item.mask, 0)
+        self._confusions.append(overlap.confusion_of_one(levels, found.astype(np.uint8), 2))
+        self._people.append(item.patient_id)
+
+    def score(self) -> dict[str, Any]:
+        """Returns an entry of a summary's "baselines"."""
+        counts = np.array(self._confusions)
+        scored = scores_lib.score_confusions(
+            self._system.task, counts, counts, np.array(self._people)
+        )
+        return {"description": self._band.description, **scored}

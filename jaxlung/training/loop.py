@@ -27,13 +27,20 @@ from jaxlung.training import (
 from jaxlung.training import system as system_lib
 
 
-def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, record.Source]) -> bool:
+def train(
+    config: mlc.ConfigDict,
+    workdir: epath.Path,
+    splits: Mapping[str, record.Source],
+    *,
+    system: system_lib.System | None = None,
+) -> bool:
     """Trains for `config.epochs` or until it stops by itself, resuming from `workdir` if it can.
 
     Args:
         config: the run.
         workdir: gets `checkpoints/`, `metrics.csv` and TensorBoard events.
         splits: "train" and "validation".
+        system: what `config` describes, if it was made already.
 
     Returns:
         Whether the run is complete; False if a signal stopped it, after saving.
@@ -42,8 +49,9 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
         FloatingPointError: the loss is not finite; names the step.
     """
+    system = system or system_lib.make_system(config)
     with interrupt.catch() as stop:
-        last_step, total_steps, stopped = _train(config, workdir, splits, stop)
+        last_step, total_steps, stopped = _train(config, workdir, system, splits, stop)
     if stopped:
         logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
     return not stopped
@@ -52,11 +60,11 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
 def _train(
     config: mlc.ConfigDict,
     workdir: epath.Path,
+    system: system_lib.System,
     splits: Mapping[str, record.Source],
     stop: interrupt.Interrupt,
 ) -> tuple[int, int, bool]:
     """The loop itself; the steps that are done, those of the whole run, and if a signal came."""
-    system = system_lib.make_system(config)
     num_examples = system.settings.num_examples(len(splits["train"]))
     batch_size = system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
