@@ -15,7 +15,7 @@ from jaxlung.config import run_files
 from jaxlung.data import record
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
-from jaxlung.evaluation import baselines, hu_baseline, panels, volume_scores
+from jaxlung.evaluation import baselines, panels, volume_scores
 from jaxlung.evaluation import scores as scores_lib
 from jaxlung.host import files, progress
 from jaxlung.metrics import roc
@@ -169,10 +169,10 @@ def judge_volumes(
     workdir: epath.Path,
 ) -> Iterator[Judged]:
     """Yields name, scores and the baseline's scores of one split of volumes after the other."""
-    band = hu_baseline.fit(hu_baseline.voxels(system, splits["train"]))
+    band = baselines.fit_band(baselines.read_voxels(system, splits["train"]))
     for name in names:
         keep_in = workdir if name == "test" else None
-        tally = hu_baseline.Tally(system, band)
+        tally = baselines.BandTally(system, band)
         scores = volume_scores.score_split(
             system, state, splits[name], name, keep_in, also=tally.add
         )

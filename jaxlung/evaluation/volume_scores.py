@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxlung.data import record
-from jaxlung.evaluation import planes, scores
+from jaxlung.evaluation import panels, scores
 from jaxlung.host import progress
 from jaxlung.metrics import calibration, overlap, surface, volume
 from jaxlung.training import system as system_lib
@@ -50,9 +50,9 @@ def score_split(
             path.parent.mkdir(exist_ok=True)
             nifti.write(path, grid.from_canonical(preds.astype(np.uint8), file_grid), file_grid)
             levels = system.task.true_levels(item.mask, 0) > 0
-            drawn.append(planes.cut(item, preds, levels, rows[-1]["confusion"]))
+            drawn.append(panels.cut_planes(item, preds, levels, rows[-1]["confusion"]))
     if keep_in is not None:
-        planes.write(keep_in / f"planes_{name}.npz", drawn)
+        panels.write_planes(keep_in / f"planes_{name}.npz", drawn)
     return scores.gather(rows)
 
 

@@ -233,5 +233,5 @@ def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], j
     1 - 1 / (B H W).
     """
     norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
-    # An argument of the call, not of the module: `frozen.still_statistics` changes it.
+    # An argument of the call, not of the module: `optimizer.still_statistics` changes it.
     return functools.partial(norm, use_running_average=not train)

@@ -20,10 +20,10 @@ from jaxlung.training import (
     journal,
     metrics_log,
     train_step,
-    training_control,
     transfer,
     validation,
 )
+from jaxlung.training import control as control_lib
 from jaxlung.training import system as system_lib
 
 
@@ -69,7 +69,7 @@ def _train(
     batch_size = system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
     state, progress = restore_or_init(workdir, system, config.init_from)
-    control = training_control.from_json(progress["control"])
+    control = control_lib.from_json(progress["control"])
     first_step = step = int(state.step)
     epoch = order.epochs_after(first_step, num_examples, batch_size)
     score_name = system.task.epoch_score[1]
@@ -133,7 +133,7 @@ def restore_or_init(
         state = system.init_state()
         if init_from:
             state = transfer.copy_network(init_from, state)
-        control = training_control.start(system.learning_rate)
+        control = control_lib.start(system.learning_rate)
         return state, make_progress(control, [], [])
     state, progress = restored
     step = int(state.step)
@@ -173,7 +173,7 @@ def open_journal(
 
 
 def make_progress(
-    control: training_control.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
+    control: control_lib.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
 ) -> checkpoint_notes.Progress:
     """Returns what a checkpoint says beside the state.
 
@@ -182,18 +182,18 @@ def make_progress(
         epoch_steps: as in `journal.Journal`.
         epochs: the rows of `metrics.csv`.
     """
-    control_values = training_control.to_json(control)
+    control_values = control_lib.to_json(control)
     return {"control": control_values, "epoch_steps": epoch_steps, "epochs": list(epochs)}
 
 
 def next_epoch(
     system: system_lib.System,
     state: train_step.TrainState,
-    control: training_control.State,
+    control: control_lib.State,
     val_loss: float,
-) -> tuple[train_step.TrainState, training_control.State]:
+) -> tuple[train_step.TrainState, control_lib.State]:
     """What the next epoch begins with: maybe a lower learning rate, maybe nothing more to do."""
-    after = training_control.after_epoch(system.control, control, val_loss)
+    after = control_lib.after_epoch(system.control, control, val_loss)
     if after.learning_rate != control.learning_rate:
         logging.info("learning rate %g", after.learning_rate)
         rate = sharding.put(np.float32(after.learning_rate), system.shardings.replicated)

@@ -20,7 +20,8 @@ from jaxlung.data.transforms import augment, augment_3d, preprocess
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
-from jaxlung.training import checkpoint, frozen, optimizer, train_step, training_control
+from jaxlung.training import checkpoint, optimizer, train_step
+from jaxlung.training import control as control_lib
 
 # XLA's option: a CPU's convolutions and products are Eigen's, none YNNPACK's.
 BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -65,7 +66,7 @@ class System:
 
     step: train_step.Step
     steps_per_dispatch: int
-    control: training_control.Settings
+    control: control_lib.Settings
     learning_rate: float
     shardings: sharding.Shardings
     settings: settings_lib.Settings
@@ -196,7 +197,7 @@ def make_system(config: mlc.ConfigDict) -> System:
     system = System(
         step=step,
         steps_per_dispatch=step_settings.steps_per_dispatch or default,
-        control=training_control.Settings(**config.control),
+        control=control_lib.Settings(**config.control),
         learning_rate=config.optimizer.learning_rate,
         shardings=shardings,
         settings=settings,
@@ -204,7 +205,7 @@ def make_system(config: mlc.ConfigDict) -> System:
         seed=sharding.put(np.uint32(config.seed), shardings.replicated),
     )
     if config.freeze:
-        frozen.require_sensible(system.abstract_params(), config.freeze)
+        optimizer.require_freezable(system.abstract_params(), config.freeze)
     return system
 
 

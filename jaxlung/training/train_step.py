@@ -15,7 +15,7 @@ from jaxlung.data.feed import feed as feed_lib
 from jaxlung.losses import deep_supervision
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task as task_lib
-from jaxlung.training import frozen
+from jaxlung.training import optimizer
 
 Scale = Callable[[jax.Array], jax.Array]  # stored pixels -> [..., 1] float32 in [0, 1]
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -155,7 +155,7 @@ class Step:
         targets = self.task.targets(masks, batch["labels"])
 
         def apply(params: Any) -> tuple[Any, Any]:
-            with frozen.still_statistics(self.freeze):
+            with optimizer.still_statistics(self.freeze):
                 return self.model.apply(
                     {"params": params, "batch_stats": batch_stats},
                     inputs,
