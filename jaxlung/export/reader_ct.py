@@ -1,5 +1,6 @@
 """Whole CTs with an exported network: overlapping windows, as the run it came from. Needs SciPy."""
 
+import logging
 import types
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.data.transforms import volumes
 from jaxlung.export import reader as exported
-from jaxlung.volume import components, sliding_window
+from jaxlung.volume import components, hounsfield, sliding_window
 
 IN_PLANE = (1, 2)  # Axes of mirror images, as in `inference.volumes`.
 UNKNOWN_MM = (1.0, 1.0, 1.0)  # Not looked at where the network has no spacing of its own.
@@ -33,7 +34,8 @@ def predict(
         [D, H, W] float32; 0 where none may be found.
 
     Raises:
-        ValueError: the network has a spacing of its own, and `spacing_mm` is None.
+        ValueError: the network has a spacing of its own, and `spacing_mm` is None; or one that no
+            CT has.
     """
     how = network.manifest["volumes"]
     if spacing_mm is None and any(how["spacing_mm"]):
@@ -42,6 +44,8 @@ def predict(
             "the CT, got None."
         )
     spacing = spacing_mm or UNKNOWN_MM
+    if doubt := hounsfield.doubt(image, window="none"):
+        logging.getLogger(__name__).warning("the image has %s", doubt)
     mask = np.zeros(image.shape, np.uint8) if lungs is None else lungs * np.uint8(record.LUNG)
     item = record.VolumeRecord(image, mask, spacing, image.shape, np.eye(4), "", "", "")
     volume = volumes.load(item, _settings(network))

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import ml_collections as mlc
 import numpy as np
+from absl import logging
 from etils import epath
 
 from jaxlung.config import workdir
@@ -22,6 +23,7 @@ from jaxlung.parallel import sharding
 from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
+from jaxlung.volume import hounsfield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ class Network:
             uint8 of the image's shape, an index into `system.task.levels`; of a diagnosis [1, 1].
 
         Raises:
-            ValueError: an image of another type or shape, or no lungs.
+            ValueError: an image of another type or shape, a spacing that no CT has, or no lungs.
         """
         return self.preds(self.probs(image, lungs, spacing_mm))
 
@@ -87,6 +89,8 @@ class Network:
         if self.needs_lungs and lungs is None:
             raise ValueError(f"{self.path}: want `lungs` too; this network sees nothing else.")
         mask = np.zeros(image.shape, np.uint8) if lungs is None else to_bits(lungs, image.shape)
+        if doubt := hounsfield.doubt(image, window="none"):
+            logging.warning("the image has %s", doubt)
         affine = np.diag([*spacing_mm[::-1], 1.0])
         item = record.VolumeRecord(
             image, mask, spacing_mm, image.shape[::-1], affine, "image", "patient", ""

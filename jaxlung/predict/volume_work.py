@@ -20,7 +20,7 @@ from jaxlung.predict import (
     overlay,
     settings,
 )
-from jaxlung.volume import grid
+from jaxlung.volume import resample
 
 MASK = SUFFIX = ".nii.gz"
 READ_AHEAD = 1
@@ -61,8 +61,8 @@ def _require_resampled(
     if num_voxels > max_voxels:
         raise ValueError(
             f"{item.path}: want at most {max_voxels:,} voxels (max_voxels) at the network's "
-            f"spacing of {grid.in_mm(wanted_mm)} mm, got {num_voxels:.3g}: it is "
-            f"{volume.image.shape} voxels {grid.in_mm(volume.spacing_mm)} mm apart."
+            f"spacing of {resample.in_mm(wanted_mm)} mm, got {num_voxels:.3g}: it is "
+            f"{volume.image.shape} voxels {resample.in_mm(volume.spacing_mm)} mm apart."
         )
 
 

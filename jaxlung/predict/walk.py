@@ -21,7 +21,7 @@ def below(folder: pathlib.Path) -> list[pathlib.Path]:
     A linked folder is read as if it stood there, unless it is read anyway: links may lead in
     circles. Pipes, sockets, devices and links to nothing are left out with a warning.
     """
-    return _files(folder / name for folder, names in _folders(folder) for name in names)
+    return _files(_entries(folder))
 
 
 def matching(pattern: pathlib.Path) -> list[pathlib.Path]:
@@ -29,7 +29,7 @@ def matching(pattern: pathlib.Path) -> list[pathlib.Path]:
     base = fixed_part(pattern)
     found = []
     for match in _expand(base, pattern.relative_to(base).parts):
-        found += below(match) if match.is_dir() else [match]
+        found += _entries(match) if os.path.isdir(match) else [match]
     return _files(found)
 
 
@@ -52,6 +52,10 @@ def _expand(folder: pathlib.Path, parts: tuple[str, ...]) -> Iterator[pathlib.Pa
             yield from _expand(folder / name, parts[1:])
 
 
+def _entries(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    return (place / name for place, names in _folders(folder) for name in names)
+
+
 def _folders(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
     """A folder and all in it, each once, with the names of their files; linked ones come last."""
     seen: set[str] = set()
@@ -65,7 +69,7 @@ def _folders(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
             seen.add(real)
             here = pathlib.Path(place)
             folders[:] = [name for name in folders if not name.startswith(".")]
-            waiting.extend(here / name for name in folders if (here / name).is_symlink())
+            waiting.extend(here / name for name in folders if os.path.islink(here / name))
             yield here, [name for name in names if not name.startswith(".")]
 
 
@@ -76,15 +80,15 @@ def _tell(error: OSError) -> None:
 def _files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """Those that are files, each once."""
     files, others = [], []
-    for path in paths:
-        (files if path.is_file() else others).append(path)
-    _tell_left_out(others, "are pipes, sockets, devices or links to nothing")
+    for path in dict.fromkeys(paths):
+        (files if os.path.isfile(path) else others).append(path)
+    _tell_left_out(others, "pipes, sockets, devices or links to nothing")
     kept = links.each_once(files)
-    _tell_left_out(list(set(files) - set(kept)), "lead to files that are read anyway")
+    _tell_left_out(list(set(files) - set(kept)), "links to files that are read anyway")
     return kept
 
 
-def _tell_left_out(paths: list[pathlib.Path], why: str) -> None:
+def _tell_left_out(paths: list[pathlib.Path], what: str) -> None:
     if paths:
         named = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
-        logging.warning("%d %s, left out: %s", len(paths), why, named)
+        logging.warning("left out as %s (%d): %s", what, len(paths), named)

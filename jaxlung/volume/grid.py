@@ -7,18 +7,16 @@ Canonical arrays are [D, H, W]: D grows to the patient's superior, H to posterio
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable
 
 import nibabel
 import numpy as np
+
+from jaxlung.volume import resample
 
 _CANONICAL = nibabel.orientations.axcodes2ornt(("S", "P", "L"))
 _TOLERANCE_MM = 1e-3
 # The determinant of the axes' unit vectors: 1 when square, 0.87 for a gantry tilted by 30 degrees.
 _LEAST_DETERMINANT = 1e-3
-# Our choice: from a specimen's scan to a scout's slices. Beyond it a header is damaged, or isn't
-# in mm.
-LEAST_SPACING_MM, MOST_SPACING_MM = 0.01, 50.0
 # Our choice for what is told: an infant's chest, and the longest table.
 _LEAST_EXTENT_MM, _MOST_EXTENT_MM = 100.0, 2500.0
 
@@ -58,22 +56,12 @@ class Grid:
             raise ValueError(
                 f"affine: want finite numbers that can be inverted, got {affine[:3].tolist()}."
             )
-        apart_mm = spacing_mm(self)
-        if apart_mm.min() < LEAST_SPACING_MM or apart_mm.max() > MOST_SPACING_MM:
-            raise ValueError(
-                f"want voxels from {LEAST_SPACING_MM} to {MOST_SPACING_MM:g} mm apart, got "
-                f"{in_mm(apart_mm)} mm."
-            )
+        resample.require_spacing(spacing_mm(self))
 
 
 def spacing_mm(grid: Grid) -> np.ndarray:
     """Returns the distances in mm between neighbouring voxels along the file's axes, [3]."""
     return np.linalg.norm(grid.affine[:3, :3], axis=0)
-
-
-def in_mm(lengths: Iterable[float]) -> str:
-    """Returns lengths as they are read in a sentence: "5 x 0.7 x 0.7"."""
-    return " x ".join(f"{length:.4g}" for length in lengths)
 
 
 def doubt(grid: Grid) -> str | None:
@@ -91,8 +79,8 @@ def doubt(grid: Grid) -> str | None:
     extent_mm = spacing_mm(grid) * grid.shape
     if extent_mm.max() < _LEAST_EXTENT_MM or extent_mm.max() > _MOST_EXTENT_MM:
         return (
-            f"it is {in_mm(extent_mm)} mm large, with voxels of {in_mm(spacing_mm(grid))} mm: are "
-            "they in mm?"
+            f"it is {resample.in_mm(extent_mm)} mm large, with voxels of "
+            f"{resample.in_mm(spacing_mm(grid))} mm: are they in mm?"
         )
     return None
 

@@ -78,20 +78,21 @@ def require_ct(values: np.ndarray, name: str) -> None:
         )
 
 
-def doubt(values: np.ndarray, *, window_is_known: bool = False) -> str | None:
+def doubt(values: np.ndarray, *, window: str = "assumed") -> str | None:
     """Says what speaks against values of a chest CT being HU.
 
     Args:
-        values: as stored, before `to_hu` clips them; `require_ct` let them pass.
-        window_is_known: the file's dataset is known to have the window of `to_hu`.
+        values: as stored, before `to_hu` clips them; not empty.
+        window: what is made of values in [0, 255]: "assumed", as of any file that `to_hu` gets;
+            "known", where its dataset has that window; "none", where they are used as HU.
 
     Returns:
         A sentence with their range, to go into a warning after the file's name; None if they
         look right.
     """
     span = _span(values)
-    if _is_windowed(values):
-        return None if window_is_known else f"{span}: not HU. {_WINDOW_IS_A_GUESS}"
+    if _is_windowed(values) and window != "none":
+        return None if window == "known" else f"{span}: not HU. {_WINDOW_IS_A_GUESS}"
     if values.max() > _HIGHEST_BELIEVABLE_HU:
         return f"{span}: no tissue is above {_HIGHEST_BELIEVABLE_HU} HU."
     if values.min() >= 0:

@@ -16,6 +16,7 @@ from etils import epath
 
 from jaxlung.host import files
 from jaxlung.volume import grid as grid_lib
+from jaxlung.volume import resample
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by their own size
@@ -241,7 +242,7 @@ def _compare_spacing(grid: grid_lib.Grid, stored_mm: np.ndarray, name: str) -> N
     if not np.allclose(stored_mm, used_mm, rtol=_SPACING_TOLERANCE, atol=0):
         logging.warning(
             "%s: its pixdim has voxels of %s mm, its sform %s mm; the sform is used",
-            *(name, grid_lib.in_mm(stored_mm), grid_lib.in_mm(used_mm)),
+            *(name, resample.in_mm(stored_mm), resample.in_mm(used_mm)),
         )
 
 

@@ -1,6 +1,12 @@
 """Volumes to another spacing or shape, and back."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
+
+# Our choice: from a specimen's scan to a scout's slices. Beyond it a header is damaged, or isn't
+# in mm.
+LEAST_SPACING_MM, MOST_SPACING_MM = 0.01, 50.0
 
 
 def to_spacing(
@@ -25,14 +31,15 @@ def to_spacing(
         `to_shape(volume, shape)` for shape = round(D * spacing / wanted), at least 1 voxel.
 
     Raises:
-        ValueError: not three axes; a spacing that is not positive; a wanted one that is negative.
+        ValueError: not three axes; a spacing that no CT has; a wanted one that is negative.
     """
     if not len(spacing_mm) == len(wanted_mm) == volume.ndim == 3:
         raise ValueError(
             f"want a volume and two spacings of three axes, got {volume.shape}, {spacing_mm} "
             f"and {wanted_mm}."
         )
-    if not min(spacing_mm) > 0 or not min(wanted_mm) >= 0:
+    require_spacing(spacing_mm)
+    if not min(wanted_mm) >= 0:
         raise ValueError(f"want spacings in mm, got {spacing_mm} to {wanted_mm}.")
     axes = zip(volume.shape, spacing_mm, wanted_mm, strict=True)
     shape = tuple(max(1, round(n * mm / want)) if want else n for n, mm, want in axes)
@@ -64,6 +71,20 @@ def to_shape(volume: np.ndarray, shape: tuple[int, int, int], *, labels: bool) -
     if labels:
         return volume[np.ix_(*(_nearest(*axis) for axis in zip(volume.shape, shape, strict=True)))]
     return _linear(volume, shape)
+
+
+def require_spacing(lengths_mm: Sequence[float]) -> None:
+    """Raises a ValueError unless voxels this far apart, along three axes, may be a CT's."""
+    if not all(LEAST_SPACING_MM <= length <= MOST_SPACING_MM for length in lengths_mm):
+        raise ValueError(
+            f"want voxels from {LEAST_SPACING_MM} to {MOST_SPACING_MM:g} mm apart, got "
+            f"{in_mm(lengths_mm)} mm."
+        )
+
+
+def in_mm(lengths: Iterable[float]) -> str:
+    """Returns lengths as they are read in a sentence: "5 x 0.7 x 0.7"."""
+    return " x ".join(f"{length:.4g}" for length in lengths)
 
 
 def _nearest(old: int, new: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from etils import epath
 from PIL import Image
 from scipy import special
 
+import jaxlung
 from jaxlung.config import config_file, workdir
 from jaxlung.data.transforms import resize
 from jaxlung.export import reader as exported
@@ -148,6 +149,19 @@ def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
     assert not found[~lungs].any()
     with pytest.raises(ValueError, match="the network sees lungs alone"):
         network.predict(item.image)
+    with pytest.raises(ValueError, match=r"voxels from 0.01 to 50 mm apart, got 0 x 1 x 1 mm"):
+        network.predict(item.image, lungs, (0.0, 1.0, 1.0))
+
+
+def test_values_that_are_no_hu_are_told_by_exported_and_loaded_networks(tmp_path, caplog):
+    config = config_file.load(config_file.resolve("covid19_ct:quick"))
+    path, _, _ = save_run(tmp_path / "run", config)
+    export.export(path, tmp_path / "ct.jaxlung")
+    image = np.arange(256, dtype=np.int16).repeat(8).reshape(8, 16, 16)
+    for network in (exported.load(tmp_path / "ct.jaxlung"), jaxlung.load(path)):
+        caplog.clear()
+        network.predict(image, np.ones(image.shape, bool))
+        assert "the image has values from 0 to 255: nothing below 0 HU" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -336,15 +336,16 @@ def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monke
 
 def test_a_volume_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
-    for name, slice_mm in (("a", 5.0), ("b", 5e4)):
-        image = nibabel.Nifti1Image(np.zeros((4, 4, 8), np.int16), np.diag([1, 1, slice_mm, 1]))
+    for name, slice_mm in (("a", 5.0), ("b", 50.0)):
+        hu = np.resize(np.int16([-900, 0]), (4, 4, 8))
+        image = nibabel.Nifti1Image(hu, np.diag([1, 1, slice_mm, 1]))
         nibabel.save(image, tmp_path / f"in/{name}.nii")
     monkeypatch.setattr(network, "load", lambda path, mirror: Band("lung", (0, 1), False))
     options = settings.Options(tmp_path / "out", overlay=True, max_voxels=8 * 4 * 4)
     assert runner.run(["lung"], str(tmp_path / "in"), options) == 3
     (failed,) = read(tmp_path / "out/failures.csv")
     match = (
-        r"at most 128 voxels .* spacing of 5 x 0 x 0 mm, got 1.28e\+06: it is \(8, 4, 4\) voxels"
+        r"at most 128 voxels .* spacing of 5 x 0 x 0 mm, got 1.28e\+03: it is \(8, 4, 4\) voxels"
     )
     assert re.search(match, failed["reason"])
     assert [row["name"] for row in read(tmp_path / "out/predictions.csv")] == ["a"]
@@ -359,7 +360,8 @@ def test_a_volume_that_the_device_has_no_room_for_stops_no_other(tmp_path, monke
 
     (tmp_path / "in").mkdir()
     for name, slices in (("a", 5), ("b", 4)):
-        image = nibabel.Nifti1Image(np.zeros((4, 4, slices), np.int16), np.diag([1, 1, 5, 1]))
+        hu = np.resize(np.int16([-900, 0]), (4, 4, slices))
+        image = nibabel.Nifti1Image(hu, np.diag([1, 1, 5, 1]))
         nibabel.save(image, tmp_path / f"in/{name}.nii")
     monkeypatch.setattr(network, "load", lambda path, mirror: Small("lung", (0, 1), False))
     assert runner.run(["lung"], str(tmp_path / "in"), settings.Options(tmp_path / "out")) == 3

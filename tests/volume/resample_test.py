@@ -129,9 +129,11 @@ class ToSpacingTest(parameterized.TestCase):
         ((1.0, 0.0, 1.0), (1.0, 1.0, 1.0)),
         ((1.0, 1.0, 1.0), (1.0, -1.0, 1.0)),
         ((1.0, 1.0), (1.0, 1.0)),
+        ((1.0, 1.0, np.nan), (0.0, 0.0, 0.0)),
+        ((1e30, 1.0, 1.0), (0.0, 0.0, 0.0)),
     )
     def test_spacings_that_are_none_are_refused(self, spacing_mm, wanted_mm):
-        with pytest.raises(ValueError, match="spacings"):
+        with pytest.raises(ValueError, match=r"spacings|voxels from 0.01 to 50 mm apart"):
             resample.to_spacing(np.zeros((2, 2, 2)), spacing_mm, wanted_mm, labels=False)
 
     @parameterized.parameters(((0, 2, 2), (2, 2, 2)), ((2, 2, 2), (2, 2)), ((2, 2, 2), (2, 0, 2)))

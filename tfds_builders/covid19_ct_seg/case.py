@@ -52,7 +52,7 @@ def make_example(tree: raw_tree.RawTree, sample: layout.Sample) -> dict[str, obj
     name = f"{tree.where}: {sample.ct}"
     values, grid = nifti.read(tree.read(sample.ct), name)
     hounsfield.require_ct(values, name)
-    if doubt := hounsfield.doubt(values, window_is_known=True):
+    if doubt := hounsfield.doubt(values, window="known"):
         logging.warning("%s: %s", name, doubt)
     hu, intensities = hounsfield.to_hu(values, name)
     lungs, infection = _read_masks(tree, sample, grid)
