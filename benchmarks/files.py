@@ -67,8 +67,6 @@ def _untrained(config: str, fields: Mapping[str, Any]) -> network.Network:
         path=epath.Path(config),
         system=system,
         state=system.init_state().replace(opt_state=()),
-        role=network.find_role(loaded),
-        needs_lungs=False,
         mirror=False,
         digest="",
     )

@@ -64,7 +64,8 @@ def upsample(x: Shape, dtype: str) -> Layer:
         batch, height, width, channels = x.shape
         return jax.image.resize(x, (batch, 2 * height, 2 * width, channels), "nearest")
 
-    forms = {"jax.image.resize": by_resize, "broadcast": layers.upsample_2x}
+    by_broadcast = functools.partial(layers.upsample, factors=(2, 2))
+    forms = {"jax.image.resize": by_resize, "broadcast": by_broadcast}
     return Layer("Nearest x2 up-sampling", "broadcast", forms, (x,))
 
 

@@ -67,7 +67,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         target=target,
         region=region,  # what the network sees: the CT times the lung mask, or all of it
         threshold=0.5,  # foreground above it
-        loss="bce_dice",  # a key of losses.binary.LOSSES
+        loss="bce_dice",  # a key of losses.LOSSES
         alpha=0.5,  # weight of the cross-entropy beside the Dice loss
     )
     config.optimizer = dict(learning_rate=1e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)

@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target="infection",
         threshold=0.5,  # foreground above it
-        loss=variant.loss,  # a key of losses.binary.LOSSES
+        loss=variant.loss,  # a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in bce_iou; the paper gives none
     )
     config.optimizer = dict(learning_rate=1e-4, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)

@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target="lung",
         threshold=0.5,  # foreground above it
-        loss="bce",  # or "iou", "bce_iou": a key of losses.binary.LOSSES
+        loss="bce",  # or "iou", "bce_iou": a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in bce_iou
     )
     config.optimizer = dict(learning_rate=2e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)

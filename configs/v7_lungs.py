@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target="lung",
         threshold=0.2,  # foreground above it; the paper's, but for its accuracy
-        loss="bce",  # or "iou", "bce_iou": a key of losses.binary.LOSSES
+        loss="bce",  # or "iou", "bce_iou": a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in bce_iou
     )
     # The paper names Adam only: Keras's default rate and epsilon.

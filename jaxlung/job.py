@@ -14,28 +14,12 @@ from jaxlung.data.sources import datasets
 from jaxlung.evaluation import evaluate, lung_masks
 from jaxlung.host import files
 from jaxlung.parallel import distributed
-from jaxlung.report import model_card, page
-from jaxlung.report.model_card import limits
+from jaxlung.report import limits, model_card, page
+from jaxlung.tasks import words
 from jaxlung.training import checkpoint, record_check, system, transfer
 from jaxlung.training import loop as train
 
 FINISHED = "finished.txt"  # Written last; holds the step and the weights that were scored.
-HEADLINES = (
-    "mse",
-    "mae",
-    "dice",
-    "iou",
-    "mean_iou",
-    "dice_stored",
-    "hd95",
-    "f1_macro",
-    "iou_macro",
-    "iou_micro",
-    "auc",
-    "accuracy",
-    "sensitivity",
-    "specificity",
-)
 
 
 def run(config: mlc.ConfigDict, path: epath.Path) -> None:
@@ -99,11 +83,12 @@ def selected(path: epath.Path, selection: str) -> str:
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
     """Raises ValueError if a diagnosis would be validated on patients with COVID-19 only."""
-    if config.task_name == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
+    role = system.make_task(config).role
+    if role == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
         raise ValueError(
             "data.protocol: got 'paper', whose validation images all have COVID-19, with "
-            "task_name='diagnosis'; want halves, or paper_both, which validates on the held-out "
-            "images of both classes, as the paper's diagnosis."
+            f"task_name={config.task_name!r}; want halves, or paper_both, which validates on the "
+            "held-out images of both classes, as the paper's diagnosis."
         )
 
 
@@ -220,7 +205,7 @@ def log_scores(path: epath.Path, split: str, records: str) -> None:
     for name, part in ({"network": network} | summary.baselines).items():
         shown = [
             spell_score(key, part, count)
-            for key in HEADLINES
+            for key in words.find(summary.task).logged
             if part["scores"].get(key) is not None
         ]
         logging.info("%s, %d %s, %s: %s", split, count, records, name, ", ".join(shown))

@@ -211,7 +211,7 @@ def test_blocks_of_volumes_send_sums_and_halos_alone(name, monkeypatch):
     def outputs(variables, x):
         if modes is None:
             y = block.apply(variables, x)
-            return layers_3d.upsample(y, (2, 2, 2)) if name == "upsample" else y
+            return layers.upsample(y, (2, 2, 2)) if name == "upsample" else y
         return block.apply(variables, x, train=True, mutable=["batch_stats"])[0]
 
     def gradients(variables, x):

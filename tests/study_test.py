@@ -149,7 +149,7 @@ def test_an_interrupted_run_stops_the_study(monkeypatch, tmp_path, caplog):
     with caplog.at_level(std_logging.INFO, logger="absl"):
         assert not runner.run(STUDY, study_file.make_configs(STUDY, path), path)
     assert started == ["zero"]
-    assert "stopped in run zero; the same command goes on" in caplog.text
+    assert "stopped in run zero; run the same command to resume" in caplog.text
     assert not (path / "study.md").exists()
 
 
@@ -228,7 +228,7 @@ def test_a_run_that_can_not_be_is_named(changes, message, tmp_path):
     ("fields", "message"),
     [
         ({"runs": ()}, "no run"),
-        ({"runs": (STUDY.runs[0], STUDY.runs[0])}, "want every name once"),
+        ({"runs": (STUDY.runs[0], STUDY.runs[0])}, "want different names"),
         ({"runs": (study.Run("../x", "x", "covidqu"),)}, r"got run '\.\./x'"),
         ({"columns": ()}, "no columns"),
         ({"images": (0, 1)}, "want numbers from 1"),
@@ -268,9 +268,11 @@ def test_an_override_of_another_type_says_what_is_wanted(text, tmp_path):
         study_file.make_configs(STUDY, epath.Path(tmp_path), [f"--config.epochs={text}"])
 
 
-def test_the_flags_are_taken_apart():
-    argv = ["prog", "--mode=study", "--config.epochs=7", "--study=alphas"]
-    assert main.split_overrides(argv) == (
-        ["prog", "--mode=study", "--study=alphas"],
-        ["--config.epochs=7"],
+def test_fields_on_the_command_line_are_set_for_all_runs(monkeypatch):
+    made = {}
+    monkeypatch.setattr(
+        study_file, "make_configs", lambda study, path, overrides: made.update(overrides=overrides)
     )
+    args, _ = main.parse(["jaxlung", "study", "alphas", "--config.epochs=7"])
+    assert args.study == "alphas"
+    assert made == {"overrides": ["--config.epochs=7"]}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from absl import logging
 
-from jaxlung.host import damage
+from jaxlung.host import files
 
 _MEBIBYTE = 2**20
 # The largest published files are 20 MB of JPEG, and 600 slices of int16 as NIfTI.
@@ -100,7 +100,7 @@ def open_zip(path: pathlib.Path) -> RawTree:
         raise ValueError(f"{path}: want a zip, found no regular file.")
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, *damage.ERRORS) as error:
+    except (zipfile.BadZipFile, *files.DECODE_ERRORS) as error:
         raise ValueError(f"{path}: not a whole zip file ({error}); download it again.") from error
     entries = {entry.filename: entry for entry in archive.infolist() if not entry.is_dir()}
 
@@ -116,7 +116,7 @@ def open_zip(path: pathlib.Path) -> RawTree:
                 f"{path}: {name} can't be unpacked here ({error}); unpack the zip with another "
                 "program, and name the folder."
             ) from error
-        except (zipfile.BadZipFile, lzma.LZMAError, *damage.ERRORS) as error:
+        except (zipfile.BadZipFile, lzma.LZMAError, *files.DECODE_ERRORS) as error:
             raise ValueError(f"{path}: {name} is damaged in the zip ({error}).") from error
 
     return RawTree(str(path), sorted(entries), read)

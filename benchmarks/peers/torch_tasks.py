@@ -26,9 +26,12 @@ def scale(images: torch.Tensor, window_hu: tuple[float, float] | None) -> torch.
     return (x - low) / (high - low).clamp(min=1)
 
 
-def targets(masks: torch.Tensor, task_name: str, task: dict[str, Any]) -> torch.Tensor:
-    """Packed masks [B, ...] uint8 to [B, 1, ...] float32, as the task of that name has them."""
-    if task_name == "three_level":
+def targets(masks: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
+    """Converts packed masks [B, ...] uint8 to targets [B, 1, ...] float32 of a `task` section.
+
+    A section with a `target` asks for that mask; one without, for lungs and infection in one map.
+    """
+    if "target" not in task:
         lung, infection = (masks & LUNG) != 0, (masks & INFECTION) != 0
         greys = torch.where(infection, 255.0, torch.where(lung, 125.0, 0.0))
         return (greys / 255)[:, None]
@@ -54,7 +57,7 @@ def loss(
 
 
 def _loss(logits: torch.Tensor, wanted: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
-    """Binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses.binary`)."""
+    """Binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses`)."""
     bce = F.binary_cross_entropy_with_logits(logits, wanted)
     if task.get("loss", "bce") == "bce":
         return bce

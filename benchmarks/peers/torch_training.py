@@ -66,7 +66,7 @@ class Training:
         outputs = self.outputs(images, masks)
         task = self.sections["task"]
         outputs = [x.float() for x in (outputs if isinstance(outputs, list) else [outputs])]
-        wanted = torch_tasks.targets(masks, self.sections["task_name"], task)
+        wanted = torch_tasks.targets(masks, task)
         return torch_tasks.loss(outputs, wanted, task)
 
     def step(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:

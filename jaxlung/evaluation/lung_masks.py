@@ -161,7 +161,9 @@ def _lungs_command(phantom_images: int) -> str:
 
 def _load_config(run: epath.Path) -> mlc.ConfigDict:
     config = workdir.load_config(run)
-    if config.task_name != "mask" or config.task.get("target") != "lung":
+    with workdir.naming_config(run):
+        task = system_lib.make_task(config)
+    if (task.role, task.records) != ("lung", "images"):
         raise ValueError(
             f"lungs_run: {run} is a run of task {config.task_name}, want lung masks of X-rays."
         )

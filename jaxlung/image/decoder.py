@@ -9,11 +9,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from jaxlung.host import damage
+from jaxlung.host import files
 from jaxlung.image import deep_colour
 
 # What Pillow raises on damaged files.
-ERRORS = (*damage.ERRORS, SyntaxError, Image.DecompressionBombError)
+ERRORS = (*files.DECODE_ERRORS, SyntaxError, Image.DecompressionBombError)
 TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
 
 # Pillow reads profiles and texts in a PNG up to 1 MiB; scanners' profiles are larger.
@@ -100,7 +100,7 @@ def open_file(path: pathlib.Path) -> BinaryIO:
         FileNotFoundError: there is none.
         ValueError: it is a folder, a pipe or a device: opening a pipe would wait for its other end.
     """
-    if path.exists() and not path.is_file():
+    if not path.is_file() and path.exists():
         raise ValueError(f"{path}: want a file, got a folder, a pipe or a device.")
     return path.open("rb")
 
@@ -125,8 +125,8 @@ def decode(image: Image.Image) -> Decoded:
     image.load()
     if image.mode in ("P", "PA") and image.palette is None:
         raise ValueError("it has no palette")
-    # In place, because a copy would forget the format.
-    ImageOps.exif_transpose(image, in_place=True)
+    if orientation != 1:
+        ImageOps.exif_transpose(image, in_place=True)  # A copy would forget the format.
     return Decoded(image, None, orientation)
 
 

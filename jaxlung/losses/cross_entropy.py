@@ -1,4 +1,4 @@
-"""Binary cross-entropy of soft targets, and the floor that no prediction gets below."""
+"""Binary cross-entropy for soft targets, and its lower bound."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,13 @@ import optax
 
 
 def bce(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean binary cross-entropy of every image, in nats per pixel.
+    """Returns the mean binary cross-entropy of each image, in nats per pixel.
 
-    Computed from logits, so that large ones neither overflow nor lose their gradient.
+    It is computed from logits, so that large ones neither overflow nor lose their gradient.
 
     Args:
         logits: [B, ..., C] float32, images or volumes.
-        targets: same shape, float32 in [0, 1]; soft targets are allowed.
+        targets: [B, ..., C] float32 in [0, 1]; values in between are allowed.
 
     Returns:
         [B] float32, >= 0.
@@ -26,9 +26,9 @@ def bce(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def bce_floor(targets: jax.Array) -> jax.Array:
-    """The least `bce` that any logits reach: the entropy of the targets.
+    """Returns the lowest `bce` that any logits can reach: the entropy of the targets.
 
-    0 for targets of 0 and 1; 0.693 nats for every lung pixel of a grey of 125 / 255.
+    It is 0 for targets of 0 and 1, and 0.693 nats for every lung pixel whose grey is 125 / 255.
 
     Args:
         targets: [B, ..., C] float32 in [0, 1].
@@ -41,5 +41,5 @@ def bce_floor(targets: jax.Array) -> jax.Array:
 
 
 def _means(x: jax.Array) -> jax.Array:
-    """[B, ...] to the mean of each of B."""
+    """Returns the mean over all axes but the first: [B, ...] to [B]."""
     return jnp.mean(x, axis=tuple(range(1, x.ndim)))

@@ -1,4 +1,4 @@
-"""Deep supervision: one loss of the logits of several levels of a decoder."""
+"""Deep supervision: one loss for the logits of several levels of a decoder."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,18 @@ def weighted(
     outputs: jax.Array | tuple[jax.Array, ...],
     targets: jax.Array,
 ) -> jax.Array:
-    """Half the loss of the final logits, half the mean loss of the others.
+    """Returns half the loss of the final logits plus half the mean loss of the other logits.
 
     Lin and Huang, section 3.2.
 
     Args:
-        loss: of logits and targets, [B].
-        outputs: logits, or the final logits and then one or more others, each as `targets`.
-        targets: what each of them should be, at the full size.
+        loss: function of logits and targets that returns [B].
+        outputs: one array of logits, or a tuple of the final logits and one or more others; each
+            has the shape of `targets`.
+        targets: [B, ..., 1] float32 in [0, 1], at full size.
 
     Returns:
-        [B]; the loss itself where there is one array of logits.
+        [B] float32; just the loss if there is one array of logits.
     """
     if not isinstance(outputs, tuple):
         return loss(outputs, targets)

@@ -1,27 +1,30 @@
-"""Overlap losses: 1 minus a soft overlap of probabilities and targets."""
+"""Overlap losses: 1 minus a soft overlap of probabilities and targets, alone or added to BCE."""
 
 import jax
 import jax.numpy as jnp
 
-SMOOTHING = 1.0  # One pixel or voxel: seen by empty masks, not by lungs.
+from jaxlung.losses import cross_entropy
+
+# Pixels or voxels added to both sides of the ratio. One matters for an empty mask, not for a lung.
+SMOOTHING = 1.0
 
 
 def soft_iou(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHING) -> jax.Array:
-    """1 - soft intersection over union of every image (Rahman and Wang, ISVC 2016).
+    """Returns 1 - soft intersection over union of each image (Rahman and Wang, ISVC 2016).
 
     1 - (sum(p t) + s) / (sum(p + t - p t) + s) with p = sigmoid(logits). Nguyen Xuan Tung, equation
-    1, has it without the "1 -", which would be best where nothing overlaps; the smoothing s is our
-    choice. It gives an empty mask a finite loss and gradient where the ratio alone would be 0 / 0.
-    Pixels of saturated logits have no gradient, be they right or wrong; `cross_entropy.bce` gives
-    them one.
+    1, prints it without the "1 -", which would be lowest where nothing overlaps. The smoothing s is
+    our choice: it gives an empty mask a finite loss and gradient, where the ratio alone would be
+    0 / 0. Pixels with saturated logits have no gradient, whether they are right or wrong;
+    `cross_entropy.bce` gives them one.
 
     Args:
-        logits: [B, ..., C], computed in float32.
-        targets: same shape, in [0, 1].
-        smoothing: s, pixels, above 0.
+        logits: [B, ..., C], any float type; the loss is computed in float32.
+        targets: [B, ..., C] in [0, 1].
+        smoothing: s, in pixels, above 0.
 
     Returns:
-        [B] float32 in [0, 1); 0 for a perfect prediction, also of nothing.
+        [B] float32 in [0, 1); 0 for a perfect prediction, including that of an empty mask.
 
     Raises:
         ValueError: `logits` and `targets` differ in shape.
@@ -31,23 +34,24 @@ def soft_iou(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHING
 
 
 def soft_dice(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHING) -> jax.Array:
-    """1 - soft Dice of every image or volume (Milletari, 3DV 2016, without its squares).
+    """Returns 1 - soft Dice of each image or volume (Milletari, 3DV 2016, without its squares).
 
-    Lin and Huang, section 3.1, name it and print no formula.
+    1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s) with p = sigmoid(logits). Lin and Huang, section
+    3.1, name the Dice loss and print no formula.
 
-    1 - (2 sum(p t) + s) / (sum(p) + sum(t) + s) with p = sigmoid(logits), for each of the batch by
-    itself: one patch full of infection doesn't hide another that is missed. The smoothing s is our
-    choice: a patch without infection, as many are, has a finite loss and gradient, and none to
-    pay once less than about one voxel is found. It is 0 / 0 there without. Pixels of saturated
-    logits have no gradient; `cross_entropy.bce` gives them one.
+    Each element of the batch is scored by itself, so that one patch full of infection doesn't hide
+    another one that is missed. The smoothing s is our choice: many patches hold no infection, and
+    without it their ratio would be 0 / 0. With it their loss and gradient are finite, and the loss
+    is near 0 once less than about one voxel is found. Pixels with saturated logits have no
+    gradient; `cross_entropy.bce` gives them one.
 
     Args:
-        logits: [B, ..., C], computed in float32.
-        targets: same shape, in [0, 1].
-        smoothing: s, voxels, above 0.
+        logits: [B, ..., C], any float type; the loss is computed in float32.
+        targets: [B, ..., C] in [0, 1].
+        smoothing: s, in voxels, above 0.
 
     Returns:
-        [B] float32 in [0, 1); 0 for a perfect prediction, also of nothing.
+        [B] float32 in [0, 1); 0 for a perfect prediction, including that of an empty mask.
 
     Raises:
         ValueError: `logits` and `targets` differ in shape.
@@ -56,8 +60,42 @@ def soft_dice(logits: jax.Array, targets: jax.Array, smoothing: float = SMOOTHIN
     return 1 - (2 * overlap + smoothing) / (total + smoothing)
 
 
+def bce_iou(logits: jax.Array, targets: jax.Array, *, alpha: float) -> jax.Array:
+    """Returns alpha * BCE + (1 - alpha) * soft IoU loss of each image.
+
+    Nguyen Xuan Tung, equation 1, prints the IoU without "1 -" and gives no alpha; 0.5 in the config
+    is our choice.
+
+    Args:
+        logits: [B, ..., 1] float32.
+        targets: [B, ..., 1] float32, 0 or 1.
+        alpha: weight of the cross-entropy, in [0, 1].
+
+    Returns:
+        [B] float32, >= 0.
+    """
+    return alpha * cross_entropy.bce(logits, targets) + (1 - alpha) * soft_iou(logits, targets)
+
+
+def bce_dice(logits: jax.Array, targets: jax.Array, *, alpha: float) -> jax.Array:
+    """Returns alpha * BCE + soft Dice loss of each image or volume.
+
+    Lin and Huang, section 3.1, with alpha = 0.5. Unlike in `bce_iou`, alpha weighs only the
+    cross-entropy; the Dice loss always has weight 1.
+
+    Args:
+        logits: [B, ..., 1] float32.
+        targets: [B, ..., 1] float32, 0 or 1.
+        alpha: weight of the cross-entropy, in [0, 1].
+
+    Returns:
+        [B] float32, >= 0.
+    """
+    return alpha * cross_entropy.bce(logits, targets) + soft_dice(logits, targets)
+
+
 def _sums(loss: str, logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums of p t and of p + t over all axes but the first, float32."""
+    """Returns the sums of p t and of p + t over all axes but the first: two of [B] float32."""
     if logits.shape != targets.shape:
         raise ValueError(f"{loss}: logits {logits.shape} and targets {targets.shape} must agree.")
     probs, targets = jax.nn.sigmoid(logits.astype(jnp.float32)), targets.astype(jnp.float32)

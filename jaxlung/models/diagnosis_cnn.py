@@ -1,4 +1,4 @@
-"""The diagnosis network of Zhang: one number for a whole X-ray."""
+"""The diagnosis network of Zhang: one logit for a whole X-ray."""
 
 from collections.abc import Sequence
 
@@ -6,22 +6,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 
-class DiagnosisCNN(nn.Module):
-    """Convolutions and poolings, then two dense layers.
+class DiagnosisCNN(network.Network):
+    """Convolutions with pooling, then two dense layers.
 
-    Zhang, section 5.1. It gives no counts of filters, padding or initialisation: (32, 64),
-    none, and Keras's default (Glorot uniform) are ours. 14,027,841 parameters for its input of
-    246 x 236 with three channels. The first dense layer has a weight per position, so the size of
-    the images that made the parameters is the size of all.
+    Zhang, section 5.1, which names neither numbers of filters nor padding nor initialisation. Our
+    choice is 32 and 64 filters, no padding, and Keras's default, Glorot uniform. It has 14,027,841
+    parameters for the paper's input of 246 x 236 pixels with three channels. The first dense layer
+    has a weight for every position, so all images must have the size of the first.
 
     Attributes:
         filters: channels of each 3 x 3 convolution; each is followed by ReLU and 2 x 2 max-pooling.
-        dense: features of the first dense layer.
-        in_channels: of the first convolution. The paper's X-rays are RGB files with three equal
-            channels: our one gray channel is repeated so often.
+        dense: number of features of the first dense layer.
+        in_channels: input channels of the first convolution. The one grey channel is repeated this
+            often; the paper's X-rays are RGB files with three equal channels.
         dtype: compute type, "float32" or "bfloat16"; parameters are float32.
     """
 
@@ -31,12 +31,17 @@ class DiagnosisCNN(nn.Module):
     dtype: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for attributes that are no network."""
-        layers.require_dtype(self.dtype)
-        layers.require_counts("filters", self.filters, at_least=1)
-        layers.require("dense", self.dense, self.dense > 0, "a count above 0")
-        layers.require("in_channels", self.in_channels, self.in_channels > 0, "a count above 0")
+        """Raises ValueError for attributes that no network can have."""
+        network.require_dtype(self.dtype)
+        network.require_counts("filters", self.filters, at_least=1)
+        network.require_count("dense", self.dense)
+        network.require_count("in_channels", self.in_channels)
         super().__post_init__()
+
+    @nn.nowrap
+    def input_multiples(self) -> tuple[None, None]:
+        """Returns None twice: the first dense layer has a weight for every position."""
+        return None, None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -44,10 +49,10 @@ class DiagnosisCNN(nn.Module):
 
         Args:
             images: [B, H, W, 1] float32 in [0, 1].
-            train: no layer here differs in training.
+            train: unused; no layer differs in training.
 
         Returns:
-            [B, 1, 1, 1] float32 logits: a map of one pixel, so that what serves masks serves this.
+            [B, 1, 1, 1] float32 logits. A map of one pixel is treated like any other map.
 
         Raises:
             ValueError: H or W is too small for the convolutions.
@@ -81,6 +86,6 @@ class DiagnosisCNN(nn.Module):
 
 
 def _pool_whole_windows(x: jax.Array) -> jax.Array:
-    """2 x 2 max-pooling that drops the last row or column of an odd size, as Keras's "valid"."""
+    """Returns 2 x 2 max-pooling without the last row or column of an odd size, as in Keras."""
     height, width = x.shape[1:3]
     return layers.max_pool_2x2(x[:, : height // 2 * 2, : width // 2 * 2])

@@ -1,4 +1,4 @@
-"""The feature variation block (Yan 2021; Lin and Huang): attention to channels and places."""
+"""The feature variation block (Yan et al., 2021; Lin and Huang): channel and place attention."""
 
 import flax.linen as nn
 import jax
@@ -10,15 +10,15 @@ ATTENTIONS = ("none", "se", "ce")
 
 
 class FVBlock(nn.Module):
-    """Features gated by channel, features gated by place, and features: fused, added to the input.
+    """A residual block that weighs features by channel and by place.
 
     With `f = relu(norm(conv1(x)))`, `out = x + relu(norm(conv3([gate f, map f, f])))` (Lin and
-    Huang, section 2.1). The paper draws the block without sizes. Ours: the map has one value per
-    voxel, its hidden layer is as wide as f, and its convolutions have a bias.
+    Huang, section 2.1). The paper draws the block without sizes. Our choice: the map has one value
+    per voxel, its hidden layer is as wide as f, and its convolutions have a bias.
 
     Attributes:
-        attention: what gates the channels, "se" or "ce" (`ChannelGate`).
-        reduction: r of that gate.
+        attention: kind of the channel gate: "se", one gate per channel, or "ce", one per volume.
+        reduction: the gate's hidden layer has C / reduction channels.
         dtype: compute type; parameters and statistics are float32.
     """
 
@@ -28,7 +28,10 @@ class FVBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, D, H, W, C] to the same, C a multiple of r; `train` updates batch statistics."""
+        """Maps [B, D, H, W, C] to the same shape; C must be a multiple of `reduction`.
+
+        `train` uses and updates batch statistics.
+        """
         channels = x.shape[-1]
         to_features = layers_3d.ConvNorm(channels, size=1, dtype=self.dtype, name="features")
         features = nn.relu(to_features(x, train=train))
@@ -42,15 +45,16 @@ class FVBlock(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """`sigmoid(dense(relu(dense(mean))))` of the mean over all voxels, by way of C / r channels.
+    """Gates from the mean of each channel over all voxels: `sigmoid(dense(relu(dense(mean))))`.
 
-    Squeeze and excitation (SE; Hu 2018) has one gate per channel, contrast enhancement (CE; Yan
-    2021) one per volume (Lin and Huang, section 3.3). All in float32: a mean over 131,072 voxels
-    has no place in bfloat16.
+    Squeeze and excitation (SE; Hu et al., 2018) has one gate per channel, contrast enhancement (CE;
+    Yan et al., 2021) one per volume (Lin and Huang, section 3.3). It is computed in float32, as
+    bfloat16 is too coarse for a mean over 131,072 voxels.
 
     Attributes:
-        gates: C or 1.
-        reduction: r. It is 2 for CE; for SE none is given, and 2 is our choice.
+        gates: number of gates, C or 1.
+        reduction: the hidden layer has C / reduction channels. Lin and Huang have 2 for CE and give
+            none for SE, where 2 is our choice.
     """
 
     gates: int
@@ -58,7 +62,7 @@ class ChannelGate(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, D, H, W, C] to [B, 1, 1, 1, gates] float32 in (0, 1)."""
+        """Maps [B, D, H, W, C] to [B, 1, 1, 1, gates] float32 in (0, 1)."""
         batch, channels = x.shape[0], x.shape[-1]
         means = jnp.mean(x, axis=(1, 2, 3), dtype=jnp.float32)
         init = nn.initializers.he_normal()
@@ -70,7 +74,7 @@ class ChannelGate(nn.Module):
 
 
 class PlaceMap(nn.Module):
-    """`sigmoid(conv3(relu(conv3(x))))`, one value per voxel.
+    """A weight for every voxel: `sigmoid(conv3(relu(conv3(x))))`.
 
     Attributes:
         dtype: compute type; parameters are float32.
@@ -80,6 +84,6 @@ class PlaceMap(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, D, H, W, C] to [B, D, H, W, 1] of the compute type, in [0, 1]."""
+        """Maps [B, D, H, W, C] to [B, D, H, W, 1] of the compute type, in [0, 1]."""
         x = nn.relu(layers_3d.Conv3x3x3(x.shape[-1], dtype=self.dtype, name="conv_0")(x))
         return nn.sigmoid(layers_3d.Conv3x3x3(1, dtype=self.dtype, name="conv_1")(x))

@@ -6,30 +6,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import fv_block, layers, layers_3d, paspp
+from jaxlung.models import fv_block, layers, layers_3d, network, paspp
 
 
-class FvPasppUNet(nn.Module):
-    """Residual 3D U-Net, each of the paper's three additions switched by an attribute.
+class FvPasppUNet(network.Network):
+    """A residual 3D U-Net; each of the paper's three additions is switched by an attribute.
 
-    Lin and Huang, section 3.2 and Figure 1, which give no sizes. Ours: every level, on the way up
-    too, is one `layers_3d.ResidualBlock`; the way down is the stride of its first convolution, the
-    way up `layers_3d.UpConv3D`; FV blocks stand behind the encoder's first two levels and the
-    bottleneck, before PASPP.
+    Lin and Huang, section 3.2 and Figure 1, which give no sizes. Our choice: every level of encoder
+    and decoder is one `layers_3d.ResidualBlock`. The first convolution of a block in the encoder
+    has the stride of the way down; the way up is `layers_3d.UpConv3D`. FV blocks follow the first
+    two levels of the encoder and the bottleneck, where they stand before PASPP.
 
-    Deep supervision puts a 1 x 1 x 1 convolution on every level of the decoder between the
-    bottleneck and the last. The paper up-samples before it; after it is the same function on fewer
-    voxels. Up-sampling is to the nearest: our choice.
+    Deep supervision adds a 1 x 1 x 1 convolution to every level of the decoder between the
+    bottleneck and the finest level. The paper up-samples before that convolution; we up-sample
+    after it, which gives the same numbers with fewer operations. Up-sampling to the nearest voxel
+    is our choice.
 
     Attributes:
         widths: channels of each level, finest first; the last one is the bottleneck.
-        strides: of each way down, along D, H, W, each 1 or 2; one triple less than levels.
-        attention: "none" for no FV blocks, "se" or "ce" for FV blocks with that gate.
-        reduction: r of the gate: channels over channels in between.
-        paspp: PASPP at the bottleneck.
-        paspp_rates: of its four atrous convolutions, along D, H, W (paper: 1, 2, 4, 8).
-        deep_supervision: logits of the intermediate levels too, in training.
-        num_classes: output channels.
+        strides: for each step down, strides along D, H, W, each 1 or 2; one step fewer than levels.
+        attention: "none" for no FV blocks, "se" or "ce" for FV blocks with that kind of gate.
+        reduction: the gate's hidden layer has C / reduction channels.
+        paspp: use PASPP at the bottleneck.
+        paspp_rates: distances of the taps of its four atrous convolutions, each along D, H, W; 1,
+            2, 4 and 8 in the paper.
+        deep_supervision: in training, also return the logits of the intermediate levels.
+        num_classes: number of output channels.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
     """
 
@@ -44,31 +46,35 @@ class FvPasppUNet(nn.Module):
     dtype: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for attributes that are no network."""
+        """Raises ValueError for attributes that no network can have."""
         self._require_levels()
         self._require_blocks()
-        layers.require_dtype(self.dtype)
-        layers.require("num_classes", self.num_classes, self.num_classes > 0, "a count above 0")
+        network.require_dtype(self.dtype)
+        network.require_count("num_classes", self.num_classes)
         super().__post_init__()
+
+    @nn.nowrap
+    def input_multiples(self) -> layers_3d.Triple:
+        """Returns the product of all strides, along D, H and W."""
+        return layers_3d.total_strides(self.strides)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
         """Maps volumes to logits.
 
         Args:
-            images: [B, D, H, W, 1] float32.
+            images: [B, D, H, W, 1] float32 in [0, 1].
             train: use and update the statistics of this batch.
 
         Returns:
-            [B, D, H, W, num_classes] float32 logits. With `deep_supervision` and `train`, a tuple:
-            these, then those of the intermediate levels at the same size, deepest first.
+            [B, D, H, W, num_classes] float32 logits. With `deep_supervision` and `train`, a tuple
+            of these and the logits of the intermediate levels at the same size, deepest first.
 
         Raises:
             ValueError: D, H or W is not a multiple of the product of its strides.
         """
-        multiples = layers_3d.total_strides(self.strides)
         remedy = f"change the patch size or model.strides ({len(self.widths)} levels)"
-        layers_3d.require_multiples(images, multiples, remedy)
+        network.require_multiples(images, self.input_multiples(), remedy)
         skips = self._encode(images.astype(self.dtype), train)
         finest, *others = reversed(self._decode(skips, train))
         logits = self._head(finest, "head")
@@ -79,7 +85,7 @@ class FvPasppUNet(nn.Module):
         return (logits, *reversed(supervised)) if train else logits
 
     def _encode(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        """What each level puts out, finest first; the last is the bottleneck's."""
+        """Returns the output of each level, finest first; the last one is the bottleneck's."""
         outputs = []
         bottom = len(self.widths) - 1
         for level, features in enumerate(self.widths):
@@ -97,7 +103,7 @@ class FvPasppUNet(nn.Module):
         return outputs
 
     def _decode(self, skips: list[jax.Array], train: bool) -> list[jax.Array]:
-        """What each level of the decoder puts out, deepest first."""
+        """Returns the output of each level of the decoder, deepest first."""
         *skips, x = skips
         outputs = []
         for level in reversed(range(len(skips))):
@@ -110,45 +116,45 @@ class FvPasppUNet(nn.Module):
         return outputs
 
     def _head(self, x: jax.Array, name: str) -> jax.Array:
-        """The 1 x 1 x 1 convolution that makes logits: float32 from here on."""
+        """Returns logits in float32, by a 1 x 1 x 1 convolution."""
         return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x).astype(jnp.float32)
 
     def _supervise(self, x: jax.Array, level: int) -> jax.Array:
         factors = layers_3d.total_strides(self.strides[:level])
-        return layers_3d.upsample(self._head(x, f"head_{level}"), factors)
+        return layers.upsample(self._head(x, f"head_{level}"), factors)
 
     def _require_levels(self) -> None:
         levels = len(self.widths)
-        layers.require_counts("widths", self.widths, at_least=2)
+        network.require_counts("widths", self.widths, at_least=2)
         good = len(self.strides) == levels - 1 and _are_triples(self.strides, most=2)
-        want = f"{levels - 1} triples (D, H, W) of 1 or 2, one less than widths"
-        layers.require("strides", self.strides, good, want)
+        want = f"{levels - 1} triples (D, H, W) of 1 or 2, one fewer than widths"
+        network.require("strides", self.strides, good, want)
         good = not self.deep_supervision or levels > 2
         want = "False, or three or more widths: two levels have none in between"
-        layers.require("deep_supervision", self.deep_supervision, good, want)
+        network.require("deep_supervision", self.deep_supervision, good, want)
 
     def _require_blocks(self) -> None:
         choices = fv_block.ATTENTIONS
         good = self.attention in choices
-        layers.require("attention", self.attention, good, f"one of {', '.join(choices)}")
+        network.require("attention", self.attention, good, f"one of {', '.join(choices)}")
         attended = () if self.attention == "none" else (*self.widths[:2], self.widths[-1])
-        layers.require("reduction", self.reduction, self.reduction > 0, "a count above 0")
+        network.require_count("reduction", self.reduction)
         good = all(width % self.reduction == 0 for width in attended)
         want = (
             f"multiples of the reduction, {self.reduction}, for the levels with FV blocks (the "
             "first two and the last)"
         )
-        layers.require("widths", tuple(self.widths), good, want)
+        network.require("widths", tuple(self.widths), good, want)
         good = len(self.paspp_rates) == paspp.BRANCHES and _are_triples(self.paspp_rates)
         want = f"{paspp.BRANCHES} triples (D, H, W) of counts above 0"
-        layers.require("paspp_rates", self.paspp_rates, good, want)
+        network.require("paspp_rates", self.paspp_rates, good, want)
         good = not self.paspp or self.widths[-1] % paspp.BRANCHES == 0
         want = f"a last one that is a multiple of {paspp.BRANCHES}, for PASPP"
-        layers.require("widths", tuple(self.widths), good, want)
+        network.require("widths", tuple(self.widths), good, want)
 
 
 def _are_triples(values: Sequence[Sequence[int]], most: int | None = None) -> bool:
-    """Whether `values` are triples of whole numbers from 1 to `most`."""
+    """Returns whether `values` are triples of whole numbers from 1 to `most`."""
     return all(
         isinstance(value, Sequence)
         and len(value) == 3

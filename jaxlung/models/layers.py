@@ -1,6 +1,11 @@
-"""Blocks that several networks share, in the forms that XLA runs fast."""
+"""Layers that several networks share, in the forms that XLA runs fast; all of them for images.
+
+`upsample`, `tap_products` and `lay_side_by_side` also take volumes.
+"""
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -9,13 +14,14 @@ import jax.numpy as jnp
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Largest value of every 2 x 2 window, stride 2.
+    """Returns the largest value of every 2 x 2 window (max-pooling with stride 2).
 
-    The maximum of four strided slices: its gradient is four interior pads, where `nn.max_pool`
-    needs a select-and-scatter (7 times slower on CPU). Where values tie, the gradient is shared.
+    It is the maximum of four strided slices, whose gradient is four interior pads; `nn.max_pool`
+    needs a select-and-scatter, which is 7 times slower on CPU. Equal largest values share the
+    gradient.
 
     Args:
-        x: [B, H, W, C], H and W even.
+        x: [B, H, W, C]; H and W must be even.
 
     Returns:
         [B, H / 2, W / 2, C].
@@ -24,37 +30,72 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
-def upsample_2x(x: jax.Array) -> jax.Array:
-    """Nearest-neighbour up-sampling: every pixel becomes a 2 x 2 window of its value.
+def upsample(x: jax.Array, factors: Sequence[int]) -> jax.Array:
+    """Returns `x` with each pixel or voxel repeated to a window (nearest-neighbour up-sampling).
 
-    A broadcast, whose gradient is a sum over windows; `jax.image.resize` gathers, and its gradient
-    scatters (15 times slower on CPU).
+    It is a broadcast, whose gradient is a sum over windows; `jax.image.resize` gathers, and its
+    gradient scatters, which is 15 times slower on CPU. It commutes exactly with 1 x 1 convolutions.
 
     Args:
-        x: [B, H, W, C].
+        x: [B, H, W, C] or [B, D, H, W, C].
+        factors: size of a window along each axis between B and C, 1 or more.
 
     Returns:
-        [B, 2 H, 2 W, C].
+        [B, ..., C], each size times its factor.
     """
-    batch, height, width, channels = x.shape
-    windows = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
-    return windows.reshape(batch, 2 * height, 2 * width, channels)
+    batch, *sizes, channels = x.shape
+    pairs = list(zip(sizes, factors, strict=True))
+    windows = jnp.expand_dims(x, [2 * axis for axis in range(1, len(pairs) + 1)])
+    windows = jnp.broadcast_to(windows, (batch, *itertools.chain(*pairs), channels))
+    return windows.reshape(batch, *map(math.prod, pairs), channels)
+
+
+def tap_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the product of each pixel or voxel with each tap of a kernel, by one matrix product.
+
+    Args:
+        x: [B, H, W, C] or [B, D, H, W, C].
+        kernel: [a, b, C, F] or [a, b, c, C, F].
+
+    Returns:
+        [B, H, W, a, b, F] or [B, D, H, W, a, b, c, F].
+    """
+    *window, channels, features = kernel.shape
+    products = x @ jnp.moveaxis(kernel, -2, 0).reshape(channels, -1)
+    return products.reshape(*x.shape[:-1], *window, features)
+
+
+def lay_side_by_side(windows: jax.Array) -> jax.Array:
+    """Returns windows that don't overlap as one array ("depth to space").
+
+    Args:
+        windows: [B, H, W, a, b, F] or [B, D, H, W, a, b, c, F].
+
+    Returns:
+        [B, a H, b W, F] or [B, a D, b H, c W, F].
+    """
+    batch, *sizes, features = windows.shape
+    half = len(sizes) // 2
+    pairs = list(zip(sizes[:half], sizes[half:], strict=True))
+    order = [axis for i in range(1, half + 1) for axis in (i, half + i)]
+    apart = windows.transpose(0, *order, windows.ndim - 1)
+    return apart.reshape(batch, *map(math.prod, pairs), features)
 
 
 def repeat_channel(images: jax.Array, channels: int) -> jax.Array:
-    """Gray images [B, H, W, 1] as [B, H, W, channels], all channels equal."""
+    """Returns grey images as images of equal channels: [B, H, W, 1] to [B, H, W, channels]."""
     return jnp.broadcast_to(images, (*images.shape[:3], channels))
 
 
 class UpConv2x2(nn.Module):
-    """2 x 2 transposed convolution with stride 2 (Ronneberger 2015's "up-convolution").
+    """A 2 x 2 transposed convolution with stride 2, the "up-convolution" of Ronneberger (2015).
 
-    The windows don't overlap, so it is a dense layer whose outputs are laid side by side
-    (depth to space): one matrix product, forward and backward.
-    `out[2h + y, 2w + x] = in[h, w] @ kernel[y, x] + bias`, as in PyTorch's ConvTranspose2d.
+    `out[2h + y, 2w + x] = in[h, w] @ kernel[y, x] + bias`, as in PyTorch's ConvTranspose2d. The
+    windows don't overlap, so it is a dense layer whose outputs are laid side by side: one matrix
+    product, forward and backward.
 
     Attributes:
-        features: output channels.
+        features: number of output channels.
         dtype: compute type; parameters are float32.
     """
 
@@ -63,28 +104,26 @@ class UpConv2x2(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, 2 H, 2 W, features]."""
-        batch, height, width, channels = x.shape
-        shape = (2, 2, channels, self.features)
-        # Each output sees one input pixel: the fan-in is `channels`, not 4 times that.
+        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]."""
+        shape = (2, 2, x.shape[-1], self.features)
+        # Each output sees one input pixel: the fan-in is C, not 4 C.
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=2, out_axis=3)
         kernel = self.param("kernel", _over_windows(init), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = _tap_products(x, kernel).transpose(0, 1, 3, 2, 4, 5)
-        return y.reshape(batch, 2 * height, 2 * width, self.features) + bias.reshape(1, 1, 1, -1)
+        return lay_side_by_side(tap_products(x, kernel)) + bias.reshape(1, 1, 1, -1)
 
 
 class UpsampleConv2x2(nn.Module):
     """Nearest x2 up-sampling, then a 2 x 2 convolution that keeps the size (Zhang, section 4.1).
 
-    Keras's "same" adds a row of zeros below and a column at the right:
+    Keras's padding "same" adds a row of zeros below and a column at the right:
     `out[h, w] = sum over a, b of up[h + a, w + b] @ kernel[a, b] + bias`. Repeating pixels and
-    multiplying them commute, so the four products are taken at the small size, in one matrix
-    product, and then repeated, shifted and added: a quarter of the multiplications.
+    multiplying them commute. So the four products are computed at the small size, in one matrix
+    product, and then repeated, shifted and added; this takes a quarter of the multiplications.
 
     Attributes:
-        features: output channels.
+        features: number of output channels.
         dtype: compute type; parameters are float32.
     """
 
@@ -93,37 +132,33 @@ class UpsampleConv2x2(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, 2 H, 2 W, features]."""
+        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]."""
         shape = (2, 2, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        taps = _tap_products(x, kernel)
+        taps = tap_products(x, kernel)
         rows = _repeat_and_add(taps[:, :, :, 0], taps[:, :, :, 1], axis=1)
         y = _repeat_and_add(rows[:, :, :, 0], rows[:, :, :, 1], axis=2)
         return y + bias.reshape(1, 1, 1, -1)
 
 
-def _tap_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Each pixel times each tap: [B, H, W, C] and [2, 2, C, F] to [B, H, W, 2, 2, F]."""
-    channels, features = kernel.shape[2:]
-    products = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, 4 * features)
-    return products.reshape(*x.shape[:-1], 2, 2, features)
-
-
 def _repeat_and_add(here: jax.Array, after: jax.Array, axis: int) -> jax.Array:
-    """Two taps along `axis`, both repeated x2; `after` is read one place on, zero past the end."""
+    """Returns the sum of two taps, repeated x2 along `axis`, with `after` shifted by one place.
+
+    Past the end `after` is 0.
+    """
     size = here.shape[axis]
     pad = [(0, 0)] * here.ndim
     pad[axis] = (0, 1)
     following = jnp.pad(jax.lax.slice_in_dim(after, 1, size, axis=axis), pad)
-    # An even place and the one after it repeat one pixel; after an odd place comes the next pixel.
+    # Places 2 i and 2 i + 1 repeat pixel i, and so the place after 2 i + 1 is of pixel i + 1.
     pairs = jnp.stack([here + after, here + following], axis=axis + 1)
     return pairs.reshape(*here.shape[:axis], 2 * size, *here.shape[axis + 1 :])
 
 
 def _over_windows(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
-    """Initialises [2, 2, C, F] as if it were [1, 1, C, 4 F]."""
+    """Returns an initialiser of [2, 2, C, F] that draws the numbers of [1, 1, C, 4 F]."""
 
     def init_fn(rng: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
         height, width, channels, features = shape
@@ -134,12 +169,12 @@ def _over_windows(init: nn.initializers.Initializer) -> nn.initializers.Initiali
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3 x 3 convolution that keeps the size, BatchNorm, ReLU.
+    """Two blocks of 3 x 3 convolution that keeps the size, BatchNorm and ReLU.
 
     Nguyen Xuan Minh Vu, section 4.2.
 
     Attributes:
-        features: output channels.
+        features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
     """
 
@@ -148,21 +183,21 @@ class DoubleConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
+        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
         for i in range(2):
             x = nn.relu(_conv_norm(x, self.features, 3, f"{i}", train=train, dtype=self.dtype))
         return x
 
 
 class ResidualDoubleConv(nn.Module):
-    """`DoubleConv` with its input added before the last ReLU (He 2015).
+    """A `DoubleConv` whose input is added before the last ReLU (He, 2015).
 
     `relu(norm(conv(relu(norm(conv(x))))) + shortcut(x))`. Nguyen Xuan Tung, section 3.1, says no
-    more than "residual block". Ours: the shortcut is the input itself or, where channels change, a
-    1 x 1 convolution without bias and a BatchNorm, as in He's option B.
+    more than "residual block". Our choice: the shortcut is the input itself or, if the number of
+    channels changes, a 1 x 1 convolution without bias and a BatchNorm, He's option B.
 
     Attributes:
-        features: output channels.
+        features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
     """
 
@@ -171,7 +206,7 @@ class ResidualDoubleConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
+        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
         conv_norm = functools.partial(_conv_norm, train=train, dtype=self.dtype)
         y = nn.relu(conv_norm(x, self.features, 3, "0"))
         y = conv_norm(y, self.features, 3, "1")
@@ -183,9 +218,9 @@ class ResidualDoubleConv(nn.Module):
 def _conv_norm(
     x: jax.Array, features: int, size: int, name: str, *, train: bool, dtype: str
 ) -> jax.Array:
-    """`size` x `size` convolution `conv_<name>` that keeps the size, then BatchNorm `norm_<name>`.
+    """Returns BatchNorm `norm_<name>` of the `size` x `size` convolution `conv_<name>` of `x`.
 
-    No bias: BatchNorm would subtract it (our choice).
+    The convolution keeps the size. It has no bias, which BatchNorm would subtract (our choice).
     """
     x = nn.Conv(
         features,
@@ -198,40 +233,29 @@ def _conv_norm(
     return batch_norm(train=train, dtype=dtype, name=f"norm_{name}")(x)
 
 
-def require(field: str, value: object, good: bool, want: str) -> None:
-    """Raises ValueError unless `good`: attribute `field` is `value`, which is not `want`."""
-    if not good:
-        raise ValueError(f"model.{field}: got {value!r}, want {want}.")
+def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
+    """Returns a 3 x 3 convolution with bias that keeps the size, or divides it by `stride`.
 
-
-def require_counts(field: str, values: Sequence[int], at_least: int) -> None:
-    """Raises ValueError unless `values` are `at_least` (1 or 2) or more whole numbers above 0."""
-    good = len(values) >= at_least and all(isinstance(v, int) and v > 0 for v in values)
-    number = {1: "one", 2: "two"}[at_least]
-    require(field, tuple(values), good, f"{number} or more counts above 0")
-
-
-def require_multiple(images: jax.Array, multiple: int, remedy: str) -> None:
-    """Raises ValueError unless H and W of `images` [B, H, W, C] are multiples of `multiple`."""
-    height, width = images.shape[1:3]
-    if height % multiple or width % multiple:
-        raise ValueError(
-            f"model: got images of {height} x {width}, want multiples of {multiple}; {remedy}."
-        )
-
-
-def require_dtype(dtype: str) -> None:
-    """Raises ValueError if `dtype` is no compute type."""
-    require("dtype", dtype, dtype in ("float32", "bfloat16"), "one of float32, bfloat16")
+    Its padding is Keras's "same": with stride 2, even sizes are padded only below and at the right.
+    """
+    return nn.Conv(
+        features,
+        (3, 3),
+        strides=(stride, stride),
+        padding="SAME",
+        dtype=dtype,
+        kernel_init=nn.initializers.he_normal(),
+        name=name,
+    )
 
 
 def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], jax.Array]:
-    """BatchNorm as every network here uses it: float32 statistics over the global batch.
+    """Returns the BatchNorm that every network uses: float32 statistics over the global batch.
 
-    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults (it writes the momentum as 0.1). Unlike
-    PyTorch's, the running variance is the biased one: over B H W values, a factor of
+    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults; it writes the momentum as 0.1. Unlike
+    PyTorch's, the running variance is biased: over B H W values it is smaller by a factor of
     1 - 1 / (B H W).
     """
     norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
-    # An argument of the call, not of the module: `frozen.still_statistics` changes it.
+    # An argument of the call, not of the module, so that frozen layers can change it.
     return functools.partial(norm, use_running_average=not train)

@@ -1,5 +1,6 @@
-"""Blocks of volumes [B, D, H, W, C], in the forms that XLA runs fast on every device."""
+"""Layers for volumes [B, D, H, W, C], in the forms that XLA runs fast on every device."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -15,18 +16,18 @@ AXES = ("NDHWC", "DHWIO", "NDHWC")
 
 
 def conv_3x3x3(x: jax.Array, kernel: jax.Array, strides: Triple, rates: Triple) -> jax.Array:
-    """Convolution by 3 x 3 x 3 taps that are `rates` apart, with `rates` zeros around `x`.
+    """Returns a 3 x 3 x 3 convolution with dilation `rates` and as many zeros of padding.
 
     `out[d, h, w] = sum over a, b, c of padded[s d + r a, s h + r b, s w + r c] @ kernel[a, b, c]`,
-    with the strides s and rates r of each axis: PyTorch's Conv3d with padding=rates. On CPU, where
-    XLA's 3D convolution is slow, it is a 2D one over the three slices that each output slice sees,
-    laid side by side as channels (7 to 10 times faster with its gradients).
+    with the stride s and rate r of each axis: PyTorch's Conv3d with padding=rates. XLA's 3D
+    convolution is slow on CPU. There it is a 2D convolution over the three slices that each output
+    slice sees, stacked as channels, which makes it and its gradients 7 to 10 times faster.
 
     Args:
         x: [B, D, H, W, C].
-        kernel: [3, 3, 3, C, F], of the type of `x`.
-        strides: along D, H, W.
-        rates: along D, H, W; 1 is no dilation.
+        kernel: [3, 3, 3, C, F], of the same type as `x`.
+        strides: steps between outputs along D, H, W.
+        rates: distances of the taps along D, H, W; 1 is no dilation.
 
     Returns:
         [B, ceil(D / s), ceil(H / s), ceil(W / s), F].
@@ -45,7 +46,7 @@ def conv_3x3x3(x: jax.Array, kernel: jax.Array, strides: Triple, rates: Triple) 
 
 
 def _conv_by_slices(x: jax.Array, kernel: jax.Array, strides: Triple, rates: Triple) -> jax.Array:
-    """`conv_3x3x3` as one 2D convolution: slices in the batch, depth's three taps in channels."""
+    """Returns `conv_3x3x3` as a 2D convolution: slices in the batch, taps along D in channels."""
     (step, *strides_2d), (rate, *rates_2d) = strides, rates
     batch, depth, height, width, channels = x.shape
     padded = jnp.pad(x, ((0, 0), (rate, rate), (0, 0), (0, 0), (0, 0)))
@@ -64,13 +65,13 @@ def _conv_by_slices(x: jax.Array, kernel: jax.Array, strides: Triple, rates: Tri
 
 
 class Conv3x3x3(nn.Module):
-    """`conv_3x3x3` with the parameters of `nn.Conv(features, (3, 3, 3), padding=rates)`.
+    """The layer `conv_3x3x3`, with the parameters of `nn.Conv(features, (3, 3, 3))`.
 
     Attributes:
-        features: output channels.
-        strides: along D, H, W.
-        rates: distance of the taps along D, H, W.
-        use_bias: add a bias; leave it out before a BatchNorm, which would subtract it.
+        features: number of output channels.
+        strides: steps between outputs along D, H, W.
+        rates: distances of the taps along D, H, W.
+        use_bias: add a bias; leave it out before BatchNorm, which would subtract it.
         dtype: compute type; parameters are float32.
     """
 
@@ -82,7 +83,7 @@ class Conv3x3x3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
+        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
         shape = (3, 3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
@@ -94,15 +95,15 @@ class Conv3x3x3(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """`Conv3x3x3`, or with `size` 1 a 1 x 1 x 1 convolution, without bias; then BatchNorm.
+    """A convolution without bias, 1 x 1 x 1 or 3 x 3 x 3, and BatchNorm.
 
     A convolution of size 1 is a dense layer over the channels of every `strides`-th voxel.
 
     Attributes:
-        features: output channels.
-        size: 1 or 3.
-        strides: along D, H, W.
-        rates: distance of the taps along D, H, W.
+        features: number of output channels.
+        size: voxels of the kernel along each axis, 1 or 3.
+        strides: steps between outputs along D, H, W.
+        rates: distances of the taps along D, H, W; only with size 3.
         dtype: compute type; parameters and statistics are float32.
     """
 
@@ -114,7 +115,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
+        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
         if self.size == 1:
             depth, rows, columns = self.strides
             init = nn.initializers.he_normal()
@@ -130,15 +131,15 @@ class ConvNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """`relu(convnorm(relu(convnorm(x))) + shortcut(x))`, the first convolution with `strides`.
+    """A residual block (He, 2015) whose first convolution and shortcut have `strides`.
 
-    Lin and Huang cite a network and name no block: a residual one is our choice, and the form is He
-    2015's. Ours too: the shortcut is the input itself or, where channels or size change, a 1 x 1 x
-    1 convolution with BatchNorm, He's option B.
+    `relu(convnorm(relu(convnorm(x))) + shortcut(x))`. Lin and Huang cite a network and name no
+    block, so a residual one is our choice. The shortcut is the input itself or, if the number of
+    channels or the size changes, a 1 x 1 x 1 convolution with BatchNorm, He's option B.
 
     Attributes:
-        features: output channels.
-        strides: along D, H, W.
+        features: number of output channels.
+        strides: steps along D, H, W.
         dtype: compute type; parameters and statistics are float32.
     """
 
@@ -148,25 +149,26 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
-        narrow = dict(strides=self.strides, dtype=self.dtype)
-        y = nn.relu(ConvNorm(self.features, name="first", **narrow)(x, train=train))
+        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
+        narrow = functools.partial(ConvNorm, self.features, strides=self.strides, dtype=self.dtype)
+        y = nn.relu(narrow(name="first")(x, train=train))
         y = ConvNorm(self.features, dtype=self.dtype, name="second")(y, train=train)
         if x.shape[-1] != self.features or tuple(self.strides) != ONES:
-            x = ConvNorm(self.features, size=1, name="shortcut", **narrow)(x, train=train)
+            x = narrow(size=1, name="shortcut")(x, train=train)
         return nn.relu(y + x.astype(y.dtype))
 
 
 class UpConv3D(nn.Module):
-    """Transposed convolution whose windows are its `strides`, 1 or 2 along each axis.
+    """A transposed convolution whose kernel is as large as its strides.
 
-    The windows don't overlap, so it is a dense layer whose outputs are laid side by side, as
-    `layers.UpConv2x2`; XLA is slow at the gradient of a 3D transposed convolution.
-    `out[s d + a, s h + b, s w + c] = in[d, h, w] @ kernel[a, b, c] + bias`, with a < s and so on.
+    `out[s d + a, s h + b, s w + c] = in[d, h, w] @ kernel[a, b, c] + bias`, with a, b and c from 0
+    to s - 1 of their axis. The windows don't overlap, so it is a dense layer whose outputs are laid
+    side by side, as in `layers.UpConv2x2`; XLA is slow at the gradient of a 3D transposed
+    convolution.
 
     Attributes:
-        features: output channels.
-        strides: along D, H, W.
+        features: number of output channels.
+        strides: steps along D, H, W.
         dtype: compute type; parameters are float32.
     """
 
@@ -176,56 +178,20 @@ class UpConv3D(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, D, H, W, C] to [B, stride D, stride H, stride W, features]."""
+        """Maps [B, D, H, W, C] to [B, stride D, stride H, stride W, features]."""
         shape = (*self.strides, x.shape[-1], self.features)
-        # Each output sees one input voxel: the fan-in is C, however large the window.
+        # Each output sees one input voxel: the fan-in is C, however large the kernel.
         init = nn.initializers.variance_scaling(
             2.0, "fan_in", "normal", in_axis=3, out_axis=4, batch_axis=(0, 1, 2)
         )
         kernel = self.param("kernel", init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        products = x @ kernel.transpose(3, 0, 1, 2, 4).reshape(x.shape[-1], -1)
-        windows = products.reshape(*x.shape[:-1], *self.strides, self.features)
-        # [B, D, H, W, a, b, c, F] to [B, D, a, H, b, W, c, F].
-        y = windows.transpose(0, 1, 4, 2, 5, 3, 6, 7)
-        return y.reshape(_enlarged(x.shape, self.strides, self.features)) + bias.reshape(
-            1, 1, 1, 1, -1
-        )
-
-
-def upsample(x: jax.Array, factors: Sequence[int]) -> jax.Array:
-    """Nearest-neighbour up-sampling: every voxel becomes a window of its value.
-
-    A broadcast, as `layers.upsample_2x`. It commutes exactly with 1 x 1 x 1 convolutions.
-
-    Args:
-        x: [B, D, H, W, C].
-        factors: 1 or more, along D, H, W.
-
-    Returns:
-        [B, factor D, factor H, factor W, C].
-    """
-    batch, depth, height, width, channels = x.shape
-    deep, high, wide = factors
-    shape = (batch, depth, deep, height, high, width, wide, channels)
-    windows = jnp.broadcast_to(x[:, :, None, :, None, :, None], shape)
-    return windows.reshape(_enlarged(x.shape, factors, channels))
-
-
-def _enlarged(shape: Sequence[int], factors: Sequence[int], channels: int) -> tuple[int, ...]:
-    sizes = (size * factor for size, factor in zip(shape[1:4], factors, strict=True))
-    return (shape[0], *sizes, channels)
+        windows = layers.tap_products(x, kernel)
+        return layers.lay_side_by_side(windows) + bias.reshape(1, 1, 1, 1, -1)
 
 
 def total_strides(strides: Sequence[Triple]) -> Triple:
-    """The product of all `strides`, along D, H, W; of none, 1."""
-    return tuple(math.prod(axis) for axis in zip(ONES, *strides, strict=True))
-
-
-def require_multiples(images: jax.Array, multiples: Triple, remedy: str) -> None:
-    """Raises ValueError unless D, H, W of `images` [B, D, H, W, C] are multiples of `multiples`."""
-    sizes = images.shape[1:4]
-    if any(size % multiple for size, multiple in zip(sizes, multiples, strict=True)):
-        got, want = (" x ".join(map(str, triple)) for triple in (sizes, multiples))
-        raise ValueError(f"model: got volumes of {got}, want multiples of {want}; {remedy}.")
+    """Returns the product of `strides` along each of D, H, W; ones if there are none."""
+    depth, rows, columns = zip(ONES, *strides, strict=True)
+    return math.prod(depth), math.prod(rows), math.prod(columns)

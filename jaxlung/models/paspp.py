@@ -12,16 +12,19 @@ BRANCHES = 4
 
 
 class PASPP(nn.Module):
-    """Four views of a quarter of the channels at growing distances, joined by pairs, then all.
+    """Four dilated ("atrous") convolutions of a quarter of the channels each, joined in two steps.
 
-    With `x_i = conv1_i(x)` of C / 4 channels and `y_i = atrous_i(x_i)`: `[y_1 + s, y_2 + s]` with
-    `s = x_1 + x_2`, and likewise 3 and 4, go through a 1 x 1 x 1 convolution each, their
-    concatenation through a last one (Lin and Huang, section 2.2 and Figure 3). Ours: every
-    convolution has no bias and is followed by BatchNorm and ReLU, and keeps its channels but the
-    first four. Those four are computed as one from C to C channels, which is the same.
+    Let `x_i = conv1_i(x)`, with C / 4 channels, and `y_i = atrous_i(x_i)`. Then
+    `[y_1 + s, y_2 + s]` with `s = x_1 + x_2` goes through a 1 x 1 x 1 convolution,
+    `[y_3 + t, y_4 + t]` with `t = x_3 + x_4` through another one, and both results together through
+    a last one (Lin and Huang, section 2.2 and Figure 3).
+
+    Our choice: no convolution has a bias, each is followed by BatchNorm and ReLU, and all but
+    `conv1_i` keep the number of channels. The four `conv1_i` are computed as one convolution from C
+    to C channels, which is the same.
 
     Attributes:
-        rates: of the four atrous convolutions, each along D, H, W.
+        rates: distances of the taps of the four atrous convolutions, each along D, H, W.
         dtype: compute type; parameters and statistics are float32.
     """
 
@@ -30,21 +33,30 @@ class PASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, D, H, W, C] to the same, C a multiple of 4; `train` uses batch statistics."""
+        """Maps [B, D, H, W, C] to the same shape; C must be a multiple of 4.
 
-        def conv(x: jax.Array, features: int, name: str, **kwargs: object) -> jax.Array:
-            layer = layers_3d.ConvNorm(features, dtype=self.dtype, name=name, **kwargs)
+        `train` uses and updates batch statistics.
+        """
+
+        def conv(
+            x: jax.Array,
+            features: int,
+            name: str,
+            size: int = 1,
+            rates: layers_3d.Triple = layers_3d.ONES,
+        ) -> jax.Array:
+            layer = layers_3d.ConvNorm(features, size, rates=rates, dtype=self.dtype, name=name)
             return nn.relu(layer(x, train=train))
 
         channels = x.shape[-1]
-        views = jnp.split(conv(x, channels, "reduce", size=1), BRANCHES, axis=-1)
+        views = jnp.split(conv(x, channels, "reduce"), BRANCHES, axis=-1)
         atrous = [
-            conv(view, channels // BRANCHES, f"atrous_{i}", rates=rates)
+            conv(view, channels // BRANCHES, f"atrous_{i}", 3, rates)
             for i, (view, rates) in enumerate(zip(views, self.rates, strict=True))
         ]
         pairs = []
         for i in (0, 2):
             both = views[i] + views[i + 1]
             pair = jnp.concatenate([atrous[i] + both, atrous[i + 1] + both], axis=-1)
-            pairs.append(conv(pair, channels // 2, f"pair_{i // 2}", size=1))
-        return conv(jnp.concatenate(pairs, axis=-1), channels, "join", size=1)
+            pairs.append(conv(pair, channels // 2, f"pair_{i // 2}"))
+        return conv(jnp.concatenate(pairs, axis=-1), channels, "join")

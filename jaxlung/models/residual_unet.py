@@ -1,4 +1,4 @@
-"""The U-Net of Nguyen Xuan Tung: residual blocks on the way down, plain ones on the way up."""
+"""The U-Net of Nguyen Xuan Tung: residual blocks in the encoder, plain ones in the decoder."""
 
 from typing import ClassVar
 
@@ -8,10 +8,10 @@ from jaxlung.models import layers, unet
 
 
 class ResidualUNet(unet.UNet):
-    """`unet.UNet` whose encoder levels and bottleneck are `layers.ResidualDoubleConv`.
+    """A `unet.UNet` whose encoder levels and bottleneck are `layers.ResidualDoubleConv`.
 
-    Nguyen Xuan Tung, section 3.1; the decoder, the attributes and the errors are the U-Net's. That
-    the bottleneck belongs to the encoder is our reading.
+    Nguyen Xuan Tung, section 3.1. The decoder, the attributes and the errors are those of
+    `unet.UNet`. That the bottleneck belongs to the encoder is our reading.
     """
 
     encoder_block: ClassVar[type[nn.Module]] = layers.ResidualDoubleConv

@@ -7,25 +7,25 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 
-class UNet(nn.Module):
-    """U-Net with padded convolutions, BatchNorm, 2 x 2 max-pooling and 2 x 2 up-convolutions.
+class UNet(network.Network):
+    """A U-Net with padded convolutions, BatchNorm, 2 x 2 max-pooling and 2 x 2 up-convolutions.
 
     Nguyen Xuan Minh Vu, section 4.2. The widths (64 to 1024) are the original U-Net's: our choice.
 
     Attributes:
         widths: channels of each level, finest first; the last one is the bottleneck.
-        num_classes: output channels.
-        head_norm: BatchNorm after the last 1 x 1 convolution, as the paper; without it the
-            convolution has a bias, and its logits grow faster in short runs.
-        pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)`
-            by repeating the edge, and crop the logits; otherwise such a size is an error.
+        num_classes: number of output channels.
+        head_norm: use BatchNorm after the last 1 x 1 convolution, as in the paper. Without it the
+            convolution has a bias instead, and logits grow faster in short runs.
+        pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)` by
+            repeating their edge, and crop the logits; otherwise such a size is an error.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
 
-    `encoder_block`, of the class, makes the encoder's levels and the bottleneck; another network
-    puts its own there.
+    The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck.
+    Subclasses replace it.
     """
 
     widths: Sequence[int]
@@ -36,10 +36,15 @@ class UNet(nn.Module):
     encoder_block: ClassVar[type[nn.Module]] = layers.DoubleConv
 
     def __post_init__(self) -> None:
-        """Raises ValueError for attributes that are no network."""
-        layers.require_dtype(self.dtype)
-        layers.require_counts("widths", self.widths, at_least=2)
+        """Raises ValueError for attributes that no network can have."""
+        network.require_dtype(self.dtype)
+        network.require_counts("widths", self.widths, at_least=2)
         super().__post_init__()
+
+    @nn.nowrap
+    def input_multiples(self) -> tuple[int, int]:
+        """Returns `2 ** (len(widths) - 1)` twice; `pad_input` pads other sizes up to it."""
+        return (2 ** (len(self.widths) - 1),) * 2
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -53,7 +58,7 @@ class UNet(nn.Module):
             [B, H, W, num_classes] float32 logits.
 
         Raises:
-            ValueError: H or W is not a multiple of `2 ** (len(widths) - 1)` and `pad_input` is off.
+            ValueError: H or W is no multiple of `2 ** (len(widths) - 1)`, without `pad_input`.
         """
         height, width = images.shape[1:3]
         x = self._to_multiple(images).astype(self.dtype)
@@ -73,20 +78,20 @@ class UNet(nn.Module):
     def _head(self, x: jax.Array, train: bool) -> jax.Array:
         bias = not self.head_norm
         x = nn.Conv(self.num_classes, (1, 1), use_bias=bias, dtype=self.dtype, name="head")(x)
-        # Float32 from here on: these are the logits.
+        # The logits are float32 whatever the compute type.
         x = x.astype(jnp.float32)
         if self.head_norm:
             x = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
         return x
 
     def _to_multiple(self, images: jax.Array) -> jax.Array:
-        multiple = 2 ** (len(self.widths) - 1)
-        height, width = images.shape[1:3]
+        multiples = self.input_multiples()
         if not self.pad_input:
             remedy = "change data.image_size or set model.pad_input=True"
-            layers.require_multiple(images, multiple, f"{remedy} ({len(self.widths)} levels)")
-        for axis, missing in ((1, -height % multiple), (2, -width % multiple)):
+            network.require_multiples(images, multiples, f"{remedy} ({len(self.widths)} levels)")
+        for axis, multiple in enumerate(multiples, start=1):
+            missing = -images.shape[axis] % multiple
             edge = jax.lax.slice_in_dim(images, -1, None, axis=axis)
-            # jnp.pad would also pad by nothing, with empty arrays, which ONNX misreads.
+            # jnp.pad would add empty arrays where nothing is missing, which ONNX misreads.
             images = jnp.concatenate([images, *[edge] * missing], axis=axis)
         return images

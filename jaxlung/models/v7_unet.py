@@ -6,24 +6,25 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, network
 
 
-class V7UNet(nn.Module):
-    """U-Net with biases, ReLU everywhere, and up-sampling followed by 2 x 2 convolutions.
+class V7UNet(network.Network):
+    """A U-Net with biases, ReLU everywhere, and up-sampling followed by 2 x 2 convolutions.
 
-    Zhang, section 4.1; what it leaves open (dropout, he-normal, the last 3 x 3 convolution) is
-    as in the public Keras U-Net that it names. 31,032,837 parameters with widths of 64 to 1024,
-    one class and three input channels.
+    Zhang, section 4.1. What it leaves open (dropout, he-normal initialisation, the last 3 x 3
+    convolution) is as in the public Keras U-Net that it names. It has 31,032,837 parameters with
+    widths of 64 to 1024, one class and three input channels.
 
     Attributes:
         widths: channels of each level, finest first; the last one is the bottleneck.
-        num_classes: output channels; the convolution before the last has twice as many, which for
-            one class is the paper's 2 (ours for more).
-        in_channels: of the first convolution. The paper's X-rays are RGB files with three equal
-            channels: our one gray channel is repeated so often.
-        dropout: probability that a value of the two coarsest levels is zeroed in training, 0.5
-            in that Keras U-Net. The skip of the coarsest level but one is the dropped tensor.
+        num_classes: number of output channels. The convolution before the last one has twice as
+            many channels: the paper's 2 for one class, our choice for more.
+        in_channels: input channels of the first convolution. The one grey channel is repeated this
+            often; the paper's X-rays are RGB files with three equal channels.
+        dropout: probability that a value of the two coarsest levels is zeroed in training, 0.5 in
+            that Keras U-Net. The skip connection of the second-coarsest level carries the values
+            after dropout.
         dtype: compute type, "float32" or "bfloat16"; parameters are float32.
     """
 
@@ -34,14 +35,19 @@ class V7UNet(nn.Module):
     dtype: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for attributes that are no network."""
-        layers.require_dtype(self.dtype)
-        layers.require_counts("widths", self.widths, at_least=2)
-        layers.require("num_classes", self.num_classes, self.num_classes > 0, "a count above 0")
-        layers.require("in_channels", self.in_channels, self.in_channels > 0, "a count above 0")
+        """Raises ValueError for attributes that no network can have."""
+        network.require_dtype(self.dtype)
+        network.require_counts("widths", self.widths, at_least=2)
+        network.require_count("num_classes", self.num_classes)
+        network.require_count("in_channels", self.in_channels)
         good = 0 <= self.dropout < 1
-        layers.require("dropout", self.dropout, good, "0 or more and less than 1")
+        network.require("dropout", self.dropout, good, "0 or more and less than 1")
         super().__post_init__()
+
+    @nn.nowrap
+    def input_multiples(self) -> tuple[int, int]:
+        """Returns `2 ** (len(widths) - 1)` twice: every level but the last halves the size."""
+        return (2 ** (len(self.widths) - 1),) * 2
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -49,16 +55,16 @@ class V7UNet(nn.Module):
 
         Args:
             images: [B, H, W, 1] float32 in [0, 1].
-            train: drop values; draws from the rng "dropout".
+            train: use dropout, which draws from the rng "dropout".
 
         Returns:
             [B, H, W, num_classes] float32 logits.
 
         Raises:
-            ValueError: H or W is not a multiple of `2 ** (len(widths) - 1)`.
+            ValueError: H or W is no multiple of `2 ** (len(widths) - 1)`.
         """
         remedy = f"change data.image_size ({len(self.widths)} levels)"
-        layers.require_multiple(images, 2 ** (len(self.widths) - 1), remedy)
+        network.require_multiples(images, self.input_multiples(), remedy)
         x = layers.repeat_channel(images, self.in_channels).astype(self.dtype)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         skips = []
@@ -76,18 +82,18 @@ class V7UNet(nn.Module):
         return self._head(x)
 
     def _head(self, x: jax.Array) -> jax.Array:
-        x = nn.relu(_conv(2 * self.num_classes, self.dtype, "before_head")(x))
-        # Keras's default initialisation: the layer names none.
+        x = nn.relu(layers.conv_3x3(2 * self.num_classes, self.dtype, "before_head")(x))
+        # This layer of the Keras U-Net names no initialiser; Keras's default is Glorot uniform.
         init = nn.initializers.glorot_uniform()
         head = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, kernel_init=init, name="head")
         return head(x).astype(jnp.float32)
 
 
 class ConvPair(nn.Module):
-    """Twice: 3 x 3 convolution with bias that keeps the size, ReLU.
+    """Two blocks of 3 x 3 convolution with bias that keeps the size, and ReLU.
 
     Attributes:
-        features: output channels.
+        features: number of output channels.
         dtype: compute type; parameters are float32.
     """
 
@@ -96,12 +102,7 @@ class ConvPair(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] to [B, H, W, features]."""
+        """Maps [B, H, W, C] to [B, H, W, features]."""
         for i in range(2):
-            x = nn.relu(_conv(self.features, self.dtype, f"conv_{i}")(x))
+            x = nn.relu(layers.conv_3x3(self.features, self.dtype, f"conv_{i}")(x))
         return x
-
-
-def _conv(features: int, dtype: str, name: str) -> nn.Conv:
-    init = nn.initializers.he_normal()
-    return nn.Conv(features, (3, 3), dtype=dtype, kernel_init=init, name=name)

@@ -12,7 +12,8 @@ import numpy as np
 from jaxlung.predict import network as network_lib
 from jaxlung.tasks import task as task_lib
 
-ROLES = ("lung", "levels", "infection", "diagnosis")  # In this order: lungs before who needs them.
+# Roles of tasks, those that find lungs before those that need them.
+ROLES = ("lung", "levels", "infection", "diagnosis")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +121,8 @@ def gather(networks: Sequence[network_lib.Network]) -> Team:
     """Sorts networks by what they find.
 
     Raises:
-        ValueError: networks of X-rays and of CTs; one twice; one that needs lungs, and none that
-            finds them.
+        ValueError: networks of X-rays and of CTs; one twice; one whose role is not in `ROLES`; one
+            that needs lungs, and none that finds them.
     """
     first = networks[0]
     digests = {}
@@ -132,6 +133,11 @@ def gather(networks: Sequence[network_lib.Network]) -> Team:
             )
         if each.digest in digests:
             raise ValueError(f"--workdir: {each.path} and {digests[each.digest]} are one network.")
+        if each.role not in ROLES:
+            raise ValueError(
+                f"--workdir: {each.path}: its task finds {each.role!r}, which predictions have no "
+                f"output for; want one of {', '.join(ROLES)}."
+            )
         digests[each.digest] = each.path
     by_role = {role: tuple(each for each in networks if each.role == role) for role in ROLES}
     ensembles = {role: _make(members) for role, members in by_role.items() if members}

@@ -34,8 +34,6 @@ class Network:
         path: the run's folder.
         system: what its config describes, laid out over this machine's devices.
         state: the weights, without the optimizer's part.
-        role: what it finds: "lung" or "infection", "levels" (both, in one map) or "diagnosis".
-        needs_lungs: whether it sees the inside of the lungs alone, and must be told where they are.
         mirror: whether it looks at mirror images too.
         digest: of all that predictions depend on, hexadecimal.
     """
@@ -43,10 +41,18 @@ class Network:
     path: epath.Path
     system: system_lib.System
     state: train_step.TrainState
-    role: str
-    needs_lungs: bool
     mirror: bool
     digest: str
+
+    @property
+    def role(self) -> str:
+        """What the network finds; see `task.Task`."""
+        return self.system.task.role
+
+    @property
+    def needs_lungs(self) -> bool:
+        """Whether it sees only the inside of the lungs, and must be told where they are."""
+        return self.system.task.needs_lungs
 
     @property
     def is_volumetric(self) -> bool:
@@ -194,7 +200,6 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
     stored = workdir.load_config(path)
     with workdir.naming_config(path):
         config = fit_to_machine(stored)
-        role = find_role(config)
     config, system, state = open_run(path, config)
     if mirror and system.is_volumetric:
         inference = dataclasses.replace(system.inference, mirror=True)
@@ -203,9 +208,6 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         path=path,
         system=system,
         state=state.replace(opt_state=()),
-        role=role,
-        needs_lungs=config.task.get("lungs", "none") != "none"
-        or config.task.get("region") == "lung",
         mirror=mirror,
         digest=make_digest(config, state, mirror),
     )
@@ -247,12 +249,6 @@ def fit_to_machine(config: mlc.ConfigDict) -> mlc.ConfigDict:
     for name in ("batch_size", "eval_batch_size"):
         changed.data[name] = -(-changed.data[name] // count) * count
     return changed
-
-
-def find_role(config: mlc.ConfigDict) -> str:
-    """What a run's network finds; see `Network`."""
-    names = {"diagnosis": "diagnosis", "three_level": "levels"}
-    return names.get(config.task_name) or config.task.target
 
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:

@@ -30,7 +30,7 @@ def require_safe(
     """
     holders = {_holder(item): item.path for item in items}
     for folder in sorted({output, *((output / item.name).parent for item in items)}):
-        workdir.require_outside(folder, runs)
+        workdir.require_outside("OUTPUT", folder, runs)
         if beside := holders.get(folder.resolve()):
             raise ValueError(
                 f"--output: {folder} is where the input {beside} is; choose a folder of its own."

@@ -1,4 +1,4 @@
-"""COVID-19 or not (Zhang, section 5), from a whole X-ray or from the lungs in it."""
+"""COVID-19, yes or no (Zhang, section 5), from a whole X-ray or only from its lungs."""
 
 import functools
 from collections.abc import Sequence
@@ -17,40 +17,45 @@ LUNGS = ("none", "predicted", "true")
 
 
 def make_task(*, lungs: str, crop_pixels: Sequence[int], threshold: float) -> task.Task:
-    """A yes or no for every image, as a map of one pixel.
+    """Returns the task of a yes or no for each image, as a map of one pixel.
 
     Args:
-        lungs: what the network sees: "none", all of the image; "predicted" or "true", only what
-            lies inside the lungs that a lung network found, or that are annotated.
-        crop_pixels: how many are cut off at the top, at the left and at the right of the picture;
-            nothing is at the bottom.
-        threshold: COVID-19 above this probability; 0 chooses it on the validation split.
+        lungs: what the network sees: "none" for the whole image, "predicted" or "true" for only
+            what lies inside the lungs that a lung network found or that are annotated.
+        crop_pixels: number of pixels to cut off at the top, the left and the right of the image;
+            the bottom is not cropped.
+        threshold: probability above which the answer is COVID-19, in (0, 1); 0 to choose it on the
+            validation split.
 
     Raises:
-        ValueError: an unknown choice of lungs, a crop that is not three counts, or a threshold
-            outside [0, 1).
+        ValueError: unknown choice of lungs, crop that is not three counts, or threshold outside
+            [0, 1).
     """
     if lungs not in LUNGS:
         raise ValueError(f"task.lungs: got {lungs!r}, want one of {', '.join(LUNGS)}.")
     if not is_crop(crop_pixels):
         raise ValueError(
-            f"task.crop_pixels: got {crop_pixels}, want three counts of pixels, off the top, the "
-            "left and the right: 10,10,10."
+            f"task.crop_pixels: got {crop_pixels}, want three counts of pixels to cut off at the "
+            "top, the left and the right, such as 10,10,10."
         )
     if not 0 <= threshold < 1:
         raise ValueError(
             f"task.threshold: got {threshold}, want a number between 0 and 1, or 0 to choose it on "
             "the validation split."
         )
+    top, left, right = crop_pixels
+    in_lungs = lungs != "none"
     return task.Task(
         name="diagnosis",
+        role="diagnosis",
         levels=("other", "COVID-19"),
         greys=(0, 255),
         records="images",
         needs=record.LUNG,
+        needs_lungs=in_lungs,
         is_map=False,
         threshold=threshold,
-        inputs=functools.partial(inputs, in_lungs=lungs != "none", crop=tuple(crop_pixels)),
+        inputs=functools.partial(inputs, in_lungs=in_lungs, crop=(top, left, right)),
         true_levels=lambda masks, labels: one_pixel(labels),
         targets=lambda masks, labels: one_pixel(labels)[..., None].astype(jnp.float32),
         loss=cross_entropy.bce,
@@ -65,7 +70,7 @@ def make_task(*, lungs: str, crop_pixels: Sequence[int], threshold: float) -> ta
 
 
 def is_crop(crop_pixels: Any) -> bool:
-    """Returns whether these are three whole numbers, none below 0."""
+    """Returns whether `crop_pixels` are three whole numbers of 0 or more."""
     counts = crop_pixels if isinstance(crop_pixels, Sequence) else ()
     return len(counts) == 3 and all(isinstance(n, int) and n >= 0 for n in counts)
 
@@ -73,17 +78,26 @@ def is_crop(crop_pixels: Any) -> bool:
 def inputs(
     images: jax.Array, masks: jax.Array, *, in_lungs: bool, crop: tuple[int, int, int]
 ) -> jax.Array:
-    """What the network sees of [B, S, S, 1]: [B, S - top, S - left - right, 1].
+    """Returns what the network sees: the cropped image, or the cropped inside of its lungs.
+
+    Args:
+        images: [B, S, S, 1] float32 in [0, 1].
+        masks: [B, S, S] uint8, bits of `record`.
+        in_lungs: show only what lies inside the lungs.
+        crop: pixels cut off at the top, the left and the right.
+
+    Returns:
+        [B, S - top, S - left - right, 1] float32 in [0, 1].
 
     Raises:
-        ValueError: nothing is left after the crop.
+        ValueError: the crop leaves nothing.
     """
     top, left, right = crop
     size = images.shape[1]
     if size <= top or size <= left + right:
         raise ValueError(
-            f"task.crop_pixels: got {crop} for images of {size} pixels; want less than that off "
-            "the top, and off left and right together."
+            f"task.crop_pixels: got {crop} for images of {size} pixels; want less than that at the "
+            "top, and at the left and right together."
         )
     if in_lungs:
         images = only_inside(images, (masks & record.LUNG) != 0)
@@ -91,13 +105,16 @@ def inputs(
 
 
 def only_inside(images: jax.Array, inside: jax.Array) -> jax.Array:
-    """The X-ray inside a mask, scaled to [0, 1] by what is there; 0 outside.
+    """Returns the X-ray inside a mask, scaled to [0, 1] by its own darkest and brightest pixel.
 
-    The scale of the whole image would tell something of what lies outside.
+    The scale of the whole image would reveal something about what lies outside.
 
     Args:
         images: [B, H, W, 1] float32 in [0, 1].
-        inside: [B, H, W] bool.
+        inside: [B, H, W] bool; may be all False.
+
+    Returns:
+        [B, H, W, 1] float32 in [0, 1], 0 outside the mask.
     """
     inside = inside[..., None]
     low = jnp.min(jnp.where(inside, images, 1), axis=(1, 2), keepdims=True)
@@ -107,16 +124,21 @@ def only_inside(images: jax.Array, inside: jax.Array) -> jax.Array:
 
 
 def one_pixel(labels: jax.Array) -> jax.Array:
-    """[B] to [B, 1, 1] uint8."""
+    """Returns labels as maps of one pixel: [B], or a NumPy scalar, to [B, 1, 1] uint8."""
     return labels.reshape(-1, 1, 1).astype(np.uint8)
 
 
 def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of the images of a split, from [..., 2, 2] counts of images.
+    """Returns the scores of a split of images.
 
-    NaN where there is nothing to divide by: sensitivity without an image of COVID-19, specificity
-    without another one, precision where none is called COVID-19, F1 without either. A split is no
-    mask: that it has no such image is not right or wrong.
+    Args:
+        confusions: [..., 2, 2] counts of images, rows the reference, COVID-19 last.
+
+    Returns:
+        [...] float64 in [0, 1] by name. NaN where there is nothing to divide by: sensitivity
+        without an image of COVID-19, specificity without any other image, precision where no image
+        is called COVID-19, F1 where no image is either. Unlike an empty mask, which may be right, a
+        split without images of a class is neither right nor wrong.
     """
     binary = overlap.binary_scores(confusions)
     known = np.asarray(confusions)[..., 0, 0] < np.sum(confusions, axis=(-2, -1))
@@ -130,5 +152,5 @@ def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def image_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Of one image: whether it was right."""
+    """Returns "right", [...]: 1 for an image whose class was found, else 0."""
     return {"right": np.trace(confusions, axis1=-2, axis2=-1).astype(np.float64)}

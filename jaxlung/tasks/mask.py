@@ -1,4 +1,4 @@
-"""One binary mask: lungs or infection."""
+"""One binary mask on an X-ray: lungs or infection."""
 
 import functools
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlung import losses
 from jaxlung.data import record
-from jaxlung.losses import binary
 from jaxlung.metrics import overlap
 from jaxlung.tasks import task
 
@@ -15,38 +15,42 @@ BITS = {"lung": record.LUNG, "infection": record.INFECTION}
 
 
 def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task.Task:
-    """A binary mask.
+    """Returns the task of finding one binary mask.
 
     Args:
         target: "lung" or "infection".
-        threshold: a pixel is foreground above this probability, in (0, 1).
-        loss: a key of `binary.LOSSES`.
-        alpha: share of the cross-entropy in "bce_iou", [0, 1].
+        threshold: probability above which a pixel is foreground, in (0, 1).
+        loss: key in `losses.LOSSES`.
+        alpha: weight of the cross-entropy in "bce_iou" and "bce_dice", in [0, 1].
 
     Raises:
-        ValueError: an unknown target or loss, a threshold outside (0, 1), alpha outside [0, 1].
+        ValueError: unknown target or loss, threshold outside (0, 1), or alpha outside [0, 1].
     """
     if target not in BITS:
         raise ValueError(f"task.target: got {target!r}, want one of {', '.join(BITS)}.")
     if not 0 < threshold < 1:
         raise ValueError(f"task.threshold: got {threshold}, want a number between 0 and 1.")
-    loss_fn = binary.make_loss(loss, alpha)
+    if loss not in losses.LOSSES:
+        raise ValueError(f"task.loss: got {loss!r}, want one of {', '.join(losses.LOSSES)}.")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"task.alpha: got {alpha}, want a number from 0 to 1.")
     true_levels = functools.partial(has_bit, bit=BITS[target])
     return task.Task(
         name="mask",
+        role=target,
         levels=("background", target),
         greys=(0, 255),
         records="images",
         needs=BITS[target],
+        needs_lungs=False,
         is_map=True,
         threshold=threshold,
         inputs=task.whole_image,
         true_levels=lambda masks, labels: true_levels(masks),
         targets=lambda masks, labels: true_levels(masks)[..., None].astype(jnp.float32),
-        loss=loss_fn,
-        floor=lambda targets: jnp.zeros(
-            targets.shape[0], jnp.float32
-        ),  # Reached where targets are 0 or 1.
+        loss=losses.LOSSES[loss](alpha),
+        # Targets are 0 or 1, and no loss has a lower bound above 0 for these.
+        floor=lambda targets: jnp.zeros(targets.shape[0], jnp.float32),
         postprocess=functools.partial(task.above, threshold=threshold),
         image_scores=overlap.binary_scores,
         pooled_scores=pooled_scores,
@@ -57,10 +61,17 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
 
 
 def has_bit(masks: jax.Array, bit: int) -> jax.Array:
-    """[B, H, W] uint8 packed bits to [B, H, W] uint8, 1 where `bit` is set."""
+    """Returns 1 where `bit` is set, else 0: [B, ...] uint8 packed masks to [B, ...] uint8."""
     return ((masks & bit) != 0).astype(np.uint8)
 
 
 def pooled_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of all pixels of a split together, [..., 2, 2] to "..._pooled" -> [...]."""
+    """Returns the scores of all pixels of a split taken together.
+
+    Args:
+        confusions: [..., 2, 2] counts of pixels, rows the reference.
+
+    Returns:
+        [...] float64 for each name of `overlap.binary_scores` with "_pooled" appended.
+    """
     return {f"{name}_pooled": x for name, x in overlap.binary_scores(confusions).items()}

@@ -1,4 +1,4 @@
-"""The bundle of functions that is a task."""
+"""The interface that every task has."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,43 +9,56 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the logits of a network mean; all functions are pure and run inside jit.
+    """The meaning of a network's logits: facts and pure functions that also run inside jit.
 
-    A task about the image as a whole is a map of one pixel: its shapes below have H = W = 1.
+    Shapes are those of images. A task on volumes has a depth axis before each H and S. A task on
+    the image as a whole is a map of one pixel: its shapes have H = W = 1.
 
     Attributes:
-        name: a key of `TASKS`.
+        name: key in `TASKS`.
+        role: what the network finds. `predict` writes "lung", "infection", "levels" (both, in one
+            map) and "diagnosis", and refuses networks of any other role.
         levels: names of the levels of an annotation, background first.
         greys: the 8-bit grey that shows each level in a figure.
-        records: what a log calls its records, "images" or "volumes".
+        records: what a log calls the records, "images" or "volumes".
         needs: bits of `record` that a dataset must annotate.
+        needs_lungs: whether the network sees only what lies inside the lungs, so that a lung mask
+            must come with every image.
         is_map: whether every pixel has an output of its own.
-        threshold: what is above this probability is level 1; None with more than two levels; 0 for
-            one that is chosen on the validation split (0.5 until then).
-        inputs: images [B, S, S, 1] float32 in [0, 1], packed masks [B, S, S] -> what the network
-            sees.
-        true_levels: packed masks [B, S, S] uint8, labels [B] -> [B, H, W] uint8, `levels` index.
-        targets: packed masks [B, S, S] uint8, labels [B] -> [B, H, W, 1] float32 in [0, 1].
-        loss: logits, targets -> [B] float32, the mean over each image's pixels.
-        floor: targets -> [B] float32, the least value of `loss`.
-        postprocess: probabilities [B, H, W, 1] -> [B, H, W] uint8 index into `levels`.
-        image_scores: confusions [..., L, L] (NumPy) -> score name -> [...] float64, for images; NaN
-            of 0 / 0, which means leave out and count.
-        pooled_scores: the same, for confusion matrices summed over the images of a split.
-        averages_images: whether a split's table has the means of `image_scores` too.
-        rank_by: the image score, never NaN, that orders images from worst to best; "" without
-            panels.
-        epoch_score: the pooled score, never NaN, that is followed from epoch to epoch, and its
+        threshold: probability above which a pixel belongs to level 1; None with more than two
+            levels; 0 to choose it on the validation split (0.5 is used until then).
+        inputs: function of images [B, S, S, 1] float32 in [0, 1] and packed masks [B, S, S] uint8
+            that returns what the network sees, [B, ..., 1] float32.
+        true_levels: function of packed masks [B, S, S] uint8 and labels [B] that returns indices
+            into `levels`, [B, H, W] uint8.
+        targets: function of packed masks [B, S, S] uint8 and labels [B] that returns
+            [B, H, W, 1] float32 in [0, 1].
+        loss: function of logits and targets, both [B, H, W, 1], that returns the mean over each
+            image's pixels, [B] float32.
+        floor: function of targets that returns the lowest possible value of `loss`, [B] float32.
+        postprocess: function of probabilities [B, H, W, 1] that returns indices into `levels`,
+            [B, H, W] uint8.
+        image_scores: function of NumPy confusion matrices [..., L, L], one for each image, that
+            returns [...] float64 for each name of a score. An undefined score, 0 / 0, is NaN; means
+            leave it out and count it.
+        pooled_scores: function like `image_scores`, for confusion matrices summed over the images
+            of a split.
+        averages_images: whether the table of a split also has the means of `image_scores`.
+        rank_by: name of the image score, never NaN, that orders images from worst to best; "" if no
+            panels are drawn.
+        epoch_score: name of the pooled score, never NaN, that is logged after each epoch, and its
             short name.
 
-    `true_levels` and `postprocess` take NumPy arrays too.
+    `true_levels` and `postprocess` also take NumPy arrays, and then return NumPy arrays.
     """
 
     name: str
+    role: str
     levels: tuple[str, ...]
     greys: tuple[int, ...]
     records: str
     needs: int
+    needs_lungs: bool
     is_map: bool
     threshold: float | None
     inputs: Callable[[jax.Array, jax.Array], jax.Array]
@@ -62,16 +75,16 @@ class Task:
 
     @property
     def is_binary_map(self) -> bool:
-        """Whether there is one mask: it has outlines, and Dice at any threshold."""
+        """Whether the output is one mask, which has an outline, and a Dice at every threshold."""
         return self.is_map and len(self.levels) == 2
 
 
 def whole_image(images: jax.Array, masks: jax.Array) -> jax.Array:
-    """The `inputs` of a task that hides nothing from the network."""
+    """Returns the images; the `inputs` of a task that hides nothing from the network."""
     del masks
     return images
 
 
 def above(probs: jax.Array, threshold: float) -> jax.Array:
-    """[B, H, W, 1] probabilities to [B, H, W] uint8, 1 above the threshold."""
+    """Returns 1 above the threshold, else 0: [B, ..., 1] float32 in [0, 1] to [B, ...] uint8."""
     return (probs[..., 0] > threshold).astype(np.uint8)

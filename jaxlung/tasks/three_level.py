@@ -1,4 +1,4 @@
-"""Outside, lung and infection as three greys of one map (Nguyen Xuan Minh Vu, section 4)."""
+"""Lungs and infection as three greys of one map (Nguyen Xuan Minh Vu, section 4)."""
 
 import itertools
 
@@ -16,16 +16,18 @@ GREYS = (0, 125, 255)  # Nguyen Xuan Minh Vu, section 4.1: non-lung, lung, infec
 
 
 def make_task() -> task.Task:
-    """The three-level task; its loss is the cross-entropy of the soft targets.
+    """Returns the task of telling outside, lung and infection apart.
 
-    Nguyen Xuan Minh Vu, section 4.3.
+    Its loss is the cross-entropy of the soft targets (Nguyen Xuan Minh Vu, section 4.3).
     """
     return task.Task(
         name="three_level",
+        role="levels",
         levels=LEVELS,
         greys=GREYS,
         records="images",
         needs=record.LUNG | record.INFECTION,
+        needs_lungs=False,
         is_map=True,
         threshold=None,
         inputs=task.whole_image,
@@ -35,7 +37,7 @@ def make_task() -> task.Task:
         floor=cross_entropy.bce_floor,
         postprocess=nearest_level,
         image_scores=scores,
-        pooled_scores=scores,  # From the confusion matrix of the whole split: our choice.
+        pooled_scores=scores,  # Our choice: from the confusion matrix of the whole split.
         averages_images=False,
         rank_by="f1_macro",
         epoch_score=("iou_macro", "iou_macro"),
@@ -43,7 +45,7 @@ def make_task() -> task.Task:
 
 
 def true_levels(masks: jax.Array) -> jax.Array:
-    """Level of every pixel; infection wins where it overlaps the lung or leaves it.
+    """Returns the level of every pixel; infection wins over lung, and also counts outside it.
 
     Args:
         masks: [B, H, W] uint8 packed bits.
@@ -57,13 +59,20 @@ def true_levels(masks: jax.Array) -> jax.Array:
 
 
 def targets(masks: jax.Array) -> jax.Array:
-    """[B, H, W] uint8 packed bits to [B, H, W, 1] float32 in {0, 125, 255} / 255."""
-    greys = jnp.asarray(np.float32(GREYS) / 255)
+    """Returns the grey of every pixel's level as a soft target.
+
+    Args:
+        masks: [B, H, W] uint8 packed bits.
+
+    Returns:
+        [B, H, W, 1] float32: 0, 125 / 255 or 1.
+    """
+    greys = jnp.asarray(np.asarray(GREYS, np.float32) / 255)
     return greys[true_levels(masks)][..., None]
 
 
 def nearest_level(probs: jax.Array) -> jax.Array:
-    """Post-processing: every pixel goes to the nearest of 0, 125, 255.
+    """Returns the level whose grey, 0, 125 or 255, is nearest to 255 times the probability.
 
     Nguyen Xuan Minh Vu, section 4.5.
 
@@ -71,23 +80,26 @@ def nearest_level(probs: jax.Array) -> jax.Array:
         probs: [B, H, W, 1] float32 in [0, 1].
 
     Returns:
-        [B, H, W] uint8: 0 outside, 1 lung, 2 infection; half-way values go to the lower level.
+        [B, H, W] uint8: 0 outside, 1 lung, 2 infection; values half-way between two greys get the
+        lower level.
     """
-    borders = [(low + high) / 2 / 255 for low, high in itertools.pairwise(GREYS)]
-    return sum((probs[..., 0] > border).astype(jnp.uint8) for border in borders)
+    lower, upper = [(low + high) / 2 / 255 for low, high in itertools.pairwise(GREYS)]
+    grey = probs[..., 0]
+    return (grey > lower).astype(jnp.uint8) + (grey > upper).astype(jnp.uint8)
 
 
 def scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Macro and micro scores, and F1 and IoU of each level, of every confusion matrix.
+    """Returns macro and micro averages over the levels, and the scores of each level.
 
-    Nguyen Xuan Minh Vu doesn't say how Table 1 averages, and no single average gives its numbers:
-    macro and micro are both given.
+    Nguyen Xuan Minh Vu doesn't say how Table 1 averages, and no single average gives its numbers,
+    so both are reported.
 
     Args:
-        confusions: [..., 3, 3] counts.
+        confusions: [..., 3, 3] counts, rows the reference.
 
     Returns:
-        Score name -> [...] float64.
+        [...] float64 in [0, 1] or NaN, by name: precision, recall, F1 and IoU, each as "..._macro",
+        "..._micro" and one per level, such as "iou_lung". `overlap` says where they are NaN.
     """
     levels = overlap.level_scores(confusions)
     macro = {f"{name}_macro": x for name, x in overlap.macro_scores(confusions).items()}

@@ -5,22 +5,23 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import ml_collections as mlc
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
-from jaxlung import models, tasks
+from jaxlung import models
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import feed as road_lib
 from jaxlung.data.feed import resident
 from jaxlung.data.sources import datasets
 from jaxlung.data.transforms import augment, augment_3d, preprocess
+from jaxlung.models import network
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
+from jaxlung.tasks import tasks
 from jaxlung.training import checkpoint, frozen, optimizer, train_step, training_control
 
 # XLA's option: a CPU's convolutions and products are Eigen's, none YNNPACK's.
@@ -69,7 +70,7 @@ class System:
         seed: [] uint32 on every device.
     """
 
-    model: nn.Module
+    model: network.Network
     task: task_lib.Task
     tx: optax.GradientTransformation
     scale: train_step.Scale
@@ -295,15 +296,16 @@ def require_window(window_hu: tuple[float, ...]) -> None:
 
 def require_one_region(config: mlc.ConfigDict) -> None:
     """Raises ValueError if patches, volumes and task look at different things."""
-    if config.task.region == "full" and config.data.crop_to_lungs:
+    task = make_task(config)
+    if config.data.crop_to_lungs and not task.needs_lungs:
         raise ValueError(
-            "data.crop_to_lungs: got True with task.region 'full', want False; the variant "
-            ":region=full sets both."
+            "data.crop_to_lungs: got True with a task that sees all of the CT (task.region "
+            "'full'), want False; the variant :region=full sets both."
         )
-    if config.data.foreground != config.task.target:
+    if task.is_binary_map and config.data.foreground != task.role:
         raise ValueError(
             f"data.foreground: got {config.data.foreground!r}, want task.target, "
-            f"{config.task.target!r}; the variant :target= sets both."
+            f"{task.role!r}; the variant :target= sets both."
         )
 
 

@@ -13,7 +13,7 @@ from etils import epath
 from pydicom import filereader, uid
 from pydicom import pixels as dicom_pixels
 
-from jaxlung.host import damage
+from jaxlung.host import files
 
 CT = "CT"
 HEAD_BYTES = 4096  # of a file, to tell it by
@@ -29,7 +29,7 @@ _MOST_DEFLATED = 2 << 20  # bytes
 _REASON_WIDTH = 150  # pydicom may quote half of a damaged file
 # What pydicom raises on damaged files.
 DAMAGE = (
-    *damage.ERRORS,
+    *files.DECODE_ERRORS,
     pydicom.errors.InvalidDicomError,
     pydicom.errors.BytesLengthException,
 )

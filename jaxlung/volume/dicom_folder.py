@@ -8,7 +8,7 @@ import pydicom
 from absl import logging
 from etils import epath
 
-from jaxlung.host import links
+from jaxlung.host import files
 from jaxlung.volume import dicom_file
 
 
@@ -28,8 +28,8 @@ def slice_headers(folder: epath.Path, tags: Sequence[str]) -> dict[epath.Path, p
         raise ValueError(f"{folder}: want a folder of DICOM files, got none there.")
     entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     # Not epath.Path.is_file, which takes a pipe for a file.
-    files = links.each_once(path for path in entries if os.path.isfile(path))
-    paths = [path for path in files if _is_dicom(path)]
+    found = files.each_once(path for path in entries if os.path.isfile(path))
+    paths = [path for path in found if _is_dicom(path)]
     headers = {path: dicom_file.read(path, tags, pixels=False) for path in paths}
     directory = pydicom.uid.MediaStorageDirectoryStorage
     headers = {
@@ -40,9 +40,9 @@ def slice_headers(folder: epath.Path, tags: Sequence[str]) -> dict[epath.Path, p
     if not headers:
         inner = ", ".join(path.name for path in entries if path.is_dir())
         hint = f"; look in its folders {inner}" if inner else ""
-        raise ValueError(f"{folder}: no DICOM file among its {len(files)} files{hint}.")
+        raise ValueError(f"{folder}: no DICOM file among its {len(found)} files{hint}.")
     slices = _without_companions(folder, headers)
-    _require_named_otherwise([path for path in files if path not in paths], slices)
+    _require_named_otherwise([path for path in found if path not in paths], slices)
     return slices
 
 

@@ -7,7 +7,7 @@ import pytest
 
 # A C extension has no other way to tell of an error in a thread of its own.
 CODE = """
-from jaxlung import console
+from jaxlung.host import console
 console.quiet_late_writes()
 class Raises:
     def __del__(self):

@@ -202,6 +202,11 @@ class MaskKindTest(FileTest):
         Image.fromarray(np.dstack([ZERO + np.uint8(colour), alpha]), "LA").save(self.path)
         self.assert_disc()
 
+    def test_the_faintest_colour_stays_where_it_is_not_quite_opaque(self):
+        alpha = np.where(ROW < 40, 254, 255) * DISC
+        Image.fromarray(np.dstack([ZERO + 1] * 3 + [alpha.astype(np.uint8)])).save(self.path)
+        self.assert_disc()
+
     @parameterized.parameters(30, 75, 90, 97, 100)
     def test_fringes_of_a_jpeg_count_on_their_own_side(self, quality):
         content = image_files.encoded(

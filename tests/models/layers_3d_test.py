@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from jaxlung.models import fv_block, layers_3d, paspp
+from jaxlung.models import fv_block, layers, layers_3d, network, paspp
 from tests.models import by_hand_3d, networks
 
 ONES = (1, 1, 1)
@@ -89,9 +89,9 @@ class Conv3x3x3Test(parameterized.TestCase):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-4), got, want)
 
     def test_parameters_are_those_of_a_3d_convolution(self):
-        layers = layers_3d.Conv3x3x3(40), nn.Conv(40, (3, 3, 3))
+        both = layers_3d.Conv3x3x3(40), nn.Conv(40, (3, 3, 3))
         x = jnp.zeros((1, 2, 2, 2, 50))
-        ours, textbook = (jax.jit(layer.init)(jax.random.key(0), x) for layer in layers)
+        ours, textbook = (jax.jit(layer.init)(jax.random.key(0), x) for layer in both)
         assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, textbook)
         np.testing.assert_allclose(ours["params"]["kernel"].std(), np.sqrt(2 / 1350), rtol=0.02)
 
@@ -149,7 +149,7 @@ class UpsampleTest(parameterized.TestCase):
     def test_repeats_every_voxel(self, factors):
         x = normal(2, 3, 2, 4, 2)
         want = by_hand_3d.upsample(np.asarray(x), factors)
-        np.testing.assert_array_equal(layers_3d.upsample(x, factors), want)
+        np.testing.assert_array_equal(layers.upsample(x, factors), want)
 
     @parameterized.parameters(((1, 2, 2),), ((2, 4, 4),))
     def test_conv_then_upsample_is_upsample_then_conv(self, factors):
@@ -157,10 +157,10 @@ class UpsampleTest(parameterized.TestCase):
         params = {"params": {"kernel": normal(1, 1, 1, 8, 2), "bias": normal(2)}}
 
         def before(x):
-            return layers_3d.upsample(conv.apply(params, x), factors)
+            return layers.upsample(conv.apply(params, x), factors)
 
         def after(x):
-            return conv.apply(params, layers_3d.upsample(x, factors))
+            return conv.apply(params, layers.upsample(x, factors))
 
         np.testing.assert_allclose(before(x), after(x), atol=1e-6)
         weights = normal(*before(x).shape)
@@ -214,5 +214,5 @@ class SizesTest(parameterized.TestCase):
 
     def test_another_size_is_an_error_that_says_what_would_do(self):
         with pytest.raises(ValueError, match=r"got volumes of 3 x 8 x 8, want .* 2 x 4 x 4; do it"):
-            layers_3d.require_multiples(jnp.zeros((1, 3, 8, 8, 1)), (2, 4, 4), "do it")
-        layers_3d.require_multiples(jnp.zeros((1, 4, 8, 8, 1)), (2, 4, 4), "do it")
+            network.require_multiples(jnp.zeros((1, 3, 8, 8, 1)), (2, 4, 4), "do it")
+        network.require_multiples(jnp.zeros((1, 4, 8, 8, 1)), (2, 4, 4), "do it")

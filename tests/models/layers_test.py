@@ -101,11 +101,11 @@ class UpsampleTest(parameterized.TestCase):
     def test_repeats_every_pixel_in_both_directions(self):
         x = normal(2, 3, 5, 4)
         want = np.repeat(np.repeat(x, 2, axis=1), 2, axis=2)
-        np.testing.assert_array_equal(layers.upsample_2x(x), want)
+        np.testing.assert_array_equal(layers.upsample(x, (2, 2)), want)
 
     def test_gradient_is_the_sum_over_each_window(self):
         weights = whole_numbers(1, 6, 10, 4)
-        got = jax.grad(lambda x: jnp.sum(weights * layers.upsample_2x(x)))(normal(1, 3, 5, 4))
+        got = jax.grad(lambda x: jnp.sum(weights * layers.upsample(x, (2, 2))))(normal(1, 3, 5, 4))
         want = sum(weights[:, a::2, b::2] for a in (0, 1) for b in (0, 1))
         np.testing.assert_array_equal(got, want)
 

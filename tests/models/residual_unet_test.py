@@ -91,7 +91,7 @@ class ResidualUNetTest(parameterized.TestCase):
         assert shapes["encoder_0"] == (1, 8, 8, 4)
 
     def test_sizes_and_attributes_are_checked_as_the_u_nets(self):
-        with pytest.raises(ValueError, match=r"30 x 32, want multiples of 4; .*pad_input"):
+        with pytest.raises(ValueError, match=r"30 x 32, want multiples of 4 x 4; .*pad_input"):
             networks.abstract(make((4, 8, 16)), (1, 30, 32, 1))
         with pytest.raises(ValueError, match=r"model.widths: got \(4,\), want two or more"):
             make((4,))

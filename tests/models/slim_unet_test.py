@@ -155,7 +155,7 @@ class SlimUNetTest(parameterized.TestCase):
         assert np.abs(got - want).max() > 0
 
     @parameterized.parameters(
-        ((40, 32), 0, "40 x 32, want multiples of 16; change data.image_size"),
+        ((40, 32), 0, "40 x 32, want multiples of 16 x 16; change data.image_size"),
         ((32, 96), 16, "got 16 pixels at each edge of images of 32 x 96"),
     )
     def test_a_size_that_does_not_fit_is_one_sentence(self, size, border, message):

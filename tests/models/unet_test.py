@@ -62,7 +62,7 @@ class UNetTest(parameterized.TestCase):
         assert out.dtype == jnp.float32
 
     def test_another_size_is_an_error_that_says_what_would_do(self):
-        with pytest.raises(ValueError, match=r"30 x 32, want multiples of 4.*pad_input"):
+        with pytest.raises(ValueError, match=r"30 x 32, want multiples of 4 x 4.*pad_input"):
             make().init(jax.random.key(0), jnp.zeros((1, 30, 32, 1)), train=False)
 
     def test_padding_gives_what_the_padded_image_gives(self):

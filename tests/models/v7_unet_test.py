@@ -132,7 +132,7 @@ class V7UNetTest(parameterized.TestCase):
         assert np.abs(got - want).max() > 0
 
     def test_another_size_is_one_sentence(self):
-        message = r"20 x 30, want multiples of 4; change data.image_size \(3 levels\)\."
+        message = r"20 x 30, want multiples of 4 x 4; change data.image_size \(3 levels\)\."
         with pytest.raises(ValueError, match=message):
             networks.abstract(make(widths=(4, 6, 8)), (1, 20, 30, 1))
 

@@ -126,6 +126,14 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
     assert diagnosis.predict(IMAGES[0], lungs) == (seen > 0.25)
 
 
+def test_a_network_of_an_unknown_role_is_refused_and_not_left_out(lung_network):
+    task = dataclasses.replace(lung_network.system.task, role="heart")
+    system = dataclasses.replace(lung_network.system, task=task)
+    other = dataclasses.replace(lung_network, system=system, digest="another")
+    with pytest.raises(ValueError, match=r"its task finds 'heart', .* want one of lung, levels"):
+        ensemble.gather([lung_network, other])
+
+
 class Fake:
     """As much of a network as an ensemble of masks looks at."""
 

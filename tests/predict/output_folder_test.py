@@ -50,10 +50,10 @@ def test_nor_do_those_of_folders_below(folder):
 @pytest.mark.parametrize("output", ["run", "run/predictions", "run/checkpoints/1/x", "link/y"])
 def test_no_run_is_written_into(folder, output):
     (folder / "link").symlink_to(folder / "run")
-    with pytest.raises(ValueError, match=r"--output: .* is in the run .*/run, whose files"):
+    with pytest.raises(ValueError, match=r"OUTPUT: .* is in the run .*/run, whose files"):
         require_safe(folder / output, folder / "in")
     (folder / "run/lock").unlink()  # So it is known as the network's own folder alone.
-    with pytest.raises(ValueError, match=r"--output: .* is in the run .*/run, whose files"):
+    with pytest.raises(ValueError, match=r"OUTPUT: .* is in the run .*/run, whose files"):
         require_safe(folder / output, folder / "in", [epath.Path(folder / "run")])
 
 

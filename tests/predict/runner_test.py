@@ -69,9 +69,10 @@ def run(lung_network, monkeypatch, folder, tmp_path):
 def higher(net, role, threshold):
     """The same network with another threshold and role."""
     above = functools.partial(task_lib.above, threshold=threshold)
-    task = dataclasses.replace(net.system.task, threshold=threshold, postprocess=above)
+    changes = dict(role=role, threshold=threshold, postprocess=above)
+    task = dataclasses.replace(net.system.task, **changes)
     system = dataclasses.replace(net.system, task=task)
-    return dataclasses.replace(net, system=system, role=role, digest=f"{role} {threshold}")
+    return dataclasses.replace(net, system=system, digest=f"{role} {threshold}")
 
 
 def read(path):

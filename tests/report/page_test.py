@@ -207,16 +207,16 @@ class PageTest(parameterized.TestCase):
         assert f"0.432100.3000{dash}0.4000" in cells[groups:]
         infection = len(cells) - 1 - cells[::-1].index("infection")
         assert cells[infection + 1] == dash
-        assert "0.93337 stands beside 0.8856" in text
+        assert "its IoU is 0.93337 and its precision 0.8856" in text
         assert "Generated X-rays" in text
-        assert "there is no calibration to show" in text
+        assert "so this page shows no calibration" in text
         assert "Score by size of infection" in text
 
     def test_a_mask_has_its_threshold_calibration_sizes_and_what_is_undefined(self):
         write_run(self.workdir, "mask")
         text = self.build()
         assert "HD95 in 3 of 40 test images" in text
-        assert "where the output is above 0.5, chosen on the validation split" in text
+        assert "if the output is above 0.5, the threshold chosen on the validation split" in text
         assert '<span class="muted">HD95, pixels</span>' in text
         assert "95 %: 0.300\N{EN DASH}0.400" not in text  # Of Dice, not of Dice at stored size.
         parsed = Parser(text)
@@ -228,7 +228,7 @@ class PageTest(parameterized.TestCase):
         assert cells[row + 1 : row + 3] == ["10,000,000\N{EN DASH}19,000,000", "5"]
         for term in ("ECE", "ACE", "Quartiles of size"):
             assert f"<dt>{term}</dt>" in text
-        assert "there is no calibration" not in text
+        assert "no calibration" not in text
 
     def test_a_diagnosis_has_its_calls_and_curve_and_no_panels(self):
         write_run(self.workdir, "diagnosis")
@@ -242,7 +242,7 @@ class PageTest(parameterized.TestCase):
         assert titles == [
             "The run",
             "Scores",
-            "Right and wrong calls",
+            "Correct and wrong classifications",
             "Network and baselines",
             "Groups of images",
             "Training",

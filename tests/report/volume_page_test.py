@@ -11,7 +11,8 @@ from etils import epath
 from PIL import Image
 
 from jaxlung.config import run_files
-from jaxlung.report import glossary, notes, page, tables, terms, volume_terms
+from jaxlung.report import glossary, notes, page, tables, volume_terms
+from jaxlung.tasks import words as task_words
 
 DASH = "\N{EN DASH}"
 SD = {"dice": 0.0812, "hd95": 3.21, "volume_ml": 30.0, "share": 0.05, "dice_pooled": None}
@@ -83,7 +84,7 @@ class VolumeTablesTest(parameterized.TestCase):
 
     def test_every_row_and_headline_has_a_definition_and_none_is_of_images(self):
         keys = [key for group in volume_terms.GROUPS for key in group.labels]
-        assert set(terms.HEADLINES["volume_mask"]) <= set(keys)
+        assert set(task_words.find("volume_mask").headlines) <= set(keys)
         for key in keys:
             term = glossary.find_term(key, "volume_mask")
             assert term.definition
@@ -121,7 +122,7 @@ class VolumePageTest(parameterized.TestCase):
             "The run",
             "Scores",
             "Single volumes",
-            "Slices with most infection",
+            "Slices with the most infection",
             "Predicted and annotated volume",
             "Network and baselines",
             "Groups of volumes",
@@ -158,7 +159,7 @@ class VolumePageTest(parameterized.TestCase):
             "infection on CTs",
             "Generated CTs.",
             "A voxel counts as infection",
-            "look at no voxel's neighbours",
+            "use each voxel on its own, without its neighbours",
             "validation score is the mean over whole volumes",
             "HU band",
             "±",

@@ -12,7 +12,7 @@ from etils import epath
 from PIL import Image
 
 from jaxlung.report import figures
-from jaxlung.study import charts, outputs, results, rows, runner, tables
+from jaxlung.study import charts, contents, outputs, results, rows, runner, tables
 
 VOID = {"meta", "img", "source"}
 DASH = "\N{EN DASH}"
@@ -93,10 +93,10 @@ def test_the_table_has_means_intervals_and_the_papers_row(parsed):
 
 
 def test_every_run_has_its_config_changes_scores_and_report(parsed):
-    cards = [tidy(item) for item in parsed.items if "report of" in item]
+    cards = [tidy(item) for item in parsed.items if "Report of" in item]
     facts, interval = "2 epochs, step 1,500 scored", f"0.125{DASH}0.875"
     changes = "with seed = 1, x = runs/lungs"
-    assert [card.split(" report of")[0] for card in cards] == [
+    assert [card.split(" Report of")[0] for card in cards] == [
         f"net lungs covidqu:quick seed 0, {facts} Dice 0.9000 | {interval} HD95 1.00 pixels",
         f"net se covidqu:quick seed 0, {facts} Dice 0.6000 | {interval} HD95 10.50 pixels",
         f"net se_seed1 covidqu:quick {changes} seed 1, {facts} Dice 0.7000 | {interval}",
@@ -116,7 +116,8 @@ def test_the_markdown_says_nothing_that_the_page_does_not(task, tmp_path):
     images = made_study.make_images()
     made, found = made_study.make(tmp_path, task)
     shown = [result for result in found if result.run.in_table]
-    markdown = tables.to_markdown(made, found, rows.make(made, shown), images)
+    told = contents.make(made, found, rows.make(made, shown), images)
+    markdown = tables.to_markdown(told)
     page = Parser(made_study.write_page(tmp_path, task, images=images))
     text = tidy(page.text)
     blocks, runs = markdown.split("## Runs")
@@ -138,7 +139,7 @@ def test_phantoms_are_told_in_a_box_of_their_own(tmp_path):
     text = made_study.write_page(tmp_path, "volume_mask")
     box = re.search('<div class="notice">(.*)</div>', text)[1]
     assert "<strong>Generated CTs (phantoms).</strong>" in box
-    assert "do not compare with the paper" in box
+    assert "cannot be compared with the paper" in box
     assert "X-ray" not in text
 
 
@@ -172,7 +173,7 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(tmp_path):
 def test_without_images_there_is_no_figure_of_them(tmp_path):
     page = Parser(made_study.write_page(tmp_path))
     assert page.tags.count("img") == 1
-    assert "run by run" not in page.text
+    assert "Outputs of each run" not in page.text
     assert "figures/outputs.png" not in page.references
     assert not (tmp_path / "figures").exists()
 

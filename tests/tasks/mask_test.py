@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from jaxlung.losses import binary
+from jaxlung import losses
 from jaxlung.tasks import mask
 
 
@@ -28,14 +28,14 @@ class MaskTest(parameterized.TestCase):
         probs = jnp.array([0.1, 0.2, 0.21, 0.9]).reshape(1, 2, 2, 1)
         np.testing.assert_array_equal(task.postprocess(probs).ravel(), [0, 0, 1, 1])
 
-    @parameterized.parameters(*binary.LOSSES)
+    @parameterized.parameters(*losses.LOSSES)
     def test_the_loss_is_the_one_named_and_falls_to_its_floor(self, name):
         task = make_task(loss=name, alpha=0.3)
         np_rng = np.random.default_rng(0)
         logits = np_rng.normal(size=(2, 4, 4, 1)).astype(np.float32)
         targets = (np_rng.random(logits.shape) < 0.5).astype(np.float32)
         np.testing.assert_array_equal(
-            task.loss(logits, targets), binary.make_loss(name, 0.3)(logits, targets)
+            task.loss(logits, targets), losses.LOSSES[name](0.3)(logits, targets)
         )
         right = task.loss(200 * targets - 100, targets)
         np.testing.assert_allclose(right, task.floor(targets), atol=1e-6)
@@ -59,7 +59,9 @@ class MaskTest(parameterized.TestCase):
         (dict(threshold=1.5), r"task.threshold: got 1.5"),
         (dict(threshold=0.0), r"task.threshold: got 0.0"),
         (dict(loss="dice"), r"task.loss: got 'dice', want one of bce, iou, bce_iou"),
-        (dict(alpha=2.0), r"task.alpha: got 2.0"),
+        (dict(alpha=2.0), r"task.alpha: got 2.0, want a number from 0"),
+        (dict(alpha=-0.1), r"task.alpha: got -0.1, want a number from 0"),
+        (dict(alpha=float("nan")), r"task.alpha: got nan, want a number from 0"),
     )
     def test_settings_that_can_not_be_are_errors(self, changes, message):
         with pytest.raises(ValueError, match=message):

@@ -227,7 +227,7 @@ def png_of(width, height, body):
 
 def test_a_picture_that_would_fill_the_memory_is_named(tmp_path):
     (tmp_path / "x.png").write_bytes(png_of(60_000, 60_000, bytes(99)))
-    message = r"x\.png can't be decoded \(Image size \(3600000000 pixels\) exceeds"
+    message = r"x\.png: want at most [\d,]+ pixels, got more"
     with pytest.raises(ValueError, match=message):
         png.decode(raw_tree.open_folder(tmp_path), "x.png")
 
@@ -244,7 +244,7 @@ def test_every_cut_picture_is_decoded_or_named(tmp_path, suffix):
         try:
             png.decode(raw_tree.open_folder(tmp_path), file.name)
         except ValueError as error:
-            told += bool(re.search(rf"x\.{suffix} can't be decoded", str(error)))
+            told += bool(re.search(rf"x\.{suffix}: can't be decoded", str(error)))
     assert told > len(content) // 6
 
 

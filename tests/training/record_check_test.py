@@ -58,7 +58,7 @@ def test_a_folder_without_foreground_is_named_unless_it_is_declared(caplog):
     splits = {"train": Grouped(5), "test": Grouped(2)}
     with pytest.raises(ValueError, match=r"none of the 3 images of B has lung; .*negative_roots"):
         check(splits)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         check(splits, lacking=("B",))
     assert "masks with foreground: A: train 3 of 3, test 1 of 1; B: train 0 of 2" in caplog.text
 

@@ -106,3 +106,39 @@ def test_fresh_weights_are_the_same_with_64_bits_on():
     with jax.enable_x64(True):
         got = jax.device_get(system.init_state())
     jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "covidqu:quick",
+            {"data.image_size": 100_000},
+            r"image_size: got 100000, .* take [\d,]{13}",
+        ),
+        ("covidqu:quick", {"data.batch_size": 10**9}, r"batch_size=1000000000\) take [\d,]{13}"),
+        ("covidqu:quick", {"data.eval_batch_size": 10**9}, r"eval_batch_size=1000000000\) take"),
+        (
+            "covid19_ct:quick",
+            {"data.patch_size": (10**5,) * 3},
+            r"patch_size: got \(100000, .* take",
+        ),
+        (
+            "covid19_ct:quick",
+            {"data.patch_size": (8, "a", 8)},
+            r"patch_size: got \(8, 'a', 8\), want",
+        ),
+        (
+            "covid19_ct:quick",
+            {"data.spacing_mm": (1, "a", 1)},
+            r"spacing_mm: got \(1, 'a', 1\), want",
+        ),
+        ("covid19_ct:quick", {"data.spacing_mm": (1, np.inf, 1)}, "spacing_mm: got .*inf.*, want"),
+        ("covid19_ct:quick", {"window_hu": ("a", 1)}, r"window_hu: got \('a', 1\), want two"),
+    ],
+)
+def test_sizes_out_of_all_proportion_and_what_is_no_number_are_errors(name, change, message):
+    config = config_file.load(config_file.resolve(name))
+    config.update_from_flattened_dict(change)
+    with pytest.raises(ValueError, match=message):
+        system_lib.make_system(config)

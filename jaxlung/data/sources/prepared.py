@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from jaxlung.data import record
 from jaxlung.data.sources import preparing, receipt, shards
-from jaxlung.host import damage
+from jaxlung.host import files
 
 COVID = "COVID-19"  # the group that a diagnosis looks for
 
@@ -161,7 +161,7 @@ def _open(
     """The builder of a prepared dataset; TFDS says of damage neither where nor in a sentence."""
     try:
         return make(data_dir=folder)
-    except (AssertionError, json_format.Error, *damage.ERRORS) as error:
+    except (AssertionError, json_format.Error, *files.DECODE_ERRORS) as error:
         raise receipt.damaged(place / "dataset_info.json", place, str(error)) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jaxlung.data.sources import receipt
-from jaxlung.host import damage
+from jaxlung.host import files
 
 
 class Shards:
@@ -35,7 +35,7 @@ class Shards:
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         try:
             return self._records[index]
-        except damage.ERRORS as error:
+        except files.DECODE_ERRORS as error:
             file = self._file(index)
             if file.exists():
                 file.open("rb").close()  # No permission or too many open files is no damage.

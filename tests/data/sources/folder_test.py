@@ -30,6 +30,7 @@ SETTINGS = dict(
     validation_fraction=0.2,
     test_fraction=0.2,
     seed=0,
+    negative_roots="",
 )
 
 

@@ -23,8 +23,8 @@ PLACE = pathlib.Path("covid_qu_ex/infection/1.0.0")
 OPEN = """
 import sys
 from absl import logging
-from jaxlung import interrupt
-from jaxlung.data import datasets
+from jaxlung.parallel import interrupt
+from jaxlung.data.sources import datasets
 logging.set_verbosity(logging.INFO)
 fields = dict(name="covid_qu_ex/infection", raw_dir="", download=False, phantom_images=200)
 splits = datasets.open_splits(fields | dict(data_dir=sys.argv[1]), needs=3, seed=0)

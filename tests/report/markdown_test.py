@@ -4,8 +4,7 @@ import markdown_it  # Rich brings it, which Flax needs.
 import numpy as np
 from absl.testing import parameterized
 
-from jaxlung.report import tables
-from jaxlung.report.model_card import markdown
+from jaxlung.report import markdown, tables
 
 SIGNS = [
     *"\\`*_[]<>|~$&#!()-+.:;/\"'= \n\r\tab1\u00e9\u2028",

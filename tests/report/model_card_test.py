@@ -7,17 +7,15 @@ import json
 import re
 
 import pytest
-from absl.testing import flagsaver, parameterized
+from absl.testing import parameterized
 from etils import epath
 
 import jaxlung
 from jaxlung import main
 from jaxlung.data.sources import datasets
 from jaxlung.predict import network
-from jaxlung.report import model_card
-from jaxlung.report.model_card import limits, sections
-from tests.report import report_summary
-from tests.report.model_card import markdown_test
+from jaxlung.report import card_sections, limits, model_card
+from tests.report import markdown_test, report_summary
 
 SECTIONS = [  # of Mitchell et al., 2019, figure 1
     "Model Details",
@@ -153,13 +151,11 @@ class SectionsTest(CardTest):
     def test_its_commands_are_ours(self, task, changes, needs_lungs):
         text = self.write(task, with_fields(task_name=task, **changes))
         commands = re.findall(r"^jaxlung (.*)$", text, re.MULTILINE)
-        workdirs = {}
-        for command in commands:
-            with flagsaver.flagsaver():
-                main.parse(["jaxlung", *command.split()])
-                workdirs[main.FLAGS.mode] = main.FLAGS.workdir
+        parsed = [main.parse(["jaxlung", *command.split()])[0] for command in commands]
+        assert [args.command for args in parsed] == ["predict", "export"]
         lungs = ["LUNG_RUN"] if needs_lungs else []
-        assert workdirs == {"predict": ["THIS_FOLDER", *lungs], "export": ["THIS_FOLDER"]}
+        assert parsed[0].model == ["THIS_FOLDER", *lungs]
+        assert parsed[1].run == "THIS_FOLDER"
         (name,) = re.findall(r"jaxlung\.(\w+)\('THIS_FOLDER'\)", text)
         assert callable(getattr(jaxlung, name))
         in_python = re.findall(r"`model\.predict\((.*)\)`", text)
@@ -185,7 +181,7 @@ class ScoresTest(CardTest):
             ["Mean over images: IoU", "0.8500", "0.9337", "\u2013", "0.2500"],
             ["Distance, pixels of the stored image: HD95", "3.22", "", "", ""],
         ]
-        assert "as good or better" not in text
+        assert "no better than" not in text
 
     def test_the_papers_numbers_of_other_splits_have_a_table(self):
         scores = {"accuracy": 0.75, "accuracy_at_half": 0.875}
@@ -210,11 +206,11 @@ class ScoresTest(CardTest):
         better = {"description": "d", "scores": {"dice": 0.91234}, "intervals": {}}
         worse = {"description": "d", "scores": {"dice": 0.9123}, "intervals": {}}
         text = self.write(baselines={"mean_mask": better, "threshold": worse})
-        assert "By Dice these are as good or better without a network: mean mask." in text
+        assert "By Dice, the network is no better than these baselines: mean mask." in text
 
     def test_a_baseline_without_that_score_is_not_told(self):
         other = {"description": "d", "scores": {"iou": 0.9, "dice": None}, "intervals": {}}
-        assert "as good or better" not in self.write(baselines={"other": other}, scores={"dice": 0})
+        assert "no better than" not in self.write(baselines={"other": other}, scores={"dice": 0})
 
     @parameterized.parameters(
         ("three_level", "mae"), ("mask", "hd95"), ("volume_mask", "volume_error_ml")
@@ -222,7 +218,7 @@ class ScoresTest(CardTest):
     def test_a_baseline_with_a_larger_error_is_not_told(self, task, key):
         worse = {"description": "d", "scores": {key: 2.0}, "intervals": {}}
         text = self.write(task, baselines={"mean_mask": worse}, scores={key: 1.0})
-        assert "as good or better" not in text
+        assert "no better than" not in text
 
     def test_a_group_without_a_name_is_called_so_and_alone_has_no_column(self):
         group = {"num_images": 3, "scores": {"dice": 0.5}, "intervals": {}}
@@ -261,7 +257,7 @@ class ScoresTest(CardTest):
         )
         table = markdown_test.read_tables(section(text, "Quantitative Analyses"))[-1]
         assert ["smallest", "4\N{EN DASH}1,234", "3", "0.5000", "\N{EN DASH}", "1"] in table
-        assert "### By size of lung, at the network's size\n" in text
+        assert "### By size of lung, at the network's image size\n" in text
         assert not {"ECE", "By size"} & set(re.findall("ECE|By size", self.write()))
         volumes = self.write("volume_mask", by_size={"unit": "mL"} | QUARTILES)
         assert "### By size of infection\n" in volumes
@@ -269,7 +265,7 @@ class ScoresTest(CardTest):
     @parameterized.parameters(
         (0.5, 0.5, "0.5, set in the config."),
         (0.0, 0.3, "0.3, chosen on the validation split."),
-        (0.5, None, "none is needed."),
+        (0.5, None, "this task needs none."),
     )
     def test_the_threshold_says_where_it_is_from(self, setting, threshold, words):
         text = self.write(config=with_fields(task__threshold=setting), threshold=threshold)
@@ -281,7 +277,7 @@ class LimitsTest(CardTest):
     def test_few_patients_are_called_few(self, num_images, num_patients, few):
         text = self.write(num_images=num_images, num_patients=num_patients)
         count = f"The test split has {num_images} images of {num_patients} patients"
-        assert (f"{count}: few" in text) == few
+        assert (f"{count}, which is few" in text) == few
         assert count in text
 
     def test_splits_are_counted_and_shared_patients_told(self):
@@ -295,16 +291,19 @@ class LimitsTest(CardTest):
             ["test", "5", "4"],
         ]
         assert (
-            "1 of 4 patients of the test split are in the train split too, which decides the"
-            in (text)
+            "1 of 4 patients of the test split are also in the train split, which was used to train"
+            in text
         )
-        assert "2 of 4 patients of the test split are in the validation split too, which" in text
-        assert "decides the checkpoint, the learning rate: the scores are too good" in text
+        assert "2 of 4 patients of the test split are also in the validation split, which" in text
+        assert (
+            "used to choose the checkpoint and the learning rate: the scores are too optimistic"
+            in text
+        )
 
     def test_shared_patients_that_decide_nothing_are_not_told(self):
         self.write_splits(train="ab", validation="c", test="c")
         text = self.write(config=with_fields(selection="last"))
-        assert "are in the" not in text
+        assert "are also in the" not in text
 
     @parameterized.parameters(
         ({}, []),
@@ -320,8 +319,9 @@ class LimitsTest(CardTest):
         config = with_fields(**{"selection": "last"} | changes)
         assert limits.list_chosen(config) == chosen
         text = self.write(config=config, split="validation")
-        decided = f", which decided {', '.join(chosen)}: they are too good" if chosen else ""
-        words = f"The test split was not scored: the scores are of the validation split{decided}."
+        decided = f", which was used to choose {' and '.join(chosen)}, so they are too optimistic"
+        decided = decided if chosen else ""
+        words = f"The test split was not scored: the scores are from the validation split{decided}."
         assert f"- {words}\n" in text
         assert "Scores of the validation split" in text
         assert "was not scored" not in self.write(config=config)
@@ -329,29 +329,29 @@ class LimitsTest(CardTest):
     @parameterized.parameters(("mask", "images"), ("volume_mask", "volumes"))
     def test_with_the_train_split_alone_it_says_that_training_saw_it(self, task, images):
         text = self.write(task, CONFIG, split="train")
-        words = f"the scores are of the {images} that the network was trained on, and so are too"
-        assert f"The test split was not scored: {words} good." in text
-        assert "decided" not in text
+        words = f"the scores are from the {images} that the network was trained on, so they are too"
+        assert f"The test split was not scored: {words} optimistic." in text
+        assert "used to choose" not in text
 
     def test_unknown_patients_are_told(self):
-        words = "Every image counts as a patient of its own."
+        words = "Each image is counted as a different patient."
         assert words in self.write(num_images=40, num_patients=40)
         assert words not in self.write(num_images=40, num_patients=39)
-        assert "Every volume counts as a patient" in self.write("volume_mask")
+        assert "Each volume is counted as a different patient" in self.write("volume_mask")
 
     @parameterized.parameters(
         (dict(task__region="lung"), "CT"), (dict(inference={"inside_lungs": True}), "CT")
     )
-    def test_lungs_that_are_supposed_are_told(self, changes, kind):
-        words = f"The scores suppose that the lungs of every {kind} are annotated"
+    def test_lungs_that_must_be_annotated_are_named(self, changes, kind):
+        words = f"The scores use the annotated lungs of each {kind}"
         assert words in self.write("volume_mask", with_fields(**changes))
         assert words not in self.write("volume_mask", with_fields(task__region="full"))
 
     @parameterized.parameters(
-        ("mask", 0.5, "mirrored 50 % of the X-rays:"),
-        ("mask", 0.0, "mirrored no X-ray:"),
-        ("volume_mask", [0.0, 0.5, 0.25], "mirrored 25 % of the patches:"),
-        ("volume_mask", [0.5, 0.5, 0.0], "mirrored no CT:"),
+        ("mask", 0.5, "mirrored 50 % of the X-rays,"),
+        ("mask", 0.0, "mirrored no X-ray,"),
+        ("volume_mask", [0.0, 0.5, 0.25], "mirrored 25 % of the patches,"),
+        ("volume_mask", [0.5, 0.5, 0.0], "mirrored no CT,"),
     )
     def test_mirroring_is_told(self, task, chance, words):
         assert words in self.write(task, with_fields(augment__flip_probability=chance))
@@ -366,24 +366,26 @@ class LimitsTest(CardTest):
 
 class DataTest(CardTest):
     def test_every_dataset_but_ones_own_has_a_readme(self):
-        assert sections.BUILDERS.keys() == datasets.DATASETS.keys() - {"folder"}
+        assert card_sections.BUILDERS.keys() == datasets.DATASETS.keys() - {"folder"}
 
-    @parameterized.parameters(*sections.BUILDERS)
+    @parameterized.parameters(*card_sections.BUILDERS)
     def test_what_a_dataset_is_and_its_licence_are_quoted(self, name):
         text = section(self.write(config=with_fields(data__name=f"{name}/512")), "Training Data")
         assert f"{name}/512" in text
         root = importlib.resources.files("tfds_builders")
-        for folder in sections.BUILDERS[name]:
+        for folder in card_sections.BUILDERS[name]:
             first_words = (root / folder / "README.md").read_text()[:40]
             assert f"> {first_words}" in text
         assert re.search("CC BY|Public for", text)
         generated = self.write(config=with_fields(data__name=name, data__phantom_images=9))
-        assert f"Generated X-rays in the layout of {name}." in section(generated, "Training Data")
+        assert f"Generated X-rays in the folder layout of {name}." in section(
+            generated, "Training Data"
+        )
         assert "CC BY" not in generated
 
     def test_images_of_ones_own_are_called_unknown(self):
         text = section(self.write(config=CONFIG), "Training Data")
-        assert text.strip().startswith("Images from xrays. What they show, whose they are")
+        assert text.strip().startswith("Images from xrays. The run does not know")
 
     @parameterized.parameters(
         ("/home/smith/clinic/xrays/", "xrays"),
@@ -395,6 +397,6 @@ class DataTest(CardTest):
         text = self.write(config=config)
         cells = [row for table in markdown_test.read_tables(text) for row in table]
         assert ["Images from", shown] in cells
-        assert ["Starts from", "lungs"] in cells
+        assert ["Initialised from", "lungs"] in cells
         assert not re.search("smith|clinic|home|~", text)
         assert json.loads((self.workdir / "config.json").read_text()) == config
