@@ -1,7 +1,9 @@
 """Imports point down: from a room to those below it, never up, never in a circle."""
 
 import ast
+import itertools
 import pathlib
+import re
 
 import pytest
 
@@ -82,3 +84,29 @@ def test_every_room_is_there_and_nothing_else():
     found = {path.stem for path in folder.iterdir() if path.is_dir() or path.suffix == ".py"}
     rooms = {room.removeprefix("jaxlung.") for room in ROOMS} - {"tfds_builders"}
     assert found - {"__pycache__", "__init__", "configs"} == rooms
+
+
+def drawn_arrows():
+    """Returns (room, room below) for every arrow of the plan in `docs/architecture.md`."""
+    plan = (ROOT / "docs" / "architecture.md").read_text().split("```mermaid")[1].split("```")[0]
+    plan = re.sub(r'\["[^"]*"\]|\|\w+\|', "", plan)
+    lines = [line.split("-->") for line in plan.splitlines() if "-->" in line]
+    sides = [[re.findall(r"\w+", side) for side in line] for line in lines]
+    return {arrow for above, below in sides for arrow in itertools.product(above, below)}
+
+
+def test_the_plan_has_only_arrows_that_are_imports_and_leads_to_all_of_them():
+    def room(module):
+        name = ROOMS[floor(module)].removeprefix("jaxlung.")
+        return {"commands": "main", "tfds_builders": "builders"}.get(name, name)
+
+    def find_below(name):
+        below = {lower for upper, lower in arrows if upper == name}
+        return below.union(*map(find_below, below))
+
+    arrows = drawn_arrows()
+    modules = MODULES.keys() - {PACKAGE}
+    pairs = ((a, b) for a in modules for b in imported(MODULES[a]) if b != PACKAGE)
+    imports = {(room(a), room(b)) for a, b in pairs if room(a) != room(b)}
+    assert arrows <= imports
+    assert [(upper, lower) for upper, lower in imports if lower not in find_below(upper)] == []
