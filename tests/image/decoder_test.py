@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxlung.image import decoder, image_file
 from jaxlung.predict import pictures
-from tests.data import deep_pngs, image_files
+from tests.image import deep_pngs, image_files
 
 MANY = 100_000
 GREY = np.random.default_rng(0).integers(300, 4096, (6, 9)).astype(np.uint16)  # 12 bits

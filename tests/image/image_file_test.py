@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from PIL import Image
 
 from jaxlung.image import image_file
-from tests.data import deep_pngs, image_files
+from tests.image import deep_pngs, image_files
 
 GREY = np.array([[0, 50, 200], [255, 7, 90]], np.uint8)
 MASK = np.array([[0, 1, 1], [0, 0, 1]], bool)

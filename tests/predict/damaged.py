@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom import uid
 
 from tests import array_source, volume_source
-from tests.data import image_files
+from tests.image import image_files
 from tests.volume import dicom_series
 
 SIZE = 40

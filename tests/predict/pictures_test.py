@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxlung.image import image_file
 from jaxlung.predict import pictures, quiet
-from tests.data import image_files
+from tests.image import image_files
 
 GREY = np.arange(6 * 9, dtype=np.uint8).reshape(6, 9) * 4
 MANY = 10_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data import deep_pngs, image_files
+from tests.image import deep_pngs, image_files
 from tfds_builders import png, raw_tree
 
 DISC = np.hypot(*(np.mgrid[:40, :40] - 19)) < 12
