@@ -16,6 +16,7 @@ from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import resident
 from jaxlung.data.sources import datasets
 from jaxlung.data.transforms import augment, augment_3d, preprocess
+from jaxlung.models import network
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks

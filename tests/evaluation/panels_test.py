@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-import volume_source
 from etils import epath
 
 from jaxlung.evaluation import panels
 from jaxlung.report import volume_files
+from tests import volume_source
 
 
 def test_two_of_each_kind_in_order_of_score():

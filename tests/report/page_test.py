@@ -10,14 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-import report_summary
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
 from jaxlung.config import run_files
 from jaxlung.report import page
-from tests.report import page_parser
+from tests.report import page_parser, report_summary
 
 EVIL = "<script>alert(1)</script>"
 SCORES = {

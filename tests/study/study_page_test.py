@@ -4,7 +4,6 @@ import base64
 import io
 import re
 
-import made_study
 import numpy as np
 import pytest
 from etils import epath
@@ -12,6 +11,7 @@ from PIL import Image
 
 from jaxlung.report import figures
 from jaxlung.study import charts, contents, outputs, results, rows, runner, tables
+from tests import made_study
 from tests.report import page_parser
 
 DASH = "\N{EN DASH}"
