@@ -9,8 +9,8 @@ from etils import epath
 from PIL import Image
 
 from jaxlung.report import page
-from tests import made_study
 from tests.report import browser, page_test, volume_run
+from tests.study import made_study
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on PATH")
 PHONE, DESK = 400, 1200  # pixels

@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxlung.report import figures
 from jaxlung.study import charts, contents, outputs, results, rows, runner, tables
-from tests import made_study
 from tests.report import page_parser
+from tests.study import made_study
 
 DASH = "\N{EN DASH}"
 PNG = "data:image/png;base64,"
