@@ -16,13 +16,13 @@ PEERS = "jaxlung beside PyTorch, in turn on the same machine"
 LAYERS = "Forms of layers"
 # The most important cases come first, in case time runs out.
 ACCELERATOR_PEERS = (
-    "000_256_b64",
-    "004_128x128x128_b2",
-    "000_256_b16",
-    "000_256_b256",
-    "004_8x128x128_b5",
-    "002_512_b16",
-    "003_256_b32",
+    "covidqu_256_b64",
+    "covid19_ct_128x128x128_b2",
+    "covidqu_256_b16",
+    "covidqu_256_b256",
+    "covid19_ct_8x128x128_b5",
+    "cxr_lungs_512_b16",
+    "v7_lungs_256_b32",
     "monai_basic_256_b64",
 )
 
@@ -51,7 +51,7 @@ def peers(settings: plan.Plan) -> Iterator[page.Finding]:
         missing = isolated.FailedError("no PyTorch here; give --torch_python=PATH/TO/python")
         yield page.unmeasured(PEERS, missing)
         return
-    names = settings.choose(["000_64_b8"], peer_cases.CPU_CASES, ACCELERATOR_PEERS)
+    names = settings.choose(["covidqu_64_b8"], peer_cases.CPU_CASES, ACCELERATOR_PEERS)
     for name in names:
         try:
             rows = _measure_peers(name, settings)
