@@ -173,7 +173,7 @@ def elsewhere(tmp_path, monkeypatch):
     source = pathlib.Path(__file__).read_text()
     body = source[source.index("def halve(") : source.index("@pytest.fixture\ndef elsewhere")]
     (tmp_path / "elsewhere.py").write_text(f"import os, pathlib, subprocess, sys, time\n\n{body}")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(__file__).parent.parent}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(__file__).parents[2]}")
 
     def call(name, limit_s=60.0, **arguments):
         function = types.SimpleNamespace(__module__="elsewhere", __name__=name)
