@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxlung.config import run_files
-from jaxlung.study import outputs, page, results, rows, study
+from jaxlung.study import contents, outputs, page, results, rows, study
 
 EVIL = "<script>alert(1)</script> & [more](x)"
 COLUMNS = ("dice", "hd95", "iou")
@@ -85,4 +85,6 @@ def write_page(path, task="mask", evil="", images=None):
     """The page in `path`, its text."""
     made, found = make(path, task, evil)
     shown = [result for result in found if result.run.in_table]
-    return page.build(made, found, rows.make(made, shown), images, epath.Path(path)).read_text()
+    table = rows.make(made, shown)
+    content = contents.make(made, found, table, images)
+    return page.build(content, table, images, epath.Path(path)).read_text()

@@ -5,8 +5,9 @@ import json
 import os
 
 import pytest
+from etils import epath
 
-from jaxlung import main
+from jaxlung import job, main
 from jaxlung.commands import arguments, study
 from jaxlung.config import config_file
 from jaxlung.study import runner
@@ -82,8 +83,10 @@ def test_a_report_comes_with_a_model_card(tmp_path):
         assert "0.8123" in (tmp_path / name).read_text()
 
 
-def test_a_field_of_the_runs_own_config_is_set_to_evaluate_it(tmp_path):
-    path, override = tmp_path / "run", "--config.data.root=moved"
-    with flagsaver.flagsaver():
-        command = main.parse(["main", "--mode=evaluate", f"--workdir={path}", override])
-    assert (str(command.path), command.overrides) == (str(path), [override])
+def test_a_field_of_the_runs_own_config_is_set_to_evaluate_it(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(job, "run_evaluate", lambda *args: seen.append(args))
+    override = "--config.data.root=moved"
+    _, start = main.parse(["jaxlung", "evaluate", f"--workdir={tmp_path}", override])
+    assert start() == 0
+    assert seen == [(None, epath.Path(tmp_path), "test", [override])]

@@ -1,1 +1,1 @@
-"""Config files and the folder of a run: found, checked, read and kept apart."""
+"""Config files, and the folder of a run and its files: finds, checks and reads them."""

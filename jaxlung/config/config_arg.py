@@ -1,20 +1,20 @@
-"""The part of `--config=file.py:ARG` after the colon: variants of one config file."""
+"""Parses the part of `--config=file.py:ARG` after the colon, which chooses a config's variants."""
 
 import types
 
 
 def parse_arg(arg: str, **defaults: bool | int | float | str) -> types.SimpleNamespace:
-    """Reads "phantom,loss=bce" against the variants that a config has.
+    """Parses an argument such as "phantom,loss=bce".
 
     Args:
-        arg: comma-separated names and name=value pairs; "" for none.
-        **defaults: each variant with its default, which gives the type of its value.
+        arg: comma-separated names and name=value pairs; "" for none. A bare name sets True.
+        **defaults: the variants that the config has, with default values of the right types.
 
     Returns:
-        The defaults with what `arg` sets; a bare name sets True.
+        The defaults, overridden by `arg`.
 
     Raises:
-        ValueError: an unknown variant, or a value of another type.
+        ValueError: `arg` names an unknown variant, or a value has another type.
     """
     values = dict(defaults)
     for part in filter(None, arg.split(",")):

@@ -1,24 +1,24 @@
-"""Config and study files: found by path or by name; overrides checked before they are set."""
+"""Finds and runs config and study files, and sets fields of configs from the command line."""
 
-import ast
 import difflib
-import functools
 import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import ml_collections as mlc
+from absl import flags
+from ml_collections import config_flags
 
-LABELS = {"config": "--config", "study": "NAME"}  # flag -> as the command line calls it
-SHIPPED = {"config": "", "study": "studies"}  # flag -> where its files are, inside configs/
+SHIPPED = {"config": "", "study": "studies"}  # kind of file -> its folder inside configs/
+_ARGUMENTS = {"config": "--config", "study": "NAME"}  # kind of file -> the argument that names it
 
 
 def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
-    """Resolves `--config=SPEC` (or `--config SPEC`) among arguments.
+    """Resolves `--config=SPEC` (or `--config SPEC`) among command-line arguments.
 
     Returns:
-        The arguments with the file in its place, and the resolved spec or "".
+        The arguments with SPEC replaced by the path of its file, and the resolved spec, or "".
 
     Raises:
         ValueError: there is no such file.
@@ -36,12 +36,13 @@ def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
     return argv, spec
 
 
-def resolve(spec: str, flag: str = "config") -> str:
-    """Finds the file of `--config=SPEC` or `--study=SPEC`.
+def resolve(spec: str, kind: str = "config") -> str:
+    """Finds the file of a config or a study.
 
     Args:
-        spec: "configs/covidqu.py", "covidqu" (a config that jaxlung ships), either with ":ARG".
-        flag: a key of `SHIPPED`.
+        spec: a path such as "configs/covidqu.py", or the name of a file that jaxlung ships, such
+            as "covidqu"; either with ":ARG".
+        kind: a key of `SHIPPED`.
 
     Returns:
         Path of the file, with ":ARG" if `spec` has one.
@@ -52,50 +53,59 @@ def resolve(spec: str, flag: str = "config") -> str:
     name, colon, arg = spec.partition(":")
     path = pathlib.Path(name)
     if not path.is_file():
-        shipped = _shipped(flag)
+        shipped = _shipped(kind)
         if name not in shipped:
             raise ValueError(
-                f"{LABELS[flag]}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships only "
-                f"{', '.join(shipped)}."
+                f"{_ARGUMENTS[kind]}: no file {name!r} in {pathlib.Path.cwd()}, and jaxlung ships "
+                f"only {', '.join(shipped)}."
             )
         path = shipped[name]
     return f"{path}{colon}{arg}"
 
 
 def shipped_configs() -> dict[str, pathlib.Path]:
-    """Configs by name: those inside an installed wheel, or else the checkout's own folder."""
+    """Returns the paths of the shipped configs by name.
+
+    They lie inside an installed wheel, or in the checkout's folder `configs`.
+    """
     return _shipped("config")
 
 
 def shipped_studies() -> dict[str, pathlib.Path]:
-    """Studies by name, from the same place."""
+    """Returns the paths of the shipped studies by name."""
     return _shipped("study")
 
 
-def _shipped(flag: str) -> dict[str, pathlib.Path]:
+def _shipped(kind: str) -> dict[str, pathlib.Path]:
     inside = pathlib.Path(__file__).parents[1] / "configs"
     folder = inside if inside.is_dir() else inside.parent.parent / "configs"
-    return {path.stem: path for path in sorted((folder / SHIPPED[flag]).glob("*.py"))}
+    return {path.stem: path for path in sorted((folder / SHIPPED[kind]).glob("*.py"))}
 
 
 def load(spec: str, function: str = "get_config") -> Any:
-    """Runs `get_config` or `get_study` of a resolved `spec`.
+    """Runs the function `get_config` or `get_study` of a file.
+
+    Args:
+        spec: the resolved file, see `resolve`.
+        function: name of the function; it is given the spec's ARG.
 
     Returns:
-        What the function returns: an `mlc.ConfigDict` or a `study.Study`.
+        The function's result: an `mlc.ConfigDict` or a `study.Study`.
 
     Raises:
-        ValueError: the file has no such function, or can't be run; names it.
+        ValueError: the file has no such function or raises an error; names it.
     """
     name, _, arg = spec.partition(":")
     module_spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem, name)
+    if module_spec is None or module_spec.loader is None:
+        raise ValueError(f"{name}: want a Python file, with a name that ends in .py.")
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
         return getattr(module, function)(arg)
     except ValueError:
         raise
-    except Exception as error:  # It is a user's own file: any kind of slip.
+    except Exception as error:  # A user's own file may raise anything.
         raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
 
@@ -113,17 +123,16 @@ def load_shipped(name: str, **flags: bool) -> mlc.ConfigDict:
 
 
 def default_workdir(spec: str, folder: str = "runs") -> str:
-    """`runs/covidqu` for configs/covidqu.py, `runs/covidqu_quick` for its ":quick"."""
+    """Returns `runs/covidqu` for configs/covidqu.py, `runs/covidqu_quick` for its ":quick"."""
     name, _, arg = spec.partition(":")
     words = [pathlib.Path(name).stem, *arg.replace("=", "_").split(",")]
     return f"{folder}/" + "_".join(filter(None, words))
 
 
 def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
-    """Looks at every `--config.FIELD=VALUE` before it is set.
+    """Raises ValueError if a `--config.FIELD` names a field that the config doesn't have.
 
-    Raises:
-        ValueError: a field that the config doesn't have; names the nearest one.
+    The message names the nearest field.
     """
     for argument in argv:
         name = argument.lstrip("-").partition("=")[0]
@@ -131,33 +140,34 @@ def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
             require_field(config, name.removeprefix("config."))
 
 
-def set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> None:
-    """Sets "--config.FIELD=VALUE" where no config file is named on the command line.
+def set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> mlc.ConfigDict:
+    """Sets fields of a config from "--config.FIELD=VALUE", as the command line writes them.
+
+    Args:
+        config: the config; changed in place.
+        overrides: one for each field; a later one of the same field wins.
+
+    Returns:
+        `config`.
 
     Raises:
-        ValueError: no such field, or a value of another type.
+        ValueError: the config has no such field, or the value has another type.
     """
     check_overrides(config, overrides)
-    for override in overrides:
-        flag, _, text = override.partition("=")
-        field = flag.lstrip("-").removeprefix("config.")
-        old = functools.reduce(lambda node, part: node[part], field.split("."), config)
-        try:
-            value = text if isinstance(old, str) else _read(text)
-            config.update_from_flattened_dict({field: value})
-        except (ValueError, SyntaxError, TypeError) as error:
-            kind = type(old).__name__
-            raise ValueError(f"{flag}: got {text!r}, want a value of type {kind}.") from error
-
-
-def _read(text: str) -> Any:
-    """Returns the value that is written as "3", "1e-4", "(64, 128)" or "true"."""
-    words = {"true": True, "false": False}
-    return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    argv = ["jaxlung", *overrides]
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        rest = values(argv)[1:]
+    except flags.Error as error:
+        raise ValueError(f"{str(error).removeprefix('flag ')}.") from error
+    if rest:
+        raise ValueError(f"got {' '.join(rest)!r}, want overrides such as --config.seed=1.")
+    return config
 
 
 def require_field(config: mlc.ConfigDict, name: str) -> None:
-    """Raises ValueError if `name`, "data.batch_size", is no field; names the nearest one."""
+    """Raises ValueError if a name such as "data.batch_size" is no field; names the nearest one."""
     node = config
     for depth, part in enumerate(name.split("."), 1):
         if not isinstance(node, mlc.ConfigDict) or part not in node:

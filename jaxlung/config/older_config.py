@@ -1,4 +1,4 @@
-"""Fields that a config has today and older runs have not, with what those runs did."""
+"""Fields of today's configs that older runs lack, with the values that those runs used."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import ml_collections as mlc
 
 
 def fill(config: mlc.ConfigDict) -> None:
-    """Adds the fields that a run's `config.json` lacks, so that any run of any age opens.
+    """Adds the fields that an older run's `config.json` lacks, so that any run opens.
 
     Args:
-        config: as read, unlocked; is changed.
+        config: the config as read, unlocked; changed in place.
     """
     if config.get("model_name") == "fv_paspp_unet":
         _add(config.model, "reduction", 2)
-    if isinstance(crop := config.task.get("crop_pixels"), int):  # It was one number for all sides.
+    if isinstance(crop := config.task.get("crop_pixels"), int):  # Once one number for all sides.
         del config.task.crop_pixels
         config.task.crop_pixels = (crop, crop, crop)
     if str(config.data.get("name", "")).startswith("v7_covid_cxr/"):

@@ -1,11 +1,11 @@
-"""What a workdir holds about a run, read and checked."""
+"""Reads and checks the files that a run leaves in its workdir, for reports and studies."""
 
 import dataclasses
 import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from etils import epath
@@ -14,15 +14,12 @@ from jaxlung.config import summary_check
 from jaxlung.host import csv_text
 
 SPLITS = ("train", "validation", "test")
-Paper = Mapping[str, float | Sequence[float]]  # A paper's numbers; two stand for a range.
+Paper = Mapping[str, float | Sequence[float]]  # A paper's numbers; a pair is a range.
+Bundle = TypeVar("Bundle")  # a dataclass of arrays
 SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 LOSSES = ("loss", "loss_excess")
-_LATER = {
-    "sd": {},
-    "calibration": {},
-    "by_size": {},
-    "weights_digest": "",
-}  # Fields that older runs have not.
+# Fields that the summaries of older runs lack, and the values that stand for that.
+_LATER = {"sd": {}, "calibration": {}, "by_size": {}, "weights_digest": ""}
 METRICS = (
     "epoch",
     *LOSSES,
@@ -35,32 +32,33 @@ METRICS = (
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Scores of one split, the content of `summary_<split>.json`.
+    """The scores of one split: the content of `summary_<split>.json`.
 
     Attributes:
         split: one of `SPLITS`.
-        num_images: images of the split.
-        num_patients: people on them; `num_images` where they are not known.
-        step: of the checkpoint that was scored.
+        num_images: number of images in the split.
+        num_patients: number of patients in the split; `num_images` where they are not known.
+        step: step of the checkpoint that was scored.
         task: name of the task, a key of `tasks.TASKS`.
-        levels: names, background first.
-        scores: by key; a score that can't be had is None or NaN.
+        levels: names of the levels, background first.
+        scores: scores by key; None or NaN where a score is undefined.
         intervals: key -> [low, high], 95 %, for the scores that have one; an end may be None.
         sd: key -> standard deviation over the images, or None; {} where no score is a mean of them.
         by_group: group -> {"num_images": int, "scores", "intervals"}; {} without groups.
         baselines: name -> {"description": str, "scores", "intervals"}.
         paper: the paper's numbers for this split, by its own keys; [low, high] where it gives a
             range.
-        threshold: what is above this probability is foreground; None where there is none.
+        threshold: probability above which a pixel is foreground; None where there is none.
         thresholds: {} or "thresholds", "dice", "iou" -> [T] numbers, means over the images.
         roc: {} or "fpr", "tpr", "thresholds" -> [T] numbers, "auc", "auc_interval" [low, high].
         calibration: {} or "counts", "mean_prob", "fraction" of foreground -> [15] numbers by bin of
             probability, None for an empty bin; "ece", "ece_interval", "ace", "ace_interval".
-        by_size: {} or "unit" of sizes, "quartiles" -> 4 x {"num_images", "num_nothing_found",
-            "range" [low, high], "scores", "intervals"}, "without" any foreground -> the first two.
-        confusion: [L, L] counts of images, rows the reference; [] where pixels are counted.
-        undefined: key -> images that have no such score.
-        weights_digest: of the checkpoint's weights; "" where an earlier version scored it.
+        by_size: {} or three keys: "unit" of the sizes; "quartiles" -> 4 x {"num_images",
+            "num_nothing_found", "range" [low, high], "scores", "intervals"}; "without", the
+            images without any foreground -> {"num_images", "num_nothing_found"}.
+        confusion: [L, L] counts of images, rows are the reference; [] where pixels are counted.
+        undefined: key -> number of images for which the score is undefined.
+        weights_digest: digest of the checkpoint's weights; "" if an earlier version scored it.
     """
 
     split: str
@@ -87,12 +85,12 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Panels:
-    """A few images worth a look, the content of `panels_test.npz`.
+    """The best, median and worst images of the test split: the content of `panels_test.npz`.
 
     Attributes:
         image: [K, H, W] uint8.
         raw: [K, H, W] float32 in [0, 1], the network's output.
-        pred: [K, H, W] uint8 greys after post-processing, 255 the highest level.
+        pred: [K, H, W] uint8 greys after post-processing; 255 is the highest level.
         target: [K, H, W] uint8 greys of the annotation.
         kind: [K] str, "best", "median" or "worst".
         image_id: [K] str.
@@ -126,10 +124,10 @@ class ImageScores:
 
 
 def load_summaries(workdir: epath.Path) -> list[Summary]:
-    """The summaries of a workdir in the order of `SPLITS`.
+    """Returns the summaries of a workdir in the order of `SPLITS`.
 
     Raises:
-        ValueError: there is none, or one can't be read.
+        ValueError: there is no summary, or one can't be read.
     """
     found = [load_summary(workdir, split) for split in SPLITS]
     summaries = [summary for summary in found if summary]
@@ -139,15 +137,15 @@ def load_summaries(workdir: epath.Path) -> list[Summary]:
 
 
 def load_summary(workdir: epath.Path, split: str) -> Summary | None:
-    """Returns the scores of one split; None without its file.
+    """Returns the scores of one split; None if its file doesn't exist.
 
     Raises:
-        ValueError: the file can't be read, or is not of the shape that it should be.
+        ValueError: the file can't be read, or its fields are missing or of other types.
     """
     path = workdir / f"summary_{split}.json"
     if not path.exists():
         return None
-    content = _LATER | _load_json(path)
+    content = _LATER | load_json(path)
     try:
         summary_check.check(content)
         if content["split"] != split:
@@ -158,22 +156,27 @@ def load_summary(workdir: epath.Path, split: str) -> Summary | None:
 
 
 def load_config(workdir: epath.Path) -> dict[str, Any]:
-    """Returns `config.json`; {} if there is none.
+    """Returns the content of `config.json`; {} if the file doesn't exist.
 
     Raises:
-        ValueError: it is no JSON object, or one of its sections isn't.
+        ValueError: the file, or one of its sections, is no JSON object.
     """
     path = workdir / "config.json"
     if not path.exists():
         return {}
-    config = _load_json(path)
+    config = load_json(path)
     for name in SECTIONS:
         if not isinstance(config.get(name, {}), dict):
             raise ValueError(f"{path}: {name}: want an object, got {config[name]!r:.60}.")
     return config
 
 
-def _load_json(path: epath.Path) -> dict[str, Any]:
+def load_json(path: epath.Path) -> dict[str, Any]:
+    """Reads a file with one JSON object.
+
+    Raises:
+        ValueError: the file holds something else; names it.
+    """
     try:
         content = json.loads(path.read_text())
     except ValueError as error:  # Not JSON, or not even text.
@@ -261,6 +264,19 @@ def load_arrays(path: epath.Path, names: Sequence[str] | None = None) -> dict[st
         raise ValueError(str(error)) from error
 
 
+def load_bundle(path: epath.Path, kind: type[Bundle]) -> Bundle:
+    """Reads an .npz file into a dataclass whose fields are its arrays.
+
+    Raises:
+        ValueError: it can't be read, or lacks an array.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # any dataclass
+    try:
+        return kind(**load_arrays(path, names))
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
+
+
 def load_panels(workdir: epath.Path) -> Panels | None:
     """`panels_test.npz`; None if there is none, or no image in it.
 
@@ -270,11 +286,7 @@ def load_panels(workdir: epath.Path) -> Panels | None:
     path = workdir / "panels_test.npz"
     if not path.exists():
         return None
-    names = [field.name for field in dataclasses.fields(Panels)]
-    try:
-        panels = Panels(**load_arrays(path, names))
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
+    panels = load_bundle(path, Panels)
     shapes = {name: getattr(panels, name).shape for name in ("image", "raw", "pred", "target")}
     if len(set(shapes.values())) > 1 or panels.image.ndim != 3:
         raise ValueError(f"{path}: want one shape [K, H, W] for all images, got {shapes}.")

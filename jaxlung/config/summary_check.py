@@ -1,9 +1,10 @@
-"""Whether a `summary_<split>.json` has the shape that a page is made from."""
+"""Checks that a `summary_<split>.json` has the fields and types that the report needs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 _NUMBER = (int, float)
+_NUMBER_OR_NONE = (*_NUMBER, type(None))
 _KINDS: dict[str, Any] = {
     "split": str,
     "num_images": int,
@@ -18,7 +19,7 @@ _KINDS: dict[str, Any] = {
     "by_group": dict,
     "baselines": dict,
     "paper": dict,
-    "threshold": (*_NUMBER, type(None)),
+    "threshold": _NUMBER_OR_NONE,
     "thresholds": dict,
     "roc": dict,
     "calibration": dict,
@@ -31,16 +32,15 @@ _CURVES = {
     "roc": ("thresholds", "fpr", "tpr"),
     "calibration": ("counts", "mean_prob", "fraction"),
 }
-# Their single numbers, each with an interval.
-_OF_CURVES = {"roc": ("auc",), "calibration": ("ece", "ace")}
+# Single numbers beside the curves, each with an interval.
+_NUMBERS_OF_CURVES = {"roc": ("auc",), "calibration": ("ece", "ace")}
 _FOUND = {"num_images": int, "num_nothing_found": int}
 
 
 def check(content: Mapping[str, Any]) -> None:
-    """Passes a good summary.
+    """Raises ValueError unless the content of a summary is as the report needs it.
 
-    Raises:
-        ValueError: the first thing that is wrong; the caller names the file.
+    The message says which field is wrong first; the caller adds the file's name.
     """
     missing = [name for name in _KINDS if name not in content]
     if missing:
@@ -54,18 +54,19 @@ def check(content: Mapping[str, Any]) -> None:
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold: want a number between 0 and 1, got {threshold}.")
     _check_scores("", content)
-    for name, wanted in (("by_group", {"num_images": int}), ("baselines", {"description": str})):
-        for key, part in content[name].items():
-            _check_part(f"{name}.{key}", part, wanted | {"scores": dict, "intervals": dict})
+    scored = {"scores": dict, "intervals": dict}
+    for key, part in content["by_group"].items():
+        _check_part(f"by_group.{key}", part, {"num_images": int} | scored)
+    for key, part in content["baselines"].items():
+        _check_part(f"baselines.{key}", part, {"description": str} | scored)
     _check_numbers("sd", content["sd"])
     _check_paper(content["paper"])
     _check_numbers("undefined", content["undefined"])
     for name, columns in _CURVES.items():
         _check_curve(name, content[name], columns)
-    for name, keys in _OF_CURVES.items():
+    for name, keys in _NUMBERS_OF_CURVES.items():
         for key in keys if content[name] else ():
-            wanted = {key: (*_NUMBER, type(None)), f"{key}_interval": list}
-            _check_part(name, content[name], wanted)
+            _check_part(name, content[name], {key: _NUMBER_OR_NONE, f"{key}_interval": list})
             _check_interval(f"{name}.{key}_interval", content[name][f"{key}_interval"])
     _check_sizes(content["by_size"])
     _check_confusion(content["confusion"], len(content["levels"]))
@@ -81,7 +82,7 @@ def _check_part(name: str, part: Any, wanted: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}.{key}: want {_spell(kind)}, got {part[key]!r:.60}.")
     if "scores" in wanted:
         _check_scores(f"{name}.", part)
-        _check_undefined(name, part.get("undefined", {}))  # Older runs have none in parts.
+        _check_undefined(name, part.get("undefined", {}))  # Missing in the parts of older runs.
 
 
 def _check_scores(prefix: str, part: Mapping[str, Any]) -> None:

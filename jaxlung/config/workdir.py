@@ -1,7 +1,6 @@
-"""The folder of a run: opened for one config, and for no other."""
+"""The folder of a run: it belongs to one config, and one process at a time works in it."""
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -13,14 +12,14 @@ import ml_collections as mlc
 from etils import epath
 
 from jaxlung.config import older_config, run_files
-from jaxlung.host import files
+from jaxlung.host import files, folder_lock
 from jaxlung.parallel import distributed
 
-_FILES = ("config.json", "checkpoints", "lock")  # of every run that began to train
+_FILES = ("config.json", "checkpoints", "lock")  # in the folder of every run that began to train
 
-# Where things are read from and how; they don't change what is computed.
+# Fields that may change when a run resumes: they don't change what is computed.
 FREE_FIELDS = (
-    "data.csv",  # `splits.csv` tells other data apart.
+    "data.csv",  # `splits.csv` shows if the data differ.
     "data.data_dir",
     "data.download",
     "data.negative_roots",
@@ -28,13 +27,13 @@ FREE_FIELDS = (
     "data.placement",
     "data.root",
     "log_every_steps",
-    "lungs_run",  # `lung_masks` sees to it that it is the same network.
+    "lungs_run",  # `lung_masks` checks that it is the same network.
     "mesh.data",
     "mesh.space",
     "step.remat",
     "step.steps_per_dispatch",
 )
-# Paths, which are stored absolute, so that the run goes on from anywhere.
+# Paths, stored absolute, so that the run resumes from any current folder.
 PATH_FIELDS = (
     "data.csv",
     "data.data_dir",
@@ -43,10 +42,10 @@ PATH_FIELDS = (
     "init_from",
     "lungs_run",
 )
-# Fields that begin so are places of downloads, whichever the dataset: free, and paths.
+# Fields that begin so name downloads, whatever the dataset: free, and paths.
 RAW_DIR = "data.raw_dir"
-_LISTS = ("root", "negative_roots")  # separated by commas
-# Fields outside the sections, and what they are.
+_LISTS = ("root", "negative_roots")  # fields with several paths, separated by commas
+# Fields outside the sections, and their types.
 _FIELDS = {
     "seed": int,
     "epochs": int,
@@ -60,26 +59,26 @@ _FIELDS = {
 
 
 def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
-    """Makes the folder if there is none and writes `config.json`; checks the one of a run there.
+    """Opens or makes the folder of a run and writes `config.json` into it.
 
     A folder in which nothing was trained yet takes any config. `PATH_FIELDS` are written as
     absolute paths.
 
     Args:
-        config: the run.
-        path: its folder.
+        config: the run's config.
+        path: the run's folder.
 
     Raises:
-        ValueError: the folder belongs to another config; names the fields that differ.
-        OSError: it can't be written.
+        ValueError: the folder holds a run of another config; names the fields that differ.
+        OSError: `config.json` can't be written.
     """
     wanted = to_json(with_absolute_paths(config))
     if is_trained(path) and (path / "config.json").exists():
         differing = differences(to_json(with_absolute_paths(load_config(path))), wanted)
         if differing:
             raise ValueError(
-                f"{path} holds a run of another config: {'; '.join(differing)}. "
-                "Choose another --workdir."
+                f"{path} holds a run of another config: {'; '.join(differing)}; choose another "
+                "--workdir."
             )
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -89,7 +88,7 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 
 def with_absolute_paths(config: mlc.ConfigDict) -> mlc.ConfigDict:
-    """Returns a copy in which no path depends on the current folder."""
+    """Returns a copy of a config in which no path depends on the current folder."""
     changed = mlc.ConfigDict(config.to_dict())
     for field in _path_fields(config.data):
         *sections, name = field.split(".")
@@ -107,57 +106,58 @@ def _path_fields(data: Iterable[str]) -> list[str]:
 
 
 def _to_absolute(path: str) -> str:
-    """The path from the root; "~", which is each user's own, stays."""
+    """Returns the absolute path; a leading "~", which is each user's own, stays."""
     path = path.strip()
     return path if not path or path.startswith("~") else str(epath.Path(path).absolute())
 
 
 @contextlib.contextmanager
 def lock(path: epath.Path) -> Iterator[None]:
-    """Keeps other runs out of the folder, for as long as this process lives.
+    """Keeps other runs out of the folder while the body runs.
 
     Raises:
-        ValueError: another process is at work in it.
+        ValueError: another process works in the folder.
     """
-    if not distributed.is_main():  # Process 0 holds it for all.
+    if not distributed.is_main():  # Process 0 holds the lock for all processes of the run.
         yield
         return
     with open(path / "lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not folder_lock.try_lock(file):
             raise ValueError(
                 f"{path}: another run is at work in it; wait for it, or choose another --workdir."
-            ) from error
+            )
         yield
 
 
-def require_outside(output: os.PathLike[str] | str, runs: Iterable[epath.Path] = ()) -> None:
-    """Raises ValueError if an output would be one of a run's files, links resolved.
+def require_outside(
+    argument: str, output: os.PathLike[str] | str, runs: Iterable[epath.Path] = ()
+) -> None:
+    """Raises ValueError if an output, with links resolved, lies in the folder of a run.
 
     Args:
+        argument: name of the output on the command line, for the message.
         output: a file or a folder, which needn't exist.
-        runs: folders named as runs; others are known by all of `_FILES`.
+        runs: folders that the user named as runs. Other runs are recognised by their files.
     """
-    place = pathlib.Path(os.path.realpath(output))  # epath leaves links as they are.
+    place = pathlib.Path(os.path.realpath(output))  # epath's resolve() doesn't follow links.
     closed = {os.path.realpath(run) for run in runs}
     for folder in (place, *place.parents):
         wanted = _FILES[:1] if str(folder) in closed else _FILES
         if all((folder / name).exists() for name in wanted):
             raise ValueError(
-                f"--output: {output} is in the run {folder}, whose files must stay as training and "
-                "evaluation left them; choose a place outside."
+                f"{argument}: {output} is in the run {folder}, whose files must stay as training "
+                "and evaluation left them; choose a place outside."
             )
 
 
 def is_trained(path: epath.Path) -> bool:
-    """Whether the folder has a checkpoint."""
+    """Returns True if the folder has a checkpoint."""
     folder = path / "checkpoints"
     return folder.exists() and any(step.name.isdigit() for step in folder.iterdir())
 
 
 def load_config(path: epath.Path) -> mlc.ConfigDict:
-    """The config that `path` was opened for.
+    """Returns the config of the run in a folder.
 
     Raises:
         ValueError: `path` is no run's folder, or its `config.json` is damaged.
@@ -165,10 +165,7 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
     file = path / "config.json"
     if not file.exists():
         raise ValueError(f"{path}: not a run's folder (there is no config.json).")
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: not readable as JSON ({error}).") from error
+    content = run_files.load_json(file)
     _require_config(file, content)
     config = mlc.ConfigDict(_lists_to_tuples(content))
     older_config.fill(config)
@@ -177,8 +174,6 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
 
 def _require_config(file: epath.Path, content: Any) -> None:
     """Raises ValueError unless the content has a config's fields, of the right types."""
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: want a JSON object, got {content!r:.60}.")
     missing = [name for name in (*run_files.SECTIONS, *_FIELDS) if name not in content]
     if missing:
         raise ValueError(f"{file}: there is no {' and no '.join(missing)} in it.")
@@ -201,13 +196,13 @@ def _require_kind(file: epath.Path, field: str, value: Any, kind: type) -> None:
 
 @contextlib.contextmanager
 def naming_config(path: epath.Path, *, values: bool = True) -> Iterator[None]:
-    """Names the run's `config.json` in what its other fields lead to when they can't be used.
+    """Names the run's `config.json` in errors that the fields of the config lead to.
 
-    They are checked by the functions that take them, whose signatures are their schema.
+    The functions that take the fields check them: their signatures are the schema.
 
     Args:
         path: the run's folder.
-        values: blame the file for values that are refused, too. False where other files are read.
+        values: also name the file in a ValueError. False where the body reads other files, too.
     """
     file = path / "config.json"
     try:
@@ -223,14 +218,14 @@ def naming_config(path: epath.Path, *, values: bool = True) -> Iterator[None]:
 
 
 def to_json(config: mlc.ConfigDict) -> dict[str, Any]:
-    """The config as plain JSON values."""
+    """Returns the config as plain JSON values."""
     return json.loads(json.dumps(config.to_dict()))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Returns a text for each field that two configs differ in, free fields aside.
+    """Returns a text for each field, except `FREE_FIELDS`, that differs between two configs.
 
-    A paper's numbers may differ too: they stand beside what is computed.
+    A paper's numbers may differ, too: they are shown beside the results and change none.
     """
     old, new = (_flatten(config | {"paper": {}}) for config in (old, new))
     names = sorted((old.keys() | new.keys()) - set(FREE_FIELDS))
@@ -242,7 +237,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             flat |= _flatten(value, f"{prefix}{key}.")

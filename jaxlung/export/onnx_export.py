@@ -1,4 +1,4 @@
-"""A trained network as an ONNX file, held against its JAX program before anybody gets it."""
+"""Makes an ONNX file of a trained network and compares it with the JAX program."""
 
 import contextlib
 import json
@@ -17,9 +17,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 TOLERANCE = 1e-4  # of a probability
 BATCH_SIZES = (1, 3)
 MANIFEST = "manifest"  # the key in the file's metadata
-OPSET = 18  # of 2022; the first with bitwise operations
+OPSET = 18  # The first one, of 2022, with bitwise operations.
 OUTPUTS = ("probs", "preds")
-# What onnxruntime raises of a file that it can't load or run.
+# The errors that onnxruntime raises for a file that it can't load or run.
 REFUSALS = (
     runtime_state.Fail,
     runtime_state.InvalidArgument,
@@ -35,17 +35,17 @@ Inputs = Mapping[str, jax.ShapeDtypeStruct]
 
 
 def build(predict: Predict, weights: Any, inputs: Inputs, manifest: Mapping[str, Any]) -> bytes:
-    """The file's bytes.
+    """Returns the bytes of the ONNX file, after comparing its outputs with JAX's.
 
     Args:
-        predict: the program; scaling and thresholds are in it.
-        weights: float32 arrays, its first argument.
-        inputs: of the program: any number of images, of one size.
-        manifest: what the file says of itself, JSON values; "borders" are looked at here.
+        predict: the program, with scaling and thresholds.
+        weights: float32 arrays, the program's first argument.
+        inputs: shapes of the program's inputs: any number of images of one size.
+        manifest: the description to store in the file, JSON values; its "borders" are checked.
 
     Raises:
-        ValueError: an operation without a translation, or onnxruntime gives something else than
-            JAX.
+        ValueError: jax2onnx can't translate an operation, or onnxruntime's outputs differ from
+            JAX's.
     """
     content = to_model(predict, weights, inputs, manifest).SerializeToString()
     check(content, predict, weights, inputs, manifest["borders"])
@@ -55,10 +55,10 @@ def build(predict: Predict, weights: Any, inputs: Inputs, manifest: Mapping[str,
 def to_model(
     predict: Predict, weights: Any, inputs: Inputs, manifest: Mapping[str, Any]
 ) -> onnx.ModelProto:
-    """The program as an ONNX model, its weights constants, not yet compared with anything.
+    """Returns the program as an ONNX model with its weights as constants, not yet checked.
 
     Raises:
-        ValueError: an operation that jax2onnx doesn't know.
+        ValueError: jax2onnx can't translate an operation.
     """
     names = sorted(inputs)
 
@@ -75,13 +75,13 @@ def to_model(
                 input_names=names,
                 output_names=OUTPUTS,
             )
-    except Exception as error:  # It raises what Python and JAX have; it has no error of its own.
+    except Exception as error:  # jax2onnx has no error class of its own and raises any.
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise ValueError(
-            f"--output: jax2onnx can't write this network as ONNX ({reason}); a .jaxlung file "
+            f"FILE: jax2onnx can't write this network as ONNX ({reason}); a .jaxlung file "
             "holds any network."
         ) from error
-    # Shapes in between are an aid to readers, and some that it notes are wrong.
+    # The shapes of intermediate values are optional, and jax2onnx gets some of them wrong.
     del model.graph.value_info[:]
     model.doc_string = manifest["notice"]
     onnx.helper.set_model_props(model, {MANIFEST: json.dumps(manifest)})
@@ -90,15 +90,16 @@ def to_model(
 
 @contextlib.contextmanager
 def _as_on_cpus() -> Iterator[None]:
-    """`jax.lax.platform_dependent` with the choice made, which jax2onnx doesn't know.
+    """Makes `jax.lax.platform_dependent`, which jax2onnx can't translate, choose the CPU's branch.
 
-    On a CPU 3D convolutions are made of 2D ones; others it doesn't know either.
+    That branch makes 3D convolutions of 2D ones; jax2onnx can't translate the other branches.
     """
 
     def choose(*args: Any, cpu: Callable[..., Any], **_: Any) -> Any:
         return cpu(*args)
 
-    original, jax.lax.platform_dependent = jax.lax.platform_dependent, choose
+    original = jax.lax.platform_dependent
+    jax.lax.platform_dependent = choose  # type: ignore[assignment] # It needs no other branch.
     try:
         yield
     finally:
@@ -107,7 +108,7 @@ def _as_on_cpus() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of jax2onnx, which are about its own insides."""
+    """Silences the warnings of jax2onnx, which concern its own internals."""
     loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -124,11 +125,11 @@ def _quiet() -> Iterator[None]:
 def check(
     content: bytes, predict: Predict, weights: Any, inputs: Inputs, borders: Sequence[float]
 ) -> None:
-    """Compares the file with the program on made-up images, in batches of two sizes.
+    """Compares the file with the program on random images, in batches of two sizes.
 
     Raises:
-        ValueError: onnxruntime can't read the file; probabilities are more than `TOLERANCE` apart,
-            or levels are not those of the file's own probabilities.
+        ValueError: onnxruntime can't read the file, probabilities differ by more than
+            `TOLERANCE`, or the levels don't follow from the file's own probabilities.
     """
     batches = [random_batch(inputs, size) for size in BATCH_SIZES]
     for batch, (probs, preds) in zip(batches, _run_file(content, batches), strict=True):
@@ -139,17 +140,17 @@ def _run_file(
     content: bytes, batches: Sequence[dict[str, np.ndarray]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # What it refuses is raised.
+    options.log_severity_level = 4  # Fatal: other errors are raised, so they needn't be printed.
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
         return [session.run(OUTPUTS, batch) for batch in batches]
     except REFUSALS as error:
         reason = str(error).splitlines()[0][:200]
-        raise ValueError(f"--output: onnxruntime refuses the network ({reason}).") from error
+        raise ValueError(f"FILE: onnxruntime refuses the network ({reason}).") from error
 
 
 def _run(predict: Predict, weights: Any, batch: dict[str, np.ndarray]) -> np.ndarray:
-    # On accelerators products of float32 are rounded to fewer bits where nobody asks.
+    # Accelerators round products of float32 to fewer bits by default.
     with jax.default_matmul_precision("highest"):
         return np.asarray(jax.jit(predict)(weights, batch)[0])
 
@@ -159,20 +160,20 @@ def _require_same(
 ) -> None:
     same_kind = probs.shape == want.shape and preds.shape == want.shape
     apart = float(np.max(np.abs(probs - want))) if same_kind else np.inf
-    if not apart <= TOLERANCE:  # NaN is not.
+    if not apart <= TOLERANCE:  # Also true for NaN.
         raise ValueError(
-            f"--output: onnxruntime's probabilities are {apart:.2g} from JAX's, want at most "
-            f"{TOLERANCE:g}; not written."
+            f"FILE: onnxruntime's probabilities differ from JAX's by {apart:.2g}, want at most "
+            f"{TOLERANCE:g}; nothing was written."
         )
     levels = sum((probs > np.float32(border)).astype(np.uint8) for border in borders)
     if not np.array_equal(levels, preds):
         raise ValueError(
-            "--output: onnxruntime's levels are not of its probabilities; not written."
+            "FILE: onnxruntime's levels don't follow from its probabilities; nothing was written."
         )
 
 
 def random_batch(inputs: Inputs, size: int) -> dict[str, np.ndarray]:
-    """Made-up images with blocks and noise in them, and masks with lungs."""
+    """Returns random images of blocks and noise, and masks with blocks of lung."""
     np_rng = np.random.default_rng(size)
     batch = {}
     for name, spec in inputs.items():
@@ -183,7 +184,7 @@ def random_batch(inputs: Inputs, size: int) -> dict[str, np.ndarray]:
         if name == "masks":
             batch[name] = (blocks > 0.4).astype(spec.dtype)
             continue
-        low, high = (0, 255) if spec.dtype == np.uint8 else (-1200, 300)  # grey, or HU of a chest
+        low, high = (0, 255) if spec.dtype == np.uint8 else (-1200, 300)  # grey levels, or HU
         share = 0.7 * blocks + 0.3 * np_rng.random(shape)
         batch[name] = (low + (high - low) * share).astype(spec.dtype)
     return batch

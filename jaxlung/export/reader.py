@@ -1,13 +1,17 @@
-"""A network from one file, without the code that trained it: needs JAX and NumPy alone.
+"""Reads a network from one file, without the code that trained it.
 
-`export.py` writes the file: a zip, nothing in it compressed, of
+For X-rays this module needs JAX and NumPy and nothing else of jaxlung: a copy of the module works.
+For CTs it imports `reader_ct`, which needs SciPy and the rooms `data` and `volume`.
 
-    manifest.json         what the network is, takes and gives; SHA-256 of the rest and of itself
+`export/writer.py` writes the file, an uncompressed zip of
+
+    manifest.json         describes the network, its inputs and outputs; holds all SHA-256 digests
     program.jax_export    the program by `jax.export`: StableHLO for CPU, CUDA and TPU
-    weights/<path>.npy    what the program takes beside the images
+    weights/<path>.npy    the program's other arguments beside the images
 
-The program scales, predicts and takes thresholds at the network's own size. What brings any X-ray
-there and the answer back is here, as Pillow does it for the run (`data/resize.py`).
+The program scales the input, runs the network and applies the thresholds, all at the network's own
+input size. This module resizes an X-ray to that size and the result back, with the same result as
+Pillow gives in training (`data/transforms/resize.py`).
 """
 
 import dataclasses
@@ -26,38 +30,40 @@ import jax
 import jax.export
 import numpy as np
 
-FORMAT = "jaxlung.export.reader"
-VERSION = 2  # 1 had no digest of the manifest
+FORMAT = "jaxlung.exported"  # Written in every file: the name outlives that of the module.
+VERSION = 2  # Version 1 had no digest of the manifest.
 MANIFEST = "manifest.json"
 PROGRAM = "program.jax_export"
 WEIGHTS = "weights/"
-DIGEST = "digest"  # of all other fields, by `digest`
+DIGEST = "digest"  # of all other fields, see `digest`
 FIELDS = ("task", "records", "levels", "borders", "inputs", "size", "resize", "volumes", "sha256")
 VOLUME_FIELDS = ("spacing_mm", "overlap", "batch_size", "keep_largest")
 VOLUME_SWITCHES = ("crop_to_lungs", "mirror", "inside_lungs")
 RESIZES = ("squash", "pad")
 
-# What no network needs (our choice), so that a forged file takes neither memory nor hours.
+# Limits far above what a network needs (our choice), so that a forged file can't exhaust memory or
+# time.
 _MOST_MANIFEST = 4 << 20  # bytes
-_MOST_PIXELS = 1 << 26  # of one input
+_MOST_PIXELS = 1 << 26  # in one input
 _MOST_BATCH = 1024
 _MOST_OVERLAP = 0.95
 
-# Of Pillow's 8-bit resampling: weights are whole numbers of 2 ** -22.
+# Pillow's 8-bit resampling rounds weights to multiples of 2 ** -22.
 _PRECISION = 22
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exported:
-    """A network that `load` read.
+    """An exported network, made by `load`.
 
     Attributes:
-        path: of the file.
-        manifest: `manifest.json`; docs/export.md says what is in it.
-        run: the program, (images, masks or None) -> (probs, preds): images [B, H, W] uint8 or
-            [B, D, H, W] int16 HU; packed lung masks (bit 1), uint8 of that shape, if `needs_lungs`;
-            probs float32 and preds uint8, an index into the levels, of that shape too ([B, 1, 1] of
-            a diagnosis). Compiled once for each shape.
+        path: the file that it was read from.
+        manifest: the content of `manifest.json`, described in docs/export.md.
+        run: the program, (images, masks or None) -> (probs, preds). Images are [B, H, W] uint8 or
+            [B, D, H, W] int16 HU. Masks are uint8 of the same shape with bit 1 set in the lungs,
+            for a network that `needs_lungs`. Probs (float32) and preds (uint8, indices into the
+            levels) have the shape of the images, or [B, 1, 1] for a diagnosis. Compiles once for
+            each shape.
     """
 
     path: pathlib.Path
@@ -66,7 +72,7 @@ class Exported:
 
     @property
     def needs_lungs(self) -> bool:
-        """Whether it looks inside the lungs alone, and must be told where they are."""
+        """True if the network sees the inside of the lungs alone, so that it needs a lung mask."""
         return "masks" in self.manifest["inputs"]
 
     def predict(
@@ -75,27 +81,30 @@ class Exported:
         lungs: np.ndarray | None = None,
         spacing_mm: tuple[float, float, float] | None = None,
     ) -> np.ndarray:
-        """The mask of one image or CT, at its own size, as the run that was exported gives it.
+        """Returns the mask of one X-ray or CT at its own size, equal to the exported run's.
 
         Args:
-            image: X-ray, [H, W] uint8, bone white; or CT, [D, H, W] int16 HU, growing to the
-                patient's superior, posterior and left.
-            lungs: [H, W] or [D, H, W] bool, if `needs_lungs`; of CTs it may be given elsewhere
-                too.
-            spacing_mm: of a CT, along D, H, W; for networks trained at a spacing of their own.
+            image: an X-ray [H, W] uint8, bone white; or a CT [D, H, W] int16 HU, whose axes point
+                to the patient's superior, posterior and left.
+            lungs: [H, W] or [D, H, W] bool, required if `needs_lungs`. For any network of CTs it
+                limits where foreground may be found.
+            spacing_mm: distances between a CT's voxels along D, H, W. Required if the network was
+                trained at a spacing of its own.
 
         Returns:
-            uint8 of the image's shape, an index into `manifest["levels"]`; of a diagnosis [1, 1].
+            uint8 of the image's shape, indices into `manifest["levels"]`; [1, 1] for a diagnosis.
 
         Raises:
-            ValueError: an image, or lungs, of another kind or shape.
+            ValueError: the image or the lungs have another type or shape, or one of the required
+                arguments is None.
         """
         probs = self.probs(image, lungs, spacing_mm)
-        if self.manifest["records"] == "volumes":
-            from jaxlung.export import reader_ct as exported_ct  # SciPy, for CTs alone.
+        levels = self.levels(probs)
+        if self.manifest["records"] == "images":
+            return levels
+        from jaxlung.export import reader_ct  # Only CTs need SciPy and more of jaxlung.
 
-            return exported_ct.find_foreground(self, probs)
-        return self.levels(probs)
+        return reader_ct.keep_largest(levels, self.manifest["volumes"]["keep_largest"])
 
     def probs(
         self,
@@ -103,41 +112,64 @@ class Exported:
         lungs: np.ndarray | None = None,
         spacing_mm: tuple[float, float, float] | None = None,
     ) -> np.ndarray:
-        """What `predict` takes thresholds of: float32 in [0, 1], of the image's shape."""
+        """Returns the probabilities behind `predict`: float32 in [0, 1], of the image's shape.
+
+        Takes the same arguments as `predict`. A diagnosis gives [1, 1].
+        """
         is_volume = self.manifest["records"] == "volumes"
         _require_image(image, *((3, np.int16) if is_volume else (2, np.uint8)))
         self._require_lungs(image, lungs)
         if is_volume:
-            from jaxlung.export import reader_ct as exported_ct
-
-            return exported_ct.predict(self, image, lungs, spacing_mm)
+            return self._probs_of_ct(image, lungs, spacing_mm)
         size, how = self.manifest["size"][0], self.manifest["resize"]
-        masks = fit_mask(lungs, size, how)[None] if self.needs_lungs else None
+        masks = None
+        if self.needs_lungs and lungs is not None:
+            masks = fit_mask(lungs, size, how)[None]
         probs, _ = self.run(fit(image, size, how)[None], masks)
         found = np.asarray(probs[0])
-        return found if found.size == 1 else unfit(found, *image.shape, how)
+        height, width = image.shape
+        return found if found.size == 1 else unfit(found, height, width, how)
+
+    def _probs_of_ct(
+        self,
+        image: np.ndarray,
+        lungs: np.ndarray | None,
+        spacing_mm: tuple[float, float, float] | None,
+    ) -> np.ndarray:
+        trained_mm = self.manifest["volumes"]["spacing_mm"]
+        if spacing_mm is None and any(trained_mm):
+            raise ValueError(
+                f"{self.path}: trained at a spacing of {trained_mm} mm; want spacing_mm of the CT, "
+                "got None."
+            )
+        from jaxlung.export import reader_ct
+
+        return reader_ct.predict(self.run, self.manifest, image, lungs, spacing_mm)
 
     def levels(self, probs: np.ndarray) -> np.ndarray:
-        """Probabilities of any shape to uint8: how many of the borders they are above."""
-        above = [probs > np.float32(border) for border in self.manifest["borders"]]
-        return np.sum(above, axis=0, dtype=np.uint8)
+        """Returns the levels of probabilities of any shape: the number of borders below, uint8."""
+        above = np.stack([probs > np.float32(border) for border in self.manifest["borders"]])
+        return np.add.reduce(above, axis=0, dtype=np.uint8)
 
     def _require_lungs(self, image: np.ndarray, lungs: np.ndarray | None) -> None:
         if lungs is None and self.needs_lungs:
-            raise ValueError(f"{self.path}: the network sees lungs alone; want lungs, got None.")
+            raise ValueError(
+                f"{self.path}: the network sees the lungs alone; want a lung mask, got None."
+            )
         if lungs is not None and (lungs.shape != image.shape or lungs.dtype != bool):
             raise ValueError(f"lungs: want {image.shape} bool, got {lungs.shape} {lungs.dtype}.")
 
 
 def load(path: pathlib.Path | str) -> Exported:
-    """Reads a network that `export.export` wrote.
+    """Reads a network that `jaxlung export` wrote.
 
     Args:
         path: the file.
 
     Raises:
-        ValueError: it isn't there, is something else, is damaged, or this JAX can't read it.
-        ImportError: `flatbuffers` is missing, which `jax.export` reads programs with.
+        ValueError: the file is missing, damaged or no exported network, or this version of JAX
+            can't read it.
+        ImportError: the package `flatbuffers`, which `jax.export` needs, is missing.
     """
     path = pathlib.Path(path)
     members = _read(path)
@@ -151,25 +183,24 @@ def load(path: pathlib.Path | str) -> Exported:
         program = jax.export.deserialize(bytearray(members[PROGRAM]))
     except ImportError:
         raise
-    except Exception as error:  # Of another JAX: it raises what it meets.
+    except Exception as error:  # Another version of JAX may raise anything here.
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         made_by = manifest.get("versions", {}).get("jax")
         raise ValueError(
             f"{path}: JAX {jax.__version__} can't read this program of JAX {made_by} ({reason})."
         ) from error
     _require_fit(path, manifest, program, weights)
-    # As arguments of the compiled program they are no part of it.
-    call = jax.jit(program.call)
+    call = jax.jit(program.call)  # The weights are arguments, so they aren't compiled in.
     return Exported(path, manifest, functools.partial(_run, call, _put(weights)))
 
 
 def _put(weights: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     try:
         return jax.device_put(weights)
-    except AssertionError as error:  # JAX says no more of a plug-in that isn't installed.
+    except AssertionError as error:  # Raised, without a message, for a plug-in not installed.
         raise ValueError(
-            f"JAX_PLATFORMS: got {jax.config.jax_platforms!r}, and JAX finds no such device here; "
-            "unset it and JAX chooses."
+            f"JAX_PLATFORMS: got {jax.config.values['jax_platforms']!r}, but JAX finds no such "
+            "device here; unset the variable to let JAX choose."
         ) from error
 
 
@@ -180,7 +211,7 @@ def _run(
 
 
 def _read(path: pathlib.Path) -> dict[str, bytes]:
-    """The file's members by name; their sizes add up to no more than the file's."""
+    """Returns the file's members by name; their sizes add up to at most the file's size."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: want a file.")
     try:
@@ -190,14 +221,14 @@ def _read(path: pathlib.Path) -> dict[str, bytes]:
             packed = [item for item in items if item.compress_type != zipfile.ZIP_STORED]
             if MANIFEST not in stored or packed or len(stored) < len(items):
                 raise ValueError(f"{path}: not a network that jaxlung exported.")
-            # Members that lie over each other would unfold to more than was sent.
+            # Members that overlap would expand to more than the file holds.
             total = sum(item.file_size for item in items)
             if total > path.stat().st_size or stored[MANIFEST].file_size > _MOST_MANIFEST:
-                raise ValueError(f"{path}: damaged: its members are larger than they can be.")
+                raise ValueError(f"{path}: damaged: its members are larger than the file allows.")
             return {name: archive.read(item) for name, item in stored.items()}
     except OSError as error:
         raise ValueError(f"{path}: can't be read ({error.strerror or error}).") from error
-    # Beside BadZipFile it raises these where bytes were changed.
+    # Changed bytes make `zipfile` raise the other three, too.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path}: no exported network, or a damaged one ({error}).") from error
 
@@ -208,10 +239,10 @@ def _read_manifest(path: pathlib.Path, members: Mapping[str, bytes]) -> dict[str
         kind, version = manifest["format"], manifest["format_version"]
         digests = dict(manifest["sha256"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{path}: {MANIFEST} is not one of jaxlung's ({error!r}).") from error
+        raise ValueError(f"{path}: {MANIFEST} was not written by jaxlung ({error!r}).") from error
     if (kind, version) != (FORMAT, VERSION):
         older = kind == FORMAT and version == 1
-        hint = "; it is of an older jaxlung: export the run again" if older else ""
+        hint = "; an older jaxlung wrote it: export the run again" if older else ""
         raise ValueError(f"{path}: want {FORMAT} {VERSION}, got {kind} {version}{hint}.")
     missing = [name for name in (*FIELDS, DIGEST) if name not in manifest]
     if missing:
@@ -234,13 +265,16 @@ def _read_manifest(path: pathlib.Path, members: Mapping[str, bytes]) -> dict[str
 
 
 def digest(manifest: Mapping[str, Any]) -> str:
-    """Returns that of all fields of a manifest but `DIGEST`, hexadecimal."""
+    """Returns the SHA-256 of all fields of a manifest except `DIGEST`, in hexadecimal."""
     fields = {name: value for name, value in manifest.items() if name != DIGEST}
     return sha256(json.dumps(fields, sort_keys=True).encode())
 
 
 def _judge(manifest: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Yields fields, and whether their values can be; each relies on those before it."""
+    """Yields the name of each field and True if its value is possible.
+
+    Each check relies on the ones before it, so the caller stops at the first False.
+    """
     is_volumetric, levels = manifest["records"] == "volumes", manifest["levels"]
     yield "records", is_volumetric or manifest["records"] == "images"
     yield "task", isinstance(manifest["task"], str)
@@ -260,7 +294,7 @@ def _judge(manifest: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _judge_volumes(how: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Yields the same of the field "volumes"."""
+    """Yields the checks of the fields inside "volumes", as `_judge`."""
     yield "volumes", {*VOLUME_FIELDS, *VOLUME_SWITCHES} <= set(how)
     spacing, counts = how["spacing_mm"], [how["batch_size"], how["keep_largest"]]
     are_lengths = _are_numbers(spacing, 3, 0, 100)  # 0 keeps an axis.
@@ -294,13 +328,13 @@ def _require_fit(
     batch = {name: jax.ShapeDtypeStruct((1, *size), dtypes[name]) for name in manifest["inputs"]}
     try:
         probs, preds = jax.eval_shape(program.call, weights, batch)
-    except Exception as error:  # JAX raises what it meets.
+    except Exception as error:  # JAX may raise anything for a program that doesn't fit.
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ValueError(f"{path}: its program and {MANIFEST} don't fit ({reason}).") from error
     if (probs.dtype, preds.dtype) != (np.float32, np.uint8) or probs.shape != preds.shape:
-        raise ValueError(f"{path}: its program gives {probs} and {preds}, want probs and preds.")
+        raise ValueError(f"{path}: its program returns {probs}, {preds}; want probs, preds.")
     if probs.shape not in ((1, *size), (1,) * (len(size) + 1)):
-        raise ValueError(f"{path}: its program gives {probs.shape} of images of {size}.")
+        raise ValueError(f"{path}: its program returns {probs.shape} for images of {size}.")
 
 
 def _read_array(path: pathlib.Path, name: str, content: bytes) -> np.ndarray:
@@ -309,7 +343,7 @@ def _read_array(path: pathlib.Path, name: str, content: bytes) -> np.ndarray:
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError("another version of .npy")
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        # A view of what was read: a header can't ask for more.
+        # A view of the bytes, so that a forged header can't make it allocate more.
         array = np.frombuffer(content, dtype, offset=stream.tell())
         return array.reshape(shape, order="F" if is_fortran else "C")
     except (ValueError, TypeError, MemoryError) as error:
@@ -317,7 +351,7 @@ def _read_array(path: pathlib.Path, name: str, content: bytes) -> np.ndarray:
 
 
 def sha256(content: bytes) -> str:
-    """Returns the digest of bytes, hexadecimal."""
+    """Returns the SHA-256 of some bytes in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -330,16 +364,18 @@ def _require_image(image: np.ndarray, ndim: int, dtype: type) -> None:
 
 
 def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
-    """`resize.fit` of an image alone: [H, W] uint8 to [size, size] uint8."""
-    rows, columns = _inner_box(*image.shape, size, how)
+    """Resizes an image [H, W] uint8 to [size, size] uint8, as `resize.fit` does."""
+    height, width = image.shape
+    rows, columns = _inner_box(height, width, size, how)
     fitted = np.full((size, size), image.min(), np.uint8)
     fitted[rows, columns] = bilinear(image, rows.stop - rows.start, columns.stop - columns.start)
     return fitted
 
 
 def fit_mask(lungs: np.ndarray, size: int, how: str) -> np.ndarray:
-    """`resize.fit` of lungs alone: [H, W] bool to [size, size] uint8, 1 in the lungs."""
-    rows, columns = _inner_box(*lungs.shape, size, how)
+    """Resizes a lung mask [H, W] bool to [size, size] uint8, as `resize.fit` does; 1 is lung."""
+    height, width = lungs.shape
+    rows, columns = _inner_box(height, width, size, how)
     fitted = np.zeros((size, size), np.uint8)
     inner = rows.stop - rows.start, columns.stop - columns.start
     fitted[rows, columns] = bilinear(lungs.astype(np.float32), *inner) > 0.5
@@ -347,28 +383,31 @@ def fit_mask(lungs: np.ndarray, size: int, how: str) -> np.ndarray:
 
 
 def unfit(probs: np.ndarray, height: int, width: int, how: str) -> np.ndarray:
-    """`resize.unfit`: [S, S] float32 to [height, width] float32."""
+    """Resizes [S, S] float32 back to [height, width] float32, as `resize.unfit` does."""
     rows, columns = _inner_box(height, width, probs.shape[0], how)
     return bilinear(probs[rows, columns], height, width)
 
 
 def _inner_box(height: int, width: int, size: int, how: str) -> tuple[slice, slice]:
-    """Rows and columns of the square that the image covers: all, or with "pad" the middle."""
+    """Returns the rows and columns of the square that the image covers; with "pad" the middle."""
     if how == "squash":
         return slice(0, size), slice(0, size)
-    box = []
-    for length in (height, width):
-        pixels = max(1, round(length * (size / max(height, width))))
-        box.append(slice((size - pixels) // 2, (size - pixels) // 2 + pixels))
-    return tuple(box)
+    scale = size / max(height, width)
+    return _centred(height * scale, size), _centred(width * scale, size)
+
+
+def _centred(length: float, size: int) -> slice:
+    pixels = max(1, round(length))
+    return slice((size - pixels) // 2, (size - pixels) // 2 + pixels)
 
 
 def bilinear(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[H, W] uint8 or float32 to [height, width], as Pillow's `resize` by BILINEAR.
+    """Resizes [H, W] uint8 or float32 to [height, width], as Pillow's BILINEAR `resize`.
 
-    A triangle filter that widens when shrinking: along rows first, then along columns, each pass
-    rounded to the array's type (Pillow, src/libImaging/Resample.c), to the bit. Pillow 13 takes
-    some images that shrink in height along columns first: one grey level there is another one.
+    The filter is a triangle that widens when the image shrinks. It runs along rows first, then
+    along columns, and each pass is rounded to the array's type: equal to the bit to Pillow's
+    src/libImaging/Resample.c. Pillow 13 runs along columns first for some images that shrink in
+    height, which changes some pixels by one grey level.
     """
     across = np.ascontiguousarray(_down(np.ascontiguousarray(array.T), width).T)
     return _down(across, height)
@@ -383,14 +422,17 @@ def _down(array: np.ndarray, size: int) -> np.ndarray:
         weights = np.floor(weights * 2**_PRECISION + 0.5).astype(np.int32)
     start = 1 << (_PRECISION - 1) if is_integer else 0.0
     total = np.full((size, array.shape[1]), start, weights.dtype)
-    for tap in range(weights.shape[1]):  # In Pillow's order: sums of floats depend on it.
+    for tap in range(weights.shape[1]):  # In Pillow's order, on which sums of floats depend.
         rows = array[np.minimum(first + tap, len(array) - 1)]
         total += weights[:, tap, None] * rows
     return (total >> _PRECISION).astype(np.uint8) if is_integer else total.astype(np.float32)
 
 
 def _triangles(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
-    """First source of each of `after` places, [after] int, and weights from there, [after, K]."""
+    """Returns the first source pixel of each new pixel, [after] int, and its weights, [after, K].
+
+    Weight k of a new pixel belongs to the source pixel `first + k`.
+    """
     scale = before / after
     support = max(scale, 1.0)
     centre = (np.arange(after) + 0.5) * scale
@@ -399,5 +441,5 @@ def _triangles(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
     place = first[:, None] + np.arange(math.ceil(support) * 2 + 1)
     away = np.abs((place - centre[:, None] + 0.5) * (1 / support))
     weights = np.where((place < stop[:, None]) & (away < 1), 1 - away, 0.0)
-    # One after the other, as Pillow adds them: NumPy's sum pairs.
+    # cumsum adds one after the other, as Pillow does; NumPy's sum adds in pairs.
     return first, weights / np.cumsum(weights, axis=1)[:, -1:]

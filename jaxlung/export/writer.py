@@ -1,4 +1,4 @@
-"""`--mode=export`: a trained run as one file that predicts without Flax, with JAX or by ONNX."""
+"""Writes a trained run as one file (`jaxlung export`): for JAX without Flax, or as ONNX."""
 
 import dataclasses
 import datetime
@@ -24,12 +24,13 @@ from etils import epath
 
 from jaxlung.config import workdir as workdir_lib
 from jaxlung.data import record
-from jaxlung.export import reader as exported
+from jaxlung.data import settings as settings_lib
+from jaxlung.export import reader
 from jaxlung.host import files
-from jaxlung.predict import network
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
+from jaxlung.training import trained as trained_lib
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 NOTICE = "No medical device: for research, not for diagnosis or treatment."
@@ -40,12 +41,12 @@ Weights = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """What a file is made of.
+    """The selected network of a run, ready to be written.
 
     Attributes:
-        config: of the run, its threshold known; of an ONNX file, it computes in float32.
-        system: made of it.
-        step: finished updates.
+        config: the run's config, with the threshold filled in; computes in float32 for ONNX.
+        system: made from the config.
+        step: number of finished updates.
         weights: parameters and running statistics by path, "params/encoder_0/conv_0/kernel".
     """
 
@@ -56,17 +57,17 @@ class Trained:
 
 
 def export(workdir: epath.Path, output: pathlib.Path) -> None:
-    """Writes a run's selected network as one file; docs/export.md says what is in it.
+    """Writes a run's selected network as one file, described in docs/export.md.
 
     Args:
         workdir: the run's folder.
-        output: the file; whole or not at all, in the place of an older export. With the suffix
-            .onnx it is ONNX, else what `exported.load` reads.
+        output: the file to write, whole or not at all; an older export there is replaced. The
+            suffix .onnx chooses ONNX, any other one the format that `reader.load` reads.
 
     Raises:
-        ValueError: no run or no good checkpoint there; a threshold that was to be chosen and
-            wasn't; an `output` that can't be written, in a run's folder, or over another file;
-            ONNX without its packages, or other probabilities by onnxruntime than by JAX.
+        ValueError: the folder has no run or no good checkpoint; the run's threshold wasn't chosen
+            yet; `output` can't be written, lies in a run's folder or is another file; the packages
+            for ONNX are missing, or onnxruntime's probabilities differ from JAX's.
     """
     require_place(output, workdir)
     is_onnx = output.suffix.lower() == ".onnx"
@@ -78,96 +79,94 @@ def export(workdir: epath.Path, output: pathlib.Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(epath.Path(output), content)
     except OSError as error:
-        raise ValueError(f"--output: can't write {output} ({error.strerror}).") from error
+        raise ValueError(f"FILE: can't write {output} ({error.strerror}).") from error
     logging.info("step %d of %s: %s, %d bytes", trained.step, workdir, output, len(content))
 
 
 def require_place(output: pathlib.Path, workdir: epath.Path) -> None:
-    """Raises ValueError if the file would lie in a run's folder, or take another file's place."""
-    workdir_lib.require_outside(output, [workdir])
+    """Raises ValueError if the file would lie in a run's folder or replace another file."""
+    workdir_lib.require_outside("FILE", output, [workdir])
     if output.is_dir():
-        raise ValueError(f"--output: {output} is a folder, want a file.")
+        raise ValueError(f"FILE: {output} is a folder, want a file.")
     if os.path.lexists(output) and not _is_export(output):
         raise ValueError(
-            f"--output: {output} is there already, and no export; choose another name, or remove "
-            "it first."
+            f"FILE: {output} exists and is no export; choose another name, or remove it first."
         )
 
 
 def _is_export(path: pathlib.Path) -> bool:
-    """Returns whether a file is a zip or ONNX with a manifest of ours in it."""
+    """Returns True if a file is a zip or an ONNX file with a manifest of jaxlung's in it."""
     content = path.read_bytes() if path.is_file() else b""
-    return content[:1] in (b"P", b"\x08") and exported.FORMAT.encode() in content
+    return content[:1] in (b"P", b"\x08") and reader.FORMAT.encode() in content
 
 
 def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:
     """Reads a run's selected network; `float32` computes in it whatever the run did."""
     workdir = files.to_absolute(workdir)
     config = mlc.ConfigDict(workdir_lib.load_config(workdir).to_dict())
-    config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
     if float32:
         config.model.dtype = "float32"
-    config, system, state = network.open_run(workdir, config)
-    return Trained(config, system, int(state.step), flatten(state))
+    run = trained_lib.open_run(workdir, config)
+    return Trained(run.config, run.system, run.step, flatten(run.state))
 
 
 def to_jaxlung(trained: Trained) -> bytes:
-    """The file that `exported.load` reads.
+    """Returns the bytes of the file that `reader.load` reads.
 
-    The weights are arguments of the program, not constants in it: NumPy reads them alone, and XLA,
-    which folds constants, needn't see 124 MB of them when it compiles.
+    The weights are arguments of the program, not constants in it. NumPy can read them without JAX,
+    and XLA doesn't try to fold 124 MB of constants when it compiles.
     """
     program = make_program(trained.system, trained.weights)
-    members = {exported.PROGRAM: bytes(program.serialize())}
+    members = {reader.PROGRAM: bytes(program.serialize())}
     members |= {_member(name): to_npy(x) for name, x in trained.weights.items()}
     manifest = make_manifest(trained, make_inputs(trained.system)) | {
         "platforms": list(program.platforms),
         "calling_convention": program.calling_convention_version,
-        "sha256": {name: exported.sha256(content) for name, content in members.items()},
+        "sha256": {name: reader.sha256(content) for name, content in members.items()},
     }
-    return pack(manifest | {exported.DIGEST: exported.digest(manifest)}, members)
+    return pack(manifest | {reader.DIGEST: reader.digest(manifest)}, members)
 
 
 def require_onnx(output: pathlib.Path) -> None:
-    """Raises ValueError unless the packages are here that ONNX is written and read with."""
+    """Raises ValueError unless the packages that write and check ONNX are installed."""
     for name in ONNX_PACKAGES:
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise ValueError(
-                f"--output: {output} wants {name}: pip install 'jaxlung[onnx]' ({error})."
+                f"FILE: {output} needs {name}: pip install 'jaxlung[onnx]' ({error})."
             ) from error
 
 
 def to_onnx(trained: Trained) -> bytes:
-    """The network for images of the trained size, as `onnx_export.build` makes and checks it."""
-    from jaxlung.export import onnx_export  # Its packages are an extra.
+    """Returns the bytes of the ONNX file, for images of the trained size, checked against JAX."""
+    from jaxlung.export import onnx_export  # Needs packages that only the extra "onnx" installs.
 
     inputs = make_inputs(trained.system, any_size=False)
-    manifest = make_manifest(trained, inputs) | {"format": f"{exported.FORMAT}.onnx"}
+    manifest = make_manifest(trained, inputs) | {"format": f"{reader.FORMAT}.onnx"}
     manifest["versions"] |= versions(ONNX_PACKAGES)
     predict = make_predict(trained.system)
     return onnx_export.build(predict, trained.weights, inputs, manifest)
 
 
 def flatten(state: train_step.TrainState) -> Weights:
-    """Parameters and running statistics by path, "params/encoder_0/conv_0/kernel"."""
+    """Returns parameters and running statistics by path, "params/encoder_0/conv_0/kernel"."""
     trees = {"params": state.params, "batch_stats": state.batch_stats}
     return flax.traverse_util.flatten_dict(jax.device_get(trees), sep="/")
 
 
 def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """What `train_step.eval_step` gives as "probs" and "preds".
+    """Returns a function that computes "probs" and "preds" as `Step.evaluate` does.
 
-    A function of (weights, {"images"} or {"images", "masks"}).
+    Its arguments are the weights and a batch with "images" and, if the task needs lungs, "masks".
     """
 
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         variables = flax.traverse_util.unflatten_dict(weights, sep="/")
-        images = system.scale(batch["images"])
+        images = system.step.scale(batch["images"])
         # A task that hides nothing looks at no mask.
         inputs = system.task.inputs(images, batch.get("masks"))
-        logits = system.model.apply(variables, inputs, train=False)
+        logits: Any = system.model.apply(variables, inputs, train=False)
         probs = jax.nn.sigmoid(logits)
         return probs[..., 0], system.task.postprocess(probs)
 
@@ -175,7 +174,7 @@ def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, ja
 
 
 def make_program(system: system_lib.System, weights: Weights) -> jax.export.Exported:
-    """`make_predict` for `PLATFORMS`, any number of images, and any size that the network takes."""
+    """Exports `make_predict` for all `PLATFORMS`, any batch size and any size that fits."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
     export_for = jax.export.export(jax.jit(make_predict(system)), platforms=PLATFORMS)
     return export_for(shapes, make_inputs(system))
@@ -184,9 +183,10 @@ def make_program(system: system_lib.System, weights: Weights) -> jax.export.Expo
 def make_inputs(
     system: system_lib.System, *, any_size: bool = True
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """What the program takes beside the weights: "images", and "masks" if the task needs lungs.
+    """Returns the shapes of the program's "images" and, if the task needs lungs, "masks".
 
-    Any number of them; of the trained size, or of `any_size` that the network takes.
+    The batch size is free. The image size is the trained one, or with `any_size` any multiple of
+    what the network needs.
     """
     axes = ("d", "h", "w") if system.is_volumetric else ("h", "w")
     steps = system.model.input_multiples() if any_size else (None,) * len(axes)
@@ -202,19 +202,19 @@ def make_inputs(
 
 
 def borders(task: task_lib.Task) -> list[float]:
-    """Probabilities between the levels: a pixel is of as high a level as borders it is above."""
+    """Returns the probabilities between the levels: a pixel's level is the number below its own."""
     if task.threshold is not None:
         return [task.threshold]
     return [(low + high) / 2 / 255 for low, high in itertools.pairwise(task.greys)]
 
 
 def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-    """What a file of either kind says of itself, as JSON values; docs/export.md explains each."""
+    """Returns the description in a file of either kind, as JSON values; see docs/export.md."""
     system, task = trained.system, trained.system.task
-    is_volumetric = system.is_volumetric
+    settings = system.settings
     return {
-        "format": exported.FORMAT,
-        "format_version": exported.VERSION,
+        "format": reader.FORMAT,
+        "format_version": reader.VERSION,
         "notice": NOTICE,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **versions(PACKAGES)},
@@ -228,34 +228,36 @@ def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) 
         "records": task.records,
         "levels": list(task.levels),
         "borders": borders(task),
-        "size": list(system.settings.input_shape),
-        "resize": None if is_volumetric else system.settings.resize,
-        "volumes": describe_volumes(system) if is_volumetric else None,
+        "size": list(settings.input_shape),
+        "resize": settings.resize if isinstance(settings, settings_lib.ImageSettings) else None,
+        "volumes": describe_volumes(system) if system.is_volumetric else None,
         "inputs": describe_inputs(inputs),
         "outputs": describe_outputs(task),
     }
 
 
 def digest(weights: Weights) -> str:
-    """One of all weights: the same in every file that is made of a checkpoint."""
-    digests = {_member(name): exported.sha256(to_npy(x)) for name, x in weights.items()}
-    return exported.sha256(json.dumps(digests, sort_keys=True).encode())
+    """Returns one SHA-256 of all weights: the same in every file made from a checkpoint."""
+    digests = {_member(name): reader.sha256(to_npy(x)) for name, x in weights.items()}
+    return reader.sha256(json.dumps(digests, sort_keys=True).encode())
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of what made the file."""
+    """Returns the installed version of each package, by its name."""
     found = {}
     for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # A checkout that isn't installed.
+        except importlib.metadata.PackageNotFoundError:  # Run from a checkout, not installed.
             found[name] = "unknown"
     return found
 
 
 def describe_volumes(system: system_lib.System) -> dict[str, Any]:
-    """How whole CTs are predicted with windows."""
+    """Returns the settings with which windows cover a whole CT."""
     inference, settings = system.inference, system.settings
+    assert inference is not None
+    assert isinstance(settings, settings_lib.PatchSettings)
     return {
         "spacing_mm": list(settings.spacing_mm),
         "crop_to_lungs": settings.crop_to_lungs,
@@ -268,7 +270,7 @@ def describe_volumes(system: system_lib.System) -> dict[str, Any]:
 
 
 def describe_inputs(inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, dict[str, Any]]:
-    """Shape, type and meaning of what the program takes."""
+    """Returns shape, type and meaning of each of the program's inputs."""
     meanings = {
         "images": "X-ray, bone white, resized to the network's square",
         "masks": f"bit {record.LUNG} is set in the lungs",
@@ -289,7 +291,7 @@ def describe_inputs(inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, dic
 
 
 def describe_outputs(task: task_lib.Task) -> dict[str, dict[str, str]]:
-    """Type and meaning of what the program gives, both of the images' shape."""
+    """Returns type and meaning of the program's outputs, both of the images' shape."""
     grey = "the network's grey of the levels, 0 to 1"
     of = grey if task.threshold is None else f"probability of {task.levels[1]}, 0 to 1"
     return {
@@ -299,22 +301,25 @@ def describe_outputs(task: task_lib.Task) -> dict[str, dict[str, str]]:
 
 
 def _member(name: str) -> str:
-    """Of the zip, that holds these weights."""
-    return f"{exported.WEIGHTS}{name}.npy"
+    """Returns the name of the zip's member that holds these weights."""
+    return f"{reader.WEIGHTS}{name}.npy"
 
 
 def to_npy(array: np.ndarray) -> bytes:
-    """The bytes of an .npy file, without pickle."""
+    """Returns the bytes of an .npy file, without pickle."""
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     return content.getvalue()
 
 
 def pack(manifest: dict[str, Any], members: Mapping[str, bytes]) -> bytes:
-    """The zip, uncompressed: weights don't shrink, and what is read is never more than the file."""
+    """Returns the zip, uncompressed.
+
+    Weights don't shrink by compression, and a reader never unpacks more than the file's size.
+    """
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(exported.MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        archive.writestr(reader.MANIFEST, json.dumps(manifest, indent=2) + "\n")
         for name, member in members.items():
             archive.writestr(name, member)
     return content.getvalue()

@@ -1,1 +1,1 @@
-"""The machine: files that appear whole, tables, locks, the terminal, compiled programs."""
+"""The machine: whole files, tables, locks, the terminal, compiled programs."""

@@ -1,4 +1,4 @@
-"""Compiled programs are kept between runs, so that a run that goes on begins at once."""
+"""Keeps compiled programs between runs, so that a resumed run starts at once."""
 
 import hashlib
 import os
@@ -10,18 +10,18 @@ import jax
 
 from jaxlung.host import folder_lock
 
-MAX_BYTES = 5 * 2**30  # The programs that were not used for longest go first.
+MAX_BYTES = 5 * 2**30  # JAX removes the least recently used programs first.
 LEAST_SECONDS = 0.5  # Programs that compile faster are not kept.
 
 
 def use(environ: Mapping[str, str]) -> None:
-    """Keeps compiled programs in the user's cache folder.
+    """Makes JAX keep compiled programs in the user's cache folder.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, and JAX_ENABLE_COMPILATION_CACHE=false keeps
-    none. A folder that can't be written costs JAX's warning and no more.
+    JAX_COMPILATION_CACHE_DIR chooses another folder, JAX_ENABLE_COMPILATION_CACHE=false turns the
+    cache off. If the folder can't be written, JAX warns and goes on without it.
 
     Args:
-        environ: the environment.
+        environ: the environment variables.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in environ:
         _remove_halves(folder(environ))
@@ -31,27 +31,27 @@ def use(environ: Mapping[str, str]) -> None:
 
 
 def folder(environ: Mapping[str, str]) -> pathlib.Path:
-    """Of this kind of machine: a home folder may be shared, and programs for CPUs are not alike."""
+    """Returns the cache folder for this kind of CPU: machines may share a home folder."""
     home = pathlib.Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return home / "jaxlung" / f"compiled-{hashlib.sha256(_cpu().encode()).hexdigest()[:8]}"
 
 
 def _remove_halves(path: pathlib.Path) -> None:
-    """Removes what a process wrote when it was killed: JAX would neither use nor replace it.
+    """Removes programs that a killed process left half written.
 
-    The time of the last use is written after the program; without it JAX can't find out what to
-    remove either, and keeps no further program.
+    JAX writes the time of last use after the program. A program without it is never used or
+    replaced, and stops JAX from finding what to remove, so that no further program is kept.
     """
-    with folder_lock.take_turn_if_free(path / ".lockfile") as is_alone:  # JAX's own lock
-        for program in path.glob("*-cache") if is_alone else ():
+    with folder_lock.take_turn_if_free(path / ".lockfile") as is_locked:  # JAX's own lock
+        for program in path.glob("*-cache") if is_locked else ():
             if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
                 program.unlink(missing_ok=True)
 
 
 def _cpu() -> str:
-    """What compilers look at: the CPU's instructions where Linux tells them, else its name."""
+    """Returns what compilers depend on: the CPU's instruction sets on Linux, else its name."""
     if not os.path.exists("/proc/cpuinfo"):
         return platform.machine() + platform.processor()
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    told = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
-    return "\n".join(sorted(set(told)))
+    kept = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return "\n".join(sorted(set(kept)))

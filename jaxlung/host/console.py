@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: our lines, one sentence per error, nobody else's warnings."""
+"""The terminal: our own log lines, one sentence per error, no warnings of other libraries."""
 
 import functools
 import logging as std_logging
@@ -13,7 +13,7 @@ from absl import logging
 
 
 class _Formatter(std_logging.Formatter):
-    """ "10:42:07 message", with the level named from WARNING up."""
+    """Formats log lines as "10:42:07 message", with the level's name from WARNING up."""
 
     def __init__(self, prefix: str = "") -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class _Formatter(std_logging.Formatter):
 
 
 def quiet_libraries() -> None:
-    """Sends our own log lines to stderr and keeps other libraries' chatter off it."""
+    """Sends our own log lines to stderr and silences other libraries."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own C++ log
     warnings.simplefilter("ignore")
     handler = logging.get_absl_handler()
@@ -36,15 +36,16 @@ def quiet_libraries() -> None:
 
 
 def quiet_process(number: int) -> None:
-    """Leaves what goes well to process 0 to tell; what goes wrong bears its number."""
+    """Logs warnings and errors alone, with the process's number: process 0 logs the rest."""
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().setFormatter(_Formatter(prefix=f"process {number}: "))
 
 
 def quiet_late_writes() -> None:
-    """Drops the tracebacks of writes that end after a save failed, which is told by itself.
+    """Drops the tracebacks of writes that end after a save failed.
 
-    TensorStore's threads have nobody to raise them to: Orbax has closed its event loop.
+    The failure itself is reported. TensorStore's threads can't raise these errors anywhere, as
+    Orbax has closed its event loop by then.
     """
     sys.unraisablehook = functools.partial(_pass_on, sys.unraisablehook)
 
@@ -55,21 +56,21 @@ def _pass_on(hook: Callable[[Any], None], unraisable: Any) -> None:
 
 
 def _is_ours(entry: std_logging.LogRecord) -> bool:
-    """Whether a log line comes from this project's files."""
+    """Returns True if a log line comes from this project's files."""
     folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     ours = [os.path.join(folder, name, "") for name in ("jaxlung", "tfds_builders")]
     return entry.pathname.startswith(tuple(ours))
 
 
 def complain(error: Exception, code: int, *, debug: bool) -> int:
-    """Says what went wrong in one sentence on stderr, or with the traceback.
+    """Writes an error to stderr: one sentence, and with `debug` the traceback before it.
 
     Returns:
-        `code`, to exit with.
+        `code`, the process's exit code.
     """
     if debug:
         traceback.print_exception(error)
     sentence = " ".join(str(error).split()) or type(error).__name__
-    hint = "" if debug else " (--debug shows the traceback.)" if code == 1 else ""
+    hint = " (--debug shows the traceback.)" if code == 1 and not debug else ""
     sys.stderr.write(f"jaxlung: error: {sentence}{hint}\n")
     return code

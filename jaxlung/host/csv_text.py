@@ -1,12 +1,13 @@
-"""CSV tables that spreadsheets show and never run, and that read back exactly.
+"""CSV tables that are safe to open in a spreadsheet and read back exactly.
 
-Cells of text may come from file names, which hold anything. Two rules make them safe, and reading
-takes both back:
+Text may come from file names, which can hold anything. Writing follows two rules, which reading
+undoes:
 
-- `\\` and what doesn't print (control characters, separators of lines, bytes that are no UTF-8, as
-  Python's surrogates) are escaped as in Python: `a\\rb`, `\\udce9`. So a row is a line.
-- A cell that a spreadsheet would take for a formula (it begins with = + - @) begins with ', as
-  OWASP advises. Numbers stay as they are.
+- `\\` and characters that don't print (control characters, line separators, bytes that are no
+  UTF-8, which Python holds as surrogates) are escaped as in Python: `a\\rb`, `\\udce9`. So every
+  row is one line.
+- A cell that a spreadsheet would run as a formula (it begins with = + - @) is preceded by ', as
+  OWASP recommends. Numbers stay as they are.
 """
 
 import csv
@@ -15,12 +16,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_SIGNS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are of double width
-# With its own quotes, so that a name that begins with one reads back as itself.
+_SIGNS = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"  # the last four are the full-width forms
+# Quotes before a sign are matched, too, so that a name that begins with one reads back as itself.
 _TO_MARK = re.compile(rf"'*\s*{_SIGNS}")
 _MARKED = re.compile(rf"'+\s*{_SIGNS}")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
-# The last: some spreadsheets take ; for the end of a cell.
+# The ; at the end is escaped before a sign, as some spreadsheets split cells at it.
 _UNSAFE = re.compile(rf"[\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|;(?=['\s]*{_SIGNS})")
 _LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPES = {character: f"\\{letter}" for letter, character in _LETTERS.items()}
@@ -28,7 +29,7 @@ _ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4}))")
 
 
 def to_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a line for each row; cells that are no text are written as `str` has them."""
+    """Returns the table as text, a line per row; cells other than text are written by `str`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([_escape(x) if isinstance(x, str) else x for x in row] for row in rows)
@@ -36,10 +37,10 @@ def to_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def parse(text: str) -> list[list[str]]:
-    """Returns the rows of what `to_text` wrote, or of any other CSV.
+    """Returns the rows of a CSV, written by `to_text` or not.
 
     Raises:
-        ValueError: it is no table.
+        ValueError: the text is no CSV table.
     """
     try:
         rows = list(csv.reader(io.StringIO(text, newline="")))
@@ -49,13 +50,13 @@ def parse(text: str) -> list[list[str]]:
 
 
 def parse_by_column(text: str) -> list[dict[str, str]]:
-    """Returns the rows below the header by its columns; half a last row is left out.
+    """Returns the rows below the header as dicts by column; an incomplete last row is left out.
 
     Raises:
-        ValueError: it is no table, or another row has more or fewer cells than the header.
+        ValueError: the text is no CSV table, or a row has more or fewer cells than the header.
     """
     header, *rows = parse(text) or [[]]
-    if rows and len(rows[-1]) < len(header):  # A run that was killed leaves it.
+    if rows and len(rows[-1]) < len(header):  # A killed run may leave one.
         rows.pop()
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):

@@ -1,38 +1,61 @@
-"""Files that appear whole or not at all; of several processes, one writes them."""
+"""Files written whole or not at all, each read once, and the errors of decoding damaged ones."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+import pathlib
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from etils import epath
+
+T = TypeVar("T", bound=os.PathLike[str])
+
+# The errors that Pillow and pydicom raise for damaged files: they parse as if all were well, so it
+# depends on the place of the damage. Each library has a few of its own besides:
+# `image.decoder.ERRORS` and `volume.dicom_file.DAMAGE`.
+DECODE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
 
 _writes = True
 
 
 def leave_to_others() -> None:
-    """From here on this process writes nothing: another one does."""
+    """Turns every later write of this process into nothing: another process writes the files."""
     global _writes
     _writes = False
 
 
 def to_absolute(path: os.PathLike[str] | str) -> epath.Path:
-    """Returns the path of a run's folder as Orbax wants it: absolute."""
+    """Returns the absolute path of a run's folder, as Orbax requires it."""
     return epath.Path(path).expanduser().resolve()
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes `path` through a temporary file beside it, in UTF-8.
+    """Writes a text in UTF-8, whole or not at all.
 
-    Bytes of file names that are no UTF-8 are written as `\\udce9`: Python holds them as surrogates.
+    Python holds bytes of file names that are no UTF-8 as surrogates; they are written as `\\udce9`.
     """
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
-    """Writes `path` through a temporary file beside it.
+    """Writes a file whole or not at all, through a temporary file beside it.
 
     Raises:
-        OSError: it can't be written; names it.
+        OSError: the file can't be written; names it.
     """
     if not _writes:
         return
@@ -47,10 +70,26 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: os.PathLike[str] | str) -> Iterator[None]:
-    """Names `path` in errors of the system: of a full disk it says no more than that it is full."""
+    """Adds the file's name to the system's errors, which for a full disk name no file."""
     try:
         yield
     except OSError as error:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def each_once(paths: Iterable[T]) -> list[T]:
+    """Returns the paths without those that lead to the same file as another one by links.
+
+    The path with the fewest links in it is kept; among equals the first one.
+    """
+    kept: dict[str, T] = {}
+    for path in sorted(paths, key=_num_links):
+        kept.setdefault(os.path.realpath(path), path)
+    return list(kept.values())
+
+
+def _num_links(path: os.PathLike[str]) -> int:
+    path = pathlib.Path(path)
+    return sum(os.path.islink(part) for part in (path, *path.parents))

@@ -1,12 +1,12 @@
-"""Regular expressions of a user, which must not take for ever."""
+"""Checks that a user's regular expressions don't take forever."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Sequence
 
-SECONDS = 10  # for all texts together; thousands take a fraction of one
-# In a process of its own, because nothing else ends a search that has begun, in any thread.
+SECONDS = 10  # for all texts together; thousands of texts take a fraction of a second
+# Runs in a process of its own, because a search that has begun can't be stopped in any thread.
 _CHILD = """
 import json, re, sys
 method, pattern, texts = json.load(sys.stdin)
@@ -20,16 +20,16 @@ except (re.error, OverflowError, RecursionError) as error:
 
 
 def require_quick(pattern: str, texts: Sequence[str], field: str, method: str) -> None:
-    """Tries a pattern on all texts that it is for.
+    """Raises ValueError unless a pattern matches or fails on all texts within `SECONDS`.
 
     Args:
-        pattern: a regular expression, or what should be one.
-        texts: that it will be matched with.
-        field: of the config, for messages.
-        method: how it is matched, "search" or "fullmatch".
+        pattern: the regular expression to check.
+        texts: all texts that it will be matched with.
+        field: name of the config's field, for messages.
+        method: name of the function that will be used, "search" or "fullmatch".
 
     Raises:
-        ValueError: the pattern is no regular expression, or isn't done after `SECONDS`.
+        ValueError: the pattern is no regular expression, or takes longer.
     """
     try:
         child = subprocess.run(
@@ -42,8 +42,8 @@ def require_quick(pattern: str, texts: Sequence[str], field: str, method: str) -
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(
-            f"{field}: got {pattern!r}, which is not done with {len(texts)} names after "
-            f"{SECONDS} seconds; want one without repetitions inside repetitions, such as (a+)+."
+            f"{field}: got {pattern!r}, which takes more than {SECONDS} seconds for {len(texts)} "
+            "names; want one without nested repetitions, such as (a+)+."
         ) from error
     if child.stdout:
         raise ValueError(f"{field}: got {pattern!r}, want a regular expression ({child.stdout}).")

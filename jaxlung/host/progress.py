@@ -1,4 +1,4 @@
-"""Progress of long work for people: silent when short, one line now and then when long."""
+"""Logs the progress of long work: nothing if it is short, a line every 15 seconds if not."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -12,13 +12,13 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 def report(items: Iterable[T], what: str, unit: str, total: int) -> Iterator[T]:
-    """Passes `items` on and logs how far they are every 15 seconds.
+    """Yields `items` and logs every 15 seconds how many are done.
 
     Args:
-        items: the work, an item a unit.
-        what: begins the line, "reading train".
-        unit: plural noun, "images".
-        total: how many items there will be.
+        items: the work, one item per unit.
+        what: start of the line, such as "reading train".
+        unit: name of the units in the plural, such as "images".
+        total: number of items in all.
     """
     start = last = time.monotonic()
     for count, item in enumerate(items, 1):
@@ -32,7 +32,7 @@ def report(items: Iterable[T], what: str, unit: str, total: int) -> Iterator[T]:
 
 
 def duration(seconds: float) -> str:
-    """A duration for people: "42 s", "3 min 5 s", "2 h 10 min"."""
+    """Returns a duration as text: "42 s", "3 min 5 s", "2 h 10 min"."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

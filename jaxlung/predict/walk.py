@@ -1,4 +1,4 @@
-"""The files below a folder, or of a pattern: links are followed, and each file comes once."""
+"""Lists the files below a folder or of a pattern, following links, each file once."""
 
 import collections
 import glob
@@ -9,23 +9,26 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
-from jaxlung.host import links
+from jaxlung.host import files
 
 _WILD = re.compile(r"[*?\[]")
 _ALL_FOLDERS = "**"
 
 
 def below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns every file below a folder, but hidden ones and what lies in hidden folders.
+    """Returns every file below a folder except hidden ones and those in hidden folders.
 
-    A linked folder is read as if it stood there, unless it is read anyway: links may lead in
-    circles. Pipes, sockets, devices and links to nothing are left out with a warning.
+    Links to folders are followed, but each folder is read once, as links may form circles. Pipes,
+    sockets, devices and broken links are left out with a warning.
     """
     return _files(_entries(folder))
 
 
 def matching(pattern: pathlib.Path) -> list[pathlib.Path]:
-    """Returns what `below` does, of whatever matches an absolute glob; ** is any folders."""
+    """Returns the files that match an absolute glob, and all files below folders that match.
+
+    The pattern ** stands for any number of folders.
+    """
     base = fixed_part(pattern)
     found = []
     for match in _expand(base, pattern.relative_to(base).parts):
@@ -34,14 +37,14 @@ def matching(pattern: pathlib.Path) -> list[pathlib.Path]:
 
 
 def fixed_part(pattern: pathlib.Path) -> pathlib.Path:
-    """Returns the folder above the first part with a wild card."""
+    """Returns the folder above the first part of a pattern with a wildcard."""
     parts = pattern.parts
     wild = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
     return pathlib.Path(*parts[:wild])
 
 
 def _expand(folder: pathlib.Path, parts: tuple[str, ...]) -> Iterator[pathlib.Path]:
-    # Not glob's own **, which follows links in circles.
+    # The standard ** follows links in circles, so it isn't used.
     if not parts:
         yield folder
     elif parts[0] == _ALL_FOLDERS:
@@ -57,7 +60,10 @@ def _entries(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _folders(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[str]]]:
-    """A folder and all in it, each once, with the names of their files; linked ones come last."""
+    """Yields a folder and all folders below it, each once, with the names of their files.
+
+    Linked folders come last.
+    """
     seen: set[str] = set()
     waiting = collections.deque([folder])
     while waiting:
@@ -78,17 +84,16 @@ def _tell(error: OSError) -> None:
 
 
 def _files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Those that are files, each once."""
-    files, others = [], []
-    for path in dict.fromkeys(paths):
-        (files if os.path.isfile(path) else others).append(path)
-    _tell_left_out(others, "pipes, sockets, devices or links to nothing")
-    kept = links.each_once(files)
-    _tell_left_out(list(set(files) - set(kept)), "links to files that are read anyway")
+    """Returns the paths of regular files, each file once."""
+    found = dict.fromkeys(paths)
+    regular = [path for path in found if os.path.isfile(path)]
+    kept = files.each_once(regular)
+    _tell_left_out(list(found.keys() - set(regular)), "pipes, sockets, devices or broken links")
+    _tell_left_out(list(set(regular) - set(kept)), "links to files that are read anyway")
     return kept
 
 
 def _tell_left_out(paths: list[pathlib.Path], what: str) -> None:
     if paths:
         named = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
-        logging.warning("left out as %s (%d): %s", what, len(paths), named)
+        logging.warning("left out %d %s: %s", len(paths), what, named)

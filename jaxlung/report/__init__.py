@@ -1,1 +1,1 @@
-"""From the files of a finished run to figures and one page; no JAX here."""
+"""Reports and model cards, made from the files of a finished run."""

@@ -1,4 +1,4 @@
-"""Predicted against annotated volume, and the table of single volumes."""
+"""Plot of predicted against annotated volume, and the table of single volumes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from jaxlung.config import run_files
 from jaxlung.report import figures, glossary, tables, volume_files
 
 MARKERS = {"train": "o", "validation": "s", "test": "^"}
-# Table 4 of Lin and Huang, and what there is beside it.
+# Scores of Lin and Huang, Table 4, and further ones.
 SUBJECT_COLUMNS = {
     "dice": "Dice",
     "sensitivity": "Sensitivity",
@@ -21,10 +21,8 @@ SUBJECT_COLUMNS = {
     "share": "Pred. % of lungs",
     "true_share": "True % of lungs",
 }
-
-
 PAPER_SCORES = ("dice", "sensitivity", "iou")
-PaperSubject = Sequence[Any]  # The paper's name of a volume, its shape, and `PAPER_SCORES`.
+PaperSubject = Sequence[Any]  # name of a volume in the paper, its shape, and `PAPER_SCORES`
 
 
 def scatter(
@@ -32,12 +30,12 @@ def scatter(
     target: str,
     theme: figures.Theme = figures.LIGHT,
 ) -> mpl_figure.Figure:
-    """A point per volume of every split; on the line as much is predicted as annotated.
+    """Draws a point per volume, with a line where predicted equals annotated.
 
     Args:
-        amounts: by split, one volume or more.
-        target: what there is so much of.
-        theme: of the page.
+        amounts: Split -> its volumes, one or more.
+        target: Name of the segmented structure.
+        theme: Colours of the page.
     """
     figure = figures.new_figure(10.6, 4.9, theme, "constrained")
     axes = figure.subplots()
@@ -47,9 +45,18 @@ def scatter(
     end = 1.05 * most or 1.0
     axes.plot([0, end], [0, end], color=theme.muted, linewidth=0.8, linestyle="--", label="equal")
     for split, each in amounts.items():
-        label = f"{split}: {glossary.count(len(each.predicted), 'image', glossary.VOLUME_MASK)}"
-        style = dict(color=colors[split], marker=MARKERS[split], markersize=8, alpha=0.85)
-        axes.plot(each.annotated, each.predicted, linestyle="", label=label, **style)
+        number = len(each.predicted)
+        label = f"{split}: {number:,} volume{'' if number == 1 else 's'}"
+        axes.plot(
+            each.annotated,
+            each.predicted,
+            linestyle="",
+            label=label,
+            color=colors[split],
+            marker=MARKERS[split],
+            markersize=8,
+            alpha=0.85,
+        )
     axes.set(xlim=(-0.02 * end, end), ylim=(-0.02 * end, end), aspect="equal")
     axes.set_xlabel(figures.in_font(f"{target} annotated, mL"), color=theme.muted)
     axes.set_ylabel(figures.in_font(f"{target} predicted, mL"), color=theme.muted)
@@ -60,11 +67,14 @@ def scatter(
 def subject_table(
     rows: Sequence[Mapping[str, str]], paper: Sequence[PaperSubject] = ()
 ) -> tables.Table | None:
-    """A row per volume with its shape, spacing, scores and amounts; None without volumes.
+    """Returns a row per volume with its shape, spacing, scores and volumes in mL.
 
     Args:
-        rows: of `scores_<split>.csv`.
-        paper: the paper's volumes, which stand below.
+        rows: Rows of `scores_<split>.csv`.
+        paper: The paper's volumes, shown in a block of their own.
+
+    Returns:
+        The table; None if the rows are not of volumes.
     """
     if not rows or not {"shape", "spacing_mm"} <= rows[0].keys():
         return None
@@ -87,7 +97,7 @@ def subject_table(
     blocks = [tables.Block("", lines)]
     if paper:
         title = (
-            "The paper's test volumes, which it names by letters; slices last, as it prints them"
+            "The paper's test volumes, named by letters as in the paper; shapes have slices last"
         )
         blocks.append(tables.Block(title, [_paper_row(subject, shown) for subject in paper]))
     return tables.Table([tables.Column(head) for head in heads], blocks)

@@ -1,4 +1,4 @@
-"""How training went: losses and a score by epoch, and where the learning rate fell."""
+"""Training curves: losses and a score by epoch, with the changes of the learning rate."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from matplotlib import ticker
 from jaxlung.config import run_files
 from jaxlung.report import figures, glossary
 
-MOST_RATE_MARKS = 12  # A schedule that changes the rate at every step would hide the curves.
+MOST_RATE_MARKS = 12  # With more changes, as in a smooth schedule, marks would hide the curves.
 
 
 def training_curves(
@@ -19,13 +19,15 @@ def training_curves(
     task: str = "",
     theme: figures.Theme = figures.LIGHT,
 ) -> mpl_figure.Figure:
-    """Training and validation loss by epoch, above its floor where it has one, and a score.
+    """Draws training and validation loss by epoch, and a score if there is one.
+
+    If the loss has a floor above 0, the loss above its floor is drawn too.
 
     Args:
-        metrics: columns `run_files.METRICS`, [E] each; "<score>" and "val_<score>" if there is one.
-        loss_name: for the title.
-        task: that the score belongs to.
-        theme: of the page.
+        metrics: Columns `run_files.METRICS`, [E] each; "<score>" and "val_<score>" if there is one.
+        loss_name: Loss function in words, for the title.
+        task: Name of the task.
+        theme: Colours of the page.
     """
     plots = {"loss": f"Loss: {loss_name}" if loss_name else "Loss"}
     if not np.allclose(metrics["loss"], metrics["loss_excess"], equal_nan=True):
@@ -39,7 +41,7 @@ def training_curves(
         _plot_pair(axes, metrics, name, theme)
         if name in run_files.LOSSES:
             _scale_loss(axes, np.concatenate([metrics[name], metrics[f"val_{name}"]]))
-        # Scores rise: there is room for words below them.
+        # Scores rise, which leaves room for words below them.
         _mark_rates(axes, metrics, name not in run_files.LOSSES, theme)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
         title = figures.in_font(title)
@@ -50,9 +52,9 @@ def training_curves(
 
 
 def find_rate_changes(metrics: Mapping[str, np.ndarray]) -> list[tuple[float, float]]:
-    """(first epoch, learning rate) of every new rate after the first."""
+    """Returns (first epoch, learning rate) for each change of the rate."""
     rates, epochs = metrics["learning_rate"], metrics["epoch"]
-    changed = np.flatnonzero(np.diff(rates)) + 1  # NaN differs from itself, and is dropped.
+    changed = np.flatnonzero(np.diff(rates)) + 1  # NaN differs from itself; it is dropped below.
     return [(float(epochs[i]), float(rates[i])) for i in changed if np.isfinite(rates[i])]
 
 
@@ -81,7 +83,7 @@ def _scale_loss(axes: mpl_axes.Axes, values: np.ndarray) -> None:
 def _mark_rates(
     axes: mpl_axes.Axes, metrics: Mapping[str, np.ndarray], with_words: bool, theme: figures.Theme
 ) -> None:
-    """A thin line before the first epoch of each new rate, the rate beside its foot."""
+    """Draws a thin line before the first epoch of each new rate, labelled with the rate."""
     changes = find_rate_changes(metrics)
     if len(changes) > MOST_RATE_MARKS:
         return

@@ -1,4 +1,4 @@
-"""A config in words: what was trained, on what, and how long it took."""
+"""The config in words: what was trained, on which data, and for how long."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,35 +7,36 @@ import numpy as np
 
 from jaxlung.host import progress
 from jaxlung.report import glossary, tables, volume_facts
+from jaxlung.tasks import words
 
-# A fact is left out if the config has no such field: not every task has a target.
+# A fact is left out if the config lacks one of its fields: not every task has a target.
 _FACTS = (
     ("Data", "{data[name]}"),
     ("Images from", "{data[root]}"),
     ("Generated X-rays", "{data[phantom_images]}"),
     ("Image size", "{data[image_size]} by {data[image_size]} pixels (resize: {data[resize]})"),
-    ("Seen of an X-ray", "{task[lungs]}"),
-    ("Cut off an X-ray", "{task[crop_pixels]} pixels (top, left, right)"),
+    ("Visible to the network", "{task[lungs]}"),
+    ("Cropped from the X-ray", "{task[crop_pixels]} pixels (top, left, right)"),
     ("Network", "{model_name}, {model[dtype]}"),
     ("Network", "{model_name} with {model[widths]} channels, {model[dtype]}"),
-    ("Starts from", "{init_from}"),
+    ("Initialised from", "{init_from}"),
     ("Frozen parameters", "{freeze}"),
     ("Task", "{task_name}"),
     ("Target", "{task[target]}"),
     ("Loss", "{task[loss]}"),
-    ("Training", "{epochs} epochs, {data[batch_size]} {examples} a step, seed {seed}"),
+    ("Training", "{epochs} epochs, {data[batch_size]} {examples} per step, seed {seed}"),
     ("Checkpoint scored", "{selection}"),
     ("Learning rate", "{optimizer[learning_rate]}"),
     ("Weight decay", "{optimizer[weight_decay]}"),
 )
 _LUNGS = {
-    "none": "all of it",
-    "predicted": "what a lung network finds to be lungs",
-    "true": "what is annotated as lungs",
+    "none": "the whole X-ray",
+    "predicted": "the lungs that a lung network finds",
+    "true": "the annotated lungs",
 }
 _SELECTIONS = {
-    "best": "best validation loss",
-    "best_score": "the highest validation score",
+    "best": "the one with the lowest validation loss",
+    "best_score": "the one with the highest validation score",
     "last": "the last",
 }
 
@@ -45,12 +46,12 @@ def list_facts(
     metrics: Mapping[str, np.ndarray],
     threshold: float | None = None,
 ) -> dict[str, str]:
-    """Label -> text of everything worth knowing before the scores.
+    """Returns label -> text of what a reader should know before the scores.
 
     Args:
-        config: of the run, one level of sections; fields may be missing.
-        metrics: columns of `metrics.csv`, or {}.
-        threshold: above which the output is foreground; None where there is none.
+        config: Config of the run, with one level of sections; fields may be missing.
+        metrics: Columns of `metrics.csv`, or {}.
+        threshold: Outputs above it are foreground; None if there is none.
     """
     fields = {key: _in_words(value) for key, value in config.items()}
     fields |= _reword(config)
@@ -63,7 +64,7 @@ def list_facts(
             continue
         if text not in ("", "0", "0.0"):
             facts[glossary.reword(label, task)] = text
-    if task == glossary.VOLUME_MASK:
+    if words.find(task).is_volumetric:
         facts |= volume_facts.list_facts(config)
     if threshold is not None:
         facts["Threshold"] = f"{threshold:.4g}, {find_origin(config)}"
@@ -74,24 +75,24 @@ def list_facts(
 
 
 def is_phantom(config: Mapping[str, Any]) -> bool:
-    """Whether the run saw generated X-rays or CTs, so its scores say nothing about patients."""
+    """Returns whether the run used generated images, so that its scores say nothing of patients."""
     return config.get("data", {}).get("phantom_images", 0) > 0
 
 
 def find_paper_note(config: Mapping[str, Any]) -> str:
-    """What the config says about the paper's numbers; "" if nothing, as in older runs."""
+    """Returns the config's remark on the published scores; "" for none, as in older runs."""
     return config.get("paper", {}).get("note", "")
 
 
 def find_origin(config: Mapping[str, Any]) -> str:
-    """Where a threshold came from: "set in the config" or "chosen on the validation split"."""
+    """Returns "set in the config" or "chosen on the validation split", for the threshold."""
     threshold = config.get("task", {}).get("threshold")
     is_set = isinstance(threshold, int | float) and threshold > 0
     return "set in the config" if is_set else "chosen on the validation split"
 
 
 def name_loss(config: Mapping[str, Any]) -> str:
-    """What training minimises; "" if the config doesn't say."""
+    """Returns the loss function in words; "" if the config names none."""
     task = config.get("task", {})
     loss = task.get("loss", "")
     if loss == "bce_iou" and "alpha" in task:
@@ -103,9 +104,9 @@ def name_loss(config: Mapping[str, Any]) -> str:
 
 
 def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields whose values are names of ours, in words."""
-    is_volumetric = config.get("task_name") == glossary.VOLUME_MASK
-    fields: dict[str, Any] = {"examples": "patches" if is_volumetric else "images"}
+    """Returns the fields whose values are replaced by words."""
+    found = words.find(config.get("task_name", ""))
+    fields: dict[str, Any] = {"examples": "patches" if found.example == "patch" else "images"}
     if "task" in config:
         task = _in_words(config["task"]) | {"loss": name_loss(config)}
         if "lungs" in task:
@@ -113,8 +114,8 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
         fields["task"] = task
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
-        if config["selection"] == "best_score" and is_volumetric:
-            fields["selection"] = "the highest validation Dice"
+        if config["selection"] == "best_score" and found.is_volumetric:
+            fields["selection"] = "the one with the highest validation Dice"
     if config.get("control", {}).get("stop_patience") and "epochs" in config:
         fields["epochs"] = f"at most {config['epochs']}"
     return fields
@@ -123,24 +124,23 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
 def _describe_control(
     control: Mapping[str, Any], metrics: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
-    """When the learning rate falls, and when training ends early."""
+    """Returns when the learning rate is reduced, and when training stops early."""
     facts = {}
     if control.get("plateau_patience"):
-        facts["Learning rate falls"] = (
-            f"to {control['plateau_factor']:g} of itself when the validation loss has not fallen"
-            f" by more than {control['plateau_min_delta']:g} for"
-            f" {_epochs(control['plateau_patience'])};"
-            f" then {_epochs(control['plateau_cooldown'])} of rest;"
-            f" never below {control['min_learning_rate']:g}"
+        facts["Learning rate reduced"] = (
+            f"multiplied by {control['plateau_factor']:g} if the validation loss has not fallen by"
+            f" more than {control['plateau_min_delta']:g} for"
+            f" {_epochs(control['plateau_patience'])}, with a cooldown of"
+            f" {_epochs(control['plateau_cooldown'])}; never below {control['min_learning_rate']:g}"
         )
     if control.get("stop_patience"):
-        text = "when the validation loss has not fallen"
+        text = "if the validation loss has not fallen"
         if control["stop_min_delta"]:
             text += f" by more than {control['stop_min_delta']:g}"
         text += f" for {_epochs(control['stop_patience'])}"
         if metrics:
-            text += f"; there were {_epochs(int(metrics['epoch'][-1]))}"
-        facts["Training stops"] = text
+            text += f"; this run trained for {_epochs(int(metrics['epoch'][-1]))}"
+        facts["Early stopping"] = text
     return facts
 
 
@@ -157,7 +157,7 @@ def _in_words(value: Any) -> Any:
 
 
 def _describe_augment(augment: Mapping[str, Any]) -> str:
-    neutral = (0, [0, 0, 0], [1, 1])  # Nothing added, along no axis; a zoom by 1.
+    neutral = (0, [0, 0, 0], [1, 1])  # Nothing added along any axis; a zoom by 1.
     used = {name: value for name, value in augment.items() if value not in neutral}
     return ", ".join(f"{tables.spell(k)} {_describe_value(v)}" for k, v in used.items()) or "none"
 

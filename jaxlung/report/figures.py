@@ -1,7 +1,8 @@
-"""What all figures share, colours for light and dark pages among it; the spread of scores."""
+"""Colours and style of all figures, and histograms of scores."""
 
 import dataclasses
 import io
+from typing import Literal
 
 import numpy as np
 from matplotlib import axes as mpl_axes
@@ -13,7 +14,7 @@ from jaxlung.report import glossary
 
 DOTS_PER_INCH = 144
 NUM_BINS = 40
-MOST_GROUPS = 8  # More would be a figure nobody reads: then all images stand in one plot.
+MOST_GROUPS = 8  # With more, all images share one histogram, as nobody would read that many.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,29 +33,31 @@ LIGHT = Theme("#ffffff", "#1d2530", "#5c6673", "#e3e7ec", "#2563c9", "#c2410c")
 DARK = Theme("#171c24", "#e6eaf0", "#9aa5b3", "#2b333f", "#7aa8f7", "#f59e5b")
 
 
-def new_figure(width: float, height: float, theme: Theme, layout: str) -> mpl_figure.Figure:
-    """An empty figure, inches; it belongs to no global state and needs no closing."""
+def new_figure(
+    width: float, height: float, theme: Theme, layout: Literal["constrained"] | None = None
+) -> mpl_figure.Figure:
+    """Returns an empty figure, size in inches; it is in no global state and needs no closing."""
     return mpl_figure.Figure((width, height), facecolor=theme.background, layout=layout)
 
 
 def to_png(figure: mpl_figure.Figure) -> bytes:
-    """The figure as a PNG file."""
+    """Returns the figure as the content of a PNG file."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
     return content.getvalue()
 
 
 def in_font(text: str) -> str:
-    """`text` in one line with a "?" for letters that the font may lack, or Matplotlib warns."""
+    """Returns text on one line, with "?" for letters that the font may lack."""
     return text.encode("latin-1", "replace").decode("latin-1").replace("\n", " ")
 
 
 def score_histogram(scores: run_files.ImageScores, theme: Theme = LIGHT) -> mpl_figure.Figure:
-    """How the images' scores spread: a histogram per group, one below the other.
+    """Draws a histogram of the images' scores per group, one below the other.
 
     Args:
-        scores: of one split, at least one of them finite.
-        theme: of the page.
+        scores: Scores of one split, at least one of them finite.
+        theme: Colours of the page.
     """
     parts = split_by_group(scores)
     lowest = min(values.min() for values in parts.values())
@@ -71,14 +74,14 @@ def score_histogram(scores: run_files.ImageScores, theme: Theme = LIGHT) -> mpl_
         title = f"{name}: {values.size:,} images, median {median:.3f}"
         axes.set_title(in_font(title), loc="left", color=theme.text, fontsize=10, parse_math=False)
         axes.yaxis.set_major_locator(ticker.MaxNLocator(3, integer=True))
-    label = f"{glossary.find_term(scores.name, ()).label} of each image"
+    label = f"{glossary.find_term(scores.name).label} of each image"
     all_axes[-1].set_xlabel(label, color=theme.muted)
     figure.supylabel("images", color=theme.muted, fontsize=10)
     return figure
 
 
 def split_by_group(scores: run_files.ImageScores) -> dict[str, np.ndarray]:
-    """Finite scores by group, largest group first; all in one without groups or with too many."""
+    """Returns finite scores by group, largest first; one group "all" if there are none or many."""
     finite = np.isfinite(scores.values)
     groups = np.array(scores.groups)
     names, counts = np.unique(groups[finite], return_counts=True)
@@ -92,7 +95,7 @@ def split_by_group(scores: run_files.ImageScores) -> dict[str, np.ndarray]:
 
 
 def style(axes: mpl_axes.Axes, theme: Theme) -> None:
-    """Quiet grid and ticks, no box."""
+    """Gives axes a light grid and short ticks, without a box."""
     axes.set_facecolor(theme.background)
     axes.grid(color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)

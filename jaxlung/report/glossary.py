@@ -1,35 +1,62 @@
-"""What scores are called, how they are written, and in which rows they stand."""
+"""Names, definitions and number formats of scores, in the words of a task."""
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from jaxlung.report import terms, volume_terms
-
-DIAGNOSIS = "diagnosis"  # the task whose scores count images, not pixels
-VOLUME_MASK = "volume_mask"  # the task on CT
+from jaxlung.report import diagnosis_terms, terms, volume_terms
+from jaxlung.tasks import words
 
 
 def find_term(key: str, task: str = "", levels: Sequence[str] = ()) -> terms.Term:
-    """What `key` means; a key that nobody described stands for itself."""
+    """Returns the definition of a score.
+
+    Args:
+        key: Key of the score, as in `summary_<split>.json`.
+        task: Name of the task; "" if unknown.
+        levels: Names of the levels, which may end the key.
+
+    Returns:
+        The definition; the key itself without a definition if there is none.
+    """
     if key.endswith(terms.STORED):
         term = find_term(key.removesuffix(terms.STORED), task, levels)
         return dataclasses.replace(term, label=f"{term.label} at stored size")
-    if task == DIAGNOSIS and key in terms.DIAGNOSIS_TERMS:
-        return terms.DIAGNOSIS_TERMS[key]
-    if key in volume_terms.TERMS and (task == VOLUME_MASK or key not in terms.TERMS):
-        return volume_terms.TERMS[key]
+    own = _own_terms(task)
+    if key in own:
+        return own[key]
     score, _, level = key.partition("_")
     if key not in terms.TERMS and score in terms.LEVEL_TERMS and level in levels:
         term = terms.LEVEL_TERMS[score]
         return dataclasses.replace(term, label=f"{term.label} {level}")
-    return terms.TERMS.get(key, terms.DIAGNOSIS_TERMS.get(key, terms.Term(key, "")))
+    for known in (terms.TERMS, volume_terms.TERMS, diagnosis_terms.TERMS):
+        if key in known:
+            return known[key]
+    return terms.Term(key, "")
+
+
+def _own_terms(task: str) -> Mapping[str, terms.Term]:
+    """Returns the definitions that differ from those for pixels of images."""
+    found = words.find(task)
+    if found.counts_images:
+        return diagnosis_terms.TERMS
+    return volume_terms.TERMS if found.is_volumetric else {}
 
 
 def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> list[terms.Group]:
-    """The rows that show `keys`; those of single levels are left to a table of their own."""
-    by_task = {DIAGNOSIS: terms.DIAGNOSIS_GROUPS, VOLUME_MASK: volume_terms.GROUPS}
-    all_groups = by_task.get(task, terms.GROUPS)
+    """Returns the rows that show scores, without the scores of single levels.
+
+    Args:
+        keys: Keys of the scores.
+        task: Name of the task.
+        levels: Names of the levels.
+    """
+    found = words.find(task)
+    all_groups: Sequence[terms.Group] = terms.GROUPS
+    if found.counts_images:
+        all_groups = diagnosis_terms.GROUPS
+    elif found.is_volumetric:
+        all_groups = volume_terms.GROUPS
     groups = []
     for group in all_groups:
         shown = {key: label for key, label in group.labels.items() if key in keys}
@@ -42,44 +69,59 @@ def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> li
 
 
 def reword(text: str, task: str) -> str:
-    """What is said of images and their pixels in the words of `task`."""
-    return volume_terms.reword(text) if task == VOLUME_MASK else text
+    """Returns a text about images and pixels in the words of the task."""
+    return volume_terms.reword(text) if words.find(task).is_volumetric else text
 
 
 def count(number: int, noun: str, task: str) -> str:
-    """ "1,166 images", "4 volumes", "1 volume" """
+    """Returns a number with its noun: "1,166 images", "4 volumes", "1 volume"."""
     return f"{number:,} {reword(noun, task)}{'' if number == 1 else 's'}"
 
 
+def join(names: Sequence[str]) -> str:
+    """Returns "a, b and c"."""
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
+
+
 def name_group(name: str) -> str:
-    """The head of a group's column; some images may be of none."""
+    """Returns the label of a group of images; images without a group have an empty name."""
     return name.strip() or "no group"
 
 
 def empty_rule(task: str) -> str:
-    """How empty masks score, and what has no score."""
-    return terms.DIAGNOSIS_EMPTY_RULE if task == DIAGNOSIS else reword(terms.EMPTY_RULE, task)
+    """Returns the rule for empty masks and for scores without a value."""
+    if words.find(task).counts_images:
+        return diagnosis_terms.EMPTY_RULE
+    return reword(terms.EMPTY_RULE, task)
 
 
 def counted(task: str) -> str:
-    """What the probabilities of `task` are of: "pixels", "voxels" or "images"."""
-    return "images" if task == DIAGNOSIS else reword("pixels", task)
+    """Returns what the probabilities of the task belong to: "pixels", "voxels" or "images"."""
+    return f"{words.find(task).unit}s"
+
+
+def label_with_unit(term: terms.Term) -> str:
+    """Returns "HD95, mm"; the label alone without a unit."""
+    return f"{term.label}, {term.unit}" if term.unit else term.label
 
 
 def format_score(key: str, value: float | None) -> str:
-    """`value` with its score's decimals; an en dash for None, NaN and infinity."""
+    """Returns a score with its number of decimals; an en dash for None, NaN and infinity."""
     term = find_term(key)
     return _format(value, term.decimals, term.scale)
 
 
 def format_paper(number: float | Sequence[float]) -> str:
-    """A paper's number with its own digits; two numbers are a range that the paper gives."""
+    """Returns a published score with the digits it was printed with; two numbers are a range."""
     numbers = number if isinstance(number, Sequence) else [number]
     return "\N{EN DASH}".join(map(str, numbers))
 
 
 def format_spread(key: str, value: float | None, sd: float | None) -> str:
-    """ "0.763 \N{PLUS-MINUS SIGN} 0.081", a decimal less than the score has alone, without `sd`."""
+    """Returns a mean with its standard deviation: "0.763 \N{PLUS-MINUS SIGN} 0.081".
+
+    Both have one decimal less than the score alone, which is returned if `sd` is None.
+    """
     if sd is None:
         return format_score(key, value)
     term = find_term(key)
@@ -88,10 +130,10 @@ def format_spread(key: str, value: float | None, sd: float | None) -> str:
 
 
 def format_interval(key: str, interval: Sequence[float | None] | None) -> str:
-    """ "0.912\N{EN DASH}0.934"; "" for None or if an end is not known.
+    """Returns "0.912\N{EN DASH}0.934"; "" for None or if an end is unknown.
 
-    One decimal less than the score has, as resampling makes the last one noise; all of them if
-    both ends would look the same.
+    The ends have one decimal less than the score, as the last decimal is noise; they have all
+    decimals if they would look the same otherwise.
     """
     if interval is None or any(end is None or not math.isfinite(end) for end in interval):
         return ""
@@ -99,7 +141,7 @@ def format_interval(key: str, interval: Sequence[float | None] | None) -> str:
     low, high = (_format(end, term.decimals - 1, term.scale) for end in interval)
     if low == high:
         low, high = (_format(end, term.decimals, term.scale) for end in interval)
-    # A dash between two negative numbers would read as a third minus.
+    # A dash between two negative numbers would look like a third minus sign.
     between = " to " if "-" in low + high else "\N{EN DASH}"
     return f"{low}{between}{high}"
 
@@ -107,9 +149,16 @@ def format_interval(key: str, interval: Sequence[float | None] | None) -> str:
 def format_note(
     key: str, interval: Sequence[float | None] | None, total: int, undefined: int
 ) -> str:
-    """ "0.912\N{EN DASH}0.934, n = 38" of 40 images, 2 of which have no such score.
+    """Returns the interval and, if images lack the score, how many have it.
 
-    Without the number where all have one.
+    Args:
+        key: Key of the score.
+        interval: [low, high], or None.
+        total: Number of images.
+        undefined: Number of images without the score.
+
+    Returns:
+        "0.912\N{EN DASH}0.934, n = 38", without the parts that do not apply.
     """
     number = f"n = {total - undefined:,}" if undefined else ""
     return ", ".join(part for part in (format_interval(key, interval), number) if part)

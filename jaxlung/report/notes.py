@@ -1,28 +1,29 @@
-"""Sentences below the tables: what is between the numbers and their reading."""
+"""Remarks below the tables, which say how to read the numbers."""
 
 from collections.abc import Sequence
 
 from jaxlung.config import run_files
 from jaxlung.report import glossary
+from jaxlung.tasks import words
 
 FEW_PEOPLE = 30
-COVERAGE = "89 to 100"  # Of 100, in the table of docs/scores.md.
+COVERAGE = "89 to 100"  # times out of 100, from the table in docs/scores.md
 
 
 def list_notes(summaries: Sequence[run_files.Summary], paper_note: str = "") -> list[str]:
-    """Whatever there is to say on intervals, images left out and the paper.
+    """Returns the remarks on intervals, on images left out of means, and on published scores.
 
     Args:
-        summaries: of one split or more.
-        paper_note: what the config says about the paper's numbers, or "".
+        summaries: Scores of one or more splits.
+        paper_note: The config's remark on the published scores; "" for none.
     """
-    papers = [summary.paper for summary in summaries if summary.paper]
+    with_paper = [summary for summary in summaries if summary.paper]
     notes = [
         _note_on_intervals(summaries),
         *warn_of_few(summaries[-1]),
         *map(_note_on_undefined, summaries),
         *map(_note_on_valueless, summaries),
-        _note_on_paper(papers[-1], summaries[0].task, paper_note) if papers else "",
+        _note_on_paper(with_paper[-1], paper_note) if with_paper else "",
     ]
     return [note for note in notes if note]
 
@@ -30,30 +31,30 @@ def list_notes(summaries: Sequence[run_files.Summary], paper_note: str = "") -> 
 def _note_on_intervals(summaries: Sequence[run_files.Summary]) -> str:
     if not any(summary.intervals for summary in summaries):
         return ""
-    note = "The small number pairs are 95 % intervals: a jackknife over "
+    note = "The pairs of numbers in small print are 95 % intervals from a jackknife over "
     if any(summary.num_patients != summary.num_images for summary in summaries):
-        note += "patients, each left out with all of their images."
+        note += "patients: each patient is left out with all of their images."
     else:
-        note += "images, as if each showed a patient of its own: none is known to share one."
+        note += "images, as if each showed a different patient, as no two are known to share one."
     return glossary.reword(note, summaries[0].task)
 
 
 def warn_of_few(summary: run_files.Summary) -> list[str]:
-    """How far the intervals of few patients can be trusted; [] of many, or without intervals.
+    """Returns a warning if the intervals come from few patients; [] otherwise.
 
-    The shares are those of `docs/scores.md`.
+    The coverage is from `docs/scores.md`.
     """
     if not summary.intervals or summary.num_patients >= FEW_PEOPLE:
         return []
     count = glossary.count(summary.num_patients, "patient", summary.task)
     return [
-        f"Intervals of {count} are rough. In simulations with 4 to {FEW_PEOPLE} patients, intervals"
-        f" that are to hold the true score 95 times of 100 held it {COVERAGE} times."
+        f"Intervals from {count} are rough: in simulations with 4 to {FEW_PEOPLE} patients, 95 %"
+        f" intervals contained the true score {COVERAGE} times out of 100."
     ]
 
 
 def _note_on_undefined(summary: run_files.Summary) -> str:
-    """Scores with the same number of images stand together."""
+    """Returns which scores some images lack; scores with the same count are named together."""
     by_count: dict[int, list[str]] = {}
     for key, count in summary.undefined.items():
         if count:
@@ -70,7 +71,7 @@ def _note_on_undefined(summary: run_files.Summary) -> str:
 
 
 def _note_on_valueless(summary: run_files.Summary) -> str:
-    """Scores of the split as a whole that are 0 / 0."""
+    """Returns which scores of the whole split are 0 / 0."""
     labels = [
         glossary.find_term(key, summary.task, summary.levels).label
         for key, score in summary.scores.items()
@@ -78,20 +79,22 @@ def _note_on_valueless(summary: run_files.Summary) -> str:
     ]
     if not labels:
         return ""
-    return f"Without a value, being 0 / 0 in the {summary.split} split: {', '.join(labels)}."
+    return f"Without a value (0 / 0) in the {summary.split} split: {', '.join(labels)}."
 
 
-def _note_on_paper(paper: run_files.Paper, task: str, paper_note: str) -> str:
-    note = f"The paper's numbers have the digits that it prints. {paper_note}".rstrip()
-    if task == "mask":
-        note += " Where it doesn't say how it averages, they stand beside our means over images."
-    if task == glossary.VOLUME_MASK:
-        note += " They are means over its four test volumes, which it does not name."
-    averaged = task == "three_level" and {"precision", "iou"} <= paper.keys()
-    if averaged and paper["iou"] > paper["precision"]:
-        note += (
-            " It does not say how precision, recall and IoU were averaged, and no one averaging"
-            f" gives them all: IoU is never above precision, yet {paper['iou']} stands beside"
-            f" {paper['precision']}. So each spans both of ours, macro and micro."
+def _note_on_paper(summary: run_files.Summary, paper_note: str) -> str:
+    paper = summary.paper
+    parts = ["The paper's numbers are shown with the digits that it prints.", paper_note]
+    parts.append(words.find(summary.task).paper_note)
+    # Keys that are none of our scores: the paper doesn't say how it averages them.
+    precision, iou = (
+        None if key in summary.scores else paper.get(key) for key in ("precision", "iou")
+    )
+    if isinstance(precision, float) and isinstance(iou, float) and iou > precision:
+        parts.append(
+            "The paper does not say how it averages precision, recall and IoU, and no single kind"
+            f" of average gives all of them: IoU is never above precision, yet its IoU is {iou}"
+            f" and its precision {precision}. Each of its numbers is therefore shown next to both"
+            " our macro and our micro average."
         )
-    return note
+    return " ".join(filter(None, parts))

@@ -1,14 +1,11 @@
-"""One self-contained page about a run, from the files in its workdir."""
+"""The report of a run: one self-contained HTML page made from the files in its folder."""
 
 import dataclasses
-import datetime
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jinja2
-import numpy as np
 from etils import epath
 
 from jaxlung.config import run_files
@@ -19,19 +16,29 @@ from jaxlung.report import (
     glossary,
     notes,
     pictures,
+    run,
     sizes,
     tables,
+    templates,
     terms,
     volume_files,
     volume_terms,
 )
+from jaxlung.tasks import words
 
 NUM_HEADLINES = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """A score that stands large, its interval or "", and what paper and baselines reach."""
+    """A main score, in large print at the top of the page.
+
+    Attributes:
+        label: Name of the score, with its unit.
+        text: The score.
+        interval: Its 95 % interval, or "".
+        others: How many images have the score, if not all do; scores of the paper and baselines.
+    """
 
     label: str
     text: str
@@ -40,81 +47,75 @@ class Headline:
 
 
 def build(workdir: epath.PathLike) -> epath.Path:
-    """Writes `report.html` and `figures/*.png` from what the workdir holds.
+    """Writes `report.html` and `figures/*.png` from the files in a run's folder.
 
-    The page needs no other file and no network. What the workdir lacks is left out of it.
+    The page needs no other file and no network. Sections whose files are missing are left out.
 
     Args:
-        workdir: of a run that was evaluated on at least one split.
+        workdir: Folder of a run that was evaluated on at least one split.
 
     Returns:
-        The page.
+        Path of the page.
 
     Raises:
         ValueError: no split was evaluated, or a file is damaged.
     """
-    workdir = epath.Path(workdir).resolve()
-    summaries = run_files.load_summaries(workdir)
-    config, metrics = run_files.load_config(workdir), run_files.load_metrics(workdir)
-    main = summaries[-1]  # Test where there is one.
-    page = _load_template(main.task).render(
-        name=workdir.name,
-        made=datetime.datetime.now(datetime.UTC),
+    shown = run.load(workdir)
+    main = shown.main
+    page = templates.render(
+        "report/page.html.jinja",
+        title=shown.path.name,
         main=main,
+        words=shown.words,
+        say=functools.partial(glossary.reword, task=shown.task),
         num_images=tables.count_images(main),
         headlines=_choose_headlines(main),
-        facts=facts.list_facts(config, metrics, main.threshold),
-        is_phantom=facts.is_phantom(config),
-        has_paper=any(summary.paper for summary in summaries),
-        config=json.dumps(config, indent=2) if config else "",
-        threshold_origin=facts.find_origin(config),
-        inside_lungs=config.get("inference", {}).get("inside_lungs", False),
-        terms=_list_terms(summaries),
-        empty_rule=glossary.empty_rule(main.task),
-        **_lay_out(workdir, summaries, config),
-        **_draw(workdir, main, config, metrics),
-        links=_list_links(workdir),  # Last: the figures are among them.
+        facts=facts.list_facts(shown.config, shown.metrics, main.threshold),
+        is_phantom=shown.is_phantom,
+        has_paper=any(summary.paper for summary in shown.summaries),
+        config=json.dumps(shown.config, indent=2) if shown.config else "",
+        threshold_origin=facts.find_origin(shown.config),
+        inside_lungs=shown.section("inference").get("inside_lungs", False),
+        terms=_list_terms(shown.summaries),
+        empty_rule=glossary.empty_rule(shown.task),
+        **_lay_out(shown),
+        **_draw(shown),
+        links=_list_links(shown.path),  # Last, as the figures are among them.
     )
-    files.write_text(workdir / "report.html", page)
-    return workdir / "report.html"
+    files.write_text(shown.path / "report.html", page)
+    return shown.path / "report.html"
 
 
-def _lay_out(
-    workdir: epath.Path, summaries: Sequence[run_files.Summary], config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The tables and the notes on them, by their names in the template."""
-    main = summaries[-1]
+def _lay_out(shown: run.Run) -> dict[str, Any]:
+    """Returns the tables and their notes by their names in the template."""
+    main, summaries = shown.main, shown.summaries
     return dict(
         split_table=tables.split_table(summaries),
         stored_table=tables.stored_table(summaries),
-        notes=notes.list_notes(summaries, facts.find_paper_note(config)),
+        notes=notes.list_notes(summaries, facts.find_paper_note(shown.config)),
         baseline_table=tables.baseline_table(main) if main.baselines else None,
         level_table=tables.level_table(summaries),
         group_table=tables.group_table(main) if main.by_group else None,
         size_table=sizes.size_table(main),
         subject_table=amounts.subject_table(
-            run_files.load_rows(workdir / f"scores_{main.split}.csv"),
-            config.get("paper", {}).get("subjects", ()),
+            run_files.load_rows(shown.path / f"scores_{main.split}.csv"),
+            shown.section("paper").get("subjects", ()),
         ),
         confusion_table=tables.confusion_table(main),
     )
 
 
-def _draw(
-    workdir: epath.Path,
-    main: run_files.Summary,
-    config: Mapping[str, Any],
-    metrics: Mapping[str, np.ndarray],
-) -> dict[str, pictures.Picture | None]:
-    """The figures by their names in the template."""
-    loss = facts.name_loss(config)
-    is_volumetric = main.task == glossary.VOLUME_MASK
+def _draw(shown: run.Run) -> dict[str, pictures.Picture | None]:
+    """Returns the figures by their names in the template."""
+    workdir, main, metrics = shown.path, shown.main, shown.metrics
+    loss = facts.name_loss(shown.config)
+    is_volumetric = shown.words.is_volumetric
     return dict(
         curves=pictures.draw_curves(workdir, metrics, loss, main.task) if metrics else None,
         thresholds=pictures.draw_thresholds(workdir, main),
         roc=pictures.draw_roc(workdir, main),
         calibration=pictures.draw_calibration(workdir, main),
-        # Single volumes have a table.
+        # Single volumes have a table instead.
         spread=None if is_volumetric else pictures.draw_spread(workdir, main.split),
         panels=pictures.draw_panels(workdir, is_binary=len(main.levels) == 2),
         seen=pictures.draw_seen(workdir),
@@ -123,51 +124,42 @@ def _draw(
     )
 
 
-def _load_template(task: str) -> jinja2.Template:
-    # Names of images, folders and groups come from a user's files: all text is escaped.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxlung", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["reword"] = functools.partial(glossary.reword, task=task)
-    return environment.get_template("page.html.jinja")
-
-
 def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
+    """Returns the main scores that the run has, at the stored size if it has them there."""
     headlines = []
-    for name in terms.HEADLINES.get(summary.task, [*summary.scores])[:NUM_HEADLINES]:
+    for name in (words.find(summary.task).headlines or tuple(summary.scores))[:NUM_HEADLINES]:
         key = next((k for k in (name + terms.STORED, name) if k in summary.scores), None)
         if key is None:
             continue
-        others = {}
-        if name in summary.paper:
-            others["the paper"] = glossary.format_paper(summary.paper[name])
-        for baseline, each in summary.baselines.items():
-            if key in each["scores"]:
-                score = each["scores"][key]
-                others[tables.spell(baseline)] = glossary.format_score(key, score)
-        told = [f"{who} {text}" for who, text in others.items()]
+        others = [f"{who} {text}" for who, text in _find_others(summary, name, key).items()]
         if undefined := summary.undefined.get(key, 0):
             number = glossary.count(summary.num_images, "image", summary.task)
-            told.insert(0, f"{summary.num_images - undefined:,} of {number}")
-        term = glossary.find_term(key, summary.task, summary.levels)
+            others.insert(0, f"{summary.num_images - undefined:,} of {number}")
         headlines.append(
             Headline(
-                f"{term.label}, {term.unit}" if term.unit else term.label,
+                glossary.label_with_unit(glossary.find_term(key, summary.task, summary.levels)),
                 glossary.format_score(key, summary.scores[key]),
                 glossary.format_interval(key, summary.intervals.get(key)),
-                told,
+                others,
             )
         )
     return headlines
 
 
+def _find_others(summary: run_files.Summary, name: str, key: str) -> dict[str, str]:
+    """Returns the same score of the paper and of the baselines."""
+    others = {}
+    if name in summary.paper:
+        others["the paper"] = glossary.format_paper(summary.paper[name])
+    for baseline, each in summary.baselines.items():
+        if key in each["scores"]:
+            others[tables.spell(baseline)] = glossary.format_score(key, each["scores"][key])
+    return others
+
+
 def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
-    """Label -> definition of every score on the page, those of single levels once."""
-    task, levels = summaries[0].task, summaries[0].levels
+    """Returns label -> definition of every score on the page; those of levels only once."""
+    main, task, levels = summaries[-1], summaries[0].task, summaries[0].levels
     groups = tables.find_groups(summaries[0], [summary.scores for summary in summaries])
     listed = [glossary.find_term(key, task, levels) for group in groups for key in group.labels]
     if any(key.endswith(terms.STORED) for summary in summaries for key in summary.scores):
@@ -177,17 +169,17 @@ def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
             dataclasses.replace(term, label=f"{term.label} of a level")
             for term in terms.LEVEL_TERMS.values()
         ]
-    if task != "three_level":
+    if len(levels) == 2:
         listed.append(terms.COUNTS_TERM)
-    if summaries[-1].threshold is not None:
+    if main.threshold is not None:
         listed.append(terms.THRESHOLD_TERM)
-    if summaries[-1].roc:
+    if main.roc:
         listed.append(terms.ROC_TERM)
-    if summaries[-1].calibration:
+    if main.calibration:
         listed += [glossary.find_term(name, task) for name in ("ece", "ace")]
-    if summaries[-1].by_size:
+    if main.by_size:
         listed.append(terms.SIZE_TERM)
-    if task == glossary.VOLUME_MASK and any(summary.sd for summary in summaries):
+    if words.find(task).is_volumetric and any(summary.sd for summary in summaries):
         listed.append(volume_terms.SPREAD_TERM)
     if any(summary.intervals for summary in summaries):
         listed.append(terms.INTERVAL_TERM)
@@ -195,7 +187,7 @@ def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
 
 
 def _list_links(workdir: epath.Path) -> list[str]:
-    """Files beside the page that hold its numbers and figures, relative to it."""
+    """Returns the run's tables and figures, relative to the page."""
     # No glob(): it would read a "[" in the folder's own name as a pattern.
     paths = [path for path in workdir.iterdir() if path.suffix in (".csv", ".json")]
     if (workdir / "figures").exists():

@@ -1,4 +1,7 @@
-"""Figures 4 to 7 of Nguyen Xuan Minh Vu in one: image, raw and final output, annotation."""
+"""Images with raw and final output, annotation, and the difference.
+
+They show what Nguyen Xuan Minh Vu (2024) shows in Figures 4 to 7.
+"""
 
 import numpy as np
 from matplotlib import artist, colors, lines, patches
@@ -8,23 +11,23 @@ from matplotlib import figure as mpl_figure
 from jaxlung.config import run_files
 from jaxlung.report import figures, glossary
 
-ANNOTATION_COLOR = "#22d3ee"  # The two differ in brightness too, for the colour-blind.
+ANNOTATION_COLOR = "#22d3ee"  # Both colours differ in brightness too, for the colour-blind.
 PREDICTION_COLOR = "#ff5a1f"
-# Apart from each other and from any grey, also for the colour-blind: a test holds it.
+# Distinct from each other and from any grey, also for the colour-blind (see the test).
 DIFFERENCES = {
     "true positive": "#3f80ff",
     "false positive: predicted only": "#ffbf00",
     "false negative: annotated only": "#c000c0",
 }
-OPACITY = 0.6  # Rims of a pixel's width have to show.
-COLUMNS = {  # title -> the array of `Panels` that is shown
+OPACITY = 0.6  # Edges one pixel wide have to be visible.
+COLUMNS = {  # title -> array of `Panels` that is shown
     "input": "image",
     "raw output": "raw",
     "post-processed": "pred",
     "annotation": "target",
 }
 MOST_ID_CHARACTERS = 72
-# Inches.
+# In inches.
 SIDE, GAP, TOP, ROW_LABEL, BOTTOM, MARGIN = 2.1, 0.06, 0.32, 0.36, 0.4, 0.15
 
 Box = tuple[float, float, float, float]  # left, right, bottom, top
@@ -33,21 +36,21 @@ Box = tuple[float, float, float, float]  # left, right, bottom, top
 def image_panels(
     panels: run_files.Panels, *, is_binary: bool, theme: figures.Theme = figures.DARK
 ) -> mpl_figure.Figure:
-    """A row per image, labelled with its kind, id and score; the last column compares.
+    """Draws a row per image, labelled with its kind, id and score.
 
     Args:
-        panels: the images.
-        is_binary: the masks are in or out: their difference is coloured. Otherwise outlines of
-            prediction and annotation are drawn.
-        theme: dark by default, as X-rays are read.
+        panels: The images.
+        is_binary: Whether masks are binary. If so, the last column colours the difference;
+            otherwise it draws the outlines of prediction and annotation.
+        theme: Colours; dark by default, as X-rays are read on dark screens.
     """
     titles = [*COLUMNS, "difference" if is_binary else "outlines"]
     num_rows, num_pixel_rows, num_pixel_columns = panels.image.shape
     side = SIDE * num_pixel_rows / num_pixel_columns
     width = 2 * MARGIN + len(titles) * (SIDE + GAP) - GAP
     height = TOP + num_rows * (ROW_LABEL + side) + BOTTOM
-    figure = figures.new_figure(width, height, theme, "none")
-    # One pair of axes in inches: a pair for each image would take seconds.
+    figure = figures.new_figure(width, height, theme)
+    # One axes object in inches for all images: one for each would take seconds.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axes.set_axis_off()
     for row in range(num_rows):
@@ -64,26 +67,26 @@ def image_panels(
 
 
 def describe_panel(panels: run_files.Panels, row: int) -> str:
-    """ "best: image_17, Dice 0.981"; a very long id loses its middle."""
+    """Returns the label of a row: "best: image_17, Dice 0.981"."""
     image_id = shorten(str(panels.image_id[row]))
-    term = glossary.find_term(str(panels.score_name), ())
+    term = glossary.find_term(str(panels.score_name))
     return f"{panels.kind[row]}: {image_id}, {term.label} {panels.score[row]:.3f}"
 
 
 def shorten(image_id: str) -> str:
-    """An id that fits a row; a very long one loses its middle."""
+    """Returns an id that fits on a row, without its middle if it is very long."""
     half = MOST_ID_CHARACTERS // 2
     is_long = len(image_id) > MOST_ID_CHARACTERS
     return f"{image_id[:half]}...{image_id[-half:]}" if is_long else image_id
 
 
 def color_differences(image: np.ndarray, pred: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The X-ray under a transparent colour wherever the prediction or annotation is.
+    """Returns the image with the prediction and annotation in transparent colours.
 
     Args:
         image: [H, W] uint8.
-        pred: [H, W] uint8, foreground above 127.
-        target: likewise.
+        pred: [H, W] uint8 prediction, foreground above 127.
+        target: [H, W] uint8 annotation, foreground above 127.
 
     Returns:
         [H, W, 3] float64 in [0, 1].
@@ -114,7 +117,7 @@ def _draw_image(
 def draw_outlines(
     axes: mpl_axes.Axes, greys: np.ndarray, box: Box, color: str, linewidth: float
 ) -> None:
-    """A line around everything above the lowest level; a dashed one around the highest."""
+    """Draws a line around all levels above the lowest, and a dashed line around the highest."""
     anything, highest = greys > 64, greys > 191
     outlines = {"solid": anything}
     if not np.array_equal(anything, highest):
@@ -133,7 +136,7 @@ def draw_outlines(
 
 
 def explain_outlines() -> list[artist.Artist]:
-    """Handles of a legend."""
+    """Returns the legend handles of prediction and annotation."""
     return [
         lines.Line2D([], [], color=PREDICTION_COLOR, linewidth=1.3, label="prediction"),
         lines.Line2D([], [], color=ANNOTATION_COLOR, linewidth=2.8, label="annotation"),
@@ -145,10 +148,10 @@ def _explain_differences() -> list[artist.Artist]:
 
 
 def add_legend(axes: mpl_axes.Axes, handles: list[artist.Artist], theme: figures.Theme) -> None:
-    """A row of keys in the lower left corner."""
+    """Adds a legend in one row, in the lower left corner."""
     axes.legend(
         handles=handles,
-        loc="lower left",  # Seen on a phone before the figure is moved.
+        loc="lower left",  # Visible on a phone without scrolling.
         bbox_to_anchor=(0, 0),
         ncols=len(handles),
         frameon=False,

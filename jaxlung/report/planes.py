@@ -1,4 +1,4 @@
-"""Three slices of every test volume, with outlines of prediction and annotation."""
+"""Three slices of each test volume, with outlines of prediction and annotation."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,25 @@ from matplotlib import figure as mpl_figure
 from jaxlung.report import figures, panels, volume_files
 
 MOST_SUBJECTS = 24  # rows of a figure
-SIDE, GAP = 3.45, 0.08  # Inches: no slice is wider or higher than SIDE.
+SIDE, GAP = 3.45, 0.08  # In inches. No slice is wider or higher than SIDE.
 TOP, ROW_LABEL, BOTTOM, MARGIN = 0.1, 0.36, 0.4, 0.15
 
 
 def subject_planes(
     subjects: Sequence[volume_files.Subject], theme: figures.Theme = figures.DARK
 ) -> mpl_figure.Figure:
-    """A row per volume: axial, coronal and sagittal, all of a row at one scale in mm.
+    """Draws a row per volume: an axial, a coronal and a sagittal slice, at the same scale in mm.
 
     Args:
-        subjects: one or more.
-        theme: dark by default, as CTs are read.
+        subjects: One or more volumes.
+        theme: Colours; dark by default, as CTs are read on dark screens.
     """
     sizes = [find_sizes(subject) for subject in subjects]
     heights = [ROW_LABEL + max(height for _, height in each.values()) for each in sizes]
     width = 2 * MARGIN + 3 * (SIDE + GAP) - GAP
     height = TOP + sum(heights) + BOTTOM
-    figure = figures.new_figure(width, height, theme, "none")
-    # One pair of axes in inches, as for panels.
+    figure = figures.new_figure(width, height, theme)
+    # One axes object in inches, as for panels.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), autoscale_on=False)
     axes.set_axis_off()
     top = height - TOP
@@ -40,14 +40,17 @@ def subject_planes(
 
 
 def describe_subject(subject: volume_files.Subject) -> str:
-    """ "case_3, Dice 0.812; slices: axial 41, coronal 230, sagittal 120", counted from 0."""
+    """Returns the label of a row, with slices counted from 0.
+
+    An example is "case_3, Dice 0.812; slices: axial 41, coronal 230, sagittal 120".
+    """
     slices = ", ".join(f"{name} {plane.index}" for name, plane in subject.planes.items())
     return f"{panels.shorten(subject.image_id)}, Dice {subject.dice:.3f}; slices: {slices}"
 
 
 def find_sizes(subject: volume_files.Subject) -> dict[str, tuple[float, float]]:
-    """(width, height) of each plane in inches; the same number of mm per inch in all."""
-    # In widths of a voxel; across a sagittal slice go its rows.
+    """Returns (width, height) of each plane in inches, with the same mm per inch in all."""
+    # Size of a column in units of a voxel's width; the columns of a sagittal slice are rows.
     units = {"axial": 1.0, "coronal": 1.0, "sagittal": subject.planes["axial"].aspect}
     sizes = {}
     for name, plane in subject.planes.items():

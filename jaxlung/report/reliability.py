@@ -1,4 +1,4 @@
-"""The reliability diagram: how often there is foreground where a probability is predicted."""
+"""The reliability diagram: the share of foreground against the predicted probability."""
 
 import math
 from typing import Any
@@ -12,11 +12,11 @@ from jaxlung.report import figures, glossary
 
 
 def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) -> mpl_figure.Figure:
-    """Share of foreground against mean probability, bin by bin, above how many each bin holds.
+    """Draws share of foreground against mean probability by bin, and the size of the bins below.
 
     Args:
-        summary: with `calibration`.
-        theme: of the page.
+        summary: Scores of a split, with `calibration`.
+        theme: Colours of the page.
     """
     counts, probs, shares = columns(summary.calibration)
     counted = glossary.counted(summary.task)
@@ -28,15 +28,15 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
     upper.vlines(probs, probs, shares, color=theme.second, linewidth=2.5, label="gap")
     upper.plot(probs, shares, "o-", color=theme.first, label="network")
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
-    title = "\n".join(spell_errors(summary.calibration))  # One below the other fits a phone.
+    title = "\n".join(spell_errors(summary.calibration))  # Two lines fit on a phone.
     upper.set_title(title, loc="left", color=theme.text, fontsize=11)
     target = figures.in_font(summary.levels[-1])
-    upper.set_ylabel(f"share that is {target}", color=theme.muted, parse_math=False)
+    upper.set_ylabel(f"share annotated as {target}", color=theme.muted, parse_math=False)
     upper.legend(frameon=False, labelcolor=theme.text, loc="upper left")
     edges = np.linspace(0, 1, len(counts) + 1)
     lower.bar(edges[:-1], counts, np.diff(edges), 0, align="edge", color=theme.first, alpha=0.85)
     lower.set_yscale("log")
-    lower.set_ylim(0.5, 3 * counts.max())  # From 1, a bin of one would have no height.
+    lower.set_ylim(0.5, 3 * counts.max())  # An axis from 1 would give a bin with count 1 no height.
     lower.yaxis.set_major_locator(ticker.LogLocator(numticks=4))
     lower.yaxis.set_minor_locator(ticker.NullLocator())
     lower.set_ylabel(f"{counted} (log)", color=theme.muted)
@@ -45,7 +45,7 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
 
 
 def columns(calibration: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts, mean probabilities and shares of foreground by bin; NaN where a bin is empty."""
+    """Returns count, mean probability and share of foreground by bin; NaN for empty bins."""
     counts, probs, shares = (
         np.array([math.nan if x is None else x for x in calibration[name]], np.float64)
         for name in ("counts", "mean_prob", "fraction")
@@ -54,12 +54,12 @@ def columns(calibration: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def title_of(calibration: dict[str, Any]) -> str:
-    """ "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015), ACE 0.1012 (...)" """
+    """Returns "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015), ACE 0.1012 (...)"."""
     return ", ".join(spell_errors(calibration))
 
 
 def spell_errors(calibration: dict[str, Any]) -> list[str]:
-    """ "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015)", and likewise ACE."""
+    """Returns ECE and ACE: "ECE 0.0123 (95 % interval 0.010\N{EN DASH}0.015)"."""
     texts = []
     for name in ("ece", "ace"):
         interval = glossary.format_interval(name, calibration[f"{name}_interval"])
@@ -69,7 +69,7 @@ def spell_errors(calibration: dict[str, Any]) -> list[str]:
 
 
 def describe(summary: run_files.Summary) -> str:
-    """What the diagram shows, in words and numbers, for those who can't see it."""
+    """Returns the diagram in words and numbers, as its alternative text."""
     counts, probs, shares = columns(summary.calibration)
     pairs = ", ".join(
         f"{prob:.2f} and {share:.2f}"
@@ -79,7 +79,7 @@ def describe(summary: run_files.Summary) -> str:
     first, last = (f"{100 * counts[i] / counts.sum():.0f} %" for i in (0, -1))
     return (
         f"Reliability diagram of the {summary.split} split, {title_of(summary.calibration)}."
-        f" Mean probability and share that is {summary.levels[-1]} of each filled bin: {pairs}."
-        f" The first of {len(counts)} bins holds {first} of the {glossary.counted(summary.task)},"
-        f" the last one {last}."
+        f" Mean probability and share of {summary.levels[-1]} in each filled bin: {pairs}."
+        f" The first of the {len(counts)} bins contains {first} of the"
+        f" {glossary.counted(summary.task)}, the last {last}."
     )

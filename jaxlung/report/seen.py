@@ -1,4 +1,4 @@
-"""X-rays beside what a network sees of them: cut at the edges, maybe only the lungs."""
+"""X-rays beside the network's view of them, which is cropped and may be limited to the lungs."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ class Seen:
 
     Attributes:
         image: [K, S, S] uint8.
-        seen: [K, H, W] float32 in [0, 1].
+        seen: [K, H, W] float32 in [0, 1], the network's view.
         kind: [K] str, the class of each image.
         image_id: [K] str.
     """
@@ -30,7 +30,7 @@ class Seen:
 
 
 def load(workdir: epath.Path) -> Seen | None:
-    """Reads `seen_test.npz`; None without the file.
+    """Reads `seen_test.npz`; returns None without the file.
 
     Raises:
         ValueError: it can't be read, lacks an array, or its arrays don't fit.
@@ -38,19 +38,16 @@ def load(workdir: epath.Path) -> Seen | None:
     path = workdir / "seen_test.npz"
     if not path.exists():
         return None
-    names = [field.name for field in dataclasses.fields(Seen)]
-    try:
-        found = Seen(**run_files.load_arrays(path, names))
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
-    counts = {len(getattr(found, name)) if getattr(found, name).ndim else 0 for name in names}
+    found = run_files.load_bundle(path, Seen)
+    arrays = dataclasses.astuple(found)
+    counts = {len(array) if array.ndim else 0 for array in arrays}
     if len(counts) > 1 or 0 in counts or {found.image.ndim, found.seen.ndim} != {3}:
         raise ValueError(f"{path}: want as many images [K, S, S] as views of them [K, H, W].")
     return found
 
 
 def draw(seen: Seen, theme: figures.Theme = figures.DARK) -> mpl_figure.Figure:
-    """A row per image: as it is given, and what is left of it, pixels of one size."""
+    """Draws a row per image: the image and the network's view, at the same pixel size."""
     num_rows, size = seen.image.shape[:2]
     figure = figures.new_figure(2 * SIDE, (SIDE + 0.3) * num_rows, theme, "constrained")
     all_axes = figure.subplots(num_rows, 2, squeeze=False)
@@ -67,13 +64,13 @@ def draw(seen: Seen, theme: figures.Theme = figures.DARK) -> mpl_figure.Figure:
 
 
 def describe_image(seen: Seen, row: int) -> str:
-    """ "COVID-19: image_17, 256 x 256 pixels" """
+    """Returns the label of an image: "COVID-19: image_17, 256 x 256 pixels"."""
     height, width = seen.image.shape[1:]
     return f"{seen.kind[row]}: {panels.shorten(str(seen.image_id[row]))}, {height} x {width} pixels"
 
 
 def describe(seen: Seen) -> str:
-    """What `draw` shows, in words."""
+    """Returns the figure of `draw` in words, as its alternative text."""
     rows = "; ".join(describe_image(seen, row) for row in range(len(seen.image)))
     height, width = seen.seen.shape[1:]
-    return f"{rows}. Beside each what the network sees of it: {height} x {width} pixels."
+    return f"{rows}. Beside each image is the network's view of it, {height} x {width} pixels."

@@ -1,4 +1,4 @@
-"""The table of scores by how much is annotated."""
+"""Table of scores by the size of the annotated structure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,12 +11,10 @@ SCORES = ("dice", "iou")
 
 
 def size_table(summary: run_files.Summary) -> tables.Table | None:
-    """A row per quartile of annotated size, and one of the images that have none, if there are.
+    """Returns a row per quartile of annotated size, and one for images without annotation.
 
-    None without sizes.
-
-    Columns: the sizes, how many images, Dice and IoU of the last level, images where none of it
-    was found.
+    Its columns are the sizes, the number of images, Dice and IoU of the last level, and the number
+    of images where none of it was found. Returns None if the run has no sizes.
     """
     if not summary.by_size:
         return None
@@ -37,12 +35,12 @@ def size_table(summary: run_files.Summary) -> tables.Table | None:
 
 
 def format_range(ends: Sequence[float], unit: str) -> str:
-    """ "1,204\N{EN DASH}3,310" pixels, "0.52\N{EN DASH}12.08" mL"""
+    """Returns a range in its unit: "1,204\N{EN DASH}3,310" or, in mL, "0.52\N{EN DASH}12.08"."""
     return "\N{EN DASH}".join(f"{end:,.2f}" if unit == "mL" else f"{end:,.0f}" for end in ends)
 
 
 def _cells(part: Mapping[str, Any], sizes: str) -> list[tables.Cell | None]:
-    # Two empty masks score 1 and one of them 0: of images without any, the last column says it.
+    # Without annotation, scores are 1 or 0: the last column has the same information.
     scores, intervals = part.get("scores", {}), part.get("intervals", {})
     return [
         tables.Cell(sizes),

@@ -1,23 +1,26 @@
-"""Scores laid out as tables of text: a row per score, a column per split, method or group."""
+"""Tables of scores as text: a row per score, a column per split, method or group."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxlung.config import run_files
 from jaxlung.report import glossary, terms
+from jaxlung.tasks import words
 
 Scores = Mapping[str, float | None]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A number.
+    """A cell of a table.
 
     Attributes:
-        text: as it is printed.
-        note: smaller text beside it: an interval or a share; "" for none, None for no room either.
-        span: rows that it stands for.
+        text: The number as it is printed.
+        note: Smaller text beside the number, an interval or a share; "" for none; None leaves no
+            room for one either.
+        span: Number of rows that the cell spans.
     """
 
     text: str
@@ -27,11 +30,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """The top of a column.
+    """The head of a column.
 
     Attributes:
-        head: what it is about.
-        note: smaller text below the head, or "".
+        head: Title of the column.
+        note: Smaller text below the title; "" for none.
         style: "", "strong" or "paper".
     """
 
@@ -42,7 +45,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A label and a cell per column, None where the cell above spans this row too."""
+    """A label and a cell per column; None where the cell above spans this row too."""
 
     label: str
     cells: list[Cell | None]
@@ -50,7 +53,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Rows under one heading."""
+    """Rows under one heading; "" for no heading."""
 
     title: str
     rows: list[Row]
@@ -58,25 +61,25 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Blocks of rows under the heads of columns."""
+    """The heads of the columns and blocks of rows below them."""
 
     columns: list[Column]
     blocks: list[Block]
 
     @property
     def has_notes(self) -> bool:
-        """Whether any cell has a note, so that all need room for one."""
+        """Returns whether any cell has a note, so that all cells need room for one."""
         rows = [row for block in self.blocks for row in block.rows]
         return any(cell.note for row in rows for cell in row.cells if cell)
 
 
 def split_table(summaries: Sequence[run_files.Summary]) -> Table:
-    """A column per split, the paper's beside it where there are numbers."""
+    """Returns a table with a column per split, each followed by the published scores if any."""
     groups = find_groups(summaries[0], [summary.scores for summary in summaries])
     columns = []
     for summary in summaries:
         column = Column(summary.split, count_images(summary))
-        sd = summary.sd if summary.task == glossary.VOLUME_MASK else {}
+        sd = summary.sd if words.find(summary.task).is_volumetric else {}
         columns.append((column, _cells_of(summary, groups, sd)))
         if summary.paper:
             columns.append((Column("paper", "", "paper"), _paper_cells(summary.paper, groups)))
@@ -84,7 +87,7 @@ def split_table(summaries: Sequence[run_files.Summary]) -> Table:
 
 
 def stored_table(summaries: Sequence[run_files.Summary]) -> Table | None:
-    """The scores at the images' stored size, a column per split; None if there are none."""
+    """Returns the scores at the images' stored size by split; None if there are none."""
     stored = [
         dataclasses.replace(
             summary,
@@ -99,7 +102,7 @@ def stored_table(summaries: Sequence[run_files.Summary]) -> Table | None:
 
 
 def baseline_table(summary: run_files.Summary) -> Table:
-    """The network beside the baselines, with the scores that any baseline has."""
+    """Returns the network beside the baselines, with the scores that any baseline has."""
     baselines = summary.baselines
     groups = find_groups(summary, [each["scores"] for each in baselines.values()])
     network = Column("network", f"step {summary.step:,}", "strong")
@@ -111,7 +114,7 @@ def baseline_table(summary: run_files.Summary) -> Table:
 
 
 def group_table(summary: run_files.Summary) -> Table:
-    """A column per group of images, and all together."""
+    """Returns a table with a column per group of images, and one for all images."""
     groups = find_groups(summary, [summary.scores])
     columns = []
     for name, each in summary.by_group.items():
@@ -125,7 +128,7 @@ def group_table(summary: run_files.Summary) -> Table:
 
 
 def level_table(summaries: Sequence[run_files.Summary]) -> Table | None:
-    """A block per score with a row per level, a column per split; None if no level has scores."""
+    """Returns a block per score with a row per level; None if no level has scores."""
     levels = summaries[0].levels
     groups = [
         terms.Group(term.label, {f"{score}_{level}": level for level in levels})
@@ -139,7 +142,7 @@ def level_table(summaries: Sequence[run_files.Summary]) -> Table | None:
 
 
 def confusion_table(summary: run_files.Summary) -> Table | None:
-    """Images by what they are and what they are called; None where pixels are counted."""
+    """Returns the confusion matrix of images; None if scores count pixels or voxels."""
     if not summary.confusion:
         return None
     rows = []
@@ -149,23 +152,23 @@ def confusion_table(summary: run_files.Summary) -> Table | None:
         cells = [Cell(f"{n:,}", share) for n, share in zip(counts, shares, strict=True)]
         rows.append(Row(f"is {level}", [*cells, Cell(f"{total:,}")]))
     columns = [Column(f"called {level}") for level in summary.levels]
-    return Table([*columns, Column("together")], [Block("", rows)])
+    return Table([*columns, Column("total")], [Block("", rows)])
 
 
 def find_groups(summary: run_files.Summary, columns: Sequence[Scores]) -> list[terms.Group]:
-    """The rows that show all scores of `columns` at the network's size, but those of levels."""
+    """Returns the rows for all scores of `columns` at the network's size, without levels."""
     keys = dict.fromkeys(
         key for scores in columns for key in scores if not key.endswith(terms.STORED)
     )
     if all(scores.get("loss") == scores.get("loss_excess") for scores in columns):
-        keys.pop("loss_excess", None)  # Binary targets have no floor: one row says it all.
+        keys.pop("loss_excess", None)  # Binary targets have no floor: both rows would be the same.
     if summary.threshold == 0.5 and "accuracy_at_half" not in summary.paper:
-        keys.pop("accuracy_at_half", None)  # It is the accuracy.
+        keys.pop("accuracy_at_half", None)  # It equals the accuracy.
     return glossary.choose_groups(keys, summary.task, summary.levels)
 
 
 def count_images(summary: run_files.Summary) -> str:
-    """ "1,166 images", and of how many people where that is known."""
+    """Returns "1,166 images", with "of 800 patients" if patients are known."""
     text = glossary.count(summary.num_images, "image", summary.task)
     if summary.num_patients != summary.num_images:
         text += f" of {glossary.count(summary.num_patients, 'patient', summary.task)}"
@@ -173,12 +176,12 @@ def count_images(summary: run_files.Summary) -> str:
 
 
 def spell(name: str) -> str:
-    """A name from a file for readers: "mean_mask" is a mean mask."""
+    """Returns a name from a file as words: "mean mask" for "mean_mask"."""
     return "HU band" if name == "hu_band" else name.replace("_", " ")
 
 
-def _of_stored(by_key: Mapping[str, object]) -> dict[str, object]:
-    """What belongs to scores at the stored size, by the keys that they have at the network's."""
+def _of_stored(by_key: Mapping[str, T]) -> dict[str, T]:
+    """Returns the entries at the stored size, under their keys at the network's size."""
     suffix = terms.STORED
     return {key.removesuffix(suffix): by_key[key] for key in by_key if key.endswith(suffix)}
 
@@ -195,7 +198,7 @@ def _cells_of_part(
     groups: Sequence[terms.Group],
     sd: Scores | None = None,
 ) -> list[Cell | None]:
-    undefined = part.get("undefined", {})  # Older runs did not count them in their parts.
+    undefined = part.get("undefined", {})  # Older runs did not count them for baselines and groups.
     return [
         Cell(
             glossary.format_spread(key, part["scores"].get(key), (sd or {}).get(key)),
@@ -211,7 +214,7 @@ def _cells_of_part(
 def _paper_cells(paper: run_files.Paper, groups: Sequence[terms.Group]) -> list[Cell | None]:
     cells: list[Cell | None] = []
     for group in groups:
-        if group.paper_key in paper:  # Which of the rows it belongs to is not known.
+        if group.paper_key in paper:  # It is unknown to which of the rows it belongs.
             text = glossary.format_paper(paper[group.paper_key])
             cells += [Cell(text, span=len(group.labels)), *[None] * (len(group.labels) - 1)]
         else:

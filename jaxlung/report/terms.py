@@ -1,18 +1,18 @@
-"""The words of a page: what scores mean, how they are grouped, which of them stand large."""
+"""Definitions of scores for readers, and the rows in which tables show them."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A score for readers.
+    """A score as it is explained to readers.
 
     Attributes:
-        label: its name where it stands alone.
-        definition: one line.
-        decimals: digits after the point.
-        unit: "" for a score that has none.
-        scale: what a value is multiplied by before it is written.
+        label: Its name where it stands alone.
+        definition: One or two sentences; "" for none.
+        decimals: Digits after the decimal point.
+        unit: Unit of the value, "" for none.
+        scale: Factor applied to a value before it is written.
     """
 
     label: str
@@ -27,9 +27,9 @@ class Group:
     """Neighbouring rows of a table under one heading.
 
     Attributes:
-        title: the heading.
-        labels: key -> label of its row.
-        paper_key: a paper's number of this kind whose averaging is not known, or "".
+        title: The heading.
+        labels: Score key -> label of its row.
+        paper_key: Key of a published score of this kind whose averaging is unknown; "" for none.
     """
 
     title: str
@@ -38,39 +38,46 @@ class Group:
 
 
 _MACRO = (
-    "of each level from the confusion matrix summed over the split; unweighted mean of the levels"
-    " that have a value."
+    "of each level, from the confusion matrix summed over the split; unweighted mean over the"
+    " levels that have a value."
 )
 _MICRO = "with all pixels of all images and levels pooled."
-_POOLED = "over the pixels of all images together; large structures count more."
-_MEAN = "in each image; mean over the images."
+_POOLED = "over the pixels of all images together, so large structures count more."
+_MEAN = "computed for each image, then averaged over the images."
 _DISTANCE = (
-    "In pixels of the stored image; 0 where both masks are empty. Where one of them is, there is no"
-    " distance: such images are left out of the mean, and n says how many are in it."
+    "Measured in pixels of the stored image. It is 0 if both masks are empty. If only one is empty,"
+    " there is no distance: such images are left out of the mean, and n gives the number of images"
+    " in it."
 )
 
 
-def _ece(counted: str) -> Term:
+def make_ece(unit: str) -> Term:
+    """Returns the definition of the expected calibration error over units, as "pixel"."""
     return Term(
         "ECE",
-        f"Expected calibration error (Naeini et al., 2015): {counted} are sorted into 15 equal bins"
-        " by their predicted probability; in each, the gap between the mean probability and the"
-        f" share that is positive; mean of the gaps, weighted by how many {counted} a bin has."
-        " 0 is calibrated.",
+        f"Expected calibration error (Naeini et al., 2015): {unit}s are sorted into 15 equal bins"
+        " by predicted probability. In each bin, the gap is the difference between the mean"
+        " probability and the share of positives. ECE is the mean gap, weighted by the number of"
+        f" {unit}s in each bin. 0 means perfectly calibrated.",
     )
 
 
-_ACE = "Average calibration error (Neumann et al., 2018): the same, every filled bin counting alike"
+ACE = (
+    "Average calibration error (Neumann et al., 2018): like ECE, but every filled bin counts the"
+    " same."
+)
 
 TERMS = {
-    "mse": Term("MSE", "Mean squared error of the raw output in [0, 1], over all pixels.", 5),
-    "mae": Term("MAE", "Mean absolute error of the raw output in [0, 1], over all pixels.", 5),
+    "mse": Term("MSE", "Mean squared error of the raw output in [0, 1] over all pixels.", 5),
+    "mae": Term("MAE", "Mean absolute error of the raw output in [0, 1] over all pixels.", 5),
     "loss": Term(
-        "Loss", "What training minimises, mean over the images; cross-entropy is in nats a pixel."
+        "Loss",
+        "The quantity that training minimises, averaged over the images. Cross-entropy is in nats"
+        " per pixel.",
     ),
     "loss_excess": Term(
         "Loss above its floor",
-        "Loss minus the least value the targets allow, the entropy of soft targets; 0 is perfect.",
+        "Loss minus its lowest possible value, which is the entropy of soft targets. 0 is perfect.",
     ),
     "precision_macro": Term("Precision macro", f"Precision {_MACRO}"),
     "recall_macro": Term("Recall macro", f"Recall {_MACRO}"),
@@ -79,35 +86,44 @@ TERMS = {
     "precision_micro": Term("Precision micro", f"Precision {_MICRO}"),
     "recall_micro": Term("Recall micro", f"Recall {_MICRO}"),
     "f1_micro": Term(
-        "F1 micro", f"F1 {_MICRO} Equals the other two: the share of pixels that are right."
+        "F1 micro",
+        f"F1 {_MICRO} Micro precision, recall and F1 are the same number: the share of pixels"
+        " assigned to the correct level.",
     ),
     "iou_micro": Term("IoU micro", f"Intersection over union {_MICRO}"),
-    "dice": Term("Dice", f"2 |A and B| / (|A| + |B|) {_MEAN}"),
-    "iou": Term("IoU", f"|A and B| / |A or B| {_MEAN}"),
-    "mean_iou": Term("Mean IoU", f"Mean of the IoU of foreground and background {_MEAN}"),
-    "precision": Term("Precision", f"TP / (TP + FP): right share of the predicted pixels {_MEAN}"),
+    "dice": Term("Dice", f"2 |A and B| / (|A| + |B|) for prediction A and annotation B, {_MEAN}"),
+    "iou": Term(
+        "IoU",
+        f"Intersection over union, |A and B| / |A or B| for prediction A and annotation B, {_MEAN}",
+    ),
+    "mean_iou": Term("Mean IoU", f"Mean of the IoU of foreground and background, {_MEAN}"),
+    "precision": Term(
+        "Precision", f"TP / (TP + FP): share of the predicted pixels that are correct, {_MEAN}"
+    ),
     "sensitivity": Term(
-        "Sensitivity", f"TP / (TP + FN), also recall: found share of the annotated pixels {_MEAN}"
+        "Sensitivity",
+        f"TP / (TP + FN), also recall: share of the annotated pixels that are found, {_MEAN}",
     ),
     "specificity": Term(
-        "Specificity", f"TN / (TN + FP): share of the background that is left alone {_MEAN}"
+        "Specificity",
+        f"TN / (TN + FP): share of the background predicted as background, {_MEAN}",
     ),
-    "accuracy": Term("Accuracy", f"Share of the pixels that are right {_MEAN}"),
+    "accuracy": Term("Accuracy", f"Share of the pixels that are correct, {_MEAN}"),
     "accuracy_at_half": Term(
         "Accuracy at 0.5",
-        f"Share of the pixels that are right {_MEAN} Here foreground is what has an output above"
-        " 0.5, as Keras counts accuracy, whatever threshold the other scores have.",
+        f"Share of the pixels that are correct, {_MEAN} Pixels with an output above 0.5 are"
+        " foreground here, as in Keras, whatever the threshold of the other scores.",
     ),
     "hd95": Term(
         "HD95",
-        "Hausdorff distance, 95th percentile: the larger of the two directions between outlines of"
-        f" prediction and annotation. {_DISTANCE}",
+        "95th percentile of the Hausdorff distance between the outlines of prediction and"
+        f" annotation: the larger of the two directions. {_DISTANCE}",
         decimals=2,
         unit="pixels",
     ),
     "asd": Term(
         "ASD",
-        "Average symmetric surface distance: mean distance from every point of either outline to"
+        "Average symmetric surface distance: mean distance from each point of either outline to"
         f" the other outline. {_DISTANCE}",
         decimals=2,
         unit="pixels",
@@ -117,95 +133,76 @@ TERMS = {
     "mean_iou_pooled": Term(
         "Mean IoU pooled", f"Mean of the IoU of foreground and background {_POOLED}"
     ),
-    "precision_pooled": Term("Precision pooled", f"Right share of the predicted pixels {_POOLED}"),
+    "precision_pooled": Term(
+        "Precision pooled", f"Share of the predicted pixels that are correct, {_POOLED}"
+    ),
     "sensitivity_pooled": Term(
-        "Sensitivity pooled", f"Found share of the annotated pixels {_POOLED}"
+        "Sensitivity pooled", f"Share of the annotated pixels that are found, {_POOLED}"
     ),
     "specificity_pooled": Term(
-        "Specificity pooled", f"Share of the background that is left alone {_POOLED}"
+        "Specificity pooled", f"Share of the background predicted as background, {_POOLED}"
     ),
-    "accuracy_pooled": Term("Accuracy pooled", f"Share of the pixels that are right {_POOLED}"),
-    "ece": _ece("pixels"),
+    "accuracy_pooled": Term("Accuracy pooled", f"Share of the pixels that are correct, {_POOLED}"),
+    "ece": make_ece("pixel"),
     "ace": Term(
         "ACE",
-        f"{_ACE}. Most pixels are plain background, which makes ECE small whatever happens to the"
-        " others; here they fill one bin of 15. Bins of few pixels make it noisy.",
+        f"{ACE} Most pixels are plain background, which keeps ECE small whatever happens to the"
+        " other pixels; for ACE they fill only one of the 15 bins. Bins with few pixels make ACE"
+        " noisy.",
     ),
-}
-# Scores of a yes or no for each image; where they differ from those of masks, these hold.
-DIAGNOSIS_TERMS = {
-    "auc": Term(
-        "AUC",
-        "Area under the ROC curve: how often a positive image gets a higher output than a negative"
-        " one, ties counting half. 0.5 is chance; no threshold is involved.",
-    ),
-    "accuracy": Term("Accuracy", "Share of the images that are right."),
-    "accuracy_at_half": Term(
-        "Accuracy at 0.5",
-        "Share of the images that are right where an output above 0.5 is positive, as Keras counts"
-        " accuracy.",
-    ),
-    "sensitivity": Term(
-        "Sensitivity", "TP / (TP + FN), also recall or TPR: found share of the positive images."
-    ),
-    "specificity": Term(
-        "Specificity", "TN / (TN + FP), 1 - FPR: share of the negative images called negative."
-    ),
-    "precision": Term("Precision", "TP / (TP + FP): share of the images called positive that are."),
-    "f1": Term("F1", "Harmonic mean of precision and sensitivity."),
-    "mse": Term("MSE", "Mean squared error of the output in [0, 1], over all images.", 5),
-    "mae": Term("MAE", "Mean absolute error of the output in [0, 1], over all images.", 5),
-    "loss": Term("Loss", "What training minimises, mean over the images; cross-entropy in nats."),
-    "ece": _ece("images"),
-    "ace": Term("ACE", f"{_ACE}. Of few images both are above 0 by chance alone."),
 }
 LEVEL_TERMS = {
-    "precision": Term("Precision", "Of the pixels predicted as this level, the share that is it."),
-    "recall": Term("Recall", "Of the pixels annotated as this level, the share that is found."),
+    "precision": Term(
+        "Precision", "Share of the pixels predicted as this level that are annotated as it."
+    ),
+    "recall": Term(
+        "Recall", "Share of the pixels annotated as this level that are predicted as it."
+    ),
     "f1": Term("F1", "Harmonic mean of precision and recall; the same number as Dice."),
-    "iou": Term("IoU", "Pixels that are both predicted and annotated, over those that are either."),
+    "iou": Term(
+        "IoU",
+        "Number of pixels both predicted and annotated as this level, divided by the number that"
+        " are either.",
+    ),
 }
-STORED = "_stored"  # ends the key of a score that is taken at each image's own size
+STORED = "_stored"  # suffix of the key of a score that is taken at each image's own size
 STORED_TERM = Term(
-    "At stored size", "The prediction is scaled back to its image's own size, then scored."
+    "At stored size",
+    "The prediction is scaled back to the size of its stored image before it is scored.",
 )
 COUNTS_TERM = Term(
     "TP, FP, FN, TN",
-    "True and false positives, false and true negatives: called positive rightly or wrongly, called"
-    " negative wrongly or rightly.",
+    "Counts of true positives (correctly called positive), false positives (wrongly called"
+    " positive), false negatives (wrongly called negative) and true negatives (correctly called"
+    " negative).",
 )
-THRESHOLD_TERM = Term("Threshold", "What has an output above it counts as positive.")
+THRESHOLD_TERM = Term("Threshold", "Outputs above this value count as positive.")
 ROC_TERM = Term(
     "ROC curve",
-    "TPR = TP / (TP + FN) against FPR = FP / (FP + TN), from strict thresholds to lax ones.",
+    "True positive rate, TPR = TP / (TP + FN), against false positive rate, FPR = FP / (FP + TN),"
+    " for all thresholds.",
 )
 SIZE_TERM = Term(
     "Quartiles of size",
-    "The images with any foreground, ordered by how much of it is annotated, in four groups of"
-    " equally many. Scores are means over a group's images; the smaller the structure, the more"
-    " every wrong pixel costs.",
+    "The images with any foreground are ordered by the annotated area and divided into four groups"
+    " of equal number. Scores are means over the images of a group. The smaller the structure, the"
+    " more each wrong pixel costs.",
 )
 INTERVAL_TERM = Term(
     "95 % interval",
-    "Range that is to hold the true score in 95 of 100 such samples of patients: jackknife, each"
-    " patient left out with all of their images, with Student's t, on a scale that keeps the ends"
-    " among possible scores. A score of fewer than two patients, or that is the same for all of"
-    " them, has none. Says how far another sample of patients may move the score, not how far"
-    " another training run may.",
-)
-_COUNTED = (
-    " Without a value a score is left out of the mean, and n says how many images the mean is of."
+    "A range that is meant to contain the true score for 95 of 100 such samples of patients. It is"
+    " computed by a jackknife, which leaves out each patient with all of their images in turn,"
+    " and Student's t distribution, on a scale that keeps the ends within the possible scores."
+    " There is no interval for a score of fewer than two patients, or one that is the same for all"
+    " patients. The interval shows how much the score may change with another sample of patients,"
+    " not with another training run.",
 )
 EMPTY_RULE = (
-    "Where annotation and prediction are both empty, Dice (F1) and IoU are 1 and distances 0:"
-    " finding nothing was right. Where one of them is empty, Dice and IoU are 0, and there is no"
+    "If annotation and prediction are both empty, Dice (F1) and IoU are 1 and distances are 0:"
+    " finding nothing was correct. If only one of them is empty, Dice and IoU are 0 and there is no"
     " distance. Ratios of 0 to 0 have no value: sensitivity (recall) where nothing is annotated,"
-    f" precision where nothing is predicted, specificity where there is no background.{_COUNTED}"
-)
-DIAGNOSIS_EMPTY_RULE = (
-    "Ratios of 0 to 0 have no value: sensitivity without a positive image, specificity without a"
-    " negative one, precision where none is called positive, F1 without any of them, AUC without"
-    " both kinds."
+    " precision where nothing is predicted, specificity where there is no background. Images"
+    " without a value are left out of the mean, and n gives the number of images in it."
 )
 
 _AVERAGES = ("macro", "micro")
@@ -218,38 +215,19 @@ _OVERLAPS = {
     "specificity": "Specificity",
     "accuracy": "Accuracy",
 }
-_AT_HALF = Group("At threshold 0.5", {"accuracy_at_half": "Accuracy"})
-_RAW = Group(
+AT_HALF = Group("At threshold 0.5", {"accuracy_at_half": "Accuracy"})
+RAW = Group(
     "Raw output",
     {"mse": "MSE", "mae": "MAE", "loss": "Loss", "loss_excess": "Loss above floor"},
 )
 GROUPS = (
     Group("Mean over images", _OVERLAPS),
-    _AT_HALF,
+    AT_HALF,
     Group("Distance, pixels of the stored image", {"hd95": "HD95", "asd": "ASD"}),
     Group("All pixels pooled", {f"{key}_pooled": label for key, label in _OVERLAPS.items()}),
     Group("Precision", {f"precision_{a}": a for a in _AVERAGES}, paper_key="precision"),
     Group("Recall", {f"recall_{a}": a for a in _AVERAGES}, paper_key="recall"),
     Group("F1", {f"f1_{a}": a for a in _AVERAGES}, paper_key="f1"),
     Group("IoU", {f"iou_{a}": a for a in _AVERAGES}, paper_key="iou"),
-    _RAW,
+    RAW,
 )
-DIAGNOSIS_GROUPS = (
-    Group("At every threshold", {"auc": "AUC"}),
-    Group(
-        "At the chosen threshold",
-        {
-            key: DIAGNOSIS_TERMS[key].label
-            for key in ("accuracy", "sensitivity", "specificity", "precision", "f1")
-        },
-    ),
-    _AT_HALF,
-    _RAW,
-)
-# Task -> scores that stand large at the top of its page, at the stored size where they are.
-HEADLINES = {
-    "three_level": ("f1_macro", "iou_macro", "f1_infection", "mae"),
-    "mask": ("dice", "iou", "mean_iou", "hd95"),
-    "volume_mask": ("dice", "nsd", "hd95", "volume_error_ml"),
-    "diagnosis": ("auc", "sensitivity", "specificity", "accuracy"),
-}

@@ -1,4 +1,4 @@
-"""What a threshold does: overlap of masks by threshold, and the ROC curve of a diagnosis."""
+"""Effect of the threshold: overlap of masks by threshold, and the ROC curve of a diagnosis."""
 
 import math
 from typing import Any
@@ -16,11 +16,11 @@ Point = tuple[float, float]
 def overlap_curves(
     summary: run_files.Summary, theme: figures.Theme = figures.LIGHT
 ) -> mpl_figure.Figure:
-    """Dice and IoU against the threshold, the chosen one marked.
+    """Draws Dice and IoU against the threshold, with a mark at the chosen threshold.
 
     Args:
-        summary: with `thresholds`.
-        theme: of the page.
+        summary: Scores of a split, with `thresholds`.
+        theme: Colours of the page.
     """
     curves = {name: _array(values) for name, values in summary.thresholds.items()}
     figure = figures.new_figure(10.6, 3.5, theme, "constrained")
@@ -41,7 +41,7 @@ def overlap_curves(
 
 
 def describe_overlap(summary: run_files.Summary) -> str:
-    """What `overlap_curves` shows, in words and numbers, for those who can't see it."""
+    """Returns `overlap_curves` in words and numbers, as its alternative text."""
     curves = {name: _array(values) for name, values in summary.thresholds.items()}
     steps = curves["thresholds"]
     text = f"Dice and IoU of the {summary.split} split against {len(steps)} thresholds."
@@ -57,11 +57,11 @@ def describe_overlap(summary: run_files.Summary) -> str:
 def roc_curves(
     summary: run_files.Summary, theme: figures.Theme = figures.LIGHT
 ) -> mpl_figure.Figure:
-    """The ROC curve with the chosen point, and both rates against the threshold.
+    """Draws the ROC curve with the chosen point, and both rates against the threshold.
 
     Args:
-        summary: with `roc` and `confusion`.
-        theme: of the page.
+        summary: Scores of a split, with `roc` and `confusion`.
+        theme: Colours of the page.
     """
     fpr, tpr, thresholds = (_array(summary.roc[name]) for name in ("fpr", "tpr", "thresholds"))
     figure = figures.new_figure(10.6, 4.9, theme, "constrained")
@@ -79,7 +79,7 @@ def roc_curves(
     left.set_xlabel("FPR = FP / (FP + TN)", color=theme.muted)
     left.set_ylabel("TPR = TP / (TP + FN)", color=theme.muted)
     left.legend(frameon=False, labelcolor=theme.text, loc="lower right")
-    # The first threshold is infinity, None in the file; 1 is as strict for probabilities.
+    # The first threshold is infinity, stored as None; 1 has the same effect on probabilities.
     falling = np.append(np.nan_to_num(thresholds, nan=1.0), 0.0)
     for name, rates, color in (("TPR", tpr, theme.first), ("FPR", fpr, theme.second)):
         right.step(falling, np.append(rates, rates[-1]), where="post", color=color, label=name)
@@ -91,7 +91,10 @@ def roc_curves(
 
 
 def operating_point(confusion: list[list[int]]) -> Point | None:
-    """(FPR, TPR) of a 2 x 2 table of images; None for another size or without one of the kinds."""
+    """Returns (FPR, TPR) of a 2 x 2 confusion matrix of images.
+
+    Returns None for a matrix of another size, or if a class has no images.
+    """
     if len(confusion) != 2 or not all(map(sum, confusion)):
         return None
     (true_negatives, false_positives), (false_negatives, true_positives) = confusion
@@ -102,7 +105,7 @@ def operating_point(confusion: list[list[int]]) -> Point | None:
 
 
 def title_of(roc: dict[str, Any]) -> str:
-    """ "AUC 0.9850 (95 % interval 0.976\N{EN DASH}0.992)"; without an interval if none is known."""
+    """Returns "AUC 0.9850 (95 % interval 0.976\N{EN DASH}0.992)", the interval if it is known."""
     interval = glossary.format_interval("auc", roc["auc_interval"])
     title = f"AUC {glossary.format_score('auc', roc['auc'])}"
     return f"{title} (95 % interval {interval})" if interval else title
@@ -125,5 +128,5 @@ def _mark_threshold(axes: mpl_axes.Axes, threshold: float | None, theme: figures
 
 
 def _array(values: list[float | None]) -> np.ndarray:
-    """[T] float64, NaN for None: JSON knows neither NaN nor infinity."""
+    """Returns [T] float64 with NaN for None, as JSON has no NaN and no infinity."""
     return np.array([math.nan if value is None else value for value in values], np.float64)

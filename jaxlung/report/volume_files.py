@@ -1,4 +1,4 @@
-"""What a workdir holds about single CT volumes, read and checked."""
+"""Reads and checks the files of a run about single CT volumes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ class Plane:
 
     Attributes:
         image: [H, W] uint8.
-        pred: [H, W] bool.
+        pred: [H, W] bool, the prediction.
         target: [H, W] bool, the annotation.
-        index: of the slice, from 0.
-        aspect: height over width of a pixel.
+        index: Number of the slice, from 0.
+        aspect: Height of a pixel divided by its width.
     """
 
     image: np.ndarray
@@ -33,7 +33,7 @@ class Plane:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A volume's entry of `planes_test.npz`: its slices by the names of `PLANES`."""
+    """A volume in `planes_test.npz`, with its slices by the names of `PLANES`."""
 
     image_id: str
     dice: float
@@ -42,14 +42,14 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Amounts:
-    """How much there is in the volumes of a split, [N] float64 mL each."""
+    """Predicted and annotated mL in the volumes of a split, [N] float64 each."""
 
     predicted: np.ndarray
     annotated: np.ndarray
 
 
 def load_subjects(workdir: epath.Path) -> list[Subject]:
-    """`planes_test.npz`, volume by volume; [] without the file.
+    """Reads `planes_test.npz` by volume; returns [] without the file.
 
     Raises:
         ValueError: it can't be read, lacks an array, or its arrays don't fit.
@@ -87,7 +87,7 @@ def _make_plane(arrays: Mapping[str, np.ndarray], name: str) -> Plane:
 
 
 def load_amounts(workdir: epath.Path) -> dict[str, Amounts]:
-    """The volumes in mL by split, of those that have them, in the order of `run_files.SPLITS`."""
+    """Reads the mL of each volume by split, in the order of `run_files.SPLITS`."""
     amounts = {}
     for split in run_files.SPLITS:
         rows = run_files.load_rows(workdir / f"scores_{split}.csv")

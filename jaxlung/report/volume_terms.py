@@ -1,14 +1,21 @@
-"""The words of a page about CT volumes, where they are not those of images."""
+"""Definitions of scores for CT volumes, where they differ from those for images."""
 
 import dataclasses
 
 from jaxlung.report import terms
 
-_WORDS = {"X-ray": "CT", "an image": "a volume", "image": "volume", "pixel": "voxel"}
+_WORDS = {
+    "annotated area": "annotated volume",
+    "X-ray": "CT",
+    "an image": "a volume",
+    "image": "volume",
+    "Image": "Volume",
+    "pixel": "voxel",
+}
 
 
 def reword(text: str) -> str:
-    """What is said of images and their pixels, said of volumes and their voxels."""
+    """Returns a text about images and pixels as one about volumes and voxels."""
     for ours, theirs in _WORDS.items():
         text = text.replace(ours, theirs)
     return text
@@ -16,11 +23,11 @@ def reword(text: str) -> str:
 
 _OVERLAPS = ("dice", "iou", "mean_iou", "precision", "sensitivity", "specificity", "accuracy")
 _DISTANCE = (
-    "In mm, between centres of surface voxels; 0 where both masks are empty. Where one of them is,"
-    " there is no distance: such volumes are left out of the mean, and n says how many are in it."
+    "Measured in mm between the centres of surface voxels. It is 0 if both masks are empty. If only"
+    " one is empty, there is no distance: such volumes are left out of the mean, and n gives the"
+    " number of volumes in it."
 )
-_SHARE = "as a share of the lungs' voxels, in %. With infection: how much of the lungs is infected."
-_ERROR = "Predicted minus annotated: below 0, too little is found."
+_SHARE = "With infection as the target, this is the infected share of the lungs."
 TERMS = {
     key: dataclasses.replace(term, definition=reword(term.definition))
     for key, term in terms.TERMS.items()
@@ -28,39 +35,60 @@ TERMS = {
 } | {
     "hd95": terms.Term(
         "HD95",
-        "Hausdorff distance, 95th percentile: the larger of the two directions between surfaces of"
-        f" prediction and annotation. {_DISTANCE}",
+        "95th percentile of the Hausdorff distance between the surfaces of prediction and"
+        f" annotation: the larger of the two directions. {_DISTANCE}",
         decimals=2,
         unit="mm",
     ),
     "asd": terms.Term(
         "ASD",
-        "Average symmetric surface distance: mean distance from every voxel of either surface to"
+        "Average symmetric surface distance: mean distance from each voxel of either surface to"
         f" the other surface. {_DISTANCE}",
         decimals=2,
         unit="mm",
     ),
     "nsd": terms.Term(
         "NSD at 1 mm",
-        "Normalised surface distance, also surface Dice: share of the voxels of both surfaces that"
-        " lie within 1 mm of the other surface. Two empty masks have 1, one of them 0.",
+        "Normalised surface distance, also called surface Dice: share of the voxels of both"
+        " surfaces that lie within 1 mm of the other surface. It is 1 if both masks are empty and 0"
+        " if only one is.",
     ),
-    "volume_ml": terms.Term("Volume predicted", "Of all predicted voxels, in mL.", 2, "mL"),
-    "true_volume_ml": terms.Term("Volume annotated", "Of all annotated voxels, in mL.", 2, "mL"),
-    "volume_error_ml": terms.Term("Volume error", f"{_ERROR} In mL.", 2, "mL"),
+    "volume_ml": terms.Term("Volume predicted", "Volume of all predicted voxels in mL.", 2, "mL"),
+    "true_volume_ml": terms.Term(
+        "Volume annotated", "Volume of all annotated voxels in mL.", 2, "mL"
+    ),
+    "volume_error_ml": terms.Term(
+        "Volume error",
+        "Predicted minus annotated volume in mL; negative if too little is found.",
+        2,
+        "mL",
+    ),
     "share": terms.Term(
-        "Share of the lungs predicted", f"Predicted voxels within the lungs {_SHARE}", 2, "%", 100
+        "Share of the lungs predicted",
+        f"Share of the lungs' voxels that are predicted, in %. {_SHARE}",
+        2,
+        "%",
+        100,
     ),
     "true_share": terms.Term(
-        "Share of the lungs annotated", f"Annotated voxels within the lungs {_SHARE}", 2, "%", 100
+        "Share of the lungs annotated",
+        f"Share of the lungs' voxels that are annotated, in %. {_SHARE}",
+        2,
+        "%",
+        100,
     ),
     "share_error": terms.Term(
-        "Share error", f"{_ERROR} In percentage points of the lungs.", 2, "%", 100
+        "Share error",
+        "Predicted minus annotated share of the lungs, in percentage points; negative if too little"
+        " is found.",
+        2,
+        "%",
+        100,
     ),
 }
 SPREAD_TERM = terms.Term(
     "\N{PLUS-MINUS SIGN}",
-    "Standard deviation over the volumes, with n - 1: how much they differ from one another.",
+    "Standard deviation over the volumes (n - 1): how much they differ from one another.",
 )
 
 _AMOUNTS = {"volume_ml": "predicted", "true_volume_ml": "annotated", "volume_error_ml": "error"}

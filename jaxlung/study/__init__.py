@@ -1,1 +1,1 @@
-"""Several runs and what they come to side by side: a file in configs/studies, a table, figures."""
+"""Studies: several runs side by side, from a file in configs/studies to a table and figures."""

@@ -1,4 +1,4 @@
-"""A study's figures: scores side by side, and images beside each run's output."""
+"""Figures of a study: scores side by side, and images with the output of each run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from jaxlung.study import outputs
 from jaxlung.study import rows as rows_lib
 
 SIDE, MARGIN = 2.1, 0.15  # inches
-MARKS = {  # source of a row -> marker, and colour of the theme
+MARKS = {  # source of a row -> marker, and colour in the theme
     "run": ("o", "first"),
     "mean": ("s", "text"),
     "all": ("o", "text"),
@@ -26,14 +26,15 @@ def score_chart(
     shown: Sequence[rows_lib.Row],
     theme: figures.Theme = figures.LIGHT,
 ) -> mpl_figure.Figure:
-    """A small chart per score: a point and its 95 % interval per run, the paper's as diamonds.
+    """Draws a small chart per score, with a point and a 95 % interval per run.
 
-    Means of several runs are squares, with one standard deviation either way.
+    The paper's scores are diamonds. Means over several runs are squares, with one standard
+    deviation to either side.
 
     Args:
-        columns: score -> its label.
-        shown: rows of the table.
-        theme: of the page.
+        columns: Score -> its label.
+        shown: Rows of the table.
+        theme: Colours of the page.
     """
     across = {1: 1, 2: 2, 4: 2}.get(len(columns), 3)
     down = -(-len(columns) // across)
@@ -47,7 +48,7 @@ def score_chart(
         axes.set_axis_off()
     headings = [figures.in_font(row.heading) for row in drawn]
     all_axes[0].set_yticks(range(len(drawn)), headings)
-    all_axes[0].set_ylim(len(drawn) - 0.5, -0.5)  # First run on top, as in the table.
+    all_axes[0].set_ylim(len(drawn) - 0.5, -0.5)  # The first run is on top, as in the table.
     return figure
 
 
@@ -66,8 +67,8 @@ def _draw_score(
 
 
 def output_panels(shown: outputs.Outputs) -> mpl_figure.Figure:
-    """A row per image: input, annotation, and the raw output of every run."""
-    theme = figures.DARK  # As X-rays are read.
+    """Draws a row per image: input, annotation, and the raw output of every run."""
+    theme = figures.DARK  # X-rays are read on dark screens.
     titles = ["input", "annotation", *(f"output: {label}" for label in shown.labels)]
     num_rows = len(shown.images)
     figure = figures.new_figure(
@@ -86,7 +87,7 @@ def output_panels(shown: outputs.Outputs) -> mpl_figure.Figure:
 
 
 def _draw_image(axes: mpl_axes.Axes, image: np.ndarray) -> None:
-    """One [S, S] image in [0, 1], black to white."""
+    """Draws an [S, S] image in [0, 1], black to white."""
     axes.imshow(image, "gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():

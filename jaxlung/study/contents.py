@@ -1,17 +1,16 @@
-"""What there is to read about a study, for Markdown and HTML alike."""
+"""The text of a study, made once for both Markdown and HTML."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
-from jaxlung.report import glossary, notes, terms
+from jaxlung.report import facts, glossary, notes, terms
 from jaxlung.report import tables as report_tables
-from jaxlung.study import outputs, results
+from jaxlung.study import outputs, results, run_facts
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
 DASH = "\N{EN DASH}"
-STYLES = {"run": "", "mean": "strong", "all": "strong", "paper": "paper"}  # by a row's source
+STYLES = {"run": "", "mean": "strong", "all": "strong", "paper": "paper"}  # by source of the row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +18,8 @@ class Line:
     """A row of the score table.
 
     Attributes:
-        heading: what the row is.
-        cells: a score or loss each, with its interval or "".
+        heading: Label of the row.
+        cells: A score or loss each, with its interval or "".
         style: "", "strong" or "paper".
     """
 
@@ -30,61 +29,41 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFacts:
-    """One run.
-
-    Attributes:
-        label: of its row.
-        config: as for `--config`.
-        changes: "field = value" of what the study overrides.
-        facts: seed, epochs and the step that was scored, in words.
-        headlines: label -> score with its unit and interval, of the task's main scores.
-        split: that these scores are of.
-        in_table: whether the scores stand in the table too.
-        report: its page, relative to the study's folder.
-    """
-
-    label: str
-    config: str
-    changes: list[str]
-    facts: list[str]
-    headlines: dict[str, report_tables.Cell]
-    split: str
-    in_table: bool
-    report: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Contents:
-    """Everything but the figures; the text is not escaped.
+    """Everything on a study's page except the figures; the text is not escaped.
 
     Attributes:
-        title: one line.
+        title: The study's title, one line.
         generated: "Generated X-rays (phantoms)." or "".
-        warning: what that means, or "".
-        columns: heads of the table, after the one of the runs.
-        lines: of the table.
-        sentences: what is to be said about it, the study's notes first; `code` in backticks.
-        chart: what the chart shows.
-        images: which images the figure of outputs has and why; "" without it.
-        outputs: what that figure shows; "" without it.
-        runs: all of them, those outside the table too.
-        definitions: label -> what the score is.
-        empty_rule: how empty masks score, and what has no score.
+        warning: The meaning of `generated` for the scores, or "".
+        labels: Score -> its name with its unit, the heads of the table's score columns.
+        lines: Rows of the table; each has a cell per score and two for the losses.
+        sentences: Remarks on the table, the study's notes first; `code` in backticks.
+        chart: Alternative text of the chart.
+        images: The images in the figure of outputs, and why these; "" without that figure.
+        outputs: Alternative text of that figure; "" without it.
+        runs: Facts about all runs, including those without a row.
+        definitions: Label -> definition of each score.
+        empty_rule: The rule for empty masks and for scores without a value.
     """
 
     title: str
     generated: str
     warning: str
-    columns: list[str]
+    labels: dict[str, str]
     lines: list[Line]
     sentences: list[str]
     chart: str
     images: str
     outputs: str
-    runs: list[RunFacts]
+    runs: list[run_facts.RunFacts]
     definitions: dict[str, str]
     empty_rule: str
+
+    @property
+    def columns(self) -> list[str]:
+        """Returns the heads of the table, after the column of the rows' labels."""
+        return [*self.labels.values(), "training loss", "validation loss"]
 
 
 def make(
@@ -93,61 +72,51 @@ def make(
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
 ) -> Contents:
-    """Words and numbers of a study whose runs are finished.
+    """Returns the text of a study whose runs are finished.
 
     Args:
-        study: what was run.
-        found: all runs, those outside the table too.
-        table: its rows.
-        images: what the figure of outputs shows; None if there is none.
+        study: The study.
+        found: Results of all runs, including those without a row.
+        table: Rows of the score table.
+        images: Content of the figure of outputs; None for no such figure.
     """
     shown = [result for result in found if result.run.in_table]
-    labels = label_columns(study, shown)
-    task = shown[0].summary.task
+    first = shown[0].summary
+    columns = {key: glossary.find_term(key, first.task, first.levels) for key in study.columns}
+    labels = {key: glossary.label_with_unit(term) for key, term in columns.items()}
     generated, warning = _warn(study, shown)
-    sentences = [*study.notes, *_facts(shown), *_describe_groups(table)]
     return Contents(
         title=study.title,
         generated=generated,
         warning=warning,
-        columns=[*labels.values(), "training loss", "validation loss"],
+        labels=labels,
         lines=[Line(row.heading, _cells(labels, row), STYLES[row.source]) for row in table],
-        sentences=sentences + _describe_undefined(labels, shown),
+        sentences=[
+            *study.notes,
+            *_describe_scores(shown),
+            *_describe_groups(table),
+            *_describe_undefined(labels, shown),
+        ],
         chart=_describe_chart(labels, table, study.split),
         images=_describe_images(images) if images else "",
         outputs=_describe_outputs(images) if images else "",
-        runs=[_describe_run(result) for result in found],
-        definitions=_define(study, shown),
-        empty_rule=glossary.empty_rule(task),
+        runs=[run_facts.make(result) for result in found],
+        definitions={
+            term.label: glossary.reword(term.definition, first.task)
+            for term in (*columns.values(), terms.INTERVAL_TERM)
+            if term.definition
+        },
+        empty_rule=glossary.empty_rule(first.task),
     )
 
 
-def label_columns(study: study_lib.Study, shown: Sequence[results.Result]) -> dict[str, str]:
-    """Score -> its name for readers, with its unit."""
-    return {
-        key: f"{term.label}, {term.unit}" if term.unit else term.label
-        for key, term in _find_terms(study, shown).items()
-    }
-
-
-def _find_terms(study: study_lib.Study, shown: Sequence[results.Result]) -> dict[str, terms.Term]:
-    task, levels = shown[0].summary.task, shown[0].summary.levels
-    return {key: glossary.find_term(key, task, levels) for key in study.columns}
-
-
-def _define(study: study_lib.Study, shown: Sequence[results.Result]) -> dict[str, str]:
-    listed = [*_find_terms(study, shown).values(), terms.INTERVAL_TERM]
-    task = shown[0].summary.task
-    return {t.label: glossary.reword(t.definition, task) for t in listed if t.definition}
-
-
 def _warn(study: study_lib.Study, shown: Sequence[results.Result]) -> tuple[str, str]:
-    """What was generated and what that means, "" and "" for real images."""
-    if not any(result.config.data.get("phantom_images", 0) for result in shown):
+    """Returns what was generated and what that means; "" and "" for images of patients."""
+    if not any(facts.is_phantom(result.config.to_dict()) for result in shown):
         return "", ""
     kind = glossary.reword("X-rays", shown[0].summary.task)
-    end = ", and do not compare with the paper's" if study.paper else ""
-    warning = f"The numbers say that the pipeline works, nothing about patients{end}."
+    end = " and cannot be compared with the paper's" if study.paper else ""
+    warning = f"The scores show that the program works. They say nothing about patients{end}."
     return f"Generated {kind} (phantoms).", warning
 
 
@@ -170,18 +139,18 @@ def _cells(labels: Mapping[str, str], row: rows_lib.Row) -> list[report_tables.C
     ]
 
 
-def _facts(shown: Sequence[results.Result]) -> list[str]:
-    """What the numbers in the table are."""
+def _describe_scores(shown: Sequence[results.Result]) -> list[str]:
+    """Returns which split the scores are from, and remarks on intervals and losses."""
     summary = shown[0].summary
     task = summary.task
     sentences = [
-        f"Scores of the {summary.split} split, "
+        f"Scores are from the {summary.split} split: "
         f"{glossary.count(summary.num_images, 'image', task)} of "
         f"{glossary.count(summary.num_patients, 'patient', task)}, with 95 % intervals over "
-        "the patients.",
+        "patients.",
         *notes.warn_of_few(summary),
-        "Losses are those of the last epoch; runs that minimise different losses can't be compared "
-        "by them.",
+        "Losses are from the last epoch. They cannot be compared between runs that minimise "
+        "different loss functions.",
     ]
     others: dict[int, list[str]] = {}
     for result in shown:
@@ -194,102 +163,71 @@ def _facts(shown: Sequence[results.Result]) -> list[str]:
 
 
 def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
-    """What the rows of several runs are, where there are any."""
+    """Returns an explanation of the rows of several runs, where there are any."""
     sources = {row.source for row in table}
     sentences = {
-        "mean": "Means of several runs: after \N{PLUS-MINUS SIGN} the standard deviation over them "
-        "(n - 1), squares in the figure. It is of all that differs between them: fold, or seed and "
-        "with it the split where that is drawn.",
-        "all": "Volumes together: each as the network saw it that was not trained on it; mean over "
-        "the volumes, interval over their patients.",
+        "mean": "Means over several runs are followed by \N{PLUS-MINUS SIGN} and the standard "
+        "deviation over the runs (n - 1), and are squares in the figure. The deviation covers all "
+        "that differs between the runs: the fold, or the seed and the split if the seed sets it.",
+        "all": "Rows of volumes together pool the folds: each volume is scored by the run that was "
+        "not trained on it. The mean is over the volumes, and the interval over their patients.",
     }
     return [text for source, text in sentences.items() if source in sources]
 
 
 def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Result]) -> list[str]:
-    """Whom a mean leaves out: a network that finds nothing must not gain by it in silence."""
+    """Returns which means leave images out: finding nothing must not raise a score unnoticed."""
     sentences = []
     lack = {
         key: [each.run.label for each in shown if each.summary.scores.get(key, 0) is None]
         for key in labels
     }
     sentences += [
-        f"{labels[key]}: has no value, being 0 / 0, in {', '.join(runs)}."
+        f"{labels[key]}: no value (0 / 0) in {', '.join(runs)}."
         for key, runs in lack.items()
         if runs
     ]
     for key, label in labels.items():
         counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
-        told = "; ".join(f"{run} {count}" for run, count in counts.items() if count)
-        if told:
+        listed = ", ".join(f"{count} in {run}" for run, count in counts.items() if count)
+        if listed:
             kind = glossary.reword("images", shown[0].summary.task)
-            sentences.append(f"{label}: some {kind} have none and are left out: {told}.")
+            sentences.append(f"{label}: {kind} without a value are left out: {listed}.")
     return sentences
 
 
 def _describe_chart(labels: Mapping[str, str], table: Sequence[rows_lib.Row], split: str) -> str:
-    """From which row to which every score goes."""
+    """Returns the lowest and highest row of each score, as the chart's alternative text."""
     parts = [f"{split.capitalize()} scores of every run with 95 % intervals."]
     for key, label in labels.items():
         drawn = {row.heading: row.scores.get(key) for row in table if row.in_chart}
-        known = sorted((x, who) for who, x in drawn.items() if _is_known(x))
+        known = sorted((x, who) for who, x in drawn.items() if run_facts.is_known(x))
         if known:
             ends = dict.fromkeys((known[0], known[-1]))  # One end if there is one row.
-            told = [f"{glossary.format_score(key, x)} ({who})" for x, who in ends]
-            parts.append(f"{label}: {' to '.join(told)}.")
+            shown = [f"{glossary.format_score(key, x)} ({who})" for x, who in ends]
+            parts.append(f"{label}: {' to '.join(shown)}.")
     return " ".join(parts)
 
 
 def _describe_images(images: outputs.Outputs) -> str:
-    """Which test images the figure shows, and why these."""
+    """Returns which test images the figure shows, and why these."""
     named = [
         f"no. {number} ({image_id})"
         for number, image_id in zip(images.numbers, images.image_ids, strict=True)
     ]
-    text = f"Test images {', '.join(named)}, counted from 1 in the order of `splits.csv`"
+    text = f"Test images {', '.join(named)}, counted from 1 in the order of `splits.csv`."
     if max(images.wanted) <= images.num_images:
-        return f"{text}."
-    wanted = ", ".join(map(str, images.wanted))
-    return f"{text}: the split has {images.num_images}, so no. {wanted} are not all there."
+        return text
+    wanted = glossary.join([*map(str, images.wanted)])
+    return (
+        f"{text} The study asks for no. {wanted}, but the split has only {images.num_images} "
+        "images."
+    )
 
 
 def _describe_outputs(images: outputs.Outputs) -> str:
-    numbers = ", ".join(map(str, images.numbers))
+    numbers = glossary.join([*map(str, images.numbers)])
     return (
         f"Input, annotation and raw output of {', '.join(images.labels)}, "
-        f"for the test images no. {numbers}."
+        f"for test images {numbers}."
     )
-
-
-def _describe_run(result: results.Result) -> RunFacts:
-    overrides = result.run.overrides.items()
-    return RunFacts(
-        label=result.run.label,
-        config=result.run.config,
-        changes=[f"{field} = {value}".replace("{runs}", "runs") for field, value in overrides],
-        facts=[
-            f"seed {result.config.seed}",
-            glossary.count(result.epochs, "epoch", ""),
-            f"step {result.summary.step:,} scored",
-        ],
-        headlines=_headlines(result),
-        split=result.summary.split,
-        in_table=result.run.in_table,
-        report=f"runs/{result.run.name}/report.html",
-    )
-
-
-def _headlines(result: results.Result) -> dict[str, report_tables.Cell]:
-    summary = result.summary
-    headlines = {}
-    for key in terms.HEADLINES.get(summary.task, ()):
-        if _is_known(summary.scores.get(key)):
-            term = glossary.find_term(key, summary.task, summary.levels)
-            text = glossary.format_score(key, summary.scores[key])
-            interval = glossary.format_interval(key, summary.intervals.get(key))
-            headlines[term.label] = report_tables.Cell(f"{text} {term.unit}".rstrip(), interval)
-    return headlines
-
-
-def _is_known(score: float | None) -> bool:
-    return score is not None and math.isfinite(score)

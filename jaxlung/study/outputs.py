@@ -1,4 +1,4 @@
-"""The raw outputs of every run of a study for the same few test images."""
+"""Raw outputs of every run of a study for the same few test images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,22 +8,22 @@ import numpy as np
 from jaxlung import job
 from jaxlung.data.feed import pipeline
 from jaxlung.study import results
-from jaxlung.training import checkpoint, system
+from jaxlung.training import system, trained
 from jaxlung.training.inference import images as image_inference
 
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """K test images as R runs see them.
+    """The outputs of R runs for K test images.
 
     Attributes:
-        wanted: the images that the study asks for, counted from 1.
-        numbers: [K] those that are shown, counted from 1.
-        num_images: of the test split.
-        image_ids: K names.
+        wanted: Numbers of the images that the study asks for, counted from 1.
+        numbers: [K] numbers of the images that are shown, counted from 1.
+        num_images: Number of images in the test split.
+        image_ids: K ids.
         images: [K, S, S] uint8.
-        targets: [K, S, S] uint8 greys of the annotation.
-        labels: R rows of the table.
+        targets: [K, S, S] uint8 grey levels of the annotation.
+        labels: R labels of rows of the table.
         probs: [R, K, S, S] float32 in [0, 1].
     """
 
@@ -38,14 +38,14 @@ class Outputs:
 
 
 def choose(wanted: Sequence[int], num_images: int) -> tuple[int, ...]:
-    """`wanted` if the split has that many images, or else as many, evenly spread over it.
+    """Returns the images to show: those wanted, or as many at even distances in a small split.
 
     Args:
-        wanted: counted from 1.
-        num_images: of the split.
+        wanted: Numbers of images, counted from 1.
+        num_images: Number of images in the split.
 
     Returns:
-        Counted from 1, no image twice.
+        Numbers of images, counted from 1, without duplicates.
     """
     if max(wanted) <= num_images:
         return tuple(dict.fromkeys(wanted))
@@ -54,10 +54,10 @@ def choose(wanted: Sequence[int], num_images: int) -> tuple[int, ...]:
 
 
 def collect(wanted: tuple[int, ...], found: Sequence[results.Result]) -> Outputs:
-    """Predicts the images with every run's selected checkpoint.
+    """Predicts the images with the selected checkpoint of every run.
 
     Raises:
-        ValueError: a run has no maps to show, or the runs have other test splits or sizes.
+        ValueError: a run has no maps to show, or the runs differ in test split or image size.
     """
     numbers = choose(wanted, found[0].summary.num_images)
     parts = [_predict(result, numbers) for result in found]
@@ -65,7 +65,7 @@ def collect(wanted: tuple[int, ...], found: Sequence[results.Result]) -> Outputs
     for result, part in zip(found, parts, strict=True):
         if not all(np.array_equal(part[key], first[key]) for key in ("image", "levels")):
             raise ValueError(
-                f"study: the test images of run {result.run.name} are not the first's."
+                f"study: the test images of run {result.run.name} differ from the first run's."
             )
     greys = np.array(system.make_task(found[0].config).greys, np.uint8)
     return Outputs(
@@ -81,18 +81,22 @@ def collect(wanted: tuple[int, ...], found: Sequence[results.Result]) -> Outputs
 
 
 def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.ndarray]:
-    """ "image_id" [K] str, and "image", "levels" and "probs" of the images, [K, S, S] each."""
-    parts = system.make_system(result.config)
-    if not parts.task.is_map:
-        raise ValueError(f"study: run {result.run.name} has no maps, so images can't be shown.")
+    """Returns "image_id" [K] str, and "image", "levels" and "probs", [K, S, S] each."""
+    if not system.make_task(result.config).is_map:
+        raise ValueError(
+            f"study: run {result.run.name} has no output for each pixel, so images can't be shown."
+        )
     source = job.open_splits(result.config, result.path)["test"]
     if len(source) < max(numbers):
-        raise ValueError(f"study: run {result.run.name} has other test images than the first.")
-    state = checkpoint.load_selected(result.path, result.config.selection, parts.abstract_state())
-    feed = pipeline.open_feed(source, parts.settings, parts.shardings, "test")
+        raise ValueError(
+            f"study: the test split of run {result.run.name} differs from the first run's."
+        )
+    run = trained.open_run(result.path, result.config)
+    settings = run.system.settings
+    feed = pipeline.open_feed(source, settings, run.system.shardings, "test")
     places = [number - 1 for number in numbers]
-    places += places[-1:] * (-len(places) % parts.settings.eval_batch_size)  # Fills the last batch.
-    outputs = image_inference.predict(parts, state, feed, places.__getitem__, len(numbers))
+    places += places[-1:] * (-len(places) % settings.eval_batch_size)  # Fills the last batch.
+    outputs = image_inference.predict(run.system, run.state, feed, places.__getitem__, len(numbers))
     rows = list(outputs)
     arrays = {key: np.stack([row[key] for row in rows]) for key in ("image", "levels", "probs")}
     return arrays | {"image_id": np.array([source[number - 1].image_id for number in numbers])}

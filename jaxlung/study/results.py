@@ -1,4 +1,4 @@
-"""What a finished run of a study came to."""
+"""Results of the finished runs of a study."""
 
 import dataclasses
 
@@ -12,16 +12,16 @@ from jaxlung.study import study as study_lib
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A run with its scores on one split.
+    """A finished run with its scores on one split.
 
     Attributes:
-        run: as the study has it.
-        config: of the run.
-        path: its folder.
-        summary: of that split.
-        epochs: that were trained.
-        loss: on the training split, in the last epoch.
-        val_loss: on the validation split, after the last epoch.
+        run: The run's entry in the study.
+        config: The run's config.
+        path: The run's folder.
+        summary: Scores of the split.
+        epochs: Number of epochs trained.
+        loss: Mean loss on the training split in the last epoch.
+        val_loss: Loss on the validation split after the last epoch.
     """
 
     run: study_lib.Run
@@ -34,7 +34,7 @@ class Result:
 
 
 def is_finished(path: epath.Path) -> bool:
-    """Whether the run in `path` has been trained, scored and reported."""
+    """Returns whether the run in `path` was trained, scored and reported."""
     return (path / job.FINISHED).exists()
 
 
@@ -42,17 +42,17 @@ def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path, split: st
     """Reads a finished run and its scores on `split`.
 
     Raises:
-        ValueError: a file of it is missing or damaged; names it.
+        ValueError: a file of the run is missing or damaged; names it.
     """
     summaries = {summary.split: summary for summary in run_files.load_summaries(path)}
     metrics = run_files.load_metrics(path)
     summary = summaries.get(split)
-    for name, found in ((f"summary_{split}.json", summary), ("metrics.csv", metrics)):
-        if not found:
-            raise ValueError(
-                f"{path / name}: want the results of a finished run, got none; remove "
-                f"{path / job.FINISHED} to have them made again."
-            )
+    if summary is None or not metrics:
+        missing = "metrics.csv" if summary else f"summary_{split}.json"
+        raise ValueError(
+            f"{path / missing}: want the results of a finished run, found none. Delete "
+            f"{path / job.FINISHED} and run the same command to make them again."
+        )
     return Result(
         run=run,
         config=config,

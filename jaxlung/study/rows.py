@@ -1,4 +1,4 @@
-"""The rows of a study's table: its runs, what several of them come to together, the paper's."""
+"""Rows of a study's table: its runs, means over several runs, and published scores."""
 
 import dataclasses
 import math
@@ -15,25 +15,25 @@ from jaxlung.metrics import jackknife
 from jaxlung.study import results
 from jaxlung.study import study as study_lib
 
-LOSSES = ("loss_train", "loss_validation")  # of the last epoch
+LOSSES = ("loss_train", "loss_validation")  # in the last epoch
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row, for the table, the CSV and the chart.
+    """A row of the table, the CSV and the chart.
 
     Attributes:
-        source: "run"; "mean" of a group's runs; "all", the subjects of a cross-validation's folds
-            together; "paper".
-        label: of the run, the group, or the paper's number.
-        heading: the same with what the row is, to read.
-        scores: score -> number, `LOSSES` too; None or no entry for what is not known.
-        intervals: score -> [low, high], 95 %.
-        sds: score -> standard deviation over the group's runs.
-        undefined: score -> images, or of a mean row runs, that have none and are left out.
-        total: images, or of a mean row runs, that there are.
-        facts: further cells of the CSV.
-        in_chart: whether it stands on the axes of our scores.
+        source: "run"; "mean" over the runs of a group; "all" for the subjects of all folds of a
+            cross-validation together; "paper".
+        label: Label of the run, the group, or the paper's row.
+        heading: The label with the kind of row, for readers.
+        scores: Score -> number, including `LOSSES`; None or no entry if unknown.
+        intervals: Score -> [low, high], 95 %.
+        sds: Score -> standard deviation over the group's runs.
+        undefined: Score -> number of images without it, which are left out; of runs in a mean row.
+        total: Number of images; of runs in a mean row.
+        facts: Further cells of the CSV.
+        in_chart: Whether the chart shows the row.
     """
 
     source: str
@@ -48,7 +48,7 @@ class Row:
     in_chart: bool = True
 
     def bar(self, key: str) -> tuple[float | None, float | None]:
-        """The ends of the bar of a score: the interval, or one standard deviation either way."""
+        """Returns the ends of a score's bar: its interval, or mean +- one standard deviation."""
         value, sd = self.scores.get(key), self.sds.get(key)
         if value is not None and sd is not None:
             return value - sd, value + sd
@@ -57,10 +57,10 @@ class Row:
 
 
 def make(study: study_lib.Study, shown: Sequence[results.Result]) -> list[Row]:
-    """A row per run, after the last run of each group those of the group, then the paper's.
+    """Returns a row per run, rows of a group after its last run, and then the paper's rows.
 
     Raises:
-        ValueError: the scores of a fold's subjects can't be read, or one is tested twice.
+        ValueError: the scores of a fold's subjects can't be read, or a subject is tested twice.
     """
     rows = []
     for result in shown:
@@ -76,7 +76,7 @@ def make(study: study_lib.Study, shown: Sequence[results.Result]) -> list[Row]:
 
 
 def of_run(result: results.Result) -> Row:
-    """The row of one run."""
+    """Returns the row of one run."""
     losses = dict(zip(LOSSES, (result.loss, result.val_loss), strict=True))
     return Row(
         source="run",
@@ -99,12 +99,12 @@ def of_run(result: results.Result) -> Row:
 
 
 def is_fold(result: results.Result) -> bool:
-    """Whether the run tests one fold of a cross-validation."""
+    """Returns whether the run tests one fold of a cross-validation."""
     return result.config.data.get("folds", 0) > 0
 
 
 def of_group(label: str, members: Sequence[results.Result], columns: Sequence[str]) -> list[Row]:
-    """The mean row of two runs or more, and the row of all subjects where the runs are folds."""
+    """Returns the mean row of two or more runs, and the row of all subjects if they are folds."""
     parts = [of_run(member).scores for member in members]
     spreads = {key: mean_and_sd([part.get(key) for part in parts]) for key in (*columns, *LOSSES)}
     mean = Row(
@@ -122,16 +122,15 @@ def of_group(label: str, members: Sequence[results.Result], columns: Sequence[st
 def _count_lacking(
     parts: Sequence[Mapping[str, float | None]], keys: Iterable[str]
 ) -> dict[str, int]:
-    """How many runs lack a score that others have."""
+    """Returns how many runs lack a score that others have."""
     counts = {key: sum(part.get(key) is None for part in parts) for key in keys}
     return {key: count for key, count in counts.items() if 0 < count < len(parts)}
 
 
 def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation (n - 1 below the root) of the values that are known.
+    """Returns mean and standard deviation (n - 1) of the known values.
 
-    Returns:
-        None for a mean of none, or a deviation of fewer than two.
+    The mean is None without known values, the deviation with fewer than two.
     """
     known = [value for value in values if value is not None and math.isfinite(value)]
     mean = statistics.fmean(known) if known else None
@@ -139,13 +138,13 @@ def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | N
 
 
 def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) -> Row:
-    """Mean scores of the tested subjects of all folds, with intervals over their patients.
+    """Returns mean scores over the tested subjects of all folds, with intervals over patients.
 
-    A subject counts once per seed; a score that a subject lacks is left out of its mean.
+    A subject counts once per seed; subjects without a score are left out of its mean.
 
     Raises:
-        ValueError: `scores_<split>.csv` of a fold can't be read, or has a subject that another fold
-            of its seed has.
+        ValueError: `scores_<split>.csv` of a fold can't be read, or another fold with the same seed
+            tests the same subject.
     """
     tested, seen = [], set()
     for fold in folds:
@@ -153,30 +152,32 @@ def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) ->
             key = (fold.config.seed, subject["image_id"])
             if key in seen:
                 raise ValueError(
-                    f"{scores_path(fold)}: got {subject['image_id']}, which another "
-                    "fold tests too, want every subject in one fold."
+                    f"{scores_path(fold)}: got {subject['image_id']}, which another fold tests "
+                    "too, want each subject in one fold."
                 )
             seen.add(key)
             tested.append(subject)
     known = [key for key in columns if all(key in subject for subject in tested)]
     values = {key: np.array([run_files.to_number(row[key]) for row in tested]) for key in known}
     num_images = len({image_id for _, image_id in seen})
+    parts = intervals.with_intervals(
+        lambda weights: {key: jackknife.weighted_mean(x, weights) for key, x in values.items()},
+        np.array([subject["patient_id"] for subject in tested]),
+    )
     return Row(
         source="all",
         label=label,
         heading=f"{label}: {num_images} volumes together",
+        scores=parts["scores"],
+        intervals=parts["intervals"],
         undefined=scores.count_undefined(values),
         total=len(tested),
         facts={"num_images": num_images},
-        **intervals.with_intervals(
-            lambda weights: {key: jackknife.weighted_mean(x, weights) for key, x in values.items()},
-            np.array([subject["patient_id"] for subject in tested]),
-        ),
     )
 
 
 def load_subjects(result: results.Result) -> list[dict[str, str]]:
-    """A row of scores per subject of the split that the study is about.
+    """Reads a row of scores per subject of the split that the study scores.
 
     Raises:
         ValueError: there is no such table.
@@ -189,5 +190,5 @@ def load_subjects(result: results.Result) -> list[dict[str, str]]:
 
 
 def scores_path(result: results.Result) -> epath.Path:
-    """The table of the scores of single images or volumes."""
+    """Returns the path of the table of scores of single images or volumes."""
     return result.path / f"scores_{result.summary.split}.csv"

@@ -1,4 +1,4 @@
-"""Runs a study: what is missing is run, what is finished is kept; then its tables and page."""
+"""Runs the unfinished runs of a study, then writes its tables and its page."""
 
 from collections.abc import Mapping
 
@@ -9,45 +9,47 @@ from etils import epath
 from jaxlung import job
 from jaxlung.config import workdir
 from jaxlung.host import files
-from jaxlung.study import outputs, page, results, rows, tables
+from jaxlung.study import contents, outputs, page, results, rows, tables
 from jaxlung.study import study as study_lib
 from jaxlung.training import system
 
 
 def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> bool:
-    """Runs the study in `path`, from wherever an earlier call got to.
+    """Runs the study in `path`, and resumes it if an earlier call was stopped.
 
-    Leaves `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png`, and
-    `figures/outputs.png` where images are shown.
+    Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png` and, if the study shows
+    images, `figures/outputs.png`.
 
     Args:
-        study: what there is to run.
-        configs: of its runs, by name.
-        path: the study's folder.
+        study: The study.
+        configs: Name of a run -> its config.
+        path: The study's folder.
 
     Returns:
-        Whether it is complete; False if a signal stopped one of the runs, after saving.
+        True if the study is complete; False if a signal stopped a run, after it was saved.
 
     Raises:
-        ValueError, OSError: bad config, data or workdir; see `job.run`.
+        ValueError, OSError: bad config, data or folder; see `job.run`.
         FloatingPointError: a loss is not finite.
     """
-    for config in configs.values():
-        system.make_system(config)  # A bad setting of the last run is told before the first.
+    for config in configs.values():  # A bad setting is reported before the first run starts.
+        system.make_system(config)
     make_folder(path / "runs")
     with workdir.lock(path):
         for number, one in enumerate(study.runs, 1):
             logging.info("run %d of %d: %s", number, len(study.runs), one.name)
             job.run(configs[one.name], path / "runs" / one.name)
             if not results.is_finished(path / "runs" / one.name):
-                logging.info("the study stopped in run %s; the same command goes on", one.name)
+                logging.info(
+                    "the study stopped in run %s; run the same command to resume", one.name
+                )
                 return False
         write(study, configs, path)
     return True
 
 
 def make_folder(path: epath.Path) -> None:
-    """Makes a folder and those above it, or raises ValueError."""
+    """Makes a folder and its parents; raises ValueError if it can't."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,6 +65,7 @@ def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: e
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
     images = outputs.collect(study.images, shown) if study.images else None
+    content = contents.make(study, found, table, images)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
-    files.write_text(path / "study.md", tables.to_markdown(study, found, table, images))
-    logging.info("study: %s", page.build(study, found, table, images, path))
+    files.write_text(path / "study.md", tables.to_markdown(content))
+    logging.info("study: %s", page.build(content, table, images, path))

@@ -1,4 +1,4 @@
-"""What a study file says: which runs there are, and the table they make."""
+"""Classes for a study file: its runs, and the table of their scores."""
 
 import dataclasses
 import re
@@ -13,13 +13,13 @@ class Run:
     """One run of a study.
 
     Attributes:
-        name: of its folder.
-        label: of its row.
-        config: as for `--config`: "covidqu_residual:loss=bce".
-        overrides: field -> value, "task.alpha" -> 0.3; "{runs}" in a text is the folder of all
-            runs, absolute.
-        in_table: False for a run that serves others: its scores are told below the table.
-        group: label of the row that runs of the same group have together; "" for none.
+        name: Name of its folder.
+        label: Label of its row.
+        config: The config, as for `--config`: "covidqu_residual:loss=bce".
+        overrides: Field -> value, as "task.alpha" -> 0.3. "{runs}" in a text stands for the
+            absolute path of the folder of all runs.
+        in_table: False for a run that other runs need; its scores are listed below the table.
+        group: Label of the row for all runs of the same group; "" for no group.
     """
 
     name: str
@@ -31,9 +31,9 @@ class Run:
 
 
 def repeat(runs: Sequence[Run], seeds: int) -> tuple[Run, ...]:
-    """Every run with seeds 0 to `seeds` - 1; those of one run are a group, if it has none yet.
+    """Returns every run with seeds 0 to `seeds` - 1, as a group unless the run has one.
 
-    Seed 0 keeps the run's name, so that a study goes on to more seeds in the folder it has.
+    Seed 0 keeps the run's name, so that a study can be extended to more seeds in the same folder.
 
     Raises:
         ValueError: fewer than one seed.
@@ -57,12 +57,12 @@ def repeat(runs: Sequence[Run], seeds: int) -> tuple[Run, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """A paper's numbers, in a row of their own.
+    """A row of published scores.
 
     Attributes:
-        label: which of the paper's numbers they are.
-        scores: column -> number.
-        in_chart: whether they may stand on the axes of our scores.
+        label: Label of the row.
+        scores: Column -> score.
+        in_chart: Whether they are on the same scale as our scores, so that the chart shows them.
     """
 
     label: str
@@ -72,16 +72,16 @@ class PaperRow:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Runs, and the table they make.
+    """Several runs and the table of their scores.
 
     Attributes:
-        title: of the table, one line.
-        runs: in the order they run in; each may use what earlier ones left.
-        columns: keys of the scores in `summary_<split>.json`.
-        paper: what the paper has to set beside them.
-        notes: sentences below the table.
-        images: test images to show with every run's output, counted from 1; () for none.
-        split: whose scores are in the table, "test" or the one that the paper has numbers of.
+        title: Title of the table, one line.
+        runs: The runs in their order; each may use the results of earlier ones.
+        columns: Keys of the scores in `summary_<split>.json`.
+        paper: Rows of published scores.
+        notes: Sentences below the table.
+        images: Test images to show with the output of every run, counted from 1; () for none.
+        split: The split to score: "test", or the one that the paper reports.
     """
 
     title: str
@@ -95,12 +95,14 @@ class Study:
     def __post_init__(self) -> None:
         names = [run.name for run in self.runs]
         if not any(run.in_table for run in self.runs):
-            raise ValueError("study: got no run for its table, want one or more.")
+            raise ValueError("study: got no run with in_table=True, want one or more.")
         if len(set(names)) < len(names):
-            raise ValueError(f"study: got runs {', '.join(names)}, want every name once.")
+            raise ValueError(f"study: got runs {', '.join(names)}, want different names.")
         for name in names:
             if not re.fullmatch(r"\w[\w.=-]*", name):
-                raise ValueError(f"study: got run {name!r}, want a name that a folder can have.")
+                raise ValueError(
+                    f"study: got run {name!r}, want a name of letters, digits, and _ . = -"
+                )
         if not self.columns:
             raise ValueError("study: got no columns, want one score or more.")
         if self.split not in run_files.SPLITS:

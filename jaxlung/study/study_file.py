@@ -1,4 +1,4 @@
-"""Study files made into configs; nothing here needs JAX, so a typo is told at once."""
+"""Loads study files and their configs. Nothing here needs JAX, so a typo is reported at once."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ def load(spec: str) -> study_lib.Study:
     """Runs `get_study` of a resolved `spec`.
 
     Raises:
-        ValueError: the file is no study; names it.
+        ValueError: the file defines no study; names it.
     """
     path = spec.partition(":")[0]
     try:
         study = config_file.load(spec, "get_study")
     except ValueError as error:
-        told = str(error).startswith(path)
-        raise ValueError(str(error) if told else f"{path}: {error}") from error
+        is_named = str(error).startswith(path)
+        raise ValueError(str(error) if is_named else f"{path}: {error}") from error
     if not isinstance(study, study_lib.Study):
         raise ValueError(f"{path}: get_study returns a {type(study).__name__}, want a study.Study.")
     return study
@@ -31,15 +31,15 @@ def load(spec: str) -> study_lib.Study:
 def make_configs(
     study: study_lib.Study, workdir: epath.Path, overrides: Sequence[str] = ()
 ) -> dict[str, mlc.ConfigDict]:
-    """The config of every run, by its name.
+    """Returns name of a run -> its config.
 
     Args:
-        study: the study.
-        workdir: its folder, absolute.
+        study: The study.
+        workdir: The study's folder, absolute.
         overrides: "--config.FIELD=VALUE" as on the command line, for all runs.
 
     Raises:
-        ValueError: a run's config can't be had as the study or the overrides want it; names it.
+        ValueError: the study or the overrides can't be applied to a run's config; names the run.
     """
     configs = {}
     for run in study.runs:
@@ -57,13 +57,13 @@ def make_configs(
 
 
 def _require_different(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict]) -> None:
-    """Raises ValueError if two runs of a group are one: their mean would say nothing."""
+    """Raises ValueError if two runs of a group are the same, as their mean would be meaningless."""
     grouped = [run for run in study.runs if run.group]
     for one, other in itertools.combinations(grouped, 2):
         if one.group == other.group and configs[one.name] == configs[other.name]:
             raise ValueError(
-                f"study, run {other.name}: got the config of run {one.name}, want another seed or "
-                "fold; set neither of them for all runs."
+                f"study, run {other.name}: got the same config as run {one.name}, want another "
+                "seed or fold; do not set seed or fold for all runs."
             )
 
 

@@ -1,13 +1,27 @@
-"""Config files found by path and by name; overrides looked at before they are set."""
+"""Config files are found by path and by name; overrides are checked and set."""
 
 import pathlib
+import re
 
 import pytest
+from absl import flags
 from absl.testing import parameterized
+from ml_collections import config_flags
 
 from jaxlung.config import config_file
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+
+def parse_command_line(arguments):
+    """The config that ml_collections makes of `--config=FILE` and overrides, or its refusal."""
+    argv, values = ["jaxlung", *arguments], flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+        values(argv)
+    except flags.Error as error:
+        return None, str(error).removeprefix("flag ")
+    return values.config, ""
 
 
 class ConfigFileTest(parameterized.TestCase):
@@ -63,6 +77,39 @@ class ConfigFileTest(parameterized.TestCase):
         config = config_file.load(str(CONFIGS / "covidqu.py"))
         with pytest.raises(ValueError, match=message):
             config_file.check_overrides(config, [argument])
+
+    @parameterized.parameters(
+        ((),),
+        (("--config.seed=3", "--config.model_name=unet"),),
+        (("--config.optimizer.learning_rate=1e-4", "--config.seed=1", "--config.seed=2"),),
+        (("--config.optimizer.learning_rate=1",),),
+        (("--config.model.widths=(4, 8)", "--config.step.remat=true"),),
+        (("--config.model.widths=4,8", "--noconfig.step.remat"),),
+        (("--config.step.remat",),),
+        (("--config.data.name=3", "--config.init_from="),),
+        (("--config.seed=3.5",),),
+        (("--config.step.remat=3",),),
+        (("--config.data=3",),),
+        (("--config.seed",),),
+    )
+    @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # ml_collections's
+    def test_overrides_are_set_as_by_the_command_line(self, overrides):
+        spec = str(CONFIGS / "covidqu.py")
+        want, refusal = parse_command_line([f"--config={spec}", *overrides])
+        config = config_file.load(spec)
+        if refusal:
+            with pytest.raises(ValueError, match=re.escape(refusal)) as caught:
+                config_file.set_overrides(config, overrides)
+            assert len(str(caught.value).splitlines()) == 1
+        else:
+            assert config_file.set_overrides(config, overrides) == want
+            assert config.is_locked
+
+    @parameterized.parameters("--config.sed=4", "config.seed=4", "--other=4")
+    def test_what_is_no_override_is_refused(self, argument):
+        config = config_file.load(str(CONFIGS / "covidqu.py"))
+        with pytest.raises(ValueError, match=argument.lstrip("-").partition("=")[0]):
+            config_file.set_overrides(config, [argument])
 
     def test_known_fields_pass(self):
         config = config_file.load(str(CONFIGS / "covidqu.py"))

@@ -187,7 +187,7 @@ def test_a_folder_that_can_not_be_made_is_named(config):
 
 def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": ')
-    with pytest.raises(ValueError, match=r"config.json: not readable as JSON"):
+    with pytest.raises(ValueError, match=r"config.json: want JSON, got something else"):
         workdir.load_config(epath.Path(tmp_path))
 
 

@@ -13,8 +13,7 @@ import pytest
 from etils import epath
 
 from jaxlung.config import config_file, workdir
-from jaxlung.export import reader as exported
-from jaxlung.export import writer as export
+from jaxlung.export import reader, writer
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
 from tests.export import writer_test as export_test
@@ -48,7 +47,7 @@ def export_run(folder, config, head_factor=8):
     state = state.replace(params=multiply_head(state.params, head_factor))
     with checkpoint.open_manager(path) as manager:
         checkpoint.save(manager, state, {}, 0.5)
-    export.export(path, folder / "model.onnx")
+    writer.export(path, folder / "model.onnx")
     return folder / "model.onnx", system, state
 
 
@@ -98,7 +97,7 @@ def test_onnxruntime_gives_what_the_run_gives(spec, onnxruntime, tmp_path, capfd
         batch = random_batch((count, *system.settings.input_shape), seed=count)
         want = export_test.run_eval_step(system, state, **batch)
         got = run_file(onnxruntime, str(file), batch)
-        require_agreement(got, want, export.borders(system.task))
+        require_agreement(got, want, writer.borders(system.task))
 
 
 @pytest.mark.slow
@@ -119,15 +118,15 @@ def test_padded_sizes_and_bfloat16_runs_are_given_in_float32(onnxruntime, tmp_pa
     system = system_lib.make_system(make_config(UNET, **changes))
     batch = random_batch((2, 31, 31))
     want = export_test.run_eval_step(system, state, **batch)
-    require_agreement(run_file(onnxruntime, str(file), batch), want, export.borders(system.task))
+    require_agreement(run_file(onnxruntime, str(file), batch), want, writer.borders(system.task))
 
 
 def test_the_file_says_what_it_is(onnxruntime, tmp_path):
     file, system, _ = export_run(tmp_path, make_config(IN_LUNGS))
     session = onnxruntime.InferenceSession(str(file))
     manifest = json.loads(session.get_modelmeta().custom_metadata_map["manifest"])
-    export.export(tmp_path / "run", tmp_path / "model.jaxlung")
-    other = exported.load(tmp_path / "model.jaxlung").manifest
+    writer.export(tmp_path / "run", tmp_path / "model.jaxlung")
+    other = reader.load(tmp_path / "model.jaxlung").manifest
     apart = {"created", "format", "inputs", "versions", "config"}
     only_there = {"platforms", "calling_convention", "sha256"}
     assert set(other) - set(manifest) == only_there
@@ -211,6 +210,6 @@ def test_without_its_packages_the_extra_is_named(package, tmp_path, monkeypatch)
     for other in ("jax2onnx", "onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, other, types.SimpleNamespace(__spec__=True))
     monkeypatch.setitem(sys.modules, package, None)
-    sentence = rf"model.ONNX wants {package}: pip install 'jaxlung\[onnx\]'"
+    sentence = rf"model.ONNX needs {package}: pip install 'jaxlung\[onnx\]'"
     with pytest.raises(ValueError, match=sentence):
-        export.export(tmp_path, pathlib.Path("model.ONNX"))
+        writer.export(tmp_path, pathlib.Path("model.ONNX"))

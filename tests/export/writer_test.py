@@ -1,4 +1,4 @@
-"""The exported file: the run's own masks in a process without Flax, any network, damage told."""
+"""The exported file: its masks are the run's, any network fits, damage is an error."""
 
 import functools
 import io
@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -22,8 +23,7 @@ from scipy import special
 import jaxlung
 from jaxlung.config import config_file, workdir
 from jaxlung.data.transforms import resize
-from jaxlung.export import reader as exported
-from jaxlung.export import writer as export
+from jaxlung.export import reader, writer
 from jaxlung.predict import network as network_lib
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
@@ -31,14 +31,13 @@ from jaxlung.training.inference import volumes as volume_inference
 from tests import array_source, volume_source
 from tests.report import report_summary
 
-ROOT = pathlib.Path(__file__).parents[2]
-# What a machine that only predicts hasn't got.
-UNWANTED = ("flax", "optax", "orbax", "ml_collections", "etils", "absl", "PIL", "grain")
+# What a machine that only predicts hasn't got: not even the rest of jaxlung.
+UNWANTED = ("jaxlung", "flax", "optax", "orbax", "ml_collections", "etils", "absl", "PIL", "grain")
 IN_ANOTHER_PROCESS = """
 import sys, numpy as np
 sys.modules |= dict.fromkeys(sys.argv[4:])  # To import one of them is an error.
-from jaxlung.export import reader as exported
-network = exported.load(sys.argv[1])
+import reader
+network = reader.load(sys.argv[1])
 images = np.load(sys.argv[2])
 np.savez(sys.argv[3], **{name: network.predict(images[name]) for name in images})
 """
@@ -77,11 +76,11 @@ def three_level(tmp_path_factory):
     """A run, and the file that was made of it."""
     folder = tmp_path_factory.mktemp("three_level")
     path, system, state = save_run(folder / "run", image_config())
-    export.export(path, folder / "out" / "model.jaxlung")
+    writer.export(path, folder / "out" / "model.jaxlung")
     return folder / "out" / "model.jaxlung", system, state
 
 
-def test_another_process_gives_the_runs_masks_without_flax(three_level, tmp_path):
+def test_a_copy_of_the_reader_alone_gives_the_runs_masks(three_level, tmp_path):
     file, system, state = three_level
     size = system.settings.image_size
     rng = np.random.default_rng(0)
@@ -91,7 +90,8 @@ def test_another_process_gives_the_runs_masks_without_flax(three_level, tmp_path
     images["small"] = rng.integers(0, 256, (size - 5, size + 11), np.uint8)
     np.savez(tmp_path / "images.npz", **images)
     told = (file, tmp_path / "images.npz", tmp_path / "masks.npz", *UNWANTED)
-    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, *told], check=True, cwd=ROOT)
+    shutil.copy(reader.__file__, tmp_path)
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, *told], check=True, cwd=tmp_path)
     got = np.load(tmp_path / "masks.npz")
     how = system.settings.resize
     fitted = [resize.fit(x, np.zeros_like(x), size, how)[0] for x in images.values()]
@@ -109,17 +109,18 @@ def test_any_number_and_size_of_images(three_level):
     images = np.random.default_rng(1).integers(0, 256, (3, size, size), np.uint8)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     apply = jax.jit(functools.partial(system.model.apply, train=False))
-    logits = jax.device_get(apply(variables, system.scale(images)))
-    probs, preds = exported.load(file).run(images)
+    logits = jax.device_get(apply(variables, system.step.scale(images)))
+    probs, preds = reader.load(file).run(images)
     np.testing.assert_allclose(probs, special.expit(logits[..., 0]), atol=1e-5)
     np.testing.assert_array_equal(preds, system.task.postprocess(np.asarray(probs)[..., None]))
 
 
 def test_the_manifest_says_what_it_is(three_level):
     file, system, state = three_level
-    network = exported.load(file)
+    network = reader.load(file)
     manifest = network.manifest
     assert "No medical device" in manifest["notice"]
+    assert manifest["format"] == "jaxlung.exported"  # As in all files so far.
     assert manifest["config"]["model_name"] == "unet"
     assert manifest["levels"] == ["outside", "lung", "infection"]
     assert manifest["checkpoint"]["step"] == int(state.step)
@@ -136,8 +137,8 @@ def test_the_manifest_says_what_it_is(three_level):
 def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
     config = config_file.load(config_file.resolve("covid19_ct:quick"))
     path, system, state = save_run(tmp_path / "run", config)
-    export.export(path, tmp_path / "ct.jaxlung")
-    network = exported.load(tmp_path / "ct.jaxlung")
+    writer.export(path, tmp_path / "ct.jaxlung")
+    network = reader.load(tmp_path / "ct.jaxlung")
     assert network.needs_lungs
     item = volume_source.VolumeSource([(6, 20, 22)])[0]
     lungs = item.mask & 1 > 0
@@ -148,7 +149,7 @@ def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
     found = network.predict(item.image, lungs)
     np.testing.assert_array_equal(found[far], (want > system.task.threshold)[far])
     assert not found[~lungs].any()
-    with pytest.raises(ValueError, match="the network sees lungs alone"):
+    with pytest.raises(ValueError, match="the network sees the lungs alone"):
         network.predict(item.image)
     with pytest.raises(ValueError, match=r"voxels from 0.01 to 50 mm apart, got 0 x 1 x 1 mm"):
         network.predict(item.image, lungs, (0.0, 1.0, 1.0))
@@ -157,9 +158,9 @@ def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
 def test_values_that_are_no_hu_are_told_by_exported_and_loaded_networks(tmp_path, caplog):
     config = config_file.load(config_file.resolve("covid19_ct:quick"))
     path, _, _ = save_run(tmp_path / "run", config)
-    export.export(path, tmp_path / "ct.jaxlung")
+    writer.export(path, tmp_path / "ct.jaxlung")
     image = np.arange(256, dtype=np.int16).repeat(8).reshape(8, 16, 16)
-    for network in (exported.load(tmp_path / "ct.jaxlung"), jaxlung.load(path)):
+    for network in (reader.load(tmp_path / "ct.jaxlung"), jaxlung.load(path)):
         caplog.clear()
         network.predict(image, np.ones(image.shape, bool))
         assert "the image has values from 0 to 255: nothing below 0 HU" in caplog.text
@@ -175,7 +176,7 @@ def test_bilinear_is_pillows_to_the_bit(dtype):
         want = Image.fromarray(array)
         for shape in ((columns, height), (columns, rows)):
             want = want.resize(shape, Image.Resampling.BILINEAR)
-        np.testing.assert_array_equal(exported.bilinear(array, rows, columns), want)
+        np.testing.assert_array_equal(reader.bilinear(array, rows, columns), want)
 
 
 @pytest.mark.parametrize("how", resize.RESIZES)
@@ -186,11 +187,11 @@ def test_images_and_lungs_fit_and_return_as_in_training(how, shape):
     lungs = rng.random(shape) > 0.5
     fitted, mask = resize.fit(image, lungs.astype(np.uint8), 16, how)
     # A grey level apart where Pillow 13 takes the passes in another order.
-    np.testing.assert_allclose(exported.fit(image, 16, how).astype(int), fitted, atol=1)
-    assert np.mean(exported.fit_mask(lungs, 16, how) != mask) < 0.02
+    np.testing.assert_allclose(reader.fit(image, 16, how).astype(int), fitted, atol=1)
+    assert np.mean(reader.fit_mask(lungs, 16, how) != mask) < 0.02
     probs = rng.random((16, 16), np.float32)
     want = resize.unfit(probs, *shape, how)
-    np.testing.assert_allclose(exported.unfit(probs, *shape, how), want, atol=1e-6)
+    np.testing.assert_allclose(reader.unfit(probs, *shape, how), want, atol=1e-6)
 
 
 def rewrite(file, target, changes, compression=zipfile.ZIP_STORED):
@@ -205,7 +206,7 @@ def rewrite(file, target, changes, compression=zipfile.ZIP_STORED):
 def test_damaged_and_foreign_files_are_told_in_a_sentence(three_level, tmp_path):
     file = three_level[0]
     content = file.read_bytes()
-    manifest = exported.load(file).manifest
+    manifest = reader.load(file).manifest
     older = json.dumps(manifest | {"format_version": 1}).encode()
     newer = json.dumps(manifest | {"format_version": 3}).encode()
     shown = json.dumps(manifest | {"notice": "For diagnosis."}).encode()
@@ -216,31 +217,31 @@ def test_damaged_and_foreign_files_are_told_in_a_sentence(three_level, tmp_path)
     (tmp_path / "empty").write_bytes(b"")
     with zipfile.ZipFile(tmp_path / "foreign", "w") as archive:
         archive.writestr("word/document.xml", "<xml/>")
-    rewrite(file, tmp_path / "older", {exported.MANIFEST: older})
-    rewrite(file, tmp_path / "newer", {exported.MANIFEST: newer})
-    rewrite(file, tmp_path / "shown", {exported.MANIFEST: shown})
-    rewrite(file, tmp_path / "other", {exported.MANIFEST: b"[]"})
-    rewrite(file, tmp_path / "deep", {exported.MANIFEST: b"[" * 100_000})
+    rewrite(file, tmp_path / "older", {reader.MANIFEST: older})
+    rewrite(file, tmp_path / "newer", {reader.MANIFEST: newer})
+    rewrite(file, tmp_path / "shown", {reader.MANIFEST: shown})
+    rewrite(file, tmp_path / "other", {reader.MANIFEST: b"[]"})
+    rewrite(file, tmp_path / "deep", {reader.MANIFEST: b"[" * 100_000})
     rewrite(file, tmp_path / "packed", {}, zipfile.ZIP_DEFLATED)
     os.mkfifo(tmp_path / "pipe")
     longer = bytearray(content)
     place = longer.rindex(b"PK\x01\x02")  # The last member's entry, and both its sizes.
     longer[place + 20 : place + 28] = (1 << 30).to_bytes(4, "little") * 2
     (tmp_path / "longer").write_bytes(longer)
-    rewrite(file, tmp_path / "swapped", {exported.PROGRAM: b"no program"})
-    rewrite(file, tmp_path / "without", {exported.PROGRAM: None})
+    rewrite(file, tmp_path / "swapped", {reader.PROGRAM: b"no program"})
+    rewrite(file, tmp_path / "without", {reader.PROGRAM: None})
     for name in (*[path.name for path in tmp_path.iterdir()], "absent"):
         with pytest.raises(ValueError, match=name) as caught:
-            exported.load(tmp_path / name)
+            reader.load(tmp_path / name)
         assert len(str(caught.value).splitlines()) == 1
 
 
 def forge(file, target, **changes):
     """A copy with other fields in its manifest, and with digests that say so."""
     with zipfile.ZipFile(file) as archive:
-        manifest = json.loads(archive.read(exported.MANIFEST)) | changes
-    manifest[exported.DIGEST] = exported.digest(manifest)
-    return rewrite(file, target, {exported.MANIFEST: json.dumps(manifest).encode()})
+        manifest = json.loads(archive.read(reader.MANIFEST)) | changes
+    manifest[reader.DIGEST] = reader.digest(manifest)
+    return rewrite(file, target, {reader.MANIFEST: json.dumps(manifest).encode()})
 
 
 VOLUMES = dict(
@@ -274,7 +275,7 @@ VOLUMES = dict(
 def test_a_forged_manifest_is_refused(three_level, tmp_path, field, value):
     forged = forge(three_level[0], tmp_path / "model.jaxlung", **{field: value})
     with pytest.raises(ValueError, match=r"model.jaxlung: ") as caught:
-        exported.load(forged)
+        reader.load(forged)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 500
 
@@ -284,7 +285,7 @@ def test_values_of_volumes_are_within_bounds():
     like |= {"size": [8, 16, 16], "resize": None, "inputs": {"images": {}}}
 
     def wrong(**changes):
-        judged = exported._judge(like | {"volumes": VOLUMES | changes})
+        judged = reader._judge(like | {"volumes": VOLUMES | changes})
         return next((name for name, is_good in judged if not is_good), None)
 
     assert wrong() is None
@@ -309,17 +310,17 @@ def test_values_of_volumes_are_within_bounds():
 def test_an_array_is_no_larger_than_its_bytes(three_level, tmp_path):
     file = three_level[0]
     with zipfile.ZipFile(file) as archive:
-        manifest = json.loads(archive.read(exported.MANIFEST))
+        manifest = json.loads(archive.read(reader.MANIFEST))
         name = min(x for x in archive.namelist() if x.endswith("kernel.npy"))
         content = archive.read(name)
     shape = re.search(rb"'shape': \((.*?)\)", content)[1]
     grown = content.replace(shape, b"9" * len(shape))
     for forged in (grown, content[:60], b"PK\3\4" + content, pickle.dumps(3)):
-        manifest["sha256"][name] = exported.sha256(forged)
-        manifest[exported.DIGEST] = exported.digest(manifest)
-        changes = {name: forged, exported.MANIFEST: json.dumps(manifest).encode()}
+        manifest["sha256"][name] = reader.sha256(forged)
+        manifest[reader.DIGEST] = reader.digest(manifest)
+        changes = {name: forged, reader.MANIFEST: json.dumps(manifest).encode()}
         with pytest.raises(ValueError, match=r"kernel.npy is no array"):
-            exported.load(rewrite(file, tmp_path / "model.jaxlung", changes))
+            reader.load(rewrite(file, tmp_path / "model.jaxlung", changes))
 
 
 def test_members_that_lie_in_each_other_are_not_unfolded(tmp_path):
@@ -331,21 +332,21 @@ def test_members_that_lie_in_each_other_are_not_unfolded(tmp_path):
         archive.writestr("a", inner.getvalue())
         item.header_offset = 30 + len("a")  # Behind the header of "a", in its content.
         archive.filelist.append(item)
-        archive.writestr(exported.MANIFEST, "{}")
-    with pytest.raises(ValueError, match="its members are larger than they can be"):
-        exported.load(tmp_path / "x")
+        archive.writestr(reader.MANIFEST, "{}")
+    with pytest.raises(ValueError, match="its members are larger than the file allows"):
+        reader.load(tmp_path / "x")
 
 
 def test_no_changed_byte_changes_what_is_read(three_level, tmp_path):
     content, np_rng = three_level[0].read_bytes(), np.random.default_rng(0)
-    members, num_refused = exported._read(three_level[0]), 0
+    members, num_refused = reader._read(three_level[0]), 0
     for place in np_rng.integers(0, len(content), 300):
         changed = bytearray(content)
         changed[place] ^= 1 << int(np_rng.integers(8))
         (tmp_path / "x").write_bytes(changed)
         try:
-            got = exported._read(tmp_path / "x")
-            exported._read_manifest(tmp_path / "x", got)
+            got = reader._read(tmp_path / "x")
+            reader._read_manifest(tmp_path / "x", got)
         except ValueError:
             num_refused += 1
         else:
@@ -357,27 +358,27 @@ def test_no_run_and_no_other_file_is_written_over(three_level, tmp_path):
     file = three_level[0]
     path = epath.Path(file.parent.parent / "run")
     (tmp_path / "image.png").write_bytes(b"P, no zip")
-    (tmp_path / "export.md").write_text(exported.FORMAT)
+    (tmp_path / "export.md").write_text(reader.FORMAT)
     (tmp_path / "link").symlink_to(path)
     for output, why in (
         (path / "config.json", "is in the run"),
         (path / "new/model.jaxlung", "is in the run"),
         (tmp_path / "link/model.onnx", "is in the run"),
         (tmp_path, "is a folder, want a file"),
-        (tmp_path / "image.png", "is there already, and no export"),
-        (tmp_path / "export.md", "is there already, and no export"),
+        (tmp_path / "image.png", "exists and is no export"),
+        (tmp_path / "export.md", "exists and is no export"),
     ):
-        with pytest.raises(ValueError, match=f"--output: .* {why}"):
-            export.export(path, pathlib.Path(output))
+        with pytest.raises(ValueError, match=f"FILE: .* {why}"):
+            writer.export(path, pathlib.Path(output))
     assert not (path / "new").exists()
     (tmp_path / "model.jaxlung").write_bytes(file.read_bytes().replace(b"params", b"damage"))
-    export.export(path, tmp_path / "model.jaxlung")  # An older export gives way.
-    again = exported.load(tmp_path / "model.jaxlung")
-    assert again.manifest["checkpoint"] == exported.load(file).manifest["checkpoint"]
+    writer.export(path, tmp_path / "model.jaxlung")  # An older export gives way.
+    again = reader.load(tmp_path / "model.jaxlung")
+    assert again.manifest["checkpoint"] == reader.load(file).manifest["checkpoint"]
 
 
 def test_images_of_another_kind_are_refused(three_level):
-    network = exported.load(three_level[0])
+    network = reader.load(three_level[0])
     for image in (np.zeros((4, 4)), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)):
         with pytest.raises(ValueError, match=r"image: want \[H, W\] uint8"):
             network.predict(image)
@@ -386,7 +387,7 @@ def test_images_of_another_kind_are_refused(three_level):
 def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tmp_path):
     config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
     path, _, _ = save_run(tmp_path, config)
-    opened = (network_lib.load, functools.partial(export.load_trained, float32=False))
+    opened = (network_lib.load, functools.partial(writer.load_trained, float32=False))
     summary = path / "summary_test.json"
     weights = checkpoint.selected_weights(config.selection, path)
     scored = report_summary.make("diagnosis", {"auc": 0.9})
@@ -408,4 +409,4 @@ def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tm
 def test_a_run_that_trains_is_not_exported(tmp_path):
     path, _, _ = save_run(tmp_path, image_config())
     with workdir.lock(path), pytest.raises(ValueError, match="another run is at work"):
-        export.export(path, tmp_path.parent / "model.jaxlung")
+        writer.export(path, tmp_path.parent / "model.jaxlung")

@@ -21,7 +21,7 @@ class FactsTest(parameterized.TestCase):
             "Data": "folder",
             "Images from": "my_xrays",
             "Network": "unet with 4, 8 channels, bfloat16",
-            "Training": "12 epochs, 16 images a step, seed 3",
+            "Training": "12 epochs, 16 images per step, seed 3",
             "Augmentation": "flip probability 0.5",
         }
 
@@ -47,16 +47,16 @@ class FactsTest(parameterized.TestCase):
         config = {"control": control, "epochs": 25, "data": {"batch_size": 4}, "seed": 0}
         metrics = dict(epoch=np.array([1.0, 2.0]), seconds=np.ones(2), images_per_s=np.ones(2))
         got = facts.list_facts(config, metrics)
-        assert got["Training"] == "at most 25 epochs, 4 images a step, seed 0"
-        assert got["Learning rate falls"] == (
-            "to 0.5 of itself when the validation loss has not fallen by more than 0.0001 for"
-            " 3 epochs; then 2 epochs of rest; never below 1e-06"
+        assert got["Training"] == "at most 25 epochs, 4 images per step, seed 0"
+        assert got["Learning rate reduced"] == (
+            "multiplied by 0.5 if the validation loss has not fallen by more than 0.0001 for"
+            " 3 epochs, with a cooldown of 2 epochs; never below 1e-06"
         )
-        assert got["Training stops"] == (
-            "when the validation loss has not fallen for 1 epoch; there were 2 epochs"
+        assert got["Early stopping"] == (
+            "if the validation loss has not fallen for 1 epoch; this run trained for 2 epochs"
         )
         off = config | {"control": control | {"plateau_patience": 0, "stop_patience": 0}}
-        assert facts.list_facts(off, {}) == {"Training": "25 epochs, 4 images a step, seed 0"}
+        assert facts.list_facts(off, {}) == {"Training": "25 epochs, 4 images per step, seed 0"}
 
     def test_names_of_ours_become_words(self):
         config = {
@@ -66,10 +66,10 @@ class FactsTest(parameterized.TestCase):
             "task": {"lungs": "predicted"},
         }
         assert facts.list_facts(config, {}) == {
-            "Seen of an X-ray": "what a lung network finds to be lungs",
-            "Starts from": "runs/a",
+            "Visible to the network": "the lungs that a lung network finds",
+            "Initialised from": "runs/a",
             "Frozen parameters": "encoder, norm",
-            "Checkpoint scored": "best validation loss",
+            "Checkpoint scored": "the one with the lowest validation loss",
         }
         assert facts.list_facts({"init_from": "", "freeze": []}, {}) == {}
 

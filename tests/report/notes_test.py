@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import report_summary
 from absl.testing import parameterized
 
 from jaxlung.config import run_files
 from jaxlung.report import notes
+from tests.report import report_summary
 
 
 def summary_of(task="mask", **fields):
@@ -34,13 +34,13 @@ class NotesTest(parameterized.TestCase):
         scores = {"dice": 0.5, "precision_pooled": None, "hd95": None}
         summary = dataclasses.replace(summary_of(undefined={"hd95": 40}), scores=scores)
         assert notes.list_notes([summary])[1:] == [
-            "Without a value, being 0 / 0 in the test split: Precision pooled."
+            "Without a value (0 / 0) in the test split: Precision pooled."
         ]
 
     def test_intervals_of_few_patients_are_warned_of(self):
         few = summary_of(intervals={"dice": [0.4, 0.6]}, num_patients=4)
         (note,) = notes.warn_of_few(few)
-        assert "Intervals of 4 patients are rough" in note
+        assert "Intervals from 4 patients are rough" in note
         assert note in notes.list_notes([few])
         assert notes.warn_of_few(dataclasses.replace(few, num_patients=30)) == []
         assert notes.warn_of_few(dataclasses.replace(few, intervals={})) == []
@@ -48,7 +48,7 @@ class NotesTest(parameterized.TestCase):
     def test_an_impossible_average_is_told(self):
         paper = {"precision": 0.8856, "iou": 0.93337}
         (note,) = notes.list_notes([summary_of("three_level", paper=paper)])
-        assert "0.93337 stands beside 0.8856" in note
+        assert "its IoU is 0.93337 and its precision 0.8856" in note
         (note,) = notes.list_notes([summary_of(paper={"iou": 0.9})])
         assert "means over images" in note
 

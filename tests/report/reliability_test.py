@@ -3,12 +3,12 @@
 import io
 
 import numpy as np
-import report_summary
 from absl.testing import parameterized
 from PIL import Image
 
 from jaxlung.config import run_files
 from jaxlung.report import figures, reliability
+from tests.report import report_summary
 
 DASH = "\N{EN DASH}"
 
@@ -60,7 +60,7 @@ class WordsTest(parameterized.TestCase):
     def test_the_alternative_text_has_the_numbers(self, task, target, counted):
         text = reliability.describe(summary_of(task, counts=[60, 0, 30, 10]))
         assert text.endswith(
-            f"Mean probability and share that is {target} of each filled bin: 0.01 and 0.02,"
-            " 0.60 and 0.50, 0.90 and 1.00. The first of 4 bins holds 60 % of the"
-            f" {counted}, the last one 10 %."
+            f"Mean probability and share of {target} in each filled bin: 0.01 and 0.02,"
+            " 0.60 and 0.50, 0.90 and 1.00. The first of the 4 bins contains 60 % of the"
+            f" {counted}, the last 10 %."
         )

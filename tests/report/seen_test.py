@@ -43,7 +43,7 @@ def test_the_picture_says_what_is_left(workdir):
     np.savez(workdir / "seen_test.npz", **arrays())
     alt = pictures.draw_seen(workdir).alt
     assert "COVID-19" in alt
-    assert alt.endswith("what the network sees of it: 13 x 13 pixels.")
+    assert alt.endswith("the network's view of it, 13 x 13 pixels.")
     assert (workdir / "figures/seen.png").exists()
 
 

@@ -1,10 +1,11 @@
 """Which number stands in which row and column."""
 
-import report_summary
 from absl.testing import parameterized
 
 from jaxlung.config import run_files
-from jaxlung.report import glossary, tables, terms
+from jaxlung.report import diagnosis_terms, glossary, tables, terms
+from jaxlung.tasks import words
+from tests.report import report_summary
 
 DASH = "\N{EN DASH}"
 LEVELS = report_summary.LEVELS["three_level"]
@@ -58,9 +59,9 @@ class GlossaryTest(parameterized.TestCase):
 
     @parameterized.parameters("mask", "three_level", "diagnosis")
     def test_every_row_and_headline_has_a_definition(self, task):
-        groups = terms.DIAGNOSIS_GROUPS if task == "diagnosis" else terms.GROUPS
+        groups = diagnosis_terms.GROUPS if task == "diagnosis" else terms.GROUPS
         keys = [key for group in groups for key in group.labels]
-        for key in [*keys, *terms.HEADLINES[task]]:
+        for key in [*keys, *words.find(task).headlines]:
             assert glossary.find_term(key, task, LEVELS).definition
 
     def test_a_diagnosis_counts_images(self):
@@ -179,7 +180,7 @@ class TablesTest(parameterized.TestCase):
         assert [column.head for column in table.columns] == [
             "called other",
             "called COVID-19",
-            "together",
+            "total",
         ]
         assert (notes_of(table, 0), notes_of(table, 1)) == (["75.0 %", ""], ["25.0 %", ""])
         assert tables.confusion_table(summary_of({})) is None

@@ -52,16 +52,17 @@ class VolumeFactsTest(parameterized.TestCase):
             "Task": "volume_mask",
             "Target": "infection",
             "Loss": "0.5 cross-entropy + Dice loss",
-            "Training": "200 epochs, 5 patches a step, seed 0",
-            "Checkpoint scored": "the highest validation Dice",
+            "Training": "200 epochs, 5 patches per step, seed 0",
+            "Checkpoint scored": "the one with the highest validation Dice",
             "Cross-validation": "fold 1 of 5, counted from 0",
-            "Patches": "8 x 128 x 96 voxels (slices, rows, columns), 50 of a volume in an epoch,"
+            "Patches": "8 x 128 x 96 voxels (slices, rows, columns), 50 per volume and epoch,"
             " 50 % of them centred on infection",
             "Spacing": "as scanned",
             "Window": "-1250 to 250 HU",
-            "Seen of a CT": "the CT times the lung mask",
+            "Visible to the network": "the CT inside the lung mask, 0 outside",
             "Parts of the network": "FV blocks with CE attention, PASPP",
-            "Whole volumes": "windows that overlap by 25 %; nothing outside the annotated lungs",
+            "Inference on whole volumes": "windows overlap by 25 %; nothing predicted outside the"
+            " annotated lungs",
             "Augmentation": "flip probability 0.0 / 0.5 / 0.5 (slices / rows / columns),"
             " zoom range 0.9, 1.1",
             "Training time": "2 s",
@@ -75,7 +76,7 @@ class VolumeFactsTest(parameterized.TestCase):
         }
 
     @parameterized.parameters(
-        ("none", False, False, "none of FV, PASPP and deep supervision"),
+        ("none", False, False, "no FV blocks, PASPP or deep supervision"),
         ("se", True, True, "FV blocks with SE attention, PASPP, deep supervision"),
         ("none", False, True, "deep supervision"),
     )
@@ -84,15 +85,15 @@ class VolumeFactsTest(parameterized.TestCase):
         assert volume_facts.list_facts({"model": model}) == {"Parts of the network": want}
 
     @parameterized.parameters(
-        (dict(mirror=True), "; mean over mirror images"),
-        (dict(keep_largest=2), "; the 2 largest parts kept"),
-        (dict(keep_largest=1), "; the largest part kept"),
+        (dict(mirror=True), "; outputs averaged over mirrored copies"),
+        (dict(keep_largest=2), "; only the 2 largest connected parts kept"),
+        (dict(keep_largest=1), "; only the largest connected part kept"),
         (dict(), ""),
     )
     def test_inference_is_told(self, changes, want):
         inference = dict(overlap=0.5, mirror=False, keep_largest=0, inside_lungs=False) | changes
-        got = volume_facts.list_facts({"inference": inference})["Whole volumes"]
-        assert got == f"windows that overlap by 50 %{want}"
+        got = volume_facts.list_facts({"inference": inference})["Inference on whole volumes"]
+        assert got == f"windows overlap by 50 %{want}"
 
     @parameterized.parameters(
         ([2.5, 1.0, 1.0], "2.5 x 1 x 1 mm (slices, rows, columns)"),
@@ -101,10 +102,10 @@ class VolumeFactsTest(parameterized.TestCase):
     def test_a_common_spacing_is_named(self, spacing_mm, want):
         assert volume_facts.list_facts({"data": {"spacing_mm": spacing_mm}})["Spacing"] == want
 
-    def test_the_whole_ct_is_all_of_it(self):
+    def test_the_full_region_is_the_whole_ct(self):
         facts_of_full = volume_facts.list_facts({"task": {"region": "full"}})
-        assert facts_of_full == {"Seen of a CT": "all of it"}
+        assert facts_of_full == {"Visible to the network": "the whole CT"}
 
     def test_the_best_score_of_images_is_not_called_dice(self):
         got = facts.list_facts({"selection": "best_score"}, {})
-        assert got == {"Checkpoint scored": "the highest validation score"}
+        assert got == {"Checkpoint scored": "the one with the highest validation score"}

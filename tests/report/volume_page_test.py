@@ -4,14 +4,14 @@ import html
 import re
 
 import numpy as np
-import report_summary
-import volume_run
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
 from jaxlung.config import run_files
-from jaxlung.report import glossary, notes, page, tables, terms, volume_terms
+from jaxlung.report import glossary, notes, page, tables, volume_terms
+from jaxlung.tasks import words as task_words
+from tests.report import report_summary, volume_run
 
 DASH = "\N{EN DASH}"
 SD = {"dice": 0.0812, "hd95": 3.21, "volume_ml": 30.0, "share": 0.05, "dice_pooled": None}
@@ -83,7 +83,7 @@ class VolumeTablesTest(parameterized.TestCase):
 
     def test_every_row_and_headline_has_a_definition_and_none_is_of_images(self):
         keys = [key for group in volume_terms.GROUPS for key in group.labels]
-        assert set(terms.HEADLINES["volume_mask"]) <= set(keys)
+        assert set(task_words.find("volume_mask").headlines) <= set(keys)
         for key in keys:
             term = glossary.find_term(key, "volume_mask")
             assert term.definition
@@ -121,7 +121,7 @@ class VolumePageTest(parameterized.TestCase):
             "The run",
             "Scores",
             "Single volumes",
-            "Slices with most infection",
+            "Slices with the most infection",
             "Predicted and annotated volume",
             "Network and baselines",
             "Groups of volumes",
@@ -158,7 +158,7 @@ class VolumePageTest(parameterized.TestCase):
             "infection on CTs",
             "Generated CTs.",
             "A voxel counts as infection",
-            "look at no voxel's neighbours",
+            "use each voxel on its own, without its neighbours",
             "validation score is the mean over whole volumes",
             "HU band",
             "±",

@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxlung.config import run_files
 from jaxlung.metrics import jackknife
-from jaxlung.study import charts, results, rows, runner, study, study_file, tables
+from jaxlung.study import charts, contents, results, rows, runner, study, study_file, tables
 
 COLUMNS = ("dice", "hd95")
 PAPER = (study.PaperRow("one split", {"dice": 0.7627}),)
@@ -186,7 +186,7 @@ def test_scores_of_subjects_that_can_not_be_read_are_named(text, tmp_path):
 def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
     found = make_folds(tmp_path)
     made, table = with_table(found)
-    text = tables.to_markdown(made, found, table, None)
+    text = tables.to_markdown(contents.make(made, found, table, None))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 2 + 2 + 1
     assert len({line.count("|") for line in lines}) == 1
@@ -203,7 +203,7 @@ def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
 def test_the_markdown_of_single_runs_says_nothing_of_groups(seeds, tmp_path):
     alone = seeds[-1:]
     made, table = with_table(alone)
-    text = tables.to_markdown(made, alone, table, None)
+    text = tables.to_markdown(contents.make(made, alone, table, None))
     assert "±" not in text
     assert "together" not in text
     assert "left out" not in text
@@ -215,8 +215,8 @@ def test_subjects_that_a_mean_leaves_out_are_told(tmp_path):
         make_result(tmp_path, "ce", {"dice": 0.6}, undefined={}),
     ]
     made, table = with_table(found)
-    text = tables.to_markdown(made, found, table, None)
-    assert "HD95, mm: some volumes have none and are left out: SE 2." in text
+    text = tables.to_markdown(contents.make(made, found, table, None))
+    assert "HD95, mm: volumes without a value are left out: 2 in SE." in text
     assert "share" not in text.lower()
 
 
@@ -274,5 +274,7 @@ def test_runs_of_a_group_that_are_one_and_the_same_are_told(tmp_path):
     made = study.Study("t", runs, ("mae",))
     path = epath.Path(tmp_path)
     assert len(study_file.make_configs(made, path)) == 2
-    with pytest.raises(ValueError, match="run a_seed1: got the config of run a, want another seed"):
+    with pytest.raises(
+        ValueError, match="run a_seed1: got the same config as run a, want another seed"
+    ):
         study_file.make_configs(made, path, ["--config.seed=3"])

@@ -14,7 +14,7 @@ from google.protobuf import json_format
 
 from jaxlung.data import record
 from jaxlung.data.sources import preparing, receipt
-from jaxlung.host import damage
+from jaxlung.host import files
 from tfds_builders import raw_builder
 
 Splits = Mapping[str, record.Source]
@@ -168,5 +168,5 @@ def _open_prepared(
     """Opens the builder of prepared data; TFDS's errors name neither the file nor the damage."""
     try:
         return make(data_dir=place.parents[2])
-    except (AssertionError, json_format.Error, *damage.ERRORS) as error:
+    except (AssertionError, json_format.Error, *files.DECODE_ERRORS) as error:
         raise receipt.damaged(place / "dataset_info.json", place, str(error)) from error

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from jaxlung.data import record
 from jaxlung.data.sources import receipt
-from jaxlung.host import damage
+from jaxlung.host import files
 
 COVID = "COVID-19"  # the group that a diagnosis looks for
 _VOLUMES = ("ct", "lung_mask", "infection_mask")
@@ -46,7 +46,7 @@ class Shards:
         """
         try:
             return self._records[index]
-        except damage.ERRORS as error:
+        except files.DECODE_ERRORS as error:
             file = self._file(index)
             if file.exists():
                 file.open("rb").close()  # No permission or too many open files is no damage.

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxlung.data import record
 from jaxlung.data.transforms import resize
-from jaxlung.export import reader as exported
+from jaxlung.export import reader
 
 SIZES = [(300, 90), (90, 300), (251, 127), (7, 5), (64, 64), (200, 199), (13, 64)]
 
@@ -41,10 +41,10 @@ class FitTest(parameterized.TestCase):
         image = np_rng.integers(0, 256, shape, np.uint8)
         lungs = np_rng.random(shape) > 0.5
         fitted, mask = resize.fit(image, lungs * np.uint8(record.LUNG), 64, how)
-        np.testing.assert_array_equal(fitted, exported.fit(image, 64, how))
-        np.testing.assert_array_equal(mask, exported.fit_mask(lungs, 64, how))
+        np.testing.assert_array_equal(fitted, reader.fit(image, 64, how))
+        np.testing.assert_array_equal(mask, reader.fit_mask(lungs, 64, how))
         probs = np_rng.random((64, 64), np.float32)
-        want = exported.unfit(probs, *shape, how)
+        want = reader.unfit(probs, *shape, how)
         np.testing.assert_array_equal(resize.unfit(probs, *shape, how), want)
 
     def test_halving_averages_as_worked_by_hand(self):
