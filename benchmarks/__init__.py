@@ -1,1 +1,1 @@
-"""Measurements to repeat: each file is a command that prints a line of JSON last."""
+"""Measurements that anyone can repeat; docs/benchmarks.md has the commands and the results."""

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Everything worth knowing about this accelerator, in under ten minutes.
+# Runs all benchmarks of this accelerator in under ten minutes.
 #
 #     bash benchmarks/accelerator.sh OUT_DIR
-#     bash benchmarks/accelerator.sh OUT_DIR --quick     # tiny cases, to see that it runs, on a CPU too
+#     bash benchmarks/accelerator.sh OUT_DIR --quick     # tiny cases, to try it out; works on a CPU
 #     TORCH_PYTHON=PATH/TO/python bash benchmarks/accelerator.sh OUT_DIR
 #     PATIENCE=10 bash benchmarks/accelerator.sh OUT_DIR --quick    # ten times the limits
 #
-# OUT_DIR gets accelerator.md, a JSON file for each part, and logs. Each part has a time limit; one
-# that fails or hangs loses itself alone. Ends with the targets beside what was measured; its exit
-# code is that of the comparison with the CPU's numbers.
+# Writes accelerator.md, a JSON file for each part, and logs to OUT_DIR. Each part has a time limit;
+# one that fails or hangs doesn't affect the others. At the end it prints our targets with the
+# measurements. The exit code is that of benchmarks.numerics.
 set -u -o pipefail
 
 if [[ $# -lt 1 || $# -gt 2 || ( $# -eq 2 && $2 != --quick ) ]]; then
@@ -24,7 +24,7 @@ report=$out/accelerator.md
 suites=$out/suites.md
 rm -f "$report" "$suites"
 
-# part NAME LIMIT_S COMMAND...: its stdout goes into the report, its stderr into a log.
+# part NAME LIMIT_S COMMAND...: runs a command; stdout goes to the report, stderr to a log.
 part() {
   local name=$1 limit=$(($2 * ${PATIENCE:-1}))
   shift 2
@@ -45,7 +45,7 @@ part() {
   return "$code"
 }
 
-# suite NAME LIMIT_S SECONDS: rows that are measured are kept, whatever happens then.
+# suite NAME LIMIT_S SECONDS: runs a suite; rows that were measured are kept if it fails.
 suite() {
   local limit=$(($2 * ${PATIENCE:-1} - 5))
   part "$1" "$2" "$python" -m benchmarks.run --suite="$1" --limit_s="$limit" --seconds="$3" \
@@ -53,7 +53,7 @@ suite() {
 }
 
 echo "# $(date -u +%Y-%m-%d), $(uname -n)" >"$report"
-# Cases must not wait for each other's compilation twice; a fresh folder, so that it is known.
+# A fresh cache that all cases share, so that nothing is compiled twice.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$out/compiled}
 
 part numerics 90 "$python" -m benchmarks.numerics --out="$out/numerics.json" "${quick[@]}"
@@ -65,7 +65,7 @@ suite end_to_end 60 0.5
 suite layers 30 0.3
 suite inference 30 0.5
 suite input 30 0.3
-# Meshes of devices that are there; with one there is nothing to measure.
+# Meshes of the GPUs of this machine; a single GPU makes no mesh.
 if (($(nvidia-smi --list-gpus 2>/dev/null | wc -l) > 1)); then
   suite scaling 60 1
 fi

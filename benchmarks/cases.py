@@ -1,4 +1,4 @@
-"""What the suites measure: shipped configs with some fields changed, for CPUs and accelerators."""
+"""The cases of the suites: shipped configs with some fields changed, for CPUs and accelerators."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import ml_collections as mlc
 
 from jaxlung.config import config_file
 
-NO_DATA = "/nonexistent"  # Nothing is prepared there: benchmarks generate records in memory.
+NO_DATA = "/nonexistent"  # No data are prepared there, so benchmarks generate records in memory.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Case:
     """One config at one size.
 
     Attributes:
-        name: in tables.
-        config: name of a shipped config, perhaps with a variant.
+        name: the case's name in tables.
+        config: name of a shipped config, with or without a variant.
         fields: dotted field -> value.
     """
 
@@ -27,12 +27,12 @@ class Case:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What `load` takes, for JSON."""
+        """Returns the arguments of `load`, ready for JSON."""
         return {"config": self.config, "fields": dict(self.fields)}
 
 
 def load(config: str, fields: Mapping[str, Any]) -> mlc.ConfigDict:
-    """A shipped config with some fields changed; generated data unless `fields` name a folder."""
+    """Loads a shipped config and changes fields; without "data.data_dir" its data are generated."""
     loaded = config_file.load(config_file.resolve(config))
     loaded.update_from_flattened_dict({"data.data_dir": NO_DATA, **fields})
     return loaded
@@ -48,9 +48,9 @@ def _patches(
     return {"data.patch_size": size, "data.batch_size": batch_size, "model.dtype": dtype}
 
 
-# 31.8 M parameters in the form of nnU-Net (Isensee, 2021): six levels, strides of 2, at most 320
-# channels, deep supervision. Ours has residual blocks and BatchNorm where that has plain blocks and
-# InstanceNorm.
+# 31.8 M parameters in the form of nnU-Net (Isensee et al., 2021): six levels, strides of 2, at most
+# 320 channels, deep supervision. Ours has residual blocks and BatchNorm; nnU-Net has plain blocks
+# and InstanceNorm.
 NNUNET_FORM = {
     "model.widths": (32, 64, 128, 256, 320, 320),
     "model.strides": 5 * ((2, 2, 2),),
@@ -59,40 +59,40 @@ NNUNET_FORM = {
 }
 CUBE = (128, 128, 128)
 
-# In the order in which they are measured: what matters most is first, should time run out.
+# In the order of measuring. The most important cases come first, in case time runs out.
 ACCELERATOR = (
-    Case("000", "covidqu", _images(256, 64)),
-    Case("000", "covidqu", _images(256, 256)),
+    Case("covidqu", "covidqu", _images(256, 64)),
+    Case("covidqu", "covidqu", _images(256, 256)),
     Case("nnU-Net form", "covid19_ct", _patches(CUBE, 2) | NNUNET_FORM),
-    Case("000", "covidqu", _images(256, 16)),
-    Case("004", "covid19_ct", _patches((8, 128, 128), 5)),
-    Case("002", "cxr_lungs", _images(512, 16)),
-    Case("003 lungs", "v7_lungs", _images(256, 32)),
-    Case("000", "covidqu", _images(256, 64, "float32")),
-    Case("000", "covidqu", _images(256, 512)),
-    Case("000", "covidqu", _images(256, 128)),
-    Case("004", "covid19_ct", _patches(CUBE, 2)),
-    Case("003 diagnosis", "v7_diagnosis", _images(256, 32)),
-    Case("000", "covidqu", _images(256, 16, "float32")),
+    Case("covidqu", "covidqu", _images(256, 16)),
+    Case("covid19_ct", "covid19_ct", _patches((8, 128, 128), 5)),
+    Case("cxr_lungs", "cxr_lungs", _images(512, 16)),
+    Case("v7_lungs", "v7_lungs", _images(256, 32)),
+    Case("covidqu", "covidqu", _images(256, 64, "float32")),
+    Case("covidqu", "covidqu", _images(256, 512)),
+    Case("covidqu", "covidqu", _images(256, 128)),
+    Case("covid19_ct", "covid19_ct", _patches(CUBE, 2)),
+    Case("v7_diagnosis", "v7_diagnosis", _images(256, 32)),
+    Case("covidqu", "covidqu", _images(256, 16, "float32")),
     Case("nnU-Net form", "covid19_ct", _patches(CUBE, 2, "float32") | NNUNET_FORM),
-    Case("004", "covid19_ct", _patches((8, 128, 128), 5, "float32")),
-    Case("002", "cxr_lungs", _images(512, 16, "float32")),
-    Case("003 lungs", "v7_lungs", _images(256, 32, "float32")),
-    Case("000", "covidqu", _images(256, 128, "float32")),
-    Case("000", "covidqu", _images(256, 256, "float32")),
-    Case("000", "covidqu", _images(256, 512, "float32")),
+    Case("covid19_ct", "covid19_ct", _patches((8, 128, 128), 5, "float32")),
+    Case("cxr_lungs", "cxr_lungs", _images(512, 16, "float32")),
+    Case("v7_lungs", "v7_lungs", _images(256, 32, "float32")),
+    Case("covidqu", "covidqu", _images(256, 128, "float32")),
+    Case("covidqu", "covidqu", _images(256, 256, "float32")),
+    Case("covidqu", "covidqu", _images(256, 512, "float32")),
 )
 SLIM = {"model.widths": (16, 32, 64, 128, 256)}
 CPU = (
-    Case("000", "covidqu", _images(64, 8, "float32")),
-    Case("000, widths from 16", "covidqu", _images(256, 8, "float32") | SLIM),
-    Case("000 phantom", "covidqu:phantom", {}),
-    Case("002", "cxr_lungs", _images(128, 4, "float32") | {"model.border": 4}),
-    Case("003 lungs phantom", "v7_lungs:phantom", {}),
-    Case("003 diagnosis phantom", "v7_diagnosis:phantom", {}),
-    Case("004 phantom", "covid19_ct:phantom", {}),
+    Case("covidqu", "covidqu", _images(64, 8, "float32")),
+    Case("covidqu, widths from 16", "covidqu", _images(256, 8, "float32") | SLIM),
+    Case("covidqu phantom", "covidqu:phantom", {}),
+    Case("cxr_lungs", "cxr_lungs", _images(128, 4, "float32") | {"model.border": 4}),
+    Case("v7_lungs phantom", "v7_lungs:phantom", {}),
+    Case("v7_diagnosis phantom", "v7_diagnosis:phantom", {}),
+    Case("covid19_ct phantom", "covid19_ct:phantom", {}),
 )
 QUICK = (
-    Case("000 quick", "covidqu:quick", {}),
-    Case("004 quick", "covid19_ct:quick", {}),
+    Case("covidqu quick", "covidqu:quick", {}),
+    Case("covid19_ct quick", "covid19_ct:quick", {}),
 )

@@ -1,9 +1,9 @@
-"""What a compiled program sends between devices, read from its text (optimised HLO).
+"""Reads from the text of a compiled program (optimised HLO) what devices send to each other.
 
     compiled = jitted.lower(*args).compile()
     collectives.totals(collectives.parse(compiled.as_text()))
 
-The text is of the program that each device runs: shapes are of one device's part.
+The text is that of the program of one device, so shapes are those of one device's part.
 """
 
 import collections
@@ -20,7 +20,7 @@ KINDS = (
     "collective-permute",
     "collective-broadcast",
 )
-# `%name (...) -> ... {` opens a computation; `%name = shape opcode(...), attribute=...` is in it.
+# `%name (...) -> ... {` opens a computation; it holds `%name = shape opcode(...), attribute=...`.
 _COMPUTATION = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?\S+ = (?P<shape>.+?) (?P<opcode>[\w-]+)\(")
 _CALLEES = re.compile(
@@ -38,11 +38,12 @@ class Collective:
 
     Attributes:
         kind: one of `KINDS`.
-        shapes: of what it returns on one device, such as "f32[3,3,8,16]"; several if combined.
-        num_bytes: of all `shapes`, once.
-        count: how often one run of the program executes it; None in a loop of unknown length. Every
-            branch of a conditional counts as taken.
-        op_name: where it comes from, as JAX names it; "" where XLA forgot.
+        shapes: shapes of its results on one device, such as "f32[3,3,8,16]"; several if XLA
+            combined some.
+        num_bytes: bytes of all `shapes` together.
+        count: number of executions in one run of the program; None in a loop of unknown length.
+            Every branch of a conditional counts as taken.
+        op_name: JAX's name for its origin; "" if XLA has lost it.
     """
 
     kind: str
@@ -57,8 +58,8 @@ class Total:
     """All collectives of a kind in one run of a program.
 
     Attributes:
-        count: of executions.
-        num_bytes: that they return on one device.
+        count: number of executions.
+        num_bytes: bytes of their results on one device.
     """
 
     count: int
@@ -67,22 +68,22 @@ class Total:
 
 @dataclasses.dataclass
 class _Computation:
-    """Instructions that run together: collectives, and calls as (callee, times) pairs."""
+    """A list of instructions: collectives, and calls as (callee, times) pairs."""
 
     collectives: list[Collective] = dataclasses.field(default_factory=list)
     calls: list[tuple[str, int | None]] = dataclasses.field(default_factory=list)
 
 
 def parse(text: str) -> list[Collective]:
-    """The collectives of a program, in the order of the text.
+    """Returns the collectives of a program in the order of its text.
 
-    Pairs of `-start` and `-done` count once.
+    A pair of `-start` and `-done` counts once.
 
     Args:
-        text: `compiled.as_text()`.
+        text: the result of `compiled.as_text()`.
 
     Raises:
-        ValueError: the text is no HLO module.
+        ValueError: the text is not an HLO module.
     """
     entry, computations = _split(text)
     counts = _count_runs(entry, computations)
@@ -95,7 +96,7 @@ def parse(text: str) -> list[Collective]:
 
 
 def totals(found: Iterable[Collective]) -> dict[str, Total]:
-    """Executions and bytes by kind; kinds that don't occur are left out.
+    """Returns executions and bytes of each kind that occurs.
 
     Raises:
         ValueError: a collective is in a loop of unknown length.
@@ -116,7 +117,7 @@ def totals(found: Iterable[Collective]) -> dict[str, Total]:
 
 
 def shape_bytes(shape: str) -> int:
-    """Bytes of an array such as "bf16[8,128]"; of a type narrower than a byte, rounded up."""
+    """Returns the bytes of an array such as "bf16[8,128]", rounded up for types below one byte."""
     dtype, sizes = _ARRAY.match(shape).groups()
     bits = 8 if dtype == "pred" else int((re.search(r"\d+", dtype) or "0")[0])
     for size in filter(None, sizes.split(",")):
@@ -125,7 +126,7 @@ def shape_bytes(shape: str) -> int:
 
 
 def _split(text: str) -> tuple[str, dict[str, _Computation]]:
-    """The entry's name, and all computations by name."""
+    """Returns the name of the entry computation, and all computations by name."""
     entry, computations, current = "", {}, _Computation()
     for line in text.splitlines():
         if header := _COMPUTATION.match(line):
@@ -139,8 +140,8 @@ def _split(text: str) -> tuple[str, dict[str, _Computation]]:
 
 
 def _read(shape: str, opcode: str, line: str, computation: _Computation) -> None:
-    """Notes what an instruction sends or calls."""
-    # A start returns its operands too; what comes out is the shape of its done.
+    """Adds the collective or the calls of one instruction to its computation."""
+    # The result of a start includes its operands. That of its done has the shape we want.
     kind = opcode.removesuffix("-done")
     if kind in KINDS:
         shapes = tuple(f"{dtype}[{sizes}]" for dtype, sizes in _ARRAY.findall(shape))
@@ -150,7 +151,7 @@ def _read(shape: str, opcode: str, line: str, computation: _Computation) -> None
             Collective(kind, shapes, num_bytes, None, name[1] if name else "")
         )
     if opcode in ("async-update", "async-done"):
-        return  # They name again what the start calls.
+        return  # They repeat the callee of the start.
     times = 1
     if opcode == "while":
         trips = _TRIP_COUNT.search(line)
@@ -165,7 +166,7 @@ def _callees(line: str) -> Iterator[str]:
 
 
 def _count_runs(entry: str, computations: dict[str, _Computation]) -> dict[str, int | None]:
-    """How often each computation runs; None if that depends on a loop of unknown length."""
+    """Returns the number of runs of each computation; None after a loop of unknown length."""
     counts: dict[str, int | None] = collections.defaultdict(int)
 
     def run(name: str, times: int | None) -> None:

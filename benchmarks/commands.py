@@ -1,4 +1,4 @@
-"""Suites that are commands of their own: many devices, peers, layer forms."""
+"""Suites that run other commands of this folder: many devices, peers, forms of layers."""
 
 import json
 import pathlib
@@ -11,24 +11,24 @@ from typing import Any
 from benchmarks import isolated, page, plan
 from benchmarks.peers import cases as peer_cases
 
-SCALING = "What meshes of devices send in a training step"
+SCALING = "Data that meshes of devices send in a training step"
 PEERS = "jaxlung beside PyTorch, in turn on the same machine"
 LAYERS = "Forms of layers"
-# What matters most is first, should time run out.
+# The most important cases come first, in case time runs out.
 ACCELERATOR_PEERS = (
-    "000_256_b64",
-    "004_128x128x128_b2",
-    "000_256_b16",
-    "000_256_b256",
-    "004_8x128x128_b5",
-    "002_512_b16",
-    "003_256_b32",
+    "covidqu_256_b64",
+    "covid19_ct_128x128x128_b2",
+    "covidqu_256_b16",
+    "covidqu_256_b256",
+    "covid19_ct_8x128x128_b5",
+    "cxr_lungs_512_b16",
+    "v7_lungs_256_b32",
     "monai_basic_256_b64",
 )
 
 
 def scaling(settings: plan.Plan) -> Iterator[page.Finding]:
-    """`benchmarks.scaling`, over images and over volumes."""
+    """Runs `benchmarks.scaling` on images and on volumes."""
     arguments = settings.choose(
         [["--config=covidqu:quick", "--meshes=1x1,2x1"]],
         [["--config=covidqu:phantom"], ["--config=covid19_ct:phantom"]],
@@ -39,24 +39,24 @@ def scaling(settings: plan.Plan) -> Iterator[page.Finding]:
 
 
 def layers(settings: plan.Plan) -> Iterator[page.Finding]:
-    """`benchmarks.layers`."""
+    """Runs `benchmarks.layers`."""
     arguments = [f"--seconds={settings.seconds}", *["--quick"] * settings.quick]
     yield from _markdown_and_json(LAYERS, "layers", arguments, settings)
 
 
 def peers(settings: plan.Plan) -> Iterator[page.Finding]:
-    """`benchmarks.peers.run`, a call for each case, so that what is known is kept."""
+    """Runs `benchmarks.peers.run` once for each case, so that a failure loses one case only."""
     asked = [settings.torch_python or sys.executable, "-c", "import torch"]
     if subprocess.run(asked, capture_output=True, check=False).returncode:
         missing = isolated.FailedError("no PyTorch here; give --torch_python=PATH/TO/python")
-        yield _failed(PEERS, missing)
+        yield page.unmeasured(PEERS, missing)
         return
-    names = settings.choose(["000_64_b8"], peer_cases.CPU_CASES, ACCELERATOR_PEERS)
+    names = settings.choose(["covidqu_64_b8"], peer_cases.CPU_CASES, ACCELERATOR_PEERS)
     for name in names:
         try:
             rows = _measure_peers(name, settings)
         except isolated.FailedError as error:
-            yield _failed(PEERS, error, f"{name}: ")
+            yield page.unmeasured(PEERS, error, name)
             continue
         for row in rows:
             yield page.Finding(PEERS, _peer_cells(row), row)
@@ -79,25 +79,20 @@ def _peer_cells(row: Mapping[str, Any]) -> dict[str, str]:
     if "error" in row:
         return cells | {"jaxlung / PyTorch": f"not measured: {row['error']}"}
     spread = {
-        f"{label} per second": "{median:,.1f} ({least:,.1f} to {most:,.1f})".format(**row[side])
+        f"{label} per second": page.with_range(**row[side], spec=",.1f")
         for side, label in (("jax", "jaxlung"), ("torch", "PyTorch"))
     }
-    ratio = "{median:.2f} ({least:.2f} to {most:.2f})".format(**row["ratio"])
-    return cells | spread | {"jaxlung / PyTorch": ratio}
+    return cells | spread | {"jaxlung / PyTorch": page.with_range(**row["ratio"], spec=".2f")}
 
 
 def _markdown_and_json(
     table: str, name: str, arguments: list[str], settings: plan.Plan
 ) -> Iterator[page.Finding]:
-    """What a module of this folder prints: Markdown, then a line of JSON."""
+    """Runs a module of this folder that prints Markdown and then a line of JSON."""
     try:
         text = isolated.run(f"benchmarks.{name}", arguments, settings.left())
     except isolated.FailedError as error:
-        yield _failed(table, error)
+        yield page.unmeasured(table, error)
         return
     markdown, _, line = text.strip().rpartition("\n")
     yield page.Finding(table, text=markdown, numbers=json.loads(line))
-
-
-def _failed(table: str, error: isolated.FailedError, what: str = "") -> page.Finding:
-    return page.Finding(table, text=f"{what}not measured: {error}", numbers={"error": str(error)})

@@ -1,11 +1,11 @@
-"""How often 95 % intervals of evaluations hold the true score, by how many people are tested.
+"""Measures how often 95 % intervals of scores hold the true score, by the number of people.
 
     python -m benchmarks.coverage
     python -m benchmarks.coverage --samples=200 --people=4,15
 
-Draws samples of people from populations whose score is known, and prints a Markdown table: the
-share of samples whose interval holds it, for jaxlung's intervals and for the bootstrap over people
-(percentile and BCa, as in SciPy). Takes minutes.
+Draws samples of people from populations whose score is known. Prints a Markdown table with the
+share of samples whose interval holds that score, for jaxlung's intervals and for the bootstrap over
+people (percentile and BCa, as in SciPy). Takes minutes.
 """
 
 import argparse
@@ -27,9 +27,9 @@ class Sample:
     """Images of a few people.
 
     Attributes:
-        person: [N] int, the person of each image.
-        values: [N] float64, a score of the image, or the output for it.
-        labels: [N] bool, which images are positive; None where the score is the mean of `values`.
+        person: [N] int, number of the person of each image.
+        values: [N] float64, the score of each image, or the network's output for it.
+        labels: [N] bool, True for positive images; None if the score is the mean of `values`.
     """
 
     person: np.ndarray
@@ -37,7 +37,7 @@ class Sample:
     labels: np.ndarray | None = None
 
     def score(self, weights: np.ndarray) -> np.ndarray:
-        """[R] scores with weights [R, N]."""
+        """Returns [R] scores for weights [R, N]."""
         if self.labels is None:
             return jackknife.weighted_mean(self.values, weights)
         return roc.auc(self.labels, self.values, weights)
@@ -47,7 +47,7 @@ Draw = Callable[[np.random.Generator, int], Sample]
 
 
 def draw_overlap(np_rng: np.random.Generator, num_people: int) -> Sample:
-    """Dice: skewed, 1 to 5 images a person that are alike, one in 20 images missed altogether."""
+    """Draws skewed Dice scores: 1 to 5 similar images per person, one image in 20 scores 0."""
     person = np.repeat(np.arange(num_people), np_rng.integers(1, 6, num_people))
     logits = 2 + np_rng.normal(size=num_people)[person] + 0.7 * np_rng.normal(size=len(person))
     missed = np_rng.random(len(person)) < 0.05
@@ -55,19 +55,19 @@ def draw_overlap(np_rng: np.random.Generator, num_people: int) -> Sample:
 
 
 def draw_high(np_rng: np.random.Generator, num_people: int) -> Sample:
-    """Dice of lungs, near 0.96: 1 to 5 images a person that are alike."""
+    """Draws Dice scores of lungs, near 0.96: 1 to 5 similar images per person."""
     person = np.repeat(np.arange(num_people), np_rng.integers(1, 6, num_people))
     logits = 3.5 + 0.8 * np_rng.normal(size=num_people)[person]
     return Sample(person, special.expit(logits + 0.4 * np_rng.normal(size=len(person))))
 
 
 def draw_right(np_rng: np.random.Generator, num_people: int) -> Sample:
-    """A yes or no per person, right in nine of ten."""
+    """Draws one answer per person, which is right nine times in ten."""
     return Sample(np.arange(num_people), (np_rng.random(num_people) < 0.9).astype(np.float64))
 
 
 def draw_distance(np_rng: np.random.Generator, num_people: int) -> Sample:
-    """HD95 in mm: a long tail, 1 to 5 images a person that are alike."""
+    """Draws HD95 in mm with a long tail: 1 to 5 similar images per person."""
     person = np.repeat(np.arange(num_people), np_rng.integers(1, 6, num_people))
     logs = 1.5 + 0.8 * np_rng.normal(size=num_people)[person]
     return Sample(person, np.exp(logs + 0.5 * np_rng.normal(size=len(person))))
@@ -76,13 +76,13 @@ def draw_distance(np_rng: np.random.Generator, num_people: int) -> Sample:
 def draw_diagnoses(
     np_rng: np.random.Generator, num_people: int, area: float, share: float
 ) -> Sample:
-    """Outputs for 1 to 3 alike images of a person; both kinds of people where there are two.
+    """Draws outputs for 1 to 3 similar images per person, with both kinds of people in the sample.
 
     Args:
-        np_rng: the generator.
-        num_people: how many.
-        area: the AUC of the population.
-        share: of people who are positive.
+        np_rng: random generator.
+        num_people: number of people, 2 or more.
+        area: AUC of the population.
+        share: share of positive people, in (0, 1).
     """
     positive = np.zeros(num_people, bool)
     while positive.all() or not positive.any():
@@ -94,16 +94,16 @@ def draw_diagnoses(
 
 
 def balanced(np_rng: np.random.Generator, num_people: int) -> Sample:
-    """AUC 0.8, half of the people positive."""
+    """Draws diagnoses of AUC 0.8 for people of whom half are positive."""
     return draw_diagnoses(np_rng, num_people, 0.8, 0.5)
 
 
 def rare(np_rng: np.random.Generator, num_people: int) -> Sample:
-    """AUC 0.95, a fifth of the people positive."""
+    """Draws diagnoses of AUC 0.95 for people of whom a fifth are positive."""
     return draw_diagnoses(np_rng, num_people, 0.95, 0.2)
 
 
-# What is scored -> how samples are drawn, the true score where it is known, and the score's name.
+# Case -> its sampler, its true score (None: computed from a large sample), the score's name.
 CASES: dict[str, tuple[Draw, float | None, str]] = {
     "mean Dice of infection, 0.79": (draw_overlap, None, "dice"),
     "mean Dice of lungs, 0.96": (draw_high, None, "dice"),
@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Draw, float | None, str]] = {
 
 
 def measure(case: str, num_people: int, num_samples: int) -> dict[str, float]:
-    """Method -> share of the samples with an interval that hold the truth.
+    """Returns, for each method, the share of intervals that hold the true score.
 
     "none" is the share of samples for which jaxlung gives no interval; "width" is the mean width
     of its intervals.
@@ -146,7 +146,7 @@ def _coverage(ends: np.ndarray, truth: float) -> float:
 
 
 def our_interval(sample: Sample, name: str) -> tuple[float, float]:
-    """What an evaluation gives; NaN where it gives none."""
+    """Returns the interval of an evaluation; NaN if there is none."""
     people = np.array([f"p{number:03}" for number in sample.person])
     compared = {} if sample.labels is None else {name: sample.labels}
     judged = intervals.with_intervals(lambda w: {name: sample.score(w)}, people, compared)
@@ -155,7 +155,7 @@ def our_interval(sample: Sample, name: str) -> tuple[float, float]:
 
 
 def percentile_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[float, float]:
-    """The middle 95 % of the scores of resampled people."""
+    """Returns the middle 95 % of the scores of resampled people."""
     num_people = sample.person.max() + 1
     drawn = np_rng.multinomial(num_people, np.full(num_people, 1 / num_people), NUM_RESAMPLES)
     low, high = np.nanquantile(sample.score(drawn[:, sample.person]), [0.025, 0.975])
@@ -163,7 +163,7 @@ def percentile_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[fl
 
 
 def bca_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[float, float]:
-    """SciPy's, of a mean; of constant scores, for which it has none, their own value."""
+    """Returns SciPy's BCa interval of a mean; constant scores have their own value."""
     sums, counts = np.bincount(sample.person, sample.values), np.bincount(sample.person)
     if np.ptp(sample.values) == 0:
         return sample.values[0], sample.values[0]
@@ -179,7 +179,7 @@ def bca_interval(sample: Sample, np_rng: np.random.Generator) -> tuple[float, fl
 
 
 def table_lines(people: Sequence[int], num_samples: int) -> Iterator[str]:
-    """Markdown: a row per case and method, a column per number of people."""
+    """Yields lines of Markdown: a row for each case and method, a column for each sample size."""
     yield "| true score | interval | " + " | ".join(f"{n} people" for n in people) + " |"
     yield "| --- | --- |" + " ---: |" * len(people)
     for case in CASES:
@@ -193,7 +193,7 @@ def table_lines(people: Sequence[int], num_samples: int) -> Iterator[str]:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command line and prints the table line by line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1000, help="samples of each size")
     parser.add_argument("--people", default=",".join(map(str, PEOPLE)), help="sizes of samples")

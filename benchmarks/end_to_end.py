@@ -1,4 +1,4 @@
-"""Training as a whole: what input and host add to the step, start-up, and forms of the step."""
+"""Training as a whole: the cost of input and host beside the step, start-up, forms of the step."""
 
 import pathlib
 import statistics
@@ -12,12 +12,12 @@ from jaxlung.benchmark import data, dry_run, loop, timing
 from jaxlung.data.feed import pipeline
 from jaxlung.training import system as system_lib
 
-GAP = "The step alone beside training, images on the device and streamed from prepared records"
+GAP = "The step alone and training, with images on the device or streamed from prepared records"
 FORMS_TABLE = (
-    "Forms of the step, each in turn with the plain one: 1 step per dispatch, nothing else"
+    "Forms of the step, in turn with the plain one, which has 1 step per dispatch and nothing else"
 )
-START = "Start-up to the first step, seconds, without and with programs compiled before"
-WHOLE = "The whole job `covidqu:quick`: train, evaluate, report; its data are prepared"
+START = "Start-up to the first step, in seconds, without and with programs compiled before"
+WHOLE = "The whole job `covidqu:quick` on prepared data: train, evaluate, report"
 
 BFLOAT16 = {"model.dtype": "bfloat16"}
 QUICK = ("covidqu:quick", {})
@@ -34,7 +34,7 @@ QUICK_FORMS = {"remat": FORMS["remat"]}
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
-    """All tables; what fails is a row that says so."""
+    """Yields the rows of all tables; a failed measurement is a text with its reason."""
     config, fields = settings.choose(QUICK, CPU, ACCELERATOR)
     with tempfile.TemporaryDirectory() as folder:
         data = {"data.data_dir": folder, "data.phantom_images": settings.choose(20, 200, 300)}
@@ -45,11 +45,11 @@ def run(settings: plan.Plan) -> Iterator[page.Finding]:
 
 
 def _gaps(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:
-    """Prepares the data, then a row for each placement."""
+    """Prepares the data, then yields a row for each placement."""
     try:
         isolated.call(prepare, limit_s=settings.left(), config=config, fields=dict(fields))
     except isolated.FailedError as error:
-        yield _failed(GAP, "data", error)
+        yield page.unmeasured(GAP, error, "data")
         return
     for placement in ("device", "host"):
         try:
@@ -61,7 +61,7 @@ def _gaps(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterat
                 seconds=settings.seconds,
             )
         except isolated.FailedError as error:
-            yield _failed(GAP, placement, error)
+            yield page.unmeasured(GAP, error, placement)
             continue
         rates = {name: found[f"{name}_images_per_s"] for name in ("input", "step", "training")}
         cells = {
@@ -69,7 +69,7 @@ def _gaps(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterat
             "batch": str(found["config"]["batch_size"]),
             "steps per dispatch": str(found["config"]["steps_per_dispatch"]),
             **{
-                name: f"{each['median']:,.1f} ({each['min']:,.1f} to {each['max']:,.1f})"
+                name: page.with_range(each["median"], each["min"], each["max"], ",.1f")
                 for name, each in rates.items()
             },
             "training behind step": f"{found['gap_percent']:.1f} %",
@@ -83,9 +83,9 @@ def prepare(config: str, fields: Mapping[str, Any]) -> int:
 
 
 def _forms(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:
-    """A row for each form, which has a process with the plain one."""
+    """Yields a row for each form, measured in one process with the plain form."""
     plain = {"step.steps_per_dispatch": 1, **fields}
-    with tempfile.TemporaryDirectory() as cache:  # The plain one is compiled once.
+    with tempfile.TemporaryDirectory() as cache:  # The plain form is compiled only once.
         for name, changes in settings.choose(QUICK_FORMS, FORMS, FORMS).items():
             try:
                 found = isolated.call(
@@ -97,7 +97,7 @@ def _forms(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Itera
                     seconds=settings.seconds,
                 )
             except isolated.FailedError as error:
-                yield _failed(FORMS_TABLE, name, error)
+                yield page.unmeasured(FORMS_TABLE, error, name)
             else:
                 cells = {config: name, **_form_cells(**found)}
                 yield page.Finding(FORMS_TABLE, cells, {"name": name, **found})
@@ -109,7 +109,7 @@ def _form_cells(plain: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, 
     return {
         "ms per step": f"{1e3 * statistics.median(form['seconds']):,.1f}",
         "plain": f"{1e3 * statistics.median(plain['seconds']):,.1f}",
-        "ratio": f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        "ratio": page.spread(ratios, ".2f"),
         "planned memory, MiB": f"{form['memory_bytes'] / 2**20:,.0f}",
         "plain, MiB": f"{plain['memory_bytes'] / 2**20:,.0f}",
     }
@@ -118,11 +118,11 @@ def _form_cells(plain: Mapping[str, Any], form: Mapping[str, Any]) -> dict[str, 
 def compare(
     config: str, variants: Mapping[str, Mapping[str, Any]], seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Steps of several variants of a config, measured in turn.
+    """Measures the steps of several variants of a config in turn.
 
     Returns:
-        By name: "seconds" of a step in every repeat, beside each other's, and "memory_bytes" of a
-        device as the compiler plans them for one dispatch.
+        Name -> "seconds" per step in every repeat, and "memory_bytes" of a device for one
+        dispatch, as the compiler plans them.
     """
     loops = {name: _open_loop(cases.load(config, fields)) for name, fields in variants.items()}
     times = timing.measure({name: each.step for name, each in loops.items()}, seconds)
@@ -143,7 +143,7 @@ def _open_loop(config: Any) -> loop.Loop:
 
 
 def _starts(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iterator[page.Finding]:
-    """Twice with one folder for compiled programs, empty at first."""
+    """Measures start-up twice with one cache for compiled programs, which is empty at first."""
     with tempfile.TemporaryDirectory() as cache:
         for name in ("cold", "warm"):
             try:
@@ -155,7 +155,7 @@ def _starts(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iter
                     fields=dict(fields),
                 )
             except isolated.FailedError as error:
-                yield _failed(START, name, error)
+                yield page.unmeasured(START, error, name)
                 return
             seconds = found["start_up_seconds"]
             laps = {lap.replace("_", " "): f"{each:.1f}" for lap, each in seconds.items()}
@@ -163,13 +163,13 @@ def _starts(settings: plan.Plan, config: str, fields: Mapping[str, Any]) -> Iter
 
 
 def start(config: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Of `jaxlung.benchmark.run`, what is about start-up; generated records are in memory."""
+    """Returns the start-up part of `jaxlung.benchmark.run`, with generated records in memory."""
     found = step.measure(config, fields, seconds=0.0)
     return {name: found[name] for name in ("start_up_seconds", "compiled_step_from_cache")}
 
 
 def _whole_jobs(settings: plan.Plan, data_dir: str) -> Iterator[page.Finding]:
-    """Twice, in fresh folders; preparing the data is not counted."""
+    """Runs the job twice in fresh folders, without counting the preparation of data."""
     with tempfile.TemporaryDirectory() as folder:
         common = ["--config=covidqu:quick", f"--config.data.data_dir={data_dir}"]
         try:
@@ -185,16 +185,12 @@ def _whole_jobs(settings: plan.Plan, data_dir: str) -> Iterator[page.Finding]:
                 cells = {"compiled programs": name, "seconds": f"{seconds:.1f}"}
                 yield page.Finding(WHOLE, cells, {"cache": name, "seconds": seconds})
         except isolated.FailedError as error:
-            yield _failed(WHOLE, "covidqu:quick", error)
+            yield page.unmeasured(WHOLE, error, "covidqu:quick")
 
 
 def _time_job(arguments: list[str], folder: str, limit_s: float) -> float:
-    """Seconds of one run of jaxlung's command line."""
+    """Returns the seconds of one run of jaxlung's command line."""
     environ = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
     begin = time.perf_counter()
     isolated.run("jaxlung.main", arguments, limit_s, environ)
     return time.perf_counter() - begin
-
-
-def _failed(table: str, what: str, error: isolated.FailedError) -> page.Finding:
-    return page.Finding(table, text=f"{what}: not measured: {error}", numbers={"error": str(error)})

@@ -1,11 +1,11 @@
-"""The training of Nguyen Xuan Minh Vu, a few of its epochs: how long would all 100 take?
+"""Times a few epochs of the training of Nguyen Xuan Minh Vu and estimates the time of all 100.
 
     python -m benchmarks.epochs --out=epochs.json                       # an accelerator
     python -m benchmarks.epochs --quick
 
-Trains as `jaxlung.main` does, checkpoints and validation included, on 3,728 generated images (932
-more to validate) of 256 x 256 in memory. The first epoch holds start-up and compilation; the time
-of the later ones, to the end of each one's validation, is what 100 are reckoned from.
+Trains as `jaxlung train` does, with checkpoints and validation, on 3,728 generated images of
+256 x 256 in memory, and validates on 932 more. The first epoch includes start-up and compilation.
+The estimate comes from the later ones, each up to the end of its validation.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 
 NUM_TRAIN, NUM_VALIDATION = 3728, 932  # COVID-QU-Ex, infection
-EPOCHS = 100  # the paper's
+EPOCHS = 100  # as in the paper
 
 
 class EpochEnds(std_logging.Handler):
-    """When the lines came that end epochs, seconds."""
+    """Notes the times of the log lines that end epochs, in seconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,14 +53,14 @@ def measure(
     """Trains for a few epochs.
 
     Args:
-        config: with `fields`, the run.
-        fields: dotted field -> value.
-        num_images: to train and to validate on.
-        epochs: 2 or more.
+        config: name of a shipped config.
+        fields: dotted field of the config -> value.
+        num_images: numbers of training and of validation images.
+        epochs: number of epochs, 2 or more.
 
     Returns:
-        "first_epoch_seconds", with start-up; "epoch_seconds" of the later ones with validation and
-        checkpoint; "images_per_s" over these; "minutes_of_100_epochs"; and what was trained.
+        "first_epoch_seconds", with start-up; "epoch_seconds" of the later epochs, with validation
+        and checkpoint; "images_per_s" in these; "minutes_of_100_epochs"; and the settings.
     """
     loaded = cases.load(config, {**fields, "epochs": epochs})
     settings = system_lib.make_system(loaded).settings
@@ -91,9 +91,9 @@ def measure(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints what was found; also into a file."""
+    """Runs the command line; prints the result and writes it to `--out`."""
     parser = argparse.ArgumentParser("benchmarks.epochs", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny images, few of them")
+    parser.add_argument("--quick", action="store_true", help="a few tiny images")
     parser.add_argument("--batch_size", type=int, default=16, help="the paper's is 16")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--epochs", type=int, default=3, help="2 or more")

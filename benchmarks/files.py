@@ -1,4 +1,4 @@
-"""Predicting on files: reading, network and writing as the command does, beside decoding alone."""
+"""Prediction on files: reading, network and writing as in `jaxlung predict`; and decoding alone."""
 
 import concurrent.futures
 import pathlib
@@ -18,24 +18,24 @@ from jaxlung.training import trained
 from tfds_builders.phantoms import chest_xray
 
 NUM_THREADS = 4  # as in `runner.run`
-NUM_PHANTOMS = 20  # different ones
+NUM_PHANTOMS = 20  # different X-rays
 
 
 def measure(
     config: str, fields: Mapping[str, Any], num_files: int, side: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Files per second, in turn.
+    """Measures prediction and decoding in turn.
 
     Args:
-        config: of the network, which is not trained.
-        fields: see `cases.load`.
-        num_files: PNGs in one folder.
-        side: their height and width in pixels.
-        seconds: that all repeats of one together take, about.
+        config: name of the config of the network, which is not trained.
+        fields: changes of the config, as in `cases.load`.
+        num_files: number of PNGs in a folder.
+        side: height and width of the PNGs, pixels.
+        seconds: approximate time for all repeats of each.
 
     Returns:
-        "predict": from PNGs to masks, all but the start of the command; "decode": Pillow alone, to
-        the network's size, in as many threads; of every repeat.
+        Files per second in every repeat. "predict" goes from PNGs to masks, without the start of
+        the command. "decode" is Pillow alone, to the network's size, in as many threads.
     """
     net = _untrained(config, fields)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def _untrained(config: str, fields: Mapping[str, Any]) -> network.Network:
 
 
 def _write(folder: pathlib.Path, num_files: int, side: int) -> None:
-    """Phantoms, each again and again, a column further."""
+    """Writes phantoms; each is used several times, shifted by one more column every time."""
     folder.mkdir()
     phantoms = [
         chest_xray.make(np.random.default_rng(i), side, "none").image for i in range(NUM_PHANTOMS)

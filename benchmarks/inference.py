@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxlung.training.inference import images as image_inference
 
 XRAYS = "X-rays, network and scores of every image"
 VOLUMES = "CT volumes by overlapping windows, untrained network"
-FILES = "Files, from PNGs to masks as `--mode=predict` does, and decoding alone"
+FILES = "Files, from PNGs to masks as in `jaxlung predict`, and decoding alone"
 BATCH_SIZES = (1, 8, 32)
 ENDLESS = 10**9  # images
 
@@ -24,7 +23,7 @@ QUICK = ("covidqu:quick", {})
 CPU = ("covidqu:phantom", {})
 ACCELERATOR = ("covidqu", {"model.dtype": "bfloat16"})
 SLIM = {"data.image_size": 256, "model.border": 8}
-# Config, fields, files, their height and width.
+# Config, fields, number of files, their height and width in pixels.
 FILE_CASES = (
     ("cxr_lungs:quick", {}, 20, 64),
     ("cxr_lungs", SLIM, 300, 256),
@@ -38,7 +37,7 @@ VOLUME_CASES = (
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
-    """A row for each batch size, one for a volume and one for a folder."""
+    """Yields a row for each batch size, one for a volume and one for a folder."""
     yield from _xrays(settings)
     yield from _volumes(settings)
     yield from _files(settings)
@@ -56,16 +55,14 @@ def _xrays(settings: plan.Plan) -> Iterator[page.Finding]:
             seconds=settings.seconds,
         )
     except isolated.FailedError as error:
-        yield page.Finding(XRAYS, text=f"not measured: {error}", numbers={"error": str(error)})
+        yield page.unmeasured(XRAYS, error)
         return
     for size in BATCH_SIZES:
         if f"network, {size}" not in found:
             continue
         rates = {what: found[f"{what}, {size}"] for what in ("network", "and to the host")}
         cells = {config: f"batch {size}"} | {
-            f"{what}, images per second": f"{statistics.median(each):,.1f} ({min(each):,.1f} to "
-            f"{max(each):,.1f})"
-            for what, each in rates.items()
+            f"{what}, images per second": page.spread(each, ",.1f") for what, each in rates.items()
         }
         yield page.Finding(XRAYS, cells, {"batch_size": size, "images_per_s": rates})
 
@@ -73,13 +70,13 @@ def _xrays(settings: plan.Plan) -> Iterator[page.Finding]:
 def measure(
     config: str, fields: Mapping[str, Any], batch_sizes: Sequence[int], seconds: float
 ) -> dict[str, list[float]]:
-    """Images per second of evaluation, in turn.
+    """Measures evaluation with several batch sizes in turn.
 
     Returns:
-        "network, B": of batches of B on the device; "and to the host, B": with the way there and
-        everything that the step returns fetched, as in evaluation; of every repeat.
+        Images per second in every repeat. "network, B" is for batches of B that are on the device;
+        "and to the host, B" includes their transfer and fetching all results, as in evaluation.
     """
-    # Devices share a batch: one that is smaller than their number can't be split.
+    # Devices share a batch, so its size must be a multiple of their number.
     sizes = [size for size in batch_sizes if size % jax.device_count() == 0]
     passes = {}
     for size in sizes:
@@ -104,7 +101,7 @@ def _passes(config: Any, size: int) -> dict[str, Callable[[int], None]]:
             outputs = system.eval_step(state, batch)
         jax.block_until_ready(outputs)
 
-    # One evaluation without an end: each begins with a compilation of its own.
+    # A single evaluation without end, because each evaluation compiles again.
     predicted = image_inference.predict(system, state, feed, record_at, ENDLESS)
 
     def predict(num_batches: int) -> None:
@@ -119,7 +116,7 @@ def _volumes(settings: plan.Plan) -> Iterator[page.Finding]:
     try:
         text = isolated.run("benchmarks.volume_inference", arguments, settings.left())
     except isolated.FailedError as error:
-        yield page.Finding(VOLUMES, text=f"not measured: {error}", numbers={"error": str(error)})
+        yield page.unmeasured(VOLUMES, error)
         return
     for line in text.splitlines():
         found = json.loads(line)
@@ -142,14 +139,10 @@ def _files(settings: plan.Plan) -> Iterator[page.Finding]:
             files.measure, limit_s=settings.left(), seconds=settings.seconds, **arguments
         )
     except isolated.FailedError as error:
-        yield page.Finding(FILES, text=f"not measured: {error}", numbers={"error": str(error)})
+        yield page.unmeasured(FILES, error)
         return
     ratios = [one / other for one, other in zip(found["predict"], found["decode"], strict=True)]
     cells = {"config": config, "files": f"{num_files:,} of {side} x {side}"}
-    cells |= {f"{name}, files per second": _spread(each) for name, each in found.items()}
-    cells["predict / decode"] = _spread(ratios)
+    cells |= {f"{name}, files per second": page.spread(each, ".3g") for name, each in found.items()}
+    cells["predict / decode"] = page.spread(ratios, ".3g")
     yield page.Finding(FILES, cells, arguments | {"files_per_s": found})
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"

@@ -1,9 +1,8 @@
-"""What comes in, without a network: decoding, records in memory, and both feeds to the device."""
+"""Input without a network: decoding, records in memory, and both feeds to the device."""
 
 import concurrent.futures
 import dataclasses
 import functools
-import statistics
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -16,13 +15,12 @@ from jaxlung.training import system as system_lib
 
 TABLE = "X-rays of 256 x 256 and their two masks, ready for the network"
 THREADS = (1, 2, 4)
-# The feed is asked for batches as in training; the network beside it, which is compiled but not
-# measured, is as small as can be.
+# Batches are as large as in training. The network is compiled but not measured, so it is tiny.
 FIELDS = {"data.image_size": 256, "data.batch_size": 16, "data.eval_batch_size": 16}
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
-    """A row for each stage, from one process."""
+    """Yields a row for each stage, all measured in one process."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             rates = isolated.call(
@@ -33,24 +31,26 @@ def run(settings: plan.Plan) -> Iterator[page.Finding]:
                 seconds=settings.seconds,
             )
         except isolated.FailedError as error:
-            yield page.Finding(TABLE, {"stage": f"not measured: {error}"}, {"error": str(error)})
+            yield page.unmeasured(TABLE, error)
             return
     for stage, each in rates.items():
         cells = {
             "stage": stage,
-            "images per second": f"{statistics.median(each):,.0f} ({min(each):,.0f} to "
-            f"{max(each):,.0f})",
+            "images per second": page.spread(each, ",.0f"),
         }
         yield page.Finding(TABLE, cells, {"stage": stage, "images_per_s": each})
 
 
 def measure(folder: str, num_images: int, seconds: float) -> dict[str, list[float]]:
-    """Images per second of every repeat, by stage.
+    """Measures each stage.
 
     Args:
-        folder: gets so many generated X-rays, prepared as a download would be.
-        num_images: see there; about 60 % are for training.
-        seconds: of each stage.
+        folder: folder for generated X-rays, which are prepared as a download would be.
+        num_images: number of generated X-rays; about 60 % of them are for training.
+        seconds: approximate time for each stage.
+
+    Returns:
+        Stage -> images per second in every repeat.
     """
     fields = FIELDS | {"data.data_dir": folder, "data.phantom_images": num_images}
     system = system_lib.make_system(cases.load("covidqu:quick", fields))
@@ -78,10 +78,10 @@ def measure(folder: str, num_images: int, seconds: float) -> dict[str, list[floa
 def _measure_feed(
     name: str, drawn: loop.Loop, system: system_lib.System, seconds: float
 ) -> list[float]:
-    """Images per second of every repeat.
+    """Returns images per second in every repeat.
 
-    Grain's threads make a batch each, which come out together, and two for each thread are kept
-    ready: so many are drawn at a time, and first those that were made ready meanwhile.
+    Each of Grain's threads makes a batch, they come out together, and two per thread are kept
+    ready. So as many are drawn at a time, after those that were ready before.
     """
     ready = stream.most_ready(system.settings.num_threads)
     at_once = ready - stream.AHEAD
@@ -94,7 +94,7 @@ def _measure_feed(
 def _make_batches(
     source: record.Source, system: system_lib.System, num_threads: int, num_batches: int
 ) -> None:
-    """Decodes and resizes; nothing goes to the device."""
+    """Decodes and resizes batches; nothing goes to the device."""
 
     def make(index: int) -> Any:
         return example.make(source[index % len(source)], system.settings)

@@ -1,7 +1,7 @@
-"""Measurements in processes of their own.
+"""Runs measurements in processes of their own.
 
-Each has the device, its memory and what it compiles to itself, and what hangs or crashes loses only
-itself. The process that waits never starts JAX: on a GPU it would keep most of the memory.
+Each has the device, its memory and its compiled programs to itself. One that hangs or crashes loses
+only itself. The waiting process never starts JAX, which would take most of a GPU's memory.
 """
 
 import importlib
@@ -18,7 +18,7 @@ LONGEST_REASON = 160  # characters
 
 
 class FailedError(Exception):
-    """A measurement that came to nothing; the message is a reason for a table."""
+    """A measurement that failed; the message is a reason that fits into a table."""
 
 
 def call(
@@ -31,13 +31,13 @@ def call(
     """Calls a module's function in a new process.
 
     Args:
-        function: takes and returns what JSON can hold; tuples arrive as lists.
-        limit_s: seconds until it is stopped.
-        environ: variables beside this process's.
-        **arguments: of the function.
+        function: function of a module; takes and returns values that JSON can hold.
+        limit_s: seconds after which the process is stopped.
+        environ: environment variables to add to those of this process.
+        **arguments: arguments of the function.
 
     Raises:
-        FailedError: it raised, crashed or took longer.
+        FailedError: the function raised an exception, crashed or took too long.
     """
     name = f"{function.__module__}:{function.__name__}"
     text = run("benchmarks.isolated", [name, json.dumps(arguments)], limit_s, environ)
@@ -53,10 +53,10 @@ def run(
     limit_s: float,
     environ: Mapping[str, str] | None = None,
 ) -> str:
-    """What `python -m module arguments` writes to stdout; its stderr follows when it ends.
+    """Returns the stdout of `python -m module arguments`; passes its stderr on when it ends.
 
     Raises:
-        FailedError: it failed or took longer than `limit_s` seconds.
+        FailedError: the command failed or took longer than `limit_s` seconds.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
@@ -65,7 +65,7 @@ def run(
             stderr=log,
             text=True,
             env=os.environ | dict(environ or {}),
-            start_new_session=True,  # So that its own processes can be stopped with it.
+            start_new_session=True,  # So that processes that it starts can be stopped too.
         )
         try:
             text, _ = process.communicate(timeout=max(limit_s, 0.1))
@@ -83,18 +83,18 @@ def run(
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Ends a process, and those that it started, if it still runs."""
+    """Kills a process that still runs, and those that it started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
 def main(name: str, arguments: str) -> None:
-    """Calls `module:function` with JSON; the last line on stdout is what came of it."""
+    """Calls `module:function` with arguments in JSON; prints the result as the last line."""
     module, _, function = name.partition(":")
     try:
         answer = {"result": getattr(importlib.import_module(module), function)(**_read(arguments))}
-    except Exception as error:  # Whatever it was, it is one row of a table.
+    except Exception as error:  # Any error is a row of the table.
         reason = next(iter(str(error).splitlines()), "")
         answer = {"error": f"{type(error).__name__}: {reason}"[:LONGEST_REASON]}
     print("\n" + json.dumps(answer), flush=True)
@@ -105,7 +105,7 @@ def _read(arguments: str) -> dict[str, Any]:
 
 
 def _freeze(value: Any) -> Any:
-    """Lists as tuples, as configs have them."""
+    """Returns a value with tuples in place of lists, as configs have them."""
     if isinstance(value, dict):
         return {name: _freeze(each) for name, each in value.items()}
     return tuple(map(_freeze, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Layers in the textbook form, in the form that the networks use, and in forms that lost."""
+"""Layers in the textbook form, in the form that the networks use, and in slower forms."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 Form = Callable[..., jax.Array]
 AXES = ("NHWC", "HWIO", "NHWC")
 WINDOW = (2, 2)
-# Eigen packs 16 float32 at a time, of what a convolution sums over innermost.
+# Eigen packs 16 float32 at a time along the innermost axis that a convolution sums over.
 LANES = 16
 
 
@@ -25,11 +25,11 @@ class Layer:
     """One layer at one size.
 
     Attributes:
-        name: for a heading.
-        used: the form that the networks run.
-        forms: name -> function of the arguments; the first is the textbook's.
-        shapes: of the arguments, all of one type; the first is the input's.
-        options: name -> XLA's options for forms that are compiled with any.
+        name: name of the layer in headings.
+        used: name of the form that the networks use.
+        forms: name -> function of the arguments; the first is the textbook form.
+        shapes: shapes of the arguments, which all have the same dtype; the input is first.
+        options: name -> compiler options of XLA for this form, if any.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Layer:
 
 
 def max_pool(x: Shape, dtype: str) -> Layer:
-    """2 x 2 max-pooling of x [B, H, W, C]."""
+    """Returns 2 x 2 max-pooling of x [B, H, W, C]."""
     del dtype
 
     def by_reshape(x: jax.Array) -> jax.Array:
@@ -57,7 +57,7 @@ def max_pool(x: Shape, dtype: str) -> Layer:
 
 
 def upsample(x: Shape, dtype: str) -> Layer:
-    """Nearest x2 up-sampling of x [B, H, W, C]."""
+    """Returns nearest x2 up-sampling of x [B, H, W, C]."""
     del dtype
 
     def by_resize(x: jax.Array) -> jax.Array:
@@ -70,11 +70,11 @@ def upsample(x: Shape, dtype: str) -> Layer:
 
 
 def up_conv(x: Shape, dtype: str) -> Layer:
-    """2 x 2 transposed convolution of stride 2 that halves the channels of x [B, H, W, C]."""
+    """Returns the 2 x 2 transposed convolution of stride 2 that halves the channels of x."""
     features = x[-1] // 2
 
     def textbook(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-        # JAX's kernel is that of the convolution over the dilated input: the other way round.
+        # JAX takes the kernel of the convolution over the dilated input, which is mirrored.
         y = jax.lax.conv_transpose(x, kernel[::-1, ::-1], WINDOW, "VALID", dimension_numbers=AXES)
         return y + bias.reshape(1, 1, 1, -1)
 
@@ -87,7 +87,7 @@ def up_conv(x: Shape, dtype: str) -> Layer:
 
 
 def upsample_conv(x: Shape, dtype: str) -> Layer:
-    """Nearest x2 up-sampling and a 2 x 2 convolution to half the channels of x [B, H, W, C]."""
+    """Returns nearest x2 up-sampling and a 2 x 2 convolution that halves the channels of x."""
     features = x[-1] // 2
 
     def textbook(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -103,7 +103,7 @@ def upsample_conv(x: Shape, dtype: str) -> Layer:
 
 
 def _module(module: nn.Module) -> Form:
-    """A module with a kernel and a bias as a function of them."""
+    """Returns a module that has a kernel and a bias as a function of them."""
 
     def apply(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
         return module.apply({"params": {"kernel": kernel, "bias": bias}}, x)
@@ -112,7 +112,7 @@ def _module(module: nn.Module) -> Form:
 
 
 def concat_conv(x: Shape, dtype: str) -> Layer:
-    """3 x 3 convolution over a skip and what comes from below, each [B, H, W, C], to C."""
+    """Returns the 3 x 3 convolution over a skip and an up-sampled array, each [B, H, W, C]."""
     del dtype
     channels = x[-1]
 
@@ -128,7 +128,7 @@ def concat_conv(x: Shape, dtype: str) -> Layer:
 
 
 def norm_relu(x: Shape, dtype: str) -> Layer:
-    """BatchNorm with the batch's statistics and ReLU, of x [B, H, W, C]; float32 inside."""
+    """Returns BatchNorm with the statistics of the batch, in float32, and ReLU."""
 
     def textbook(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
         values, (scale, bias) = x.astype(jnp.float32), _along_channels(scale, bias)
@@ -167,7 +167,7 @@ def _along_channels(*values: jax.Array) -> list[jax.Array]:
 
 
 def conv_3x3(x: Shape, dtype: str) -> Layer:
-    """3 x 3 convolution that keeps the size and the channels of x [B, H, W, C]."""
+    """Returns the 3 x 3 convolution that keeps the size and the channels of x [B, H, W, C]."""
     del dtype
     by_blocks = with_weight_gradient(row_blocks)
     forms = {
@@ -185,12 +185,12 @@ def conv_3x3(x: Shape, dtype: str) -> Layer:
 
 
 def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 1 that keeps the size: [B, H, W, C], [A, A, C, F] to [B, H, W, F]."""
+    """Convolves [B, H, W, C] with [A, A, C, F] to [B, H, W, F] with stride 1."""
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=AXES)
 
 
 def with_weight_gradient(weight_gradient: Form) -> Form:
-    """`conv` whose gradient of a 3 x 3 kernel is `weight_gradient(x, dy)`."""
+    """Returns `conv` with `weight_gradient(x, dy)` as the gradient of a 3 x 3 kernel."""
 
     @jax.custom_vjp
     def custom(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -209,19 +209,19 @@ def with_weight_gradient(weight_gradient: Form) -> Form:
 
 
 def nine_products(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """One matrix product for each tap: `shifted x` transposed times `dy`."""
+    """Computes one matrix product for each tap: shifted `x`, transposed, times `dy`."""
     taps = [_product(view, dy) for view in _shifted(x)]
     return jnp.stack(taps).reshape(3, 3, x.shape[-1], -1)
 
 
 def im2col(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """One matrix product, of the nine shifted views side by side."""
+    """Computes one matrix product with the nine shifted views side by side."""
     views = jnp.concatenate(_shifted(x), axis=-1)
     return _product(views, dy).reshape(3, 3, x.shape[-1], -1)
 
 
 def rows_by_columns(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """One matrix product: x shifted along a row three times, dy along a column."""
+    """Computes one matrix product with x shifted three times along rows and dy along columns."""
     height, width = x.shape[1:3]
     wide = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
     high = jnp.pad(dy, ((0, 0), (1, 1), (0, 0), (0, 0)))
@@ -232,7 +232,7 @@ def rows_by_columns(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def row_blocks(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """XLA's own form, batch and channels exchanged, with blocks of rows as more images."""
+    """Computes XLA's form, batch and channels exchanged, with blocks of rows as extra images."""
     batch, height, width, channels = x.shape
     blocks = 1
     while batch * blocks < LANES and height % (2 * blocks) == 0:
@@ -257,12 +257,12 @@ def _shifted(x: jax.Array) -> list[jax.Array]:
 
 
 def _product(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """[B, H, W, M] and [B, H, W, N] to [M, N]."""
+    """Multiplies [B, H, W, M] and [B, H, W, N] to [M, N]."""
     return x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
 
 
 def conv_3x3x3(x: Shape, dtype: str) -> Layer:
-    """3 x 3 x 3 convolution that keeps the size and the channels of x [B, D, H, W, C]."""
+    """Returns the 3 x 3 x 3 convolution that keeps size and channels of x [B, D, H, W, C]."""
     del dtype
     ones = layers_3d.ONES
 
@@ -293,7 +293,7 @@ def conv_3x3x3(x: Shape, dtype: str) -> Layer:
 
 
 def up_conv_3d(x: Shape, dtype: str) -> Layer:
-    """2 x 2 x 2 transposed convolution that halves the channels of x [B, D, H, W, C]."""
+    """Returns the 2 x 2 x 2 transposed convolution that halves the channels of x."""
     strides, features = (2, 2, 2), x[-1] // 2
 
     def textbook(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
@@ -316,7 +316,7 @@ VOLUMETRIC = (conv_3x3x3, up_conv_3d)
 def all_layers(
     planar: Shape, convs: tuple[Shape, ...], volumetric: Shape, dtype: str
 ) -> list[Layer]:
-    """Every layer at these sizes of the input; the 3 x 3 convolution at each of `convs`."""
+    """Returns all layers for inputs of these shapes; the 3 x 3 convolution for each of `convs`."""
     return [
         *(make(planar, dtype) for make in PLANAR),
         *(conv_3x3(shape, dtype) for shape in convs),

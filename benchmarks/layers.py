@@ -1,11 +1,11 @@
-"""Every layer in its textbook form and in those that could be faster, by turns.
+"""Measures every layer in its textbook form and in forms that could be faster.
 
     python -m benchmarks.layers                      # this device: Markdown, then a line of JSON
-    python -m benchmarks.layers --only=pooling       # layers with that in their name
-    python -m benchmarks.layers --quick              # tiny: figures mean nothing
+    python -m benchmarks.layers --only=pooling       # layers whose name contains "pooling"
+    python -m benchmarks.layers --quick              # tiny sizes: the figures mean nothing
 
-All forms of a layer take turns, so that what else the machine does falls on all alike; the median
-of each turn's ratio is what counts.
+All forms of a layer take turns, so that other load on the machine slows all of them alike. The
+result is the median of the ratios of all turns.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import layer_forms
+from benchmarks import layer_forms, page
 
 QUICK = ((2, 8, 8, 8), ((2, 8, 8, 8),), (1, 4, 8, 8, 8))
 CPU = ((8, 64, 64, 64), ((8, 64, 64, 64), (2, 128, 128, 64), (8, 16, 16, 256)), (4, 8, 48, 48, 16))
@@ -33,7 +33,7 @@ COLUMNS = ("layer", "form", "forward", "forward + gradient", "ms", "ms with grad
 
 
 def compile_form(layer: layer_forms.Layer, name: str, arguments: Sequence[jax.Array]) -> list[Any]:
-    """Forward, and forward with the gradients of half the sum of squares, ready to be called."""
+    """Compiles a form: forward, and forward with gradients of half the sum of squares."""
     form, options = layer.forms[name], layer.options.get(name)
 
     def loss(*arguments: jax.Array) -> jax.Array:
@@ -46,12 +46,12 @@ def compile_form(layer: layer_forms.Layer, name: str, arguments: Sequence[jax.Ar
 
 
 def measure(layer: layer_forms.Layer, dtype: str, seconds: float) -> list[dict[str, Any]]:
-    """Times the forms of a layer by turns for about `seconds`, after a round that is not counted.
+    """Times the forms of a layer in turn for about `seconds`, after a round that isn't counted.
 
     Returns:
-        For each form "layer", "shape", "form", "is_used", and of "forward" and "gradient" (which
-        includes the forward pass): "ms", the median; "speed", how many times as fast as the first
-        form: the median over rounds, lower and upper quartile.
+        A row for each form: "layer", "shape", "form", "is_used", "forward" and "gradient", which
+        includes the forward pass. The last two hold "ms", the median time, and "speed", the ratio
+        of the first form's time to this form's: median, lower and upper quartile over rounds.
     """
     np_rng = np.random.default_rng(0)
     arguments = [jnp.asarray(np_rng.normal(size=s), dtype) for s in layer.shapes]
@@ -89,26 +89,27 @@ def _summary(first: np.ndarray, this: np.ndarray) -> dict[str, Any]:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of rows from `measure`; the form in use is bold."""
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(_cells, rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Returns rows of `measure` as a table, with the form in use in bold."""
+    return page.table([dict(zip(COLUMNS, _cells(row), strict=True)) for row in rows])
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     size = " x ".join(map(str, row["shape"]))
     form = f"**{row['form']}**" if row["is_used"] else row["form"]
     both = row["forward"], row["gradient"]
-    speeds = ["{:.2f} ({:.2f} to {:.2f})".format(*each["speed"]) for each in both]
+    speeds = [page.with_range(*each["speed"], ".2f") for each in both]
     return f"{row['layer']}, {size}", form, *speeds, *(f"{each['ms']:.2f}" for each in both)
 
 
 def main() -> None:
-    """Reads the command line; prints Markdown and, last, a line of JSON."""
+    """Runs the command line; prints Markdown and then a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, few rounds")
-    parser.add_argument("--only", default="", help="layers with this in their name")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each layer, about")
-    parser.add_argument("--dtype", default="", help="float32 on CPUs, else bfloat16")
+    parser.add_argument("--only", default="", help="layers whose name contains this")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="approximate time for each layer"
+    )
+    parser.add_argument("--dtype", default="", help="default: float32 on CPUs, else bfloat16")
     args = parser.parse_args()
     is_cpu = jax.default_backend() == "cpu"
     dtype = args.dtype or ("float32" if is_cpu else "bfloat16")
@@ -120,8 +121,8 @@ def main() -> None:
     rows = [row for layer in chosen for row in measure(layer, dtype, seconds)]
     device = jax.devices()[0].device_kind
     print(
-        f"{device}, {dtype}, jax {jax.__version__}. Times as fast as the first form of each layer "
-        "(lower to upper quartile over rounds); ours in bold.\n"
+        f"{device}, {dtype}, jax {jax.__version__}. Speed relative to the first form of each layer "
+        "(lower to upper quartile over rounds); the form in use is in bold.\n"
     )
     print(markdown(rows))
     print(json.dumps({"device": device, "dtype": dtype, "jax": jax.__version__, "rows": rows}))

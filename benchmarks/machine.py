@@ -1,4 +1,4 @@
-"""What a benchmark was measured on: device, number of them, versions, date."""
+"""The machine of a benchmark: devices, versions of packages, date."""
 
 import datetime
 import importlib.metadata
@@ -15,11 +15,11 @@ PACKAGES = ("jax", "jaxlib", "flax")
 
 
 def describe() -> dict[str, Any]:
-    """This machine, for `title` and `slug`; starts JAX, so it is asked in a process of its own.
+    """Returns a description of this machine; starts JAX, so call it in a process of its own.
 
     Returns:
-        "platform" ("cpu", "gpu" or "tpu"), "device" (its name), "count" (devices, or of a CPU the
-        cores that this process may use), "cores", "date" and "versions" by package.
+        "platform" ("cpu", "gpu" or "tpu"), "device" (its name), "count" (number of devices; on a
+        CPU, of cores that this process may use), "cores", "date" and "versions" of packages.
     """
     device = jax.devices()[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -36,20 +36,20 @@ def describe() -> dict[str, Any]:
 
 
 def title(machine: Mapping[str, Any]) -> str:
-    """The device as a heading: "2 CPU cores, Intel(R) Xeon(R)", "1 x NVIDIA H200"."""
+    """Returns a heading, such as "2 CPU cores, Intel(R) Xeon(R)" or "1 x NVIDIA H200"."""
     if machine["platform"] == "cpu":
         return f"{machine['count']} CPU cores, {machine['device']}"
     return f"{machine['count']} x {machine['device']}"
 
 
 def slug(machine: Mapping[str, Any]) -> str:
-    """The device in a file's name: "2-cpu-cores-intel-xeon"; equal for equal kinds and counts."""
+    """Returns a name for files of this kind and count of devices: "2-cpu-cores-intel-xeon"."""
     name = re.sub(r"\((r|tm)\)", "", title(machine).lower())
     return re.sub(r"[^a-z0-9.]+", "-", name).strip("-.")
 
 
 def _cpu_name() -> str:
-    """The processor's name where Linux tells it, else its architecture."""
+    """Returns the name of the processor if Linux tells it, otherwise its architecture."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     names = re.findall(r"^model name\s*: (.+)$", text, re.MULTILINE)

@@ -1,20 +1,21 @@
-"""Do networks compute the same on this accelerator as on the CPU? Logits, loss and gradients.
+"""Checks that networks compute the same on this accelerator as on the CPU.
 
     python -m benchmarks.numerics                      # every network, 64 x 64 images; minutes
     python -m benchmarks.numerics --quick              # two tiny networks
     python -m benchmarks.numerics --out=numerics.json
 
-Both compute the same training batch in one process, each from its own compilation, so that forms of
-layers that depend on the platform are those of each. Differences are relative, |a - b| / |b| over
-all elements, b the CPU's in float32. Tolerances (our choice):
+Compares logits, loss and gradients of one training batch. Both devices run in one process, each
+with its own compilation, so that layers have the form for each platform. Differences are relative,
+|a - b| / |b| over all elements, where b is the CPU's result in float32. Tolerances (our choice):
 
-- "highest", float32 with all its bits: 1e-4 of logits, 1e-5 of the loss, 1e-2 of the gradients,
-  where sums of another order meet ReLUs and maxima that switch;
-- "float32" as JAX does it by default (TF32 on NVIDIA), and "bfloat16": twice what bfloat16 on the
-  CPU differs from float32 there, plus that of "highest"; of the loss, one number that may agree by
-  luck, a tenth of what logits differ counts at least.
+- "highest", which is float32 with all its bits: 1e-4 for logits, 1e-5 for the loss, 1e-2 for
+  gradients, where another order of summation flips ReLUs and maxima;
+- "float32" as in JAX by default (TF32 on NVIDIA), and "bfloat16": twice the difference between
+  bfloat16 and float32 on the CPU, plus the tolerance of "highest". The loss is a single number that
+  may agree by luck, so its difference counts as a tenth of that of the logits at least.
 
-Ends with code 1 if a difference is larger, or not finite. Without an accelerator, CPU meets CPU.
+Exits with code 1 if a difference is too large or not finite. Without an accelerator, the CPU is
+compared with itself.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from jaxlung.host import compile_cache
 from jaxlung.losses import deep_supervision
 from jaxlung.training import system as system_lib
 
-CHANGES = {  # Small images, every network at its full width.
+CHANGES = {  # Small images, but all networks at full width.
     "covidqu": {"data.image_size": 64},
     "covidqu_residual": {"data.image_size": 64},
     "cxr_lungs": {"data.image_size": 64, "model.border": 4},
@@ -48,7 +49,7 @@ CHANGES = {  # Small images, every network at its full width.
 }
 QUICK = ("covidqu", "covid19_ct")
 BATCH = 4
-WORKERS = 3  # Networks at a time: most of the time compilers work, and each on one core.
+WORKERS = 3  # Networks at a time. Most of the time goes into compiling, each on one core.
 HIGHEST = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-2}
 MODES = {  # name -> dtype of the computation, precision of products
     "highest": ("float32", "highest"),
@@ -63,10 +64,10 @@ class Problem:
     """A training batch and parameters, on the CPU.
 
     Attributes:
-        variables: of the network, fresh, on the host.
-        inputs: of the network.
-        targets: of the loss.
-        rng: of what is random in training.
+        variables: initial variables of the network, on the host.
+        inputs: input of the network.
+        targets: targets of the loss.
+        rng: key of the randomness in training.
     """
 
     variables: Any
@@ -76,7 +77,7 @@ class Problem:
 
 
 def compare(config: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of one network: a difference and its tolerance for each mode and each output."""
+    """Returns the rows of one network: difference and tolerance for each mode and output."""
     systems = {
         dtype: system_lib.make_system(cases.load(config, fields | {"model.dtype": dtype}))
         for dtype in ("float32", "bfloat16")
@@ -103,7 +104,7 @@ def compare(config: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
 def make_row(
     config: str, mode: str, name: str, difference: float, coarseness: float
 ) -> dict[str, Any]:
-    """A row; a difference that is not finite is too large."""
+    """Returns a row; a difference that is not finite is too large."""
     tolerance = HIGHEST[name] + coarseness
     return {
         "config": config,
@@ -116,7 +117,7 @@ def make_row(
 
 
 def make_problem(system: system_lib.System, config: mlc.ConfigDict) -> Problem:
-    """Records of noise, from their middle, and a fresh network's parameters."""
+    """Makes a batch from the middle of records of noise, and initial parameters."""
     source, _ = data.open_source(config, system.settings)
     items = [source[index % len(source)] for index in range(BATCH)]
     with jax.default_device(jax.devices("cpu")[0]):
@@ -133,13 +134,13 @@ def make_problem(system: system_lib.System, config: mlc.ConfigDict) -> Problem:
 
 
 def middle(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The part of this shape in the middle."""
+    """Returns the part of this shape in the middle of an array."""
     starts = [(size - part) // 2 for size, part in zip(array.shape, shape, strict=True)]
     return array[tuple(slice(s, s + part) for s, part in zip(starts, shape, strict=True))]
 
 
 def compute(system: system_lib.System, problem: Problem, device: jax.Device) -> Outputs:
-    """One forward and backward pass in training mode on one device."""
+    """Runs one forward and backward pass in training mode on one device."""
 
     def loss_of(
         params: Any, rest: Any, inputs: jax.Array, targets: jax.Array, rng: jax.Array
@@ -156,7 +157,7 @@ def compute(system: system_lib.System, problem: Problem, device: jax.Device) -> 
 
     rest = dict(problem.variables)
     arguments = (rest.pop("params"), rest, problem.inputs, problem.targets, problem.rng)
-    # Runs once: compiling for the CPU would take longer than all else.
+    # It runs once, so the CPU gets a program that compiles fast.
     options = {"xla_backend_optimization_level": 1} if device.platform == "cpu" else None
     step = jax.jit(jax.value_and_grad(loss_of, has_aux=True), compiler_options=options)
     (loss, logits), grads = jax.device_get(step(*jax.device_put(arguments, device)))
@@ -165,7 +166,7 @@ def compute(system: system_lib.System, problem: Problem, device: jax.Device) -> 
 
 
 def differences(got: Outputs, want: Outputs) -> dict[str, float]:
-    """|got - want| / |want| over all elements, of each output."""
+    """Returns |got - want| / |want| over all elements of each output."""
     return {
         name: float(np.linalg.norm(got[name] - want[name]) / np.linalg.norm(want[name]))
         for name in want
@@ -173,7 +174,7 @@ def differences(got: Outputs, want: Outputs) -> dict[str, float]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Returns the rows as Markdown."""
     return page.section(
         [
             page.Finding(
@@ -193,10 +194,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the table; returns the exit code."""
+    """Runs the command line: prints the table and returns the exit code."""
     parser = argparse.ArgumentParser("benchmarks.numerics", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two tiny networks")
-    parser.add_argument("--configs", default="", help="names, with commas between; all")
+    parser.add_argument("--configs", default="", help="names, separated by commas; default: all")
     parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
     args = parser.parse_args(argv)
     fields = dict.fromkeys(("data.batch_size", "data.eval_batch_size"), BATCH * jax.device_count())

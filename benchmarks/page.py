@@ -1,8 +1,9 @@
-"""Results on a Markdown page: a block for each suite, in it a section for each kind of device."""
+"""The Markdown page of results: a block for each suite, with a section for each kind of device."""
 
 import dataclasses
 import itertools
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,9 @@ class Finding:
 
     Attributes:
         table: heading of the table that the row belongs to.
-        cells: column -> text; rows of a table may lack some.
-        numbers: the same for JSON, and more.
-        text: Markdown in place of a row.
+        cells: column -> text; a row may lack columns of its table.
+        numbers: all numbers of the row, ready for JSON.
+        text: Markdown; used instead of `cells`.
     """
 
     table: str
@@ -27,7 +28,7 @@ class Finding:
 
 
 def section(findings: Sequence[Finding]) -> str:
-    """Markdown of one suite on one device: tables in the order of their first rows."""
+    """Returns the Markdown of one suite on one device: tables in the order of their first rows."""
     by_table: dict[str, list[Finding]] = {}
     for finding in findings:
         by_table.setdefault(finding.table, []).append(finding)
@@ -37,13 +38,36 @@ def section(findings: Sequence[Finding]) -> str:
 
 
 def _parts(findings: Sequence[Finding]) -> list[str]:
-    """Rows as one table, then texts as they are."""
+    """Returns the rows as one table, then the texts."""
     texts = [finding.text.strip() for finding in findings if finding.text]
     rows = [finding.cells for finding in findings if finding.cells]
-    return ([_table(rows)] if rows else []) + texts
+    return ([table(rows)] if rows else []) + texts
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
+def unmeasured(table: str, error: Exception, subject: str = "") -> Finding:
+    """Returns the text for a measurement that failed.
+
+    Args:
+        table: heading of the table that lacks it.
+        error: the reason.
+        subject: the name of what was to be measured, if the table has several.
+    """
+    text = f"{subject}: not measured: {error}" if subject else f"not measured: {error}"
+    return Finding(table, text=text, numbers={"error": str(error)})
+
+
+def spread(values: Sequence[float], spec: str) -> str:
+    """Returns the median of repeats and, in brackets, the least and the most, by a format spec."""
+    return with_range(statistics.median(values), min(values), max(values), spec)
+
+
+def with_range(median: float, least: float, most: float, spec: str) -> str:
+    """Returns a number with its range, such as "5.0 (4.0 to 6.0)", by a format spec."""
+    return f"{median:{spec}} ({least:{spec}} to {most:{spec}})"
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Returns rows as a Markdown table; a column that a row lacks is empty there."""
     columns = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
     lines = [columns, ["---"] * len(columns)]
     lines += [[row.get(name, "").replace("|", "/") for name in columns] for row in rows]
@@ -51,21 +75,21 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def update(page: str, suite: str, device: str, body: str, *, is_accelerator: bool) -> str:
-    """The page with a section of one suite and device in the place of its last one.
+    """Returns the page with the section of one suite and device replaced.
 
-    A block is `<!-- suite: NAME -->` to `<!-- end -->`, a section in it begins with
-    `<!-- device: SLUG -->` (`<!-- accelerator: SLUG -->`). Other sections stay as they are; a block
-    without an accelerator's says that there is none. A page without the block gets one at its end.
+    A block goes from `<!-- suite: NAME -->` to `<!-- end -->`. A section in it begins with
+    `<!-- device: SLUG -->` or `<!-- accelerator: SLUG -->`. Other sections stay as they are. A
+    block without an accelerator says so. A page without the block gets one at its end.
 
     Args:
         page: Markdown.
-        suite: its name.
-        device: kind and number of devices, see `machine.slug`.
+        suite: name of the suite.
+        device: kind and number of devices, from `machine.slug`.
         body: Markdown of the section.
-        is_accelerator: whether it is no CPU.
+        is_accelerator: False for a CPU.
 
     Raises:
-        ValueError: a block without an end.
+        ValueError: a block has no end.
     """
     start = f"<!-- suite: {suite} -->"
     if start not in page:
@@ -75,13 +99,13 @@ def update(page: str, suite: str, device: str, body: str, *, is_accelerator: boo
     if not end or "<!-- suite:" in block:
         raise ValueError(f"the page: got {start!r} without an end, want '<!-- end -->' after it.")
     sections = _sections(block)
-    # One kind of device has one place, first come first.
+    # Each kind of device keeps its place in the block.
     sections[device] = ("accelerator" if is_accelerator else "device", body.strip())
     return before + start + _block(sections) + end + after
 
 
 def _sections(block: str) -> dict[str, tuple[str, str]]:
-    """Device -> "device" or "accelerator", and the section's Markdown."""
+    """Returns device -> ("device" or "accelerator", Markdown of the section)."""
     parts = re.findall(
         r"<!-- (device|accelerator): (.+?) -->\n(.*?)(?=<!-- device|<!-- accelerator|\Z)",
         block,

@@ -1,4 +1,4 @@
-"""How a suite is to be measured: on what, how thoroughly, and until when."""
+"""The settings of a measurement: platform, thoroughness, time limit."""
 
 import dataclasses
 import time
@@ -15,10 +15,10 @@ class Plan:
 
     Attributes:
         platform: "cpu", "gpu" or "tpu".
-        quick: tiny cases, each suite in under a minute: figures mean nothing.
-        seconds: that each thing is measured, about.
-        end: `time.monotonic()` after which nothing new is begun.
-        torch_python: an interpreter with PyTorch, for the peers; "" is this one.
+        quick: measure tiny cases, each suite in under a minute; the figures mean nothing.
+        seconds: approximate time for each measurement.
+        end: time by `time.monotonic()` after which no measurement starts.
+        torch_python: interpreter with PyTorch, for the peers; "": this one.
     """
 
     platform: str
@@ -28,16 +28,16 @@ class Plan:
     torch_python: str = ""
 
     def choose(self, quick: T, cpu: T, accelerator: T) -> T:
-        """What fits the machine."""
+        """Returns the argument that fits the plan and the platform."""
         if self.quick:
             return quick
         return cpu if self.platform == "cpu" else accelerator
 
     def left(self) -> float:
-        """Seconds that are left.
+        """Returns the seconds that are left.
 
         Raises:
-            isolated.FailedError: none are.
+            isolated.FailedError: no time is left.
         """
         seconds = self.end - time.monotonic()
         if seconds <= 0:

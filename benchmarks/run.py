@@ -1,12 +1,12 @@
-"""Benchmarks of jaxlung: tables into docs/benchmarks.md, all numbers into docs/benchmarks/.
+"""Runs benchmark suites; writes tables to docs/benchmarks.md, all numbers to docs/benchmarks/.
 
     python -m benchmarks.run --suite=step         # or input, end_to_end, inference, scaling, ...
     python -m benchmarks.run --suite=all
     python -m benchmarks.run --suite=peers --torch_python=PATH/TO/python
     python -m benchmarks.run --suite=step --quick --page=/tmp/page.md --json=/tmp    # to try it out
 
-The page has a section for each suite and kind of device. Measuring one replaces its own and leaves
-all others. Rows are written as soon as they are measured.
+The page has a section for each suite and kind of device. A measurement replaces its own section
+only. Rows are written as soon as they are measured.
 """
 
 import argparse
@@ -40,11 +40,11 @@ SUITES: dict[str, Callable[[plan.Plan], Iterator[page.Finding]]] = {
     "layers": commands.layers,
 }
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
-ASKING_S = 300  # What JAX may take to say which devices it has.
+ASKING_S = 300  # limit for JAX to find its devices
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures suites one after the other."""
+    """Runs the command line: measures suites one after the other."""
     args = _parse(argv)
     begin = time.monotonic()
     described = isolated.call(machine.describe, limit_s=ASKING_S)
@@ -63,11 +63,17 @@ def main(argv: Sequence[str]) -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--suite", required=True, choices=[*SUITES, "all"])
-    parser.add_argument("--quick", action="store_true", help="tiny cases, only to see that it runs")
-    parser.add_argument("--seconds", type=float, default=0.0, help="that each thing is measured")
-    parser.add_argument("--limit_s", type=float, default=3600.0, help="seconds of a suite at most")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny cases, to see that all of it runs"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="approximate time for each measurement"
+    )
+    parser.add_argument("--limit_s", type=float, default=3600.0, help="time limit of a suite")
     parser.add_argument("--page", type=pathlib.Path, default=DOCS / "benchmarks.md")
-    parser.add_argument("--json", type=pathlib.Path, default=DOCS / "benchmarks", help="a folder")
+    parser.add_argument(
+        "--json", type=pathlib.Path, default=DOCS / "benchmarks", help="folder for JSON files"
+    )
     parser.add_argument("--torch_python", default="", help="interpreter with PyTorch, for peers")
     args = parser.parse_args(argv)
     if args.seconds < 0 or args.limit_s <= 0:
@@ -77,7 +83,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _command(args: argparse.Namespace) -> str:
-    """What repeats it anywhere: without this machine's paths."""
+    """Returns the command that repeats the measurement, without paths of this machine."""
     words = [f"--suite={args.suite}"] + ["--quick"] * args.quick
     words += [f"--seconds={args.seconds:g}"] if args.seconds else []
     words += ["--torch_python=PATH"] if args.torch_python else []
@@ -104,12 +110,12 @@ def _write(
     *,
     whole: bool,
 ) -> None:
-    """Page and JSON as far as they are known; unless `whole`, both say that rows are missing."""
+    """Writes the page and the JSON so far; unless `whole`, both say that rows are missing."""
     device = machine.slug(described)
     versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
     head = [f"### {machine.title(described)}", f"{described['date']}; {versions}; `{args.command}`"]
     head += ["Cases are tiny (`--quick`): these figures mean nothing."] * args.quick
-    head += ["It was stopped before its end: rows are missing."] * (not whole)
+    head += ["The suite was stopped before its end: rows are missing."] * (not whole)
     text = args.page.read_text() if args.page.exists() else "# Benchmarks\n"
     body = "\n\n".join([*head, page.section(findings)])
     is_accelerator = described["platform"] != "cpu"
@@ -123,6 +129,6 @@ def _write(
 
 
 if __name__ == "__main__":
-    # So that processes that were started are stopped too.
+    # Exits normally on SIGTERM, which stops the processes that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(sys.argv[1:])

@@ -1,13 +1,13 @@
-"""What meshes of devices send in a training step, whether they agree, and how fast they are.
+"""Compares meshes of devices: the data they send in a training step, their results, their speed.
 
     python -m benchmarks.scaling --config=covidqu:phantom
     python -m benchmarks.scaling --config=covid19_ct:quick --meshes=1x1,2x1,1x2,2x2 --batch_size=8
     python -m benchmarks.scaling --config=covidqu --weak      # the config's batch on every device
 
-Prints a Markdown table, then a line of JSON. With several accelerators, meshes are subsets of
-them and steps are timed. Elsewhere devices are made up on the CPU: what is sent is counted in the
-program that XLA partitions for them, in the layers' form for accelerators; nothing is timed. Each
-mesh has a process of its own; all see the same random batches.
+Prints a Markdown table, then a line of JSON. With several accelerators, meshes are subsets of them
+and steps are timed. Elsewhere devices are simulated on the CPU and nothing is timed:
+the data sent are counted in the program that XLA partitions for them, with layers in their form for
+accelerators. Each mesh has its own process; all see the same random batches.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from benchmarks import collectives
+from benchmarks import collectives, page
 from jaxlung.benchmark import dry_run
 from jaxlung.config import config_file
 from jaxlung.data.feed import stream
@@ -39,18 +39,19 @@ ASK = "import jax; print(jax.default_backend() != 'cpu', jax.device_count())"
 def measure(
     config_name: str, meshes: Sequence[tuple[int, int]], batch_size: int, weak: bool
 ) -> list[dict[str, Any]]:
-    """A row for each mesh.
+    """Measures each mesh.
 
     Args:
-        config_name: of the run.
-        meshes: (data, space) pairs; the first one is what others are compared with.
-        batch_size: images or patches of a step; 0 is the config's.
-        weak: so many on every device that shares the batch, not over all.
+        config_name: name of the config.
+        meshes: (data, space) pairs; the others are compared with the first.
+        batch_size: images or patches per step; 0: the config's.
+        weak: True: `batch_size` is for each device that shares the batch; False: for all together.
 
     Returns:
-        See `measure_mesh`; also "difference", the larger relative one of loss and gradient's norm
-        to the first mesh's, None if `weak`; and of timed rows "efficiency": speed by number of
-        devices, as a share of the first's.
+        A row for each mesh as in `measure_mesh`, with two more fields. "difference" is the relative
+        difference from the first mesh, of the loss or of the gradient's norm, whichever is larger;
+        None if `weak`. "efficiency" is the speed per device over that of the first mesh; None if
+        nothing is timed.
     """
     is_accelerator, count = _run([sys.executable, "-c", ASK], {}).split()
     real = is_accelerator == "True" and int(count) > 1
@@ -68,9 +69,9 @@ def measure(
 
 
 def _fake(num_devices: int) -> dict[str, str]:
-    """Environment with so many devices of a CPU."""
+    """Returns environment variables that simulate `num_devices` devices on the CPU."""
     flags = f"--xla_force_host_platform_device_count={num_devices}"
-    # Halves compiling; programs are partitioned before.
+    # This halves the time of compiling. Programs are partitioned before.
     flags += " --xla_backend_optimization_level=1"
     return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
 
@@ -80,7 +81,7 @@ def _load(config_name: str) -> mlc.ConfigDict:
 
 
 def _run(command: Sequence[str], variables: dict[str, str]) -> str:
-    """What a command prints; ends the program with its last line of errors if it fails."""
+    """Returns what a command prints; if it fails, exits with its last line of errors."""
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr.strip().splitlines()[-1]}")
@@ -88,8 +89,9 @@ def _run(command: Sequence[str], variables: dict[str, str]) -> str:
 
 
 def _compare(row: dict[str, Any], first: dict[str, Any], weak: bool) -> dict[str, Any]:
-    """How a row's numbers and speed relate to the first one's."""
-    # Of the first step: Adam magnifies rounding in those after it, where gradients are near 0.
+    """Compares the numbers and the speed of a row with those of the first."""
+    # Losses and gradients are those of the first step. Later, Adam magnifies rounding wherever
+    # gradients are near 0.
     differences = [abs(row[name] / first[name] - 1) for name in ("loss", "grad_norm")]
     efficiency = None
     if row["examples_per_s"]:
@@ -102,15 +104,15 @@ def measure_mesh(config_name: str, data: int, space: int, batch_size: int) -> di
     """Compiles and runs the training step on the first `data` x `space` devices.
 
     Returns:
-        "data", "space", "batch_size", "device"; "parameters"; "sent", by kind (count, bytes) of one
-        step on one device; "memory_bytes" of one device; "loss" and "grad_norm" of
-        the first step; "examples_per_s", the median, None on a CPU.
+        "data", "space", "batch_size", "device"; "parameters"; "sent", kind -> (count, bytes) of one
+        step on one device; "memory_bytes" of one device; "loss" and "grad_norm" of the first
+        step; "examples_per_s", the median, None on a CPU.
     """
     config = _load(config_name)
     config.mesh.update(data=data, space=space)
     config.data.update(batch_size=batch_size, eval_batch_size=8 * data)
     devices = jax.devices()[: data * space]
-    sharding.visible_devices = lambda: devices  # This process has no other use for the rest.
+    sharding.visible_devices = lambda: devices  # This process uses no others.
     is_fake = jax.default_backend() == "cpu"
     if is_fake:
         jax.lax.platform_dependent = _accelerator_form
@@ -135,12 +137,12 @@ def measure_mesh(config_name: str, data: int, space: int, batch_size: int) -> di
 
 
 def _accelerator_form(*args: Any, default: Callable[..., Any], **_: Any) -> Any:
-    """`jax.lax.platform_dependent`, as if compiled for an accelerator."""
+    """Stands in for `jax.lax.platform_dependent` and takes the form for accelerators."""
     return default(*args)
 
 
 def random_item(system: system_lib.System) -> Any:
-    """A batch of noise, the same on every mesh."""
+    """Returns a batch of noise, the same on every mesh."""
     np_rng = np.random.default_rng(0)
 
     def draw(spec: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -154,7 +156,7 @@ def random_item(system: system_lib.System) -> Any:
 def _examples_per_s(
     step_fn: jax.stages.Compiled, state: Any, item: Any, system: system_lib.System
 ) -> float:
-    """Median over repeats; compiled and warm already."""
+    """Returns the median speed over repeats of a step that has run before."""
     speeds = []
     for _ in range(REPEATS):
         start = time.perf_counter()
@@ -167,42 +169,48 @@ def _examples_per_s(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Returns the rows as Markdown."""
     kinds = [kind for kind in collectives.KINDS if any(kind in row["sent"] for row in rows)]
     timed = any(row["examples_per_s"] for row in rows)
-    names = ["data x space", "batch", *kinds, "memory of a device", "loss, gradient differ by"]
-    names += ["examples/s", "efficiency"] if timed else []
-    lines = [names, ["---"] * len(names), *(_cells(row, kinds, timed) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return page.table([_cells(row, kinds, timed) for row in rows])
 
 
-def _cells(row: dict[str, Any], kinds: Sequence[str], timed: bool) -> list[str]:
-    cells = [f"{row['data']} x {row['space']}", str(row["batch_size"])]
+def _cells(row: dict[str, Any], kinds: Sequence[str], timed: bool) -> dict[str, str]:
+    cells = {"data x space": f"{row['data']} x {row['space']}", "batch": str(row["batch_size"])}
     for kind in kinds:
         count, num_bytes = row["sent"].get(kind, (0, 0))
-        cells.append(f"{count}: {num_bytes / 1e6:.3f} MB" if count else "none")
-    cells.append(f"{row['memory_bytes'] / 1e6:.1f} MB")
+        cells[kind] = f"{count}: {num_bytes / 1e6:.3f} MB" if count else "none"
     difference = row["difference"]
-    cells.append("not compared" if difference is None else f"{difference:.0e}")
+    cells |= {
+        "memory of a device": f"{row['memory_bytes'] / 1e6:.1f} MB",
+        "loss, gradient differ by": "not compared" if difference is None else f"{difference:.0e}",
+    }
     if timed:
-        cells += [f"{row['examples_per_s']:.1f}", f"{row['efficiency']:.2f}"]
+        cells |= {
+            "examples/s": f"{row['examples_per_s']:.1f}",
+            "efficiency": f"{row['efficiency']:.2f}",
+        }
     return cells
 
 
 def parse_mesh(text: str) -> tuple[int, int]:
-    """ "2x4" as (2, 4): data, then space."""
+    """Returns "2x4" as (2, 4): data, then space."""
     data, space = text.split("x")
     return int(data), int(space)
 
 
 def main() -> None:
-    """Reads the command line; prints a table and a line of JSON, or that line of one mesh."""
+    """Runs the command line; prints a table and a line of JSON, or the JSON of a single mesh."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="covidqu:phantom")
-    parser.add_argument("--meshes", default=MESHES, help="data x space each, with commas between")
-    parser.add_argument("--batch_size", type=int, default=0, help="of a step; 0: the config's")
-    parser.add_argument("--weak", action="store_true", help="the batch is of each device")
-    parser.add_argument("--mesh", help="measure this one alone, on the devices that are there")
+    parser.add_argument(
+        "--meshes", default=MESHES, help="data x space of each mesh, separated by commas"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=0, help="examples per step; 0: the config's"
+    )
+    parser.add_argument("--weak", action="store_true", help="every device gets a whole batch")
+    parser.add_argument("--mesh", help="measure only this mesh, on the devices of this process")
     args = parser.parse_args()
     if args.mesh:
         print(json.dumps(measure_mesh(args.config, *parse_mesh(args.mesh), args.batch_size)))

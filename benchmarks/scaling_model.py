@@ -1,10 +1,10 @@
-"""How long a training step takes on more devices: a model on paper, from public figures.
+"""Estimates the time of a training step on several devices from public figures.
 
     python -m benchmarks.scaling_model                             # the tables of docs/scaling.md
     python -m benchmarks.scaling_model --machine=h200 --compute_ms=covidqu=11.8     # measured
     python -m benchmarks.scaling_model --overlap=0.5 --share_of_link=0.8
 
-Nothing here is measured. With n devices that share a batch,
+Nothing is measured here. For n devices that share a batch,
 
     t(n) = compute + max(0, gradients(n) - overlap * compute) + small(n)
     gradients(n) = 2 (n - 1) / n * 4 P / (link * share_of_link)         ring all-reduce, float32
@@ -24,13 +24,13 @@ from jaxlung.benchmark import device_peaks
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A config, as `--dry_run` and the compiled program of four devices describe it.
+    """A config, as `--dry_run` and its compiled program for four devices describe it.
 
     Attributes:
-        parameters: P.
-        flops: of a training step, for each image or patch.
-        batch: images or patches a step in the config, the paper's.
-        small_reductions: all-reduces a step beside those of the gradients.
+        parameters: number of parameters, P.
+        flops: FLOPs of a training step per image or patch.
+        batch: images or patches per step in the config, as in the paper.
+        small_reductions: all-reduces per step other than those of the gradients.
     """
 
     parameters: int
@@ -41,13 +41,13 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Devices and what joins them.
+    """Devices and the links between them.
 
     Attributes:
-        peak: FLOP/s of a device in bfloat16, dense.
-        link: bytes/s that a device sends, all its links together, in one direction.
+        peak: FLOP/s of a device in bfloat16, without sparsity.
+        link: bytes/s that a device sends over all its links together, in one direction.
         latency: seconds of an all-reduce of a few bytes.
-        sizes: numbers of devices.
+        sizes: numbers of devices to estimate.
     """
 
     peak: float
@@ -78,12 +78,12 @@ MACHINES = {
 def compute_seconds(
     network: Network, machine: Machine, batch: float, share_of_peak: float
 ) -> float:
-    """Seconds of arithmetic for `batch` images or patches on one device."""
+    """Returns the seconds of arithmetic for `batch` images or patches on one device."""
     return batch * network.flops / (machine.peak * share_of_peak)
 
 
 def ring_seconds(num_bytes: float, num_devices: int, bandwidth: float) -> float:
-    """Seconds of a ring all-reduce: every device sends 2 (n - 1) / n of the bytes."""
+    """Returns the seconds of a ring all-reduce: every device sends 2 (n - 1) / n of the bytes."""
     return 2 * (num_devices - 1) / num_devices * num_bytes / bandwidth
 
 
@@ -96,15 +96,15 @@ def step_seconds(
     overlap: float = 0.0,
     share_of_link: float = 0.5,
 ) -> float:
-    """Seconds of a step that `num_devices` share.
+    """Returns the seconds of a step that `num_devices` share.
 
     Args:
-        network: its gradients are reduced as float32.
-        machine: joins the devices.
-        num_devices: that split the batch.
+        network: the network; its gradients are reduced as float32.
+        machine: the devices and their links.
+        num_devices: number of devices that split the batch.
         compute: seconds of arithmetic on each device.
-        overlap: share of `compute` under which the gradients' all-reduce can hide.
-        share_of_link: what an all-reduce attains of `machine.link`.
+        overlap: share of `compute` during which gradients can be reduced, in [0, 1].
+        share_of_link: share of `machine.link` that an all-reduce attains, in (0, 1].
     """
     if num_devices == 1:
         return compute
@@ -115,10 +115,10 @@ def step_seconds(
 
 
 def table(machine_name: str, flags: argparse.Namespace, measured: Mapping[str, float]) -> str:
-    """Markdown: a row per network, a column per number of devices.
+    """Returns Markdown with a row for each network and a column for each number of devices.
 
-    A cell has milliseconds a step and efficiency with the config's batch on every device, then the
-    speed-up over one device with the config's batch shared by all, where it can be shared evenly.
+    A cell has the milliseconds per step and the efficiency with the config's batch on every device;
+    then the speed-up over one device if all devices share the config's batch, if they can evenly.
     """
     machine = MACHINES[machine_name]
     lines = [
@@ -137,7 +137,7 @@ def table(machine_name: str, flags: argparse.Namespace, measured: Mapping[str, f
 def cell(
     network: Network, machine: Machine, n: int, alone: float, flags: argparse.Namespace
 ) -> str:
-    """ "11.4 ms, 92 %, 1.9 x": see `table`; `alone` is the seconds of a step on one device."""
+    """Returns a cell of `table`, "11.4 ms, 92 %, 1.9 x"; `alone` is the time on one device."""
     settings = {"overlap": flags.overlap, "share_of_link": flags.share_of_link}
     step = step_seconds(network, machine, n, alone, **settings)
     text = f"{1e3 * step:.2f} ms, {100 * alone / step:.0f} %"
@@ -147,25 +147,34 @@ def cell(
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, float]]:
-    """Flags, and measured seconds of a step on one device by network."""
+    """Returns the flags, and the measured seconds of a step on one device by network."""
     parser = argparse.ArgumentParser("scaling_model", description=__doc__.splitlines()[0])
-    parser.add_argument("--machine", choices=MACHINES, help="only this one")
-    parser.add_argument("--share_of_peak", type=float, default=0.4, help="assumed, of the FLOP/s")
-    parser.add_argument("--share_of_link", type=float, default=0.5, help="assumed, of the bytes/s")
-    parser.add_argument("--overlap", type=float, default=0.0, help="share of compute that hides")
+    parser.add_argument("--machine", choices=MACHINES, help="only this machine")
+    parser.add_argument(
+        "--share_of_peak", type=float, default=0.4, help="assumed share of the peak FLOP/s"
+    )
+    parser.add_argument(
+        "--share_of_link", type=float, default=0.5, help="assumed share of the bytes/s"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.0,
+        help="assumed share of compute during which gradients are reduced",
+    )
     parser.add_argument(
         "--compute_ms",
         action="append",
         default=[],
         metavar="CONFIG=MS",
-        help="measured step of one device at the config's batch; wants --machine",
+        help="measured time of a step on one device at the config's batch; needs --machine",
     )
     flags = parser.parse_args(argv)
     for name, least in (("share_of_peak", 1e-6), ("share_of_link", 1e-6), ("overlap", 0.0)):
         if not least <= getattr(flags, name) <= 1:
             parser.error(f"--{name}: got {getattr(flags, name)}, want {least:g} to 1.")
     if flags.compute_ms and not flags.machine:
-        parser.error("--compute_ms: want --machine too, the one it was measured on.")
+        parser.error("--compute_ms: want --machine too, the machine that it was measured on.")
     measured = {}
     for item in flags.compute_ms:
         name, _, text = item.partition("=")

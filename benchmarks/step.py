@@ -1,4 +1,4 @@
-"""The training step alone: a row for each config, in a process of its own."""
+"""The training step alone: each config is measured in a process of its own."""
 
 import contextlib
 import sys
@@ -8,13 +8,13 @@ from typing import Any
 from benchmarks import cases, isolated, page, plan
 from jaxlung import benchmark
 
-TABLE = "A training step: forward, backward and Adam, of one batch again and again"
-# Nothing is taken from an earlier run's cache: the table says how long compiling takes.
+TABLE = "A training step: forward, backward and Adam, always on the same batch"
+# The table has the time of compilation, so nothing may come from the cache of an earlier run.
 NO_CACHE = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
-    """A row for each case, as soon as it is measured."""
+    """Yields a row for each case as soon as it is measured."""
     for case in settings.choose(cases.QUICK, cases.CPU, cases.ACCELERATOR):
         fields = {"step.steps_per_dispatch": 1} | dict(case.fields)
         try:
@@ -36,19 +36,19 @@ def run(settings: plan.Plan) -> Iterator[page.Finding]:
 
 
 def measure(config: str, fields: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """`jaxlung.benchmark.run` of a case; its table goes to stderr."""
+    """Runs `jaxlung.benchmark.run` on a case; its table goes to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
         return benchmark.run(cases.load(config, fields), seconds=seconds)
 
 
 def cells(name: str, found: Mapping[str, Any]) -> dict[str, str]:
-    """A row of the table from what `jaxlung.benchmark.run` found."""
+    """Returns a row of the table from the result of `jaxlung.benchmark.run`."""
     config = found["config"]
     rates = found[f"step_{config['units']}_per_s"]
     return {
         **_heading(name, config["input_shape"], config["batch_size"], config["dtype"]),
-        "per second": f"{rates['median']:,.1f} ({rates['min']:,.1f} to {rates['max']:,.1f}) "
-        + config["units"],
+        "per second": page.with_range(rates["median"], rates["min"], rates["max"], ",.1f")
+        + f" {config['units']}",
         "ms per step": f"{found['step_seconds'] * 1e3:,.1f}",
         "TFLOP/s": f"{found['flops_per_s_and_device'] / 1e12:,.3g}",
         "of peak": f"{found['peak']['step_share']:.1%}" if found["peak"] else "unknown",

@@ -1,6 +1,6 @@
-"""What was hoped for on one H200 in bfloat16, beside what was measured.
+"""Compares our targets for one H200 in bfloat16 with measurements.
 
-python -m benchmarks.targets FOLDER      # with the JSON files of benchmarks/accelerator.sh
+python -m benchmarks.targets FOLDER      # the folder of benchmarks/accelerator.sh
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Any
 
 from benchmarks import epochs, page
 
-NETWORK, CUBES = "000", "nnU-Net form"
+NETWORK, CUBES = "covidqu", "nnU-Net form"
 
 
 def find(folder: pathlib.Path) -> list[page.Finding]:
-    """A row for each target; "not measured" where no file of an accelerator tells.
+    """Returns a row for each target, with the measurements in the JSON files of a folder.
 
-    Quick runs don't count, nor do CPUs.
+    Quick runs and CPUs don't count.
     """
     images, patches = (_best_rate(folder, name) for name in (NETWORK, CUBES))
     minutes = [
@@ -27,17 +27,20 @@ def find(folder: pathlib.Path) -> list[page.Finding]:
     ]
     ratios = list(_ratios(folder))
     return [
-        _row("000 in training at 256 x 256, images/s: 40 % of peak", 1370, images, ",.1f"),
+        _row("covidqu in training at 256 x 256, images/s: 40 % of peak", 1370, images, ",.1f"),
         _row("the same: 60 % of peak", 2060, images, ",.1f"),
         _row(
-            "100 epochs with validation, minutes, at most (reckoned from 3)",
+            "100 epochs with validation, minutes, at most (estimated from 3)",
             5,
             min(minutes, default=None),
             ".1f",
         ),
         _row("nnU-Net form, 31.8 M parameters, patches of 128^3/s", 75, patches, ".1f"),
         _row(
-            "PyTorch compiled, times as fast, least of all", 1.3, min(ratios, default=None), ".2f"
+            "speed over compiled PyTorch, the least of all cases",
+            1.3,
+            min(ratios, default=None),
+            ".2f",
         ),
     ]
 
@@ -58,7 +61,7 @@ def _load(folder: pathlib.Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _best_rate(folder: pathlib.Path, case: str) -> float | None:
-    """Examples per second of the best bfloat16 training of a case, both together if known."""
+    """Returns the highest bfloat16 training rate of a case, examples per second, or None."""
     rates = [
         found[f"training_{found['config']['units']}_per_s"]["median"]
         for result in _load(folder, "step")
@@ -69,7 +72,7 @@ def _best_rate(folder: pathlib.Path, case: str) -> float | None:
 
 
 def _ratios(folder: pathlib.Path) -> Iterator[float]:
-    """Median ratios to PyTorch compiled, of every case that ran."""
+    """Yields the median ratio to compiled PyTorch of every case that ran."""
     for result in _load(folder, "peers"):
         for found in (row["found"] for row in result["rows"]):
             if "compile" in found.get("mode", "") and "ratio" in found:
@@ -77,7 +80,7 @@ def _ratios(folder: pathlib.Path) -> Iterator[float]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints the table."""
+    """Runs the command line: prints the table."""
     print(page.section(find(pathlib.Path(argv[0]))))
 
 

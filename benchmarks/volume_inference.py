@@ -1,14 +1,14 @@
-"""Seconds to predict whole CT volumes by overlapping windows, with an untrained network.
+"""Times the prediction of whole CT volumes by overlapping windows, with an untrained network.
 
     python -m benchmarks.volume_inference --config=covid19_ct                      # 300 x 512 x 512
     python -m benchmarks.volume_inference --config=covid19_ct --shape=16,256,256   # on a CPU
     python -m benchmarks.volume_inference --config=covid19_ct:phantom --shape=40,160,160 --lungs
     python -m benchmarks.volume_inference --config=covid19_ct:quick --shape=9,80,80 --shape=7,90,70
 
-The time is proportional to the number of windows, which is printed for the shape and for
-300 x 512 x 512. Without `--lungs` a volume is all lung, so that every window is judged; with it, it
-is a generated chest, made ready as a record is: cut to the box around the lungs where the config
-says so. Compiling is in `first_seconds` alone, and what was compiled for a volume in `compiled`.
+The time is proportional to the number of windows, which is printed for the given shape and for
+300 x 512 x 512. Without `--lungs` the whole volume is lung, so that every window is predicted. With
+it the volume is a generated chest, prepared like a record: cropped to the lungs if the config says
+so. Only `first_seconds` includes compiling; `compiled` counts the programs.
 """
 
 import argparse
@@ -30,17 +30,23 @@ from jaxlung.volume import window_grid
 from tfds_builders.phantoms import chest_ct
 
 WHOLE = (300, 512, 512)
-CHEST_MM = (300.0, 400.0, 400.0)  # that a generated chest fills, whatever its shape
+CHEST_MM = (300.0, 400.0, 400.0)  # size of a generated chest, whatever its shape
 
 
 def main() -> None:
-    """Reads the command line and prints a line of JSON for each shape."""
+    """Runs the command line; prints a line of JSON for each shape."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="covid19_ct")
     parser.add_argument(
-        "--shape", action="append", help=f"slices,rows,columns; again for another ({WHOLE})"
+        "--shape",
+        action="append",
+        help=f"slices,rows,columns; repeat the flag for several; default: {WHOLE}",
     )
-    parser.add_argument("--lungs", action="store_true", help="a generated chest, not all lung")
+    parser.add_argument(
+        "--lungs",
+        action="store_true",
+        help="a generated chest in place of a volume that is all lung",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     system = system_lib.make_system(config_file.load(config_file.resolve(args.config)))
@@ -54,7 +60,7 @@ def main() -> None:
 
 
 def make_item(shape: tuple[int, int, int], lungs: bool) -> record.VolumeRecord:
-    """A record of this shape: a generated chest, or noise that is lung everywhere."""
+    """Returns a record of this shape: a generated chest, or noise that is all lung."""
     np_rng = np.random.default_rng(0)
     spacing_mm = tuple(mm / size for mm, size in zip(CHEST_MM, shape, strict=True))
     if lungs:
@@ -81,7 +87,7 @@ def measure(
     volume: volumes.Volume,
     repeats: int,
 ) -> dict[str, object]:
-    """Times `repeats` predictions after one that compiles; median, least and most, in seconds."""
+    """Times `repeats` predictions after one that compiles; returns seconds and counts."""
     overlap, shape = system.inference.overlap, volume.image.shape
 
     def predict() -> None:
@@ -112,21 +118,21 @@ def measure(
 def count_windows(
     system: system_lib.System, shape: tuple[int, int, int], within: np.ndarray | None = None
 ) -> int:
-    """How many windows of a volume are judged."""
+    """Returns the number of windows of a volume that the network sees."""
     window = system.settings.patch_size
     starts = window_grid.starts(shape, window, system.inference.overlap)
     return len(window_grid.corners(starts, window, within))
 
 
 def time_once(run: Callable[[], None]) -> float:
-    """Seconds that a call takes."""
+    """Returns the seconds of a call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def count_compiled(run: Callable[[], None]) -> tuple[float, int]:
-    """Seconds of a call, and how many programs were compiled in it."""
+    """Returns the seconds of a call, and the number of programs that it compiled."""
     events = []
 
     def note(event: str, seconds: float, **_: object) -> None:

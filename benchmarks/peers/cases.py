@@ -1,4 +1,4 @@
-"""What is measured: a config of jaxlung, some fields of it changed, and a network of PyTorch's."""
+"""The cases: a config of jaxlung, changes of its fields, and a network in PyTorch."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Case:
     Attributes:
         config: name of a shipped config.
         changes: dotted field -> value.
-        network: of PyTorch's side; "" for the same network, else as `torch_networks.make_network`.
+        network: PyTorch's network; "": the same; or a name for `torch_networks.make_network`.
     """
 
     config: str
@@ -35,54 +35,54 @@ def _patches(size: tuple[int, int, int], batch_size: int) -> dict[str, Any]:
 
 SLIM = {"model.widths": (16, 32, 64, 128, 256)}
 STILL_SLIM_UNET = {"model.noise_std": 0.0, "model.border": 4}
-# As much decay as makes a difference: whether it goes through Adam's moments shows in the losses.
+# Enough decay to show in the losses whether it goes through Adam's moments.
 DECAYED = {"optimizer.learning_rate": 1e-3, "optimizer.weight_decay": 1e-2}
 
 CASES = {
-    # A laptop's.
-    "000_64_b8": Case("covidqu", _images(64, 8)),
-    "000_256_b2": Case("covidqu", _images(256, 2)),
-    "000_256_w16_b8": Case("covidqu", _images(256, 8) | SLIM),
-    "004_8x64x64_b2": Case("covid19_ct", _patches((8, 64, 64), 2)),
+    # For CPUs.
+    "covidqu_64_b8": Case("covidqu", _images(64, 8)),
+    "covidqu_256_b2": Case("covidqu", _images(256, 2)),
+    "covidqu_256_w16_b8": Case("covidqu", _images(256, 8) | SLIM),
+    "covid19_ct_8x64x64_b2": Case("covid19_ct", _patches((8, 64, 64), 2)),
     "monai_basic_64_b8": Case("covidqu", _images(64, 8), "monai_basic_unet"),
     "monai_64_b8": Case("covidqu", _images(64, 8), "monai_unet"),
-    # An accelerator's.
-    "000_256_b16": Case("covidqu", _images(256, 16)),
-    "000_256_b64": Case("covidqu", _images(256, 64)),
-    "000_256_b256": Case("covidqu", _images(256, 256)),
-    "002_512_b16": Case("cxr_lungs", _images(512, 16)),
-    "003_256_b32": Case("v7_lungs", _images(256, 32)),
-    "004_8x128x128_b5": Case("covid19_ct", _patches((8, 128, 128), 5)),
-    "004_128x128x128_b2": Case("covid19_ct", _patches((128, 128, 128), 2)),
+    # For accelerators.
+    "covidqu_256_b16": Case("covidqu", _images(256, 16)),
+    "covidqu_256_b64": Case("covidqu", _images(256, 64)),
+    "covidqu_256_b256": Case("covidqu", _images(256, 256)),
+    "cxr_lungs_512_b16": Case("cxr_lungs", _images(512, 16)),
+    "v7_lungs_256_b32": Case("v7_lungs", _images(256, 32)),
+    "covid19_ct_8x128x128_b5": Case("covid19_ct", _patches((8, 128, 128), 5)),
+    "covid19_ct_128x128x128_b2": Case("covid19_ct", _patches((128, 128, 128), 2)),
     "monai_basic_256_b64": Case("covidqu", _images(256, 64), "monai_basic_unet"),
     "monai_256_b64": Case("covidqu", _images(256, 64), "monai_unet"),
-    # For `--check`: every network of its full width, small images, nothing random.
-    "check_000": Case("covidqu", _images(64, 4) | DECAYED),
-    "check_002": Case("cxr_lungs", _images(64, 4) | STILL_SLIM_UNET | DECAYED),
-    "check_003": Case("v7_lungs", _images(64, 4) | {"model.dropout": 0.0} | DECAYED),
-    "check_004": Case("covid19_ct", _patches((8, 64, 64), 2) | DECAYED),
+    # For `--check`: every network at full width, small images, nothing random.
+    "check_covidqu": Case("covidqu", _images(64, 4) | DECAYED),
+    "check_cxr_lungs": Case("cxr_lungs", _images(64, 4) | STILL_SLIM_UNET | DECAYED),
+    "check_v7_lungs": Case("v7_lungs", _images(64, 4) | {"model.dropout": 0.0} | DECAYED),
+    "check_covid19_ct": Case("covid19_ct", _patches((8, 64, 64), 2) | DECAYED),
 }
 
 CPU_CASES = (
-    "000_64_b8",
-    "000_256_b2",
-    "000_256_w16_b8",
-    "004_8x64x64_b2",
+    "covidqu_64_b8",
+    "covidqu_256_b2",
+    "covidqu_256_w16_b8",
+    "covid19_ct_8x64x64_b2",
     "monai_basic_64_b8",
 )
 GPU_CASES = (
-    "000_256_b16",
-    "000_256_b64",
-    "000_256_b256",
-    "002_512_b16",
-    "003_256_b32",
-    "004_8x128x128_b5",
-    "004_128x128x128_b2",
+    "covidqu_256_b16",
+    "covidqu_256_b64",
+    "covidqu_256_b256",
+    "cxr_lungs_512_b16",
+    "v7_lungs_256_b32",
+    "covid19_ct_8x128x128_b5",
+    "covid19_ct_128x128x128_b2",
     "monai_basic_256_b64",
 )
-CHECK_CASES = ("check_000", "check_002", "check_003", "check_004")
+CHECK_CASES = ("check_covidqu", "check_cxr_lungs", "check_v7_lungs", "check_covid19_ct")
 
-# Both sides train on images as they are: augmentation is no part of the comparison.
+# Both sides train without augmentation, which is not compared.
 NO_AUGMENTATION = {
     "rotation_degrees": 0.0,
     "shift_fraction": 0.0,
@@ -95,10 +95,10 @@ NO_AUGMENTATION = {
 
 
 def find(name: str) -> Case:
-    """The case called `name`.
+    """Returns the case called `name`.
 
     Raises:
-        ValueError: there is none; lists them.
+        ValueError: there is no such case; lists all.
     """
     if name not in CASES:
         raise ValueError(f"--cases: got {name!r}, want one of {', '.join(CASES)}.")
@@ -106,13 +106,13 @@ def find(name: str) -> Case:
 
 
 def load_config(case: Case, *, dtype: str, source: str, num_threads: int) -> mlc.ConfigDict:
-    """The config that jaxlung trains with, and whose sections PyTorch's side is made from.
+    """Returns the config that both sides are made from.
 
     Args:
         case: the network and its size.
-        dtype: of the computation, "float32" or "bfloat16".
-        source: "memory" for data that lies on the device, "loader" for data that the host makes.
-        num_threads: that make it.
+        dtype: dtype of the computation, "float32" or "bfloat16".
+        source: "memory": data are on the device; "loader": the host makes them.
+        num_threads: number of threads that make data.
     """
     config = config_file.load(config_file.resolve(case.config))
     config.update_from_flattened_dict(dict(case.changes))
@@ -125,7 +125,7 @@ def load_config(case: Case, *, dtype: str, source: str, num_threads: int) -> mlc
         else:
             config.augment[name] = NO_AUGMENTATION[name]
     if "patch_size" in config.data:
-        # Patches from anywhere in whole volumes: PyTorch's side need know no lungs' box.
+        # Patches come from anywhere in the volume, so that PyTorch's side needs no box of lungs.
         config.data.update(crop_to_lungs=False, foreground_fraction=0.0)
         config.data.patches_per_volume = data.PATCHES_PER_VOLUME
     return config

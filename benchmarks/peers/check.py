@@ -1,22 +1,23 @@
-"""The proof that both sides compute the same: from equal weights, equal logits, losses, updates."""
+"""Checks that both sides compute the same: equal weights give equal logits, losses and updates."""
 
 import pathlib
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks import page
 from benchmarks.peers import cases, protocol
 
 TOLERANCE = 1e-4  # relative, float32
-NUM_STEPS = 2  # whose losses are compared: before an update and after it
+NUM_STEPS = 2  # One loss is from before an update, one from after it.
 OPTIONS = dict(dtype="float32", source="memory", num_threads=2)
 
 
 def compare(name: str, jax_side: protocol.Worker, torch_side: protocol.Worker) -> dict[str, Any]:
-    """Lets both sides train from one network on one batch; see `differences`.
+    """Lets both sides train the same network on the same batch; returns their `differences`.
 
     Raises:
-        Refused: one of them can't.
+        Refused: a side can't train it.
     """
     sections = cases.load_config(cases.find(name), **OPTIONS).to_dict()
     with tempfile.TemporaryDirectory() as folder:
@@ -35,14 +36,16 @@ def compare(name: str, jax_side: protocol.Worker, torch_side: protocol.Worker) -
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Relative differences of what `jax_worker.check` and `torch_training.check` found.
+    """Compares the results of `jax_worker.check` and `torch_training.check`.
+
+    Only one update is compared. After more of them rounding shows, because Adam takes a full step
+    for every gradient that is almost 0, whichever its sign.
 
     Returns:
-        "parameters" of both; the largest relative difference of "logits", of the "losses" before
-        and after an update, and of the "grad_norm"; "moved", by how much the update changed the
-        loss, relative, which must be far more than the tolerance to prove anything; whether it is
-        all "equal". After more updates rounding shows: Adam makes a full step of every gradient
-        that is almost 0, whichever its sign.
+        "parameters" of both sides; the largest relative differences of "logits", of "losses" before
+        and after an update, and of "grad_norm"; "moved", the relative change of the loss by the
+        update, which must be far above the tolerance for the check to mean anything; "equal", True
+        if all agree.
     """
     before, *_, after = ours["losses"]
     found = {
@@ -65,16 +68,18 @@ def _largest(ours: list[float], theirs: list[float]) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a row per network."""
-    lines = [
-        "| case | parameters | logits | losses | gradient norm | loss moved | equal |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        ours, theirs = row["parameters"]
-        counts = f"{ours:,}" if ours == theirs else f"{ours:,} and {theirs:,}"
-        found = " | ".join(
-            f"{row[name]:.1e}" for name in ("logits", "losses", "grad_norm", "moved")
-        )
-        lines.append(f"| {row['case']} | {counts} | {found} | {'yes' if row['equal'] else 'NO'} |")
-    return "\n".join(lines)
+    """Returns Markdown with a row for each network."""
+    return page.table([_cells(row) for row in rows])
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    ours, theirs = row["parameters"]
+    return {
+        "case": row["case"],
+        "parameters": f"{ours:,}" if ours == theirs else f"{ours:,} and {theirs:,}",
+        "logits": f"{row['logits']:.1e}",
+        "losses": f"{row['losses']:.1e}",
+        "gradient norm": f"{row['grad_norm']:.1e}",
+        "loss moved": f"{row['moved']:.1e}",
+        "equal": "yes" if row["equal"] else "NO",
+    }

@@ -1,4 +1,4 @@
-"""Made-up X-rays and CTs for both sides; NumPy and Pillow only."""
+"""Generated X-rays and CTs for both sides; needs only NumPy and Pillow."""
 
 import io
 
@@ -8,16 +8,16 @@ import PIL.Image
 LUNG, INFECTION = 1, 2  # Bits of `jaxlung.data.record`.
 LEAST_PICTURES = 32
 NUM_VOLUMES = 2
-MARGIN = 16  # voxels that a volume is larger than a patch, along each axis
-PATCHES_PER_VOLUME = 50  # as jaxlung's config has it
+MARGIN = 16  # voxels by which a volume is larger than a patch, along each axis
+PATCHES_PER_VOLUME = 50  # as in jaxlung's config
 
 
 class Pictures:
-    """X-rays as PNG in memory, decoded when asked for: a disk whose cache is warm.
+    """X-rays as PNGs in memory, decoded on access, like files in the cache of a disk.
 
     Args:
-        batch_size: there are at least so many.
-        size: rows and columns.
+        batch_size: least number of X-rays.
+        size: height and width, pixels.
     """
 
     def __init__(self, batch_size: int, size: int) -> None:
@@ -28,13 +28,13 @@ class Pictures:
         return len(self._files)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image [H, W] uint8 and mask [H, W] uint8 of packed bits."""
+        """Returns an image [H, W] uint8 and its mask [H, W] uint8 of packed bits."""
         image, mask = (np.asarray(PIL.Image.open(io.BytesIO(x))) for x in self._files[index])
         return image, mask
 
 
 def make_volumes(patch_size: tuple[int, int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """CTs to cut patches from: images [D, H, W] int16 HU and masks [D, H, W] uint8, packed bits."""
+    """Returns CTs to cut patches from: [D, H, W] int16 HU, and [D, H, W] uint8 packed masks."""
     shape = tuple(size + MARGIN for size in patch_size)
     volumes = []
     for i in range(NUM_VOLUMES):

@@ -13,11 +13,11 @@ def copy(flat: Mapping[str, np.ndarray], module: nn.Module) -> None:
     """Copies `flat` into `module`, in place.
 
     Args:
-        flat: "encoder_0/conv_0/kernel" -> array, of parameters and statistics together.
-        module: has a submodule "encoder_0.conv_0" for it.
+        flat: path, such as "encoder_0/conv_0/kernel" -> array; parameters and statistics together.
+        module: module with submodules of the same names, such as "encoder_0.conv_0".
 
     Raises:
-        ValueError: something has no counterpart, or one of another shape.
+        ValueError: an array has no counterpart, or one of another shape.
     """
     own = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
     kinds = dict(module.named_modules())
@@ -40,7 +40,7 @@ def copy(flat: Mapping[str, np.ndarray], module: nn.Module) -> None:
 
 
 def _kernel(array: np.ndarray, kind: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
-    """[*window, in, out] to [out, in, *window], of transposed convolutions [in, out, *window]."""
+    """Transposes [*window, in, out] to [out, in, *window]; [in, out, *window] if transposed."""
     if array.ndim == 2:  # A dense layer here may be a convolution of size 1 there.
         return array.T.reshape(shape)
     window = tuple(range(array.ndim - 2))

@@ -15,11 +15,11 @@ from jaxlung.data.feed import order, pipeline
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 
-MOST_STEPS = 200_000  # that a case may ask for, over all its runs
+MOST_STEPS = 200_000  # limit for all runs of a case together
 
 
 class PictureSource:
-    """`data.Pictures` as a split of a dataset."""
+    """`data.Pictures` as a source."""
 
     def __init__(self, batch_size: int, size: int) -> None:
         self._pictures = data.Pictures(batch_size, size)
@@ -31,12 +31,12 @@ class PictureSource:
         return record.Record(*self._pictures[index], str(index), str(index), "")
 
     def people(self) -> list[tuple[str, str]]:
-        """Everybody has one picture."""
+        """Returns (image_id, patient_id) of every record; each person has one picture."""
         return [(str(i), str(i)) for i in range(len(self))]
 
 
 class VolumeSource:
-    """`data.make_volumes` as a split of a dataset."""
+    """`data.make_volumes` as a source."""
 
     def __init__(self, patch_size: tuple[int, int, int]) -> None:
         self._volumes = data.make_volumes(patch_size)
@@ -51,7 +51,7 @@ class VolumeSource:
         return record.VolumeRecord(image, mask, (1.0, 1.0, 1.0), shape, affine, name, name, "")
 
     def people(self) -> list[tuple[str, str]]:
-        """Everybody has one volume."""
+        """Returns (image_id, patient_id) of every record; each person has one volume."""
         return [(str(i), str(i)) for i in range(len(self))]
 
 
@@ -59,7 +59,7 @@ class Training:
     """A config's training steps, ready to be timed.
 
     Args:
-        config: from `cases.load_config`.
+        config: the result of `cases.load_config`.
     """
 
     def __init__(self, config: mlc.ConfigDict) -> None:
@@ -76,12 +76,12 @@ class Training:
         self._items = self.feed.items(example_at, self.system.settings.batch_size, dispatches)
 
     def step(self, item: Any) -> dict[str, jax.Array]:
-        """One dispatch, of an item of the feed; metrics with a leading axis of its steps."""
+        """Runs one dispatch on an item of the feed; returns metrics of each of its steps."""
         self.state, metrics = self._step(self.state, self.feed.store, item, self.system.seed)
         return metrics
 
     def run(self, num_steps: int) -> dict[str, Any]:
-        """Takes `num_steps`, rounded up to whole dispatches, and waits for the device."""
+        """Runs `num_steps`, rounded up to whole dispatches, and waits for the device."""
         num_dispatches = -(-num_steps // self._steps_per_dispatch)
         start = time.perf_counter()
         for _ in range(num_dispatches):
@@ -92,7 +92,7 @@ class Training:
 
     @property
     def num_parameters(self) -> int:
-        """Trained numbers of the network."""
+        """Returns the number of trained parameters."""
         return sum(x.size for x in jax.tree.leaves(self.state.params))
 
 
@@ -103,10 +103,10 @@ def _make_source(settings: mlc.ConfigDict) -> record.Source:
 
 
 def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
-    """Writes a network, a batch and its logits to `path`; trains on that batch.
+    """Writes a network, a batch and its logits to `path`, then trains on that batch.
 
     Returns:
-        "losses" before each of `num_steps` updates, and the "grad_norm" of the first.
+        "losses" before each of `num_steps` updates, and "grad_norm" of the first.
     """
     system, feed = training.system, training.feed
     in_turn = order.in_turn(feed.num_examples)
@@ -129,7 +129,7 @@ def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
 
 
 def _flat_weights(state: train_step.TrainState) -> dict[str, np.ndarray]:
-    """Parameters and running statistics by path."""
+    """Returns parameters and running statistics by path."""
     return {
         "/".join(path): np.asarray(array)
         for tree in (state.params, state.batch_stats)
@@ -140,7 +140,7 @@ def _flat_weights(state: train_step.TrainState) -> dict[str, np.ndarray]:
 def _logits(
     system: system_lib.System, state: train_step.TrainState, batch: dict[str, jax.Array]
 ) -> np.ndarray:
-    """Of all levels, with the batch's own statistics, [levels, B, ...] float32."""
+    """Returns logits of all levels with the statistics of the batch, [levels, B, ...] float32."""
 
     def apply(state: train_step.TrainState, batch: dict[str, jax.Array]) -> Any:
         images = system.task.inputs(system.step.scale(batch["images"]), batch["masks"])
@@ -162,7 +162,7 @@ def main() -> None:
     def make(case: str, **options: Any) -> dict[str, Any]:
         wanted = (case, *options.values())
         if made.get("wanted") != wanted:
-            made.clear()  # Its memory first.
+            made.clear()  # Frees its memory first.
             start = time.perf_counter()
             training = Training(cases.load_config(cases.find(case), **options))
             for _ in range(2):
@@ -174,7 +174,7 @@ def main() -> None:
         }
 
     def check_case(case: str, path: str, num_steps: int, **options: Any) -> dict[str, Any]:
-        # Accelerators multiply float32 in fewer bits otherwise.
+        # Otherwise accelerators multiply float32 with fewer bits.
         with jax.default_matmul_precision("highest"):
             training = Training(cases.load_config(cases.find(case), **options))
             answer = check(training, path, num_steps)

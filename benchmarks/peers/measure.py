@@ -1,27 +1,29 @@
-"""Two sides timed in turn, and the table of what came out."""
+"""Times two sides in turn and makes the table of results."""
 
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-Run = Callable[[int], Mapping[str, Any]]  # steps -> the "seconds" and "steps" that it took
+from benchmarks import page
+
+Run = Callable[[int], Mapping[str, Any]]  # steps -> "seconds" and "steps" that were taken
 
 
 def alternate(
     ours: Run, theirs: Run, batch_size: int, seconds: float, repeats: int
 ) -> dict[str, Any]:
-    """Runs both sides in turn, `repeats` times, the first of a pair changing each time.
+    """Runs both sides in turn, `repeats` times; the side that goes first changes each time.
 
     Args:
-        ours: jaxlung's.
-        theirs: PyTorch's.
-        batch_size: images, or patches, of a step.
-        seconds: that each run lasts, about.
-        repeats: pairs.
+        ours: runs jaxlung's side.
+        theirs: runs PyTorch's side.
+        batch_size: images or patches per step.
+        seconds: approximate time of each run.
+        repeats: number of pairs of runs.
 
     Returns:
-        See `summarise`.
+        The result of `summarise`.
     """
     runs = (ours, theirs)
     steps = [_steps_for(run, seconds) for run in runs]
@@ -36,7 +38,7 @@ def alternate(
 
 
 def _steps_for(run: Run, seconds: float) -> int:
-    """Steps that last about `seconds`, from two shorter runs."""
+    """Returns the number of steps that take about `seconds`, from two shorter runs."""
     answer = run(1)
     for share in (0.1, 0.5):
         each = answer["seconds"] / answer["steps"]
@@ -45,11 +47,12 @@ def _steps_for(run: Run, seconds: float) -> int:
 
 
 def summarise(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Pairs of rates, ours and theirs, per second.
+    """Summarises pairs of rates, ours and theirs, per second.
 
     Returns:
-        "jax" and "torch": median, least and most; "ratio", the same of ours over theirs pair by
-        pair: what disturbs the machine for long disturbs both of a pair. And the "pairs".
+        "jax", "torch" and "ratio", each with the median, the least and the most; and the "pairs".
+        Ratios are taken in each pair, because long disturbances of the machine slow both sides of
+        a pair.
     """
     ours, theirs = zip(*pairs, strict=True)
     ratios = [a / b for a, b in pairs]
@@ -66,22 +69,16 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a row per case, input and mode; those that could not run have their reason."""
-    lines = [
-        "| case | input | PyTorch mode | jaxlung, per s | PyTorch, per s | jaxlung / PyTorch |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        start = f"| {row['case']} | {row['source']} | {row['mode']} "
-        if "error" in row:
-            what = row["error"].replace("|", "/")
-            lines.append(f"{start}| not run: {what} | | |")
-            continue
-        ours, theirs = (_cell(row[side], 1) for side in ("jax", "torch"))
-        lines.append(f"{start}| {ours} | {theirs} | {_cell(row['ratio'], 2)} |")
-    return "\n".join(lines)
+    """Returns Markdown with a row for each case, input and mode; failed ones give the reason."""
+    return page.table([_cells(row) for row in rows])
 
 
-def _cell(spread: Mapping[str, float], digits: int) -> str:
-    median, least, most = (f"{spread[k]:,.{digits}f}" for k in ("median", "least", "most"))
-    return f"{median} ({least} to {most})"
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    cells = {"case": row["case"], "input": row["source"], "PyTorch mode": row["mode"]}
+    if "error" in row:
+        return cells | {"jaxlung, per s": f"not run: {row['error']}"}
+    return cells | {
+        "jaxlung, per s": page.with_range(**row["jax"], spec=",.1f"),
+        "PyTorch, per s": page.with_range(**row["torch"], spec=",.1f"),
+        "jaxlung / PyTorch": page.with_range(**row["ratio"], spec=",.2f"),
+    }

@@ -1,4 +1,4 @@
-"""Two sides of a pipe: a worker process that answers JSON lines, and the command that asks."""
+"""Both ends of a pipe: a worker process that answers lines of JSON, and the command that asks."""
 
 import json
 import os
@@ -14,13 +14,13 @@ SECONDS_TO_END = 15
 
 
 class Refused(Exception):
-    """A worker could not do what it was asked; the message says why in one line."""
+    """A worker could not do what it was asked; the message gives the reason in one line."""
 
 
 def serve(handlers: Mapping[str, Handler]) -> None:
     """Answers requests on stdin until it ends: `{"do": name, ...}` calls `handlers[name](...)`.
 
-    An exception is an answer too: `{"error": reason}`. What others print goes to stderr.
+    An exception is answered by `{"error": reason}`. Anything that other code prints goes to stderr.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -28,14 +28,14 @@ def serve(handlers: Mapping[str, Handler]) -> None:
         request = json.loads(line)
         try:
             answer = handlers[request.pop("do")](**request)
-        except Exception as error:  # Whatever fails, a missing compiler or memory, is a row.
+        except Exception as error:  # Any failure, such as too little memory, is a row.
             traceback.print_exc()
             answer = {"error": reason(error)}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 def reason(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
+    """Returns the type of an error and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:LONGEST_REASON]
 
@@ -44,9 +44,9 @@ class Worker:
     """A process that runs `python -m module` and answers one request at a time.
 
     Args:
-        python: the interpreter.
-        module: calls `serve`.
-        environ: of the process.
+        python: interpreter of the process.
+        module: module that calls `serve`.
+        environ: environment of the process.
     """
 
     def __init__(self, python: str, module: str, environ: Mapping[str, str]) -> None:
@@ -72,10 +72,10 @@ class Worker:
         self._process.stdout.close()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Sends a request and waits for the answer.
+        """Sends a request and returns the answer.
 
         Raises:
-            Refused: the worker could not, or is gone.
+            Refused: the worker failed or has ended.
         """
         try:
             print(json.dumps({"do": do, **request}), file=self._process.stdin, flush=True)

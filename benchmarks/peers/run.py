@@ -1,10 +1,10 @@
-"""jaxlung against PyTorch on this machine: one command, a table.
+"""Measures jaxlung against PyTorch on this machine and prints a table.
 
     python -m benchmarks.peers.run --torch_python=PATH/TO/python
     python -m benchmarks.peers.run --torch_python=PATH/TO/python --check
-    python -m benchmarks.peers.run --torch_python=... --cases=000_256_b16 --modes=compile+autocast
+    python -m benchmarks.peers.run --torch_python=... --cases=covidqu_256_b16 --modes=compile
 
-Two processes, one of each kind, take turns, so that neither has the machine at a better time.
+Two processes, one for each side, take turns, so that other load slows both alike.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SOURCES = ("memory", "loader")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, or with `--check` compares; prints Markdown; returns the exit code."""
+    """Runs the command line: measures or, with `--check`, compares; returns the exit code."""
     args = _parse(argv)
     with _workers(args) as sides:
         machine = _machine(*(side.ask("hello") for side in sides))
@@ -46,14 +46,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch_python", default=sys.executable, help="interpreter with PyTorch")
-    parser.add_argument("--check", action="store_true", help="compare numbers, not speed")
+    parser.add_argument("--check", action="store_true", help="compare results, not speed")
     parser.add_argument("--cases", type=_names, default=[], help=f"of {', '.join(cases.CASES)}")
-    parser.add_argument("--modes", type=_names, default=[], help=f"of {', '.join(WORDS)}, with +")
+    parser.add_argument(
+        "--modes", type=_names, default=[], help=f"of {', '.join(WORDS)}, joined by +"
+    )
     parser.add_argument("--inputs", type=_names, default=["memory"], help=f"of {SOURCES}")
-    parser.add_argument("--platform", choices=("", "cpu"), default="", help='"": the best there is')
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
+    parser.add_argument(
+        "--platform", choices=("", "cpu"), default="", help='"": the fastest there is'
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="time of each run")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs")
-    parser.add_argument("--num_threads", type=int, default=4, help="that make input, either side")
+    parser.add_argument(
+        "--num_threads",
+        type=int,
+        default=4,
+        help="threads or processes that make input, on either side",
+    )
     parser.add_argument("--out", default="", help="JSON file to write")
     args = parser.parse_args(argv)
     try:
@@ -88,8 +97,8 @@ def _require_one_of(flag: str, got: str, choices: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _workers(args: argparse.Namespace) -> Iterator[tuple[protocol.Worker, protocol.Worker]]:
-    """jaxlung's process and PyTorch's, on one device."""
-    # PyTorch has no say in the memory that JAX takes beforehand.
+    """Yields jaxlung's process and PyTorch's, on the same device."""
+    # Otherwise JAX would take most of the memory before PyTorch starts.
     environ = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     if args.platform == "cpu":
@@ -102,7 +111,7 @@ def _workers(args: argparse.Namespace) -> Iterator[tuple[protocol.Worker, protoc
 
 
 def _machine(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """What was measured on, and when.
+    """Returns a description of the machine.
 
     Raises:
         ValueError: the two sides run on different kinds of device.
@@ -135,7 +144,7 @@ def _compare(name: str, *sides: protocol.Worker) -> dict[str, Any]:
 
 
 def _measure_all(args: argparse.Namespace, where: str) -> Iterator[dict[str, Any]]:
-    """Rows of all cases; memory is given back between cases, and after one that failed."""
+    """Yields rows of all cases; workers restart after each case and each failure to free memory."""
     names = args.cases or (cases.GPU_CASES if where == "gpu" else cases.CPU_CASES)
     modes = args.modes or (GPU_MODES if where == "gpu" else CPU_MODES)
     for name in names:
@@ -157,7 +166,7 @@ def _measure(
     jax_side: protocol.Worker,
     torch_side: protocol.Worker,
 ) -> dict[str, Any]:
-    """One row: both sides made, then timed in turn; or the reason why not."""
+    """Builds both sides and times them in turn; returns a row, or the reason of a failure."""
     row = {"case": name, "source": source, "mode": mode}
     words = [word for word in mode.split("+") if word != "eager"]
     options = dict(
@@ -190,7 +199,7 @@ def _measure(
 
 
 def _say(text: str) -> None:
-    """Progress, on stderr: the table is on stdout."""
+    """Writes progress to stderr, as the table goes to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's input: tensors on the device, or a DataLoader."""
+"""The input of PyTorch's side: tensors on the device, or a DataLoader."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +13,12 @@ Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
 def make_batches(settings: dict[str, Any], source: str, device: torch.device) -> Batches:
-    """Endless batches on the device: images and masks as stored, [B, ...].
+    """Yields batches on the device without end: images and masks as stored, [B, ...].
 
     Args:
         settings: a config's `data` section.
-        source: "memory" for tensors on the device, "loader" for a DataLoader.
-        device: where.
+        source: "memory": tensors on the device; "loader": a DataLoader.
+        device: device for the batches.
     """
     batch_size = settings["batch_size"]
     if "patch_size" in settings:
@@ -48,7 +48,7 @@ class PictureDataset(data.Dataset):
 
 
 class PatchDataset(data.Dataset):
-    """Patches of volumes from anywhere, a function of the index."""
+    """Patches from anywhere in volumes; the index determines the place."""
 
     def __init__(self, size: tuple[int, int, int], where: torch.device) -> None:
         self._size = size
@@ -71,7 +71,7 @@ class PatchDataset(data.Dataset):
 
 
 def _gather(dataset: PictureDataset, batch_size: int, device: torch.device) -> Batches:
-    """Shuffled rows of two tensors on the device."""
+    """Yields shuffled rows of two tensors on the device."""
     images, masks = (
         torch.stack(x).to(device)
         for x in zip(*(dataset[i] for i in range(len(dataset))), strict=True)
@@ -82,7 +82,7 @@ def _gather(dataset: PictureDataset, batch_size: int, device: torch.device) -> B
 
 
 def _cut(dataset: PatchDataset, batch_size: int, device: torch.device) -> Batches:
-    """Patches of volumes, which are on the device already."""
+    """Yields patches of volumes that are on the device."""
     del device
     for rows in _shuffled(len(dataset), batch_size):
         images, masks = zip(*(dataset[int(i)] for i in rows), strict=True)
@@ -90,7 +90,7 @@ def _cut(dataset: PatchDataset, batch_size: int, device: torch.device) -> Batche
 
 
 def _shuffled(count: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Rows of endless batches, each row once in an epoch, batches across its end."""
+    """Yields rows of batches without end; each epoch has all rows once, batches may span two."""
     np_rng = np.random.default_rng(0)
     rows = np.empty(0, np.int64)
     while True:
@@ -103,7 +103,7 @@ def _shuffled(count: int, batch_size: int) -> Iterator[np.ndarray]:
 def _load(
     dataset: data.Dataset, batch_size: int, device: torch.device, num_workers: int
 ) -> Batches:
-    """A DataLoader's batches, sent to the device without waiting."""
+    """Yields the batches of a DataLoader, sent to the device without waiting."""
     on_gpu = device.type == "cuda"
     loader = data.DataLoader(
         dataset,

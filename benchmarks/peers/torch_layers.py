@@ -1,4 +1,4 @@
-"""Blocks of the PyTorch networks; submodules have the names of their Flax counterparts.
+"""Blocks of the PyTorch networks, whose submodules have the names of their Flax counterparts.
 
 Arrays are channels-first: [B, C, H, W] or [B, C, D, H, W].
 """
@@ -12,7 +12,7 @@ ONES: Triple = (1, 1, 1)
 
 
 class DoubleConv(nn.Module):
-    """Twice: 3 x 3 convolution, BatchNorm, ReLU; `jaxlung.models.layers.DoubleConv`."""
+    """Two times 3 x 3 convolution, BatchNorm, ReLU; `jaxlung.models.layers.DoubleConv`."""
 
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()
@@ -22,13 +22,13 @@ class DoubleConv(nn.Module):
         self.norm_1 = nn.BatchNorm2d(features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [B, features, H, W]."""
+        """Maps [B, C, H, W] to [B, features, H, W]."""
         x = F.relu(self.norm_0(self.conv_0(x)), inplace=True)
         return F.relu(self.norm_1(self.conv_1(x)), inplace=True)
 
 
 class ConvPair(nn.Module):
-    """Twice: 3 x 3 convolution with bias, ReLU; `jaxlung.models.v7_unet.ConvPair`."""
+    """Two times 3 x 3 convolution with bias, ReLU; `jaxlung.models.v7_unet.ConvPair`."""
 
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ConvPair(nn.Module):
         self.conv_1 = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [B, features, H, W]."""
+        """Maps [B, C, H, W] to [B, features, H, W]."""
         x = F.relu(self.conv_0(x), inplace=True)
         return F.relu(self.conv_1(x), inplace=True)
 
@@ -58,7 +58,7 @@ class ConvNorm3D(nn.Module):
         self.norm = nn.BatchNorm3d(features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, D, H, W] to [B, features, D / stride, H / stride, W / stride]."""
+        """Maps [B, C, D, H, W] to [B, features, D / stride, H / stride, W / stride]."""
         return self.norm(self.conv(x))
 
 
@@ -73,13 +73,13 @@ class ResidualBlock3D(nn.Module):
         self.shortcut = ConvNorm3D(channels, features, 1, strides) if changes else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, D, H, W] to [B, features, D / stride, H / stride, W / stride]."""
+        """Maps [B, C, D, H, W] to [B, features, D / stride, H / stride, W / stride]."""
         y = self.second(F.relu(self.first(x), inplace=True))
         return F.relu(y + self.shortcut(x), inplace=True)
 
 
 class ChannelGate(nn.Module):
-    """Gates from the mean over all voxels; `jaxlung.models.fv_block.ChannelGate`."""
+    """Gates computed from the mean over all voxels; `jaxlung.models.fv_block.ChannelGate`."""
 
     def __init__(self, channels: int, gates: int, reduction: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class ChannelGate(nn.Module):
         self.excite = nn.Linear(channels // reduction, gates)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, D, H, W] to [B, gates, 1, 1, 1] in (0, 1)."""
+        """Maps [B, C, D, H, W] to [B, gates, 1, 1, 1] in (0, 1)."""
         means = x.mean(dim=(2, 3, 4), dtype=torch.float32)
         gates = torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
         return gates[:, :, None, None, None]
@@ -102,7 +102,7 @@ class PlaceMap(nn.Module):
         self.conv_1 = nn.Conv3d(channels, 1, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, D, H, W] to [B, 1, D, H, W] in [0, 1]."""
+        """Maps [B, C, D, H, W] to [B, 1, D, H, W] in [0, 1]."""
         return torch.sigmoid(self.conv_1(F.relu(self.conv_0(x), inplace=True)))
 
 
@@ -117,7 +117,7 @@ class FVBlock(nn.Module):
         self.fuse = ConvNorm3D(3 * channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, D, H, W] to the same."""
+        """Maps [B, C, D, H, W] to the same shape."""
         features = F.relu(self.features(x))
         gated = self.gate(features).to(features.dtype) * features
         branches = [gated, self.map(features) * features, features]
@@ -138,7 +138,7 @@ class PASPP(nn.Module):
         self.join = ConvNorm3D(channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, D, H, W] to the same."""
+        """Maps [B, C, D, H, W] to the same shape."""
         views = F.relu(self.reduce(x)).chunk(4, dim=1)
         atrous = [F.relu(getattr(self, f"atrous_{i}")(view)) for i, view in enumerate(views)]
         pairs = []

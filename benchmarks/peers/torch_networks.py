@@ -1,7 +1,7 @@
 """jaxlung's networks in PyTorch, made from the same `model` sections, and MONAI's U-Nets.
 
-Written as PyTorch has them: its own pooling, transposed convolutions and up-sampling. Every network
-maps [B, 1, ...] float32 to float32 logits [B, num_classes, ...] (`FvPasppUNet` to a list of them).
+They use PyTorch's own pooling, transposed convolutions and up-sampling. Every network maps
+[B, 1, ...] float32 to float32 logits [B, num_classes, ...]; `FvPasppUNet` returns a list of these.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from benchmarks.peers import torch_layers as layers
 
 
 class UNet(nn.Module):
-    """Nguyen Xuan Minh Vu's; `jaxlung.models.unet.UNet`."""
+    """The U-Net of Nguyen Xuan Minh Vu, `jaxlung.models.unet.UNet`."""
 
     def __init__(self, widths: Sequence[int], num_classes: int, head_norm: bool) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class UNet(nn.Module):
         self.head_norm = nn.BatchNorm2d(num_classes) if head_norm else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 1, H, W] to logits."""
+        """Maps [B, 1, H, W] to logits."""
         skips = []
         for level in range(self.depth):
             skips.append(getattr(self, f"encoder_{level}")(x))
@@ -45,7 +45,7 @@ class UNet(nn.Module):
 
 
 class SlimUNet(nn.Module):
-    """Bartels et al.'s; `jaxlung.models.slim_unet.SlimUNet`."""
+    """The slim U-Net of Bartels et al., `jaxlung.models.slim_unet.SlimUNet`."""
 
     def __init__(self, num_classes: int, noise_std: float, leaky_slope: float, border: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SlimUNet(nn.Module):
         self.decoder = SlimDecoder(num_classes, leaky_slope)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 1, H, W] to logits; a constant in the border, where Keras clips."""
+        """Maps [B, 1, H, W] to logits; the border has a constant, where Keras clips."""
         if self.noise_std > 0:
             x = x + self.noise_std * torch.randn_like(x)
         logits = self.decoder(self.encoder(x)).float()
@@ -75,7 +75,7 @@ class SlimEncoder(nn.Module):
             self.add_module(f"conv_{i}", nn.Conv2d(channels, features, 3, stride=2))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Five outputs, finest first."""
+        """Returns five outputs, finest first."""
         outputs = [F.leaky_relu(self.conv_0(self.norm(x)), self.slope)]
         for i in range(1, 5):
             padded = F.pad(outputs[-1], (0, 1, 0, 1))  # Keras's "same": below and right alone.
@@ -96,7 +96,7 @@ class SlimDecoder(nn.Module):
         self.head = nn.Conv2d(16, num_classes, 3, padding=1)
 
     def forward(self, outputs: list[torch.Tensor]) -> torch.Tensor:
-        """The encoder's outputs to logits."""
+        """Maps the outputs of the encoder to logits."""
         *skips, x = outputs
         x = self._conv(0, x)
         for i in (1, 2, 3, 5):
@@ -110,7 +110,7 @@ class SlimDecoder(nn.Module):
 
 
 class V7UNet(nn.Module):
-    """Zhang's; `jaxlung.models.v7_unet.V7UNet`."""
+    """The U-Net of Zhang, `jaxlung.models.v7_unet.V7UNet`."""
 
     def __init__(
         self, widths: Sequence[int], num_classes: int, in_channels: int, dropout: float
@@ -128,7 +128,7 @@ class V7UNet(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 1, H, W] to logits."""
+        """Maps [B, 1, H, W] to logits."""
         x = x.expand(-1, self.in_channels, -1, -1)
         skips = []
         for level in range(self.depth):
@@ -145,7 +145,7 @@ class V7UNet(nn.Module):
 
 
 class FvPasppUNet(nn.Module):
-    """Lin and Huang's; `jaxlung.models.fv_paspp_unet.FvPasppUNet`."""
+    """The 3D U-Net of Lin and Huang, `jaxlung.models.fv_paspp_unet.FvPasppUNet`."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class FvPasppUNet(nn.Module):
                 self.add_module(f"fv_{level}", layers.FVBlock(pair[1], attention, reduction))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """[B, 1, D, H, W] to logits: the final ones, then the intermediate, deepest first."""
+        """Maps [B, 1, D, H, W] to logits: the final ones, then intermediate ones, deepest first."""
         skips = []
         for level in range(self.depth + 1):
             x = getattr(self, f"encoder_{level}" if level < self.depth else "bottleneck")(x)
@@ -202,7 +202,7 @@ class FvPasppUNet(nn.Module):
 
 
 def make_network(model_name: str, model: dict[str, Any], network: str) -> nn.Module:
-    """The network of a config's `model_name` and `model` section.
+    """Returns the network of a config's `model_name` and `model` section.
 
     Args:
         model_name: a key of `jaxlung.models.MODELS` that is among `NETWORKS`.
@@ -221,11 +221,11 @@ def make_network(model_name: str, model: dict[str, Any], network: str) -> nn.Mod
 
 
 def _make_monai(network: str, model: dict[str, Any]) -> nn.Module:
-    """MONAI's, with the widths of 000's U-Net and BatchNorm."""
+    """Returns a network of MONAI with BatchNorm and the widths of `UNet`."""
     from monai.networks import nets  # Not every user has it.
 
     widths = tuple(model["widths"])
-    if network == "monai_basic_unet":  # The same plan as 000's: double convolutions, max-pooling.
+    if network == "monai_basic_unet":  # Also with double convolutions and max-pooling.
         return nets.BasicUNet(
             2, 1, 1, (*widths, widths[0]), act=("relu", {"inplace": True}), norm="batch"
         )

@@ -1,4 +1,4 @@
-"""What jaxlung does around the network, in PyTorch: scaling, targets, losses; all on the device."""
+"""Scaling, inputs, targets and losses as in jaxlung, in PyTorch and on the device."""
 
 from typing import Any
 
@@ -9,11 +9,12 @@ LUNG, INFECTION = 1, 2  # Bits of `jaxlung.data.record`.
 
 
 def scale(images: torch.Tensor, window_hu: tuple[float, float] | None) -> torch.Tensor:
-    """What is stored to the network's, as `jaxlung.data.transforms.preprocess`.
+    """Scales stored images for the network, as `jaxlung.data.transforms.preprocess` does.
 
     Args:
         images: [B, H, W] uint8, or [B, D, H, W] int16 HU.
-        window_hu: of volumes; None for images, which are scaled by their own least and most.
+        window_hu: HU that become 0 and 1, for volumes; None for images, which are scaled by their
+            own range.
 
     Returns:
         [B, 1, ...] float32 in [0, 1].
@@ -40,7 +41,7 @@ def targets(masks: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
 
 
 def inputs(x: torch.Tensor, masks: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
-    """What the network sees: all, or with `region` "lung" the CT inside the lungs."""
+    """Returns the network's input: x, or with `region` "lung" only what is inside the lungs."""
     if task.get("region") != "lung":
         return x
     return torch.where(((masks & LUNG) != 0)[:, None], x, 0.0)
@@ -49,7 +50,7 @@ def inputs(x: torch.Tensor, masks: torch.Tensor, task: dict[str, Any]) -> torch.
 def loss(
     outputs: torch.Tensor | list[torch.Tensor], wanted: torch.Tensor, task: dict[str, Any]
 ) -> torch.Tensor:
-    """Mean loss of a batch, []; of several logits half the first's and half the others' mean."""
+    """Returns the mean loss of a batch, []; of several logits, the first counts half."""
     if isinstance(outputs, torch.Tensor):
         outputs = [outputs]
     final, *others = (_loss(logits, wanted, task) for logits in outputs)
@@ -57,7 +58,7 @@ def loss(
 
 
 def _loss(logits: torch.Tensor, wanted: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
-    """Binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses`)."""
+    """Returns the binary cross-entropy, or "bce_dice" of Lin and Huang (`jaxlung.losses`)."""
     bce = F.binary_cross_entropy_with_logits(logits, wanted)
     if task.get("loss", "bce") == "bce":
         return bce

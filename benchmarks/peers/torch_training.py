@@ -1,4 +1,4 @@
-"""PyTorch's training step of a config, and the proof that it is jaxlung's."""
+"""A config's training step in PyTorch, and the check that it equals jaxlung's."""
 
 import itertools
 import time
@@ -14,12 +14,12 @@ class Training:
     """The training steps of a config's sections, ready to be timed.
 
     Args:
-        sections: of jaxlung's config, as plain values.
-        network: "" for the config's, else as `torch_networks.make_network`.
-        words: of "channels_last", "compile", "graphs" (compile with CUDA graphs), "autocast"
-            (bfloat16); none is PyTorch as it comes, eager float32.
-        source: "memory" for tensors on the device, "loader" for a DataLoader.
-        device: where.
+        sections: sections of jaxlung's config, as plain values.
+        network: "": the config's network; or a name for `torch_networks.make_network`.
+        words: some of "channels_last", "compile", "graphs" (compile with CUDA graphs) and
+            "autocast" (bfloat16); without any, PyTorch runs eagerly in float32.
+        source: "memory": tensors on the device; "loader": a DataLoader.
+        device: device to train on.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Training:
             betas=(settings["b1"], settings["b2"]),
             eps=settings["eps"],
             weight_decay=settings["weight_decay"],
-            fused=True,  # The fastest that it has.
+            fused=True,  # PyTorch's fastest form.
         )
         self._loss = self.loss
         if "graphs" in words or "compile" in words:
@@ -52,7 +52,7 @@ class Training:
         self._batches = torch_data.make_batches(sections["data"], source, device)
 
     def outputs(self, images: torch.Tensor, masks: torch.Tensor) -> Any:
-        """Logits of a batch as stored."""
+        """Returns the logits of a batch as stored."""
         x = torch_tasks.scale(images, self.sections.get("window_hu"))
         x = torch_tasks.inputs(x, masks, self.sections["task"])
         if "channels_last" in self.words:
@@ -62,7 +62,7 @@ class Training:
             return self.model(x)
 
     def loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch as stored, []."""
+        """Returns the mean loss of a batch as stored, []."""
         outputs = self.outputs(images, masks)
         task = self.sections["task"]
         outputs = [x.float() for x in (outputs if isinstance(outputs, list) else [outputs])]
@@ -70,7 +70,7 @@ class Training:
         return torch_tasks.loss(outputs, wanted, task)
 
     def step(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """One update; the loss before it, still on the device."""
+        """Runs one update; returns the loss before it, still on the device."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._loss(images, masks)
         loss.backward()
@@ -78,7 +78,7 @@ class Training:
         return loss.detach()
 
     def run(self, num_steps: int) -> dict[str, Any]:
-        """Takes `num_steps` and waits for the device."""
+        """Runs `num_steps` and waits for the device."""
         self.synchronize()
         start = time.perf_counter()
         for images, masks in itertools.islice(self._batches, num_steps):
@@ -93,7 +93,7 @@ class Training:
 
     @property
     def num_parameters(self) -> int:
-        """Trained numbers of the network."""
+        """Returns the number of trained parameters."""
         return sum(x.numel() for x in self.model.parameters())
 
     @property
@@ -102,10 +102,11 @@ class Training:
 
 
 def check(training: Training, path: str, num_steps: int) -> dict[str, Any]:
-    """Takes network and batch from `path`, as `jax_worker.check` wrote them, and trains likewise.
+    """Reads the network and the batch that `jax_worker.check` wrote, and trains as it does.
 
     Returns:
-        "losses" and "grad_norm", as there; "logits_difference", the largest, and "logits_largest".
+        "losses" and "grad_norm" as from `jax_worker.check`; "logits_difference", the largest one,
+        and "logits_largest"; "parameters".
     """
     with np.load(path) as file:
         prefix = "weights/"

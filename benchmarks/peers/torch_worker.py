@@ -1,4 +1,4 @@
-"""PyTorch's side, in a process of its own, maybe of an environment without JAX."""
+"""PyTorch's side, in a process of its own, whose environment may lack JAX."""
 
 import contextlib
 import time
@@ -27,7 +27,7 @@ def main() -> None:
         return {"platform": "gpu" if on_gpu else "cpu", "device": name, "versions": versions}
 
     def make(**options: Any) -> dict[str, Any]:
-        made.clear()  # Its memory first.
+        made.clear()  # Frees its memory first.
         if on_gpu:
             torch.cuda.empty_cache()
         torch._dynamo.reset()
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _allow_speed(allowed: bool) -> None:
-    """TensorFloat-32 as XLA has it by default, and cuDNN's search for algorithms."""
+    """Allows TensorFloat-32, XLA's default, and cuDNN's search for algorithms."""
     torch.backends.cudnn.benchmark = allowed
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed

@@ -67,7 +67,7 @@ def test_a_suite_runs_whole_and_leaves_the_rest_of_the_page(tmp_path, monkeypatc
     result = json.loads(file.read_text())
     (row,) = [row["found"] for row in result["rows"]]
     rate = row["step_images_per_s"]["median"]
-    assert f"| 000 quick | 32 x 32 | 4 | float32 | {rate:,.1f} (" in text
+    assert f"| covidqu quick | 32 x 32 | 4 | float32 | {rate:,.1f} (" in text
     assert rate == pytest.approx(row["config"]["batch_size"] / row["step_seconds"])
     assert result["whole"]
     assert "rows are missing" not in text
@@ -173,7 +173,7 @@ def elsewhere(tmp_path, monkeypatch):
     source = pathlib.Path(__file__).read_text()
     body = source[source.index("def halve(") : source.index("@pytest.fixture\ndef elsewhere")]
     (tmp_path / "elsewhere.py").write_text(f"import os, pathlib, subprocess, sys, time\n\n{body}")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(__file__).parent.parent}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{pathlib.Path(__file__).parents[2]}")
 
     def call(name, limit_s=60.0, **arguments):
         function = types.SimpleNamespace(__module__="elsewhere", __name__=name)
@@ -311,11 +311,11 @@ def test_targets_are_judged_by_what_the_files_say(tmp_path):
         (tmp_path / f"{name}.json").write_text(text)
 
     rows = [
-        step_row("000", "bfloat16", "images", 1500.0),
-        step_row("000", "bfloat16", "images", 1400.0),
-        step_row("000", "float32", "images", 9999.0),
+        step_row("covidqu", "bfloat16", "images", 1500.0),
+        step_row("covidqu", "bfloat16", "images", 1400.0),
+        step_row("covidqu", "float32", "images", 9999.0),
         step_row("nnU-Net form", "bfloat16", "patches", 74.9),
-        {"found": {"case": "000", "error": "no time was left"}},
+        {"found": {"case": "covidqu", "error": "no time was left"}},
     ]
     write("step-x", rows=rows)
     write("epochs", images=[3728, 932], minutes_of_100_epochs=4.9)
@@ -324,7 +324,7 @@ def test_targets_are_judged_by_what_the_files_say(tmp_path):
     peers = [{"found": {"mode": mode, "ratio": {"median": x}}} for mode, x in modes.items()]
     peers.append({"found": {"error": "no torch"}})
     write("peers-x", rows=peers)
-    cheap = [step_row("000", "bfloat16", "images", 9999.0)]
+    cheap = [step_row("covidqu", "bfloat16", "images", 9999.0)]
     write("step-y", rows=cheap, machine={"platform": "cpu"})
     got = [(row.cells["measured"], row.cells[""]) for row in targets.find(tmp_path)]
     assert got == [

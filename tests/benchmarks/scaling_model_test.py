@@ -70,6 +70,6 @@ class ScalingModelTest(parameterized.TestCase):
 
     @parameterized.parameters(*scaling_model.MACHINES)
     def test_the_page_has_the_tables_that_the_script_prints(self, name):
-        page = pathlib.Path(__file__).parent.parent / "docs" / "scaling.md"
+        page = pathlib.Path(__file__).parents[2] / "docs" / "scaling.md"
         flags, measured = scaling_model.parse([])
         assert scaling_model.table(name, flags, measured) in page.read_text()
