@@ -13,13 +13,15 @@ Array = TypeVar("Array", jax.Array, np.ndarray)
 class TrueLevels(Protocol):
     """A function of packed masks and labels that returns indices into `Task.levels`."""
 
-    def __call__(self, masks: Array, labels: Any, /) -> Array: ...
+    def __call__(self, masks: Array, labels: Any, /) -> Array:
+        """Maps [B, S, S] uint8 and [B] to [B, H, W] uint8, NumPy to NumPy and JAX to JAX."""
 
 
 class Postprocess(Protocol):
     """A function of probabilities that returns indices into `Task.levels`."""
 
-    def __call__(self, probs: Array, /) -> Array: ...
+    def __call__(self, probs: Array, /) -> Array:
+        """Maps [B, H, W, 1] float32 to [B, H, W] uint8, NumPy to NumPy and JAX to JAX."""
 
 
 @dataclasses.dataclass(frozen=True)
