@@ -149,7 +149,7 @@ class Exported:
     def levels(self, probs: np.ndarray) -> np.ndarray:
         """Returns the levels of probabilities of any shape: the number of borders below, uint8."""
         above = np.stack([probs > np.float32(border) for border in self.manifest["borders"]])
-        return np.sum(above, axis=0, dtype=np.uint8)
+        return np.add.reduce(above, axis=0, dtype=np.uint8)
 
     def _require_lungs(self, image: np.ndarray, lungs: np.ndarray | None) -> None:
         if lungs is None and self.needs_lungs:

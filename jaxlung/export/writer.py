@@ -27,10 +27,10 @@ from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.export import reader
 from jaxlung.host import files
-from jaxlung.predict import network
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
+from jaxlung.training import trained as trained_lib
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 NOTICE = "No medical device: for research, not for diagnosis or treatment."
@@ -104,11 +104,10 @@ def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:
     """Reads a run's selected network; `float32` computes in it whatever the run did."""
     workdir = files.to_absolute(workdir)
     config = mlc.ConfigDict(workdir_lib.load_config(workdir).to_dict())
-    config.mesh.update(data=-1, space=1)  # The devices here, not those that trained.
     if float32:
         config.model.dtype = "float32"
-    config, system, state = network.open_run(workdir, config)
-    return Trained(config, system, int(state.step), flatten(state))
+    run = trained_lib.open_run(workdir, config)
+    return Trained(run.config, run.system, run.step, flatten(run.state))
 
 
 def to_jaxlung(trained: Trained) -> bytes:
@@ -157,14 +156,14 @@ def flatten(state: train_step.TrainState) -> Weights:
 
 
 def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """Returns a function that gives "probs" and "preds" as `train_step.eval_step` does.
+    """Returns a function that computes "probs" and "preds" as `Step.evaluate` does.
 
     Its arguments are the weights and a batch with "images" and, if the task needs lungs, "masks".
     """
 
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         variables = flax.traverse_util.unflatten_dict(weights, sep="/")
-        images = system.scale(batch["images"])
+        images = system.step.scale(batch["images"])
         # A task that hides nothing looks at no mask.
         inputs = system.task.inputs(images, batch.get("masks"))
         logits: Any = system.model.apply(variables, inputs, train=False)
@@ -212,7 +211,7 @@ def borders(task: task_lib.Task) -> list[float]:
 def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
     """Returns the description in a file of either kind, as JSON values; see docs/export.md."""
     system, task = trained.system, trained.system.task
-    is_image = isinstance(system.settings, settings_lib.ImageSettings)
+    settings = system.settings
     return {
         "format": reader.FORMAT,
         "format_version": reader.VERSION,
@@ -229,9 +228,9 @@ def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) 
         "records": task.records,
         "levels": list(task.levels),
         "borders": borders(task),
-        "size": list(system.settings.input_shape),
-        "resize": system.settings.resize if is_image else None,
-        "volumes": None if is_image else describe_volumes(system),
+        "size": list(settings.input_shape),
+        "resize": settings.resize if isinstance(settings, settings_lib.ImageSettings) else None,
+        "volumes": describe_volumes(system) if system.is_volumetric else None,
         "inputs": describe_inputs(inputs),
         "outputs": describe_outputs(task),
     }

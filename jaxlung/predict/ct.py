@@ -1,4 +1,4 @@
-"""Somebody's CT as a record, a NIfTI file or a DICOM series, and a mask back on its own grid."""
+"""Reads a user's CT, NIfTI or DICOM series, as a record and writes masks on its own grid."""
 
 import os
 import pathlib
@@ -12,25 +12,23 @@ from jaxlung.volume import dicom, dicom_file, grid, hounsfield, nifti
 
 
 def read(path: os.PathLike[str] | str, max_voxels: int) -> record_lib.VolumeRecord:
-    """A CT without annotation, in canonical order.
+    """Reads a CT without annotation, in canonical order.
 
-    The limit holds for what headers declare, before voxels are read.
-
-    A warning is logged where values hardly look like HU (`hounsfield.doubt`), or voxel sizes like
-    those of a chest in mm (`grid.doubt`).
+    Logs a warning if the values don't look like HU (`hounsfield.doubt`), or the extent not like
+    that of a chest in mm (`grid.doubt`).
 
     Args:
-        path: a NIfTI file (.nii, .nii.gz; told by its content), or the folder of a DICOM series.
-        max_voxels: the largest volume that is read.
+        path: a NIfTI file (.nii or .nii.gz, recognised by content) or the folder of a DICOM series.
+        max_voxels: largest volume to read, checked against the headers before voxels are read.
 
     Returns:
-        Its mask is all 0, group "" and label 0; both ids are the name without .nii or .nii.gz,
-        as a patient's name has no place in outputs.
+        A record with mask 0, group "" and label 0. Both ids are the file's name without .nii or
+        .nii.gz, because a patient's name must not appear in outputs.
 
     Raises:
-        ValueError: naming the file or folder: too large, damaged, or not what is wanted
-            (`nifti.read`, `dicom.read_series`, `hounsfield.require_ct`).
-        OSError: it can't be opened.
+        ValueError: the CT is too large, damaged or none (see `nifti.read`, `dicom.read_series` and
+            `hounsfield.require_ct`); names the file or folder.
+        OSError: the file can't be opened.
     """
     path = pathlib.Path(path)
     values, where = (_read_series if path.is_dir() else _read_nifti)(path, max_voxels)
@@ -54,18 +52,20 @@ def read(path: os.PathLike[str] | str, max_voxels: int) -> record_lib.VolumeReco
 
 
 def write(path: os.PathLike[str] | str, mask: np.ndarray, record: record_lib.VolumeRecord) -> None:
-    """Writes a mask, or probabilities, on the grid of the record's file; whole or not at all.
+    """Writes a mask or probabilities as NIfTI on the grid of the record's file.
 
-    A NIfTI file gets its own order of axes and affine back; a DICOM series becomes columns,
-    rows, slices as in the scanner's space, where viewers lay it over the series.
+    The output has the axis order and affine of the user's NIfTI file. For a DICOM series the axes
+    are columns, rows, slices in the scanner's space, so that viewers overlay it on the series. The
+    file is written whole or not at all.
 
     Args:
-        path: ends in .nii.gz; its folder is there.
+        path: a name that ends in .nii.gz, in an existing folder.
         mask: [D, H, W] bool (0 and 1 in the file), uint8, int16 or float32, in canonical order.
-        record: what `read` gave.
+        record: the record from `read`.
 
     Raises:
-        ValueError: naming the file: another ending, dtype or shape.
+        ValueError: the name has another ending, or the mask another dtype or shape; names the
+            file.
     """
     if mask.shape != record.image.shape:
         raise ValueError(f"{path}: want a mask of {record.image.shape}, got {mask.shape}.")
@@ -76,7 +76,7 @@ def write(path: os.PathLike[str] | str, mask: np.ndarray, record: record_lib.Vol
 
 
 def refuse(path: os.PathLike[str] | str) -> ValueError:
-    """Returns why a single picture is no CT, as the error to raise."""
+    """Returns the error to raise for a single picture where a CT is needed."""
     path = pathlib.Path(path)
     got = "a picture"
     if formats.sniff(path) == "DICOM":
@@ -87,8 +87,7 @@ def refuse(path: os.PathLike[str] | str) -> ValueError:
             return dicom_file.multi_frame(path, role.frames)
         got = f"one DICOM file ({role.modality or 'of no modality'})"
     return ValueError(
-        f"{path}: want a CT (NIfTI, or the folder of a DICOM series), as the network does, got "
-        f"{got}."
+        f"{path}: the network needs a CT (NIfTI, or the folder of a DICOM series), got {got}."
     )
 
 

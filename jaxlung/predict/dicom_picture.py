@@ -1,9 +1,8 @@
-"""One DICOM file as a grey picture: an X-ray, or a single slice of a CT."""
+"""Reads one DICOM file, an X-ray or a single slice of a CT, as a grey picture."""
 
 import contextlib
 import dataclasses
 import pathlib
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,31 +14,30 @@ from pydicom import pixels as dicom_pixels
 from jaxlung.image import deep_colour
 from jaxlung.volume import dicom_file, hounsfield
 
-# Projections and what they are scanned or captured as; "" where an anonymiser took it out.
+# Modalities of X-rays, scanned films and screen captures; "" if an anonymiser removed it.
 MODALITIES = ("CR", "DX", "DR", "RG", "RF", "XA", "OT", "SC", dicom_file.CT, "")
-# Of one slice of a CT, whose own window is often one in which lungs are black (our choice): the
-# window in which slices are published, see `hounsfield.to_hu`.
+# The window for one slice of a CT (our choice), because in the slice's own window lungs are often
+# black. Slices are published in this window, see `hounsfield.to_hu`.
 _LUNG_WINDOW_HU = (-1250.0, 250.0)
 _GREYS = ("MONOCHROME1", "MONOCHROME2")
 _BEYOND = np.array([-1e30, 1e30])  # values outside of every window
-# A file may be this large: more than any kind of pixel needs, and a generous header.
+# Limits of a file's size: more than any kind of pixel needs, and a generous header.
 _MOST_BYTES_PER_PIXEL = 16
 _HEADER_BYTES = 64 * 2**20
-_REASON_WIDTH = 150  # pydicom may quote half of a damaged file
-_CODE_WIDTH = 16  # letters in a CS
-_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # that a window may have
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")  # of a window
 _OPPOSITE = dict(zip("LRAPHF", "RLPAFH", strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A file's picture on its own pixel grid.
+    """A file's picture as stored, before it is turned upright.
 
     Attributes:
         image: [H, W] uint8, bone white.
-        orientation: the EXIF number of the turn that puts the head up: 1, 3, 6 or 8.
-        pixel_mm: height and width of a stored pixel, or None.
-        mirrored: after the turn, the patient's right is on the image's right; None if unknown.
+        orientation: EXIF number of the rotation that turns the head up: 1, 3, 6 or 8.
+        pixel_mm: height and width of a stored pixel in mm; None if unknown.
+        mirrored: True if the patient's right is on the image's right after the rotation; None if
+            unknown.
     """
 
     image: np.ndarray
@@ -49,28 +47,29 @@ class Stored:
 
 
 def read(path: pathlib.Path, max_pixels: int) -> Stored:
-    """The picture as a viewer would show it, and what the header says of its place in space.
+    """Reads the picture as a viewer would show it, with its orientation and pixel size.
 
-    Values go through the modality's rescale, then through the first VOI LUT or window of the
-    header; without one, the least becomes 0 and the greatest 255. A window without width, or of an
-    empty or unknown function, counts as none. Pixels marked as padding don't count for the range
-    and are black. MONOCHROME1 is inverted. Colours become luminance; those of more than 8 bits are
-    stretched as greys are. A CT slice is seen through the lung window, whatever its own.
+    Values go through the modality's rescale, then through the header's first VOI LUT or window.
+    Without one, the least value becomes 0 and the greatest 255. A window without width, or with an
+    empty or unknown function, is ignored. Pixels marked as padding are black and don't count for
+    the range. MONOCHROME1 is inverted. Colours become luminance; colours of more than 8 bits are
+    stretched as greys are. A CT slice is always shown in the lung window.
 
-    The turn and the side come from PatientOrientation alone. ImageLaterality names the part of
-    the body, and FieldOfViewHorizontalFlip what was done since the detector, which may stand
-    before or behind the patient: neither says on which side of the image the patient's right is.
+    Rotation and mirroring come from PatientOrientation alone. ImageLaterality names the part of
+    the body, and FieldOfViewHorizontalFlip a flip since the detector, which may stand before or
+    behind the patient: neither says on which side of the image the patient's right is.
 
-    A pixel's size is PixelSpacing; else ImagerPixelSpacing, which is of the detector, over
-    EstimatedRadiographicMagnificationFactor where that is known; else NominalScannedPixelSpacing.
+    The pixel size is PixelSpacing. Without that, it is ImagerPixelSpacing, the detector's, divided
+    by EstimatedRadiographicMagnificationFactor if that is known; or NominalScannedPixelSpacing.
 
     Raises:
-        ValueError: naming the file: another modality, no pixels or more than `max_pixels`, several
-            frames, a compression that nothing installed decodes (naming what to install), damage.
+        ValueError: the file is of another modality, damaged, has no pixels, more than `max_pixels`
+            or several frames, or its compression needs a package that isn't installed (which the
+            message names). The message names the file.
     """
     _require_bytes(path, max_pixels)
-    if dicom_file.is_deflated(path):  # It may unpack to any size.
-        raise ValueError(f"{path}: want a DICOM file that is not deflated as a whole, got one.")
+    if dicom_file.is_deflated(path):  # It may expand to any size.
+        raise ValueError(f"{path}: got a DICOM file deflated as a whole, want an ordinary one.")
     dataset = dicom_file.read(path)
     syntax = dataset.file_meta.TransferSyntaxUID
     modality = dicom_file.modality(path, dataset)
@@ -94,8 +93,8 @@ def _damage_of(path: pathlib.Path, what: str = "") -> Iterator[None]:
     try:
         yield
     except dicom_file.DAMAGE as error:
-        reason = textwrap.shorten(str(error), _REASON_WIDTH) or type(error).__name__
         what = f"{what}: " if what else ""
+        reason = dicom_file.reason(error)
         raise ValueError(f"{path}: {what}truncated or damaged ({reason}).") from error
 
 
@@ -124,7 +123,7 @@ def _require_picture(
 
 
 def _image(dataset: pydicom.Dataset, shape: tuple[int, int], modality: str) -> np.ndarray:
-    """[H, W] uint8 of a dataset with pixels."""
+    """Returns the picture of a dataset with pixels, [H, W] uint8."""
     stored = dicom_pixels.pixel_array(dataset)
     photometric = dataset.PhotometricInterpretation
     if photometric == "PALETTE COLOR":
@@ -134,7 +133,9 @@ def _image(dataset: pydicom.Dataset, shape: tuple[int, int], modality: str) -> n
     if stored.ndim == 3:
         return _luminance(stored)
     if photometric not in _GREYS:
-        raise ValueError(f"want {' or '.join(_GREYS)}, got {photometric!s:.{_CODE_WIDTH}}")
+        raise ValueError(
+            f"want {' or '.join(_GREYS)}, got {photometric!s:.{dicom_file.CODE_WIDTH}}"
+        )
     padding = _padding(stored, dataset)
     with np.errstate(all="ignore"):
         values = dicom_pixels.apply_modality_lut(stored, dataset)
@@ -147,14 +148,14 @@ def _image(dataset: pydicom.Dataset, shape: tuple[int, int], modality: str) -> n
 
 
 def _luminance(colours: np.ndarray) -> np.ndarray:
-    """ITU-R 601, as of any other picture."""
+    """Returns the luminance by ITU-R 601, as for other pictures, [H, W] uint8."""
     if colours.dtype == np.uint8:
         return np.asarray(Image.fromarray(colours).convert("L"))
     return deep_colour.stretch(deep_colour.luminance(deep_colour.Channels(colours, None)))
 
 
 def _padding(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """[H, W] bool: outside of what was imaged, as PS3.3 C.7.5.1.1.2 has it."""
+    """Returns the pixels outside of the imaged area (PS3.3 C.7.5.1.1.2), [H, W] bool."""
     first = dataset.get("PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, bool)
@@ -166,14 +167,14 @@ def _padding(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
 def _scaled(
     values: np.ndarray, padding: np.ndarray, dataset: pydicom.Dataset, modality: str
 ) -> np.ndarray:
-    """Values after the rescale to [0, 1], as they are to be seen."""
+    """Scales values after the rescale to display values in [0, 1]."""
     if modality == dicom_file.CT:
-        return hounsfield.scale(values, _LUNG_WINDOW_HU)
+        return np.asarray(hounsfield.scale(values, _LUNG_WINDOW_HU))
     if dataset.get("VOILUTSequence"):
         return _through_lut(values, dataset)
     if _has_window(dataset):
         windowed = dicom_pixels.apply_windowing(values, dataset)
-        # Pydicom's range is of the bits stored; where a window ends in it, only it knows.
+        # Pydicom scales to the range of the stored bits; windowing extreme values gives its ends.
         low, high = dicom_pixels.apply_windowing(_BEYOND, dataset)
         return np.clip((windowed - low) / (high - low), 0, 1)
     inside = values[~padding]
@@ -182,9 +183,9 @@ def _scaled(
 
 
 def _has_window(dataset: pydicom.Dataset) -> bool:
-    """Whether there is a window, and one that PS3.3 C.11.2.1.2 allows."""
+    """Returns True if there is a window and PS3.3 C.11.2.1.2 allows it."""
     center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    # An element that is there but empty names no function.
+    # The default is for a missing element: an empty one names no function.
     function = str(dataset.get("VOILUTFunction", "LINEAR")).strip().upper()
     if center is None or width is None or not np.isfinite([center, width]).all():
         return False
@@ -192,13 +193,16 @@ def _has_window(dataset: pydicom.Dataset) -> bool:
 
 
 def _first(value: Any) -> float | None:
-    """The first of one or several numbers; None if there is none."""
+    """Returns the first of one or several numbers; None if there is none."""
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     return None if not values or values[0] in (None, "") else float(values[0])
 
 
 def _through_lut(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """Its least entry is black and its greatest white: the depth it claims is often wrong."""
+    """Maps values through the VOI LUT, scaled so that its least entry is 0 and its greatest 1.
+
+    The depth that a LUT claims is often wrong, so it isn't used.
+    """
     entries, first = (int(x) for x in dataset.VOILUTSequence[0].LUTDescriptor[:2])
     inputs = np.arange(first, first + (entries or 2**16))
     table = dicom_pixels.apply_voi(inputs, dataset).astype(float)
@@ -208,11 +212,12 @@ def _through_lut(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
 
 
 def _orientation(dataset: pydicom.Dataset) -> tuple[int, bool | None]:
-    """The turn that puts the head up, and whether the patient's right is then on the right."""
+    """Returns the rotation that turns the head up, and `Stored.mirrored`."""
     value = dataset.get("PatientOrientation")
     if not value or isinstance(value, str) or len(value) != 2:
         return 1, None
-    # Where rows and columns go; of "LF" the first letter is the main direction.
+    # Directions of rows and of columns; the first letter of "LF" is the main direction.
+    right: str | None
     right, down = (str(direction)[:1] for direction in value)
     turn = 1
     if down == "H":
@@ -221,7 +226,7 @@ def _orientation(dataset: pydicom.Dataset) -> tuple[int, bool | None]:
         turn, right = 6, _OPPOSITE.get(down)
     elif right == "H":
         turn, right = 8, down
-    return turn, {"L": False, "R": True}.get(right)
+    return turn, {"L": False, "R": True}.get(right or "")
 
 
 def _pixel_mm(dataset: pydicom.Dataset) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""A mask of a DICOM series as DICOM SEG, which archives and their viewers lay over the CT."""
+"""Writes masks of a DICOM series as DICOM SEG, which archives and viewers overlay on the CT."""
 
 import importlib
 import importlib.metadata
@@ -17,7 +17,7 @@ from jaxlung.host import files
 from jaxlung.predict import quiet
 from jaxlung.volume import dicom, dicom_file, grid
 
-# SNOMED CT codes of PS3.16: what a segment is of, and its kind.
+# SNOMED CT codes of PS3.16: category and type of a segment.
 _ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 _ABNORMAL = ("49755003", "SCT", "Morphologically Abnormal Structure")
 _CODES = {
@@ -34,26 +34,27 @@ def write(
 ) -> None:
     """Writes masks as one binary DICOM SEG of the series, whole or not at all.
 
-    It names the patient and the study as the series does: treat it as you treat the series.
-    Segments may overlap; every slice of the series that a segment is on is a frame.
+    The file names the patient and the study as the series does, so it is as confidential.
+    Segments may overlap. Each slice that a segment appears on becomes a frame.
 
     Args:
-        path: of the file; its folder is there.
-        masks: [D, H, W] bool in canonical order, by "lung" or "infection"; one segment each.
-        record: what `ct.read` made of the series.
-        series: its folder.
+        path: the file to write, in an existing folder.
+        masks: [D, H, W] bool in canonical order by name, "lung" or "infection"; each becomes a
+            segment.
+        record: the record that `ct.read` made of the series.
+        series: the folder of the series.
 
     Raises:
-        ValueError: naming the file or folder: a mask of another shape or name; headers that lack
-            what a SEG must repeat.
-        ImportError: no `highdicom`; see `require_highdicom`.
+        ValueError: a mask has another shape or name, or the series' headers lack what a SEG must
+            repeat; names the file or folder.
+        ImportError: `highdicom` is missing; see `require_highdicom`.
     """
-    import highdicom  # An extra: nothing else needs it.
+    import highdicom  # Only the extra "dicomseg" installs it.
 
     _check(path, masks, record)
     file_grid = grid.Grid(record.shape, record.affine)
     version = _version()
-    # [slices, rows, columns, segments]: a slice is shown as its file has it.
+    # [slices, rows, columns, segments], each slice as its file stores it.
     frames = np.stack([grid.from_canonical(mask, file_grid).T for mask in masks.values()], -1)
     try:
         with quiet.region():
@@ -86,14 +87,14 @@ def require_highdicom() -> None:
         importlib.import_module("highdicom")
     except ImportError as error:
         raise ValueError(
-            f"--dicom_seg: want highdicom ({error}): pip install 'jaxlung[dicomseg]'."
+            f"--dicom_seg: needs highdicom ({error}): pip install 'jaxlung[dicomseg]'."
         ) from error
 
 
 def _version() -> str:
     try:
         return importlib.metadata.version("jaxlung")
-    except importlib.metadata.PackageNotFoundError:  # A checkout that isn't installed.
+    except importlib.metadata.PackageNotFoundError:  # Run from a checkout, not installed.
         return "unknown"
 
 
@@ -113,7 +114,7 @@ def _check(
 
 
 def _sources(series: pathlib.Path) -> list[pydicom.Dataset]:
-    """Headers in the order of `dicom.read_series`."""
+    """Returns the headers of the slices in the order of `dicom.read_series`."""
     return [dicom_file.read(path, pixels=False) for path in dicom.slice_paths(series)]
 
 

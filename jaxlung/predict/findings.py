@@ -1,4 +1,4 @@
-"""What all networks of a command found in one picture or volume: its mask and its numbers."""
+"""Combines the results of all networks for one picture or volume into its mask and numbers."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,16 +14,17 @@ INFECTION_LEVEL = three_level.LEVELS.index("infection")
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What `combine` makes of all roles.
+    """The combined results of all roles for one image, made by `combine`.
 
     Attributes:
-        lungs: bool, of the image's shape; None if nobody looked for them.
-        infection: likewise.
-        infection_probs: float32 of the network that finds infection alone; None without.
-        lung_probs: likewise, of lungs.
-        diagnosis: name of the class; "" without.
-        diagnosis_prob: probability of COVID-19; None without.
-        disagreements: by role, of ensembles.
+        lungs: mask of the lungs, bool, of the image's shape; None if no network finds lungs.
+        infection: mask of infection, bool, of the image's shape; None if no network finds it.
+        lung_probs: probabilities, float32, of the network that finds lungs alone, or None.
+        infection_probs: probabilities, float32, of the network that finds infection alone, or
+            None.
+        diagnosis: name of the class; "" without a network of that role.
+        diagnosis_prob: probability of COVID-19; None without a network of that role.
+        disagreements: disagreement of each ensemble of several networks, by role.
     """
 
     lungs: np.ndarray | None
@@ -36,21 +37,21 @@ class Findings:
 
     @property
     def layers(self) -> dict[str, np.ndarray]:
-        """The masks that there are, bool by name."""
+        """The masks that aren't None by name, "lung" and "infection"."""
         both = {"lung": self.lungs, "infection": self.infection}
         return {name: mask for name, mask in both.items() if mask is not None}
 
     def levels(self, values: tuple[int, ...], foreground: int) -> np.ndarray | None:
-        """The mask to write, uint8; None if nobody looked for any.
+        """Returns the mask to write, uint8; None if there is none.
 
         Args:
-            values: of background, lung and infection where both were looked for; infection wins.
-            foreground: of what was looked for alone.
+            values: values of background, lung and infection if both are there; infection covers
+                lung.
+            foreground: value of the foreground of a lone mask.
         """
-        layers = self.layers
-        if len(layers) < 2:
-            return next((mask * np.uint8(foreground) for mask in layers.values()), None)
-        outside, lung, infection = np.uint8(values)
+        if self.lungs is None or self.infection is None:
+            return next((mask * np.uint8(foreground) for mask in self.layers.values()), None)
+        outside, lung, infection = (np.uint8(value) for value in values)
         return np.where(self.infection, infection, np.where(self.lungs, lung, outside))
 
     def numbers(
@@ -60,8 +61,11 @@ class Findings:
         mirrored: bool | None = None,
         affine: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """A row of `outputs.COLUMNS`, but for name, path, kind and seconds; see `measure`."""
-        row = {f"{role}_disagreement": value for role, value in self.disagreements.items()}
+        """Returns a row of `outputs.COLUMNS` without name, path, kind and seconds.
+
+        The arguments are those of `measure.measure`.
+        """
+        row: dict[str, Any] = {f"{role}_disagreement": x for role, x in self.disagreements.items()}
         row |= {"diagnosis": self.diagnosis, "covid19_probability": self.diagnosis_prob}
         target = "lung" if self.infection is None else "infection"
         preds = self.layers.get(target)
@@ -74,9 +78,13 @@ class Findings:
 
 
 def combine(team: ensemble.Team, found: Mapping[str, ensemble.Found]) -> Findings:
-    """Everything that was found in one image, by role.
+    """Combines the results for one image.
 
-    A map of levels gives lungs and infection where no network of these alone is there.
+    A network of levels gives lungs and infection where no network finds these alone.
+
+    Args:
+        team: all networks.
+        found: the results by role.
     """
     preds = {role: each.preds > 0 for role, each in found.items()}
     if "levels" in found:

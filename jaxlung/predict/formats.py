@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes."""
+"""Recognises a file's format by its first bytes."""
 
 import os
 import pathlib
@@ -15,12 +15,12 @@ _STARTS = {
     b"\xff\xd8\xff": "JPEG",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",  # of 64 bits
+    b"II+\0": "TIFF",  # BigTIFF
     b"MM\0+": "TIFF",
 }
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib's number for the largest window and a gzip header
-_NIFTI_HEADERS = {  # bytes of the header, told by its first four: where its magic is
+_NIFTI_HEADERS = {  # size of the header, in its first four bytes -> place and values of its magic
     348: (slice(344, 347), (b"n+1", b"ni1")),
     540: (slice(4, 7), (b"n+2", b"ni2")),
 }
@@ -28,9 +28,9 @@ _HEAD_BYTES = dicom_file.HEAD_BYTES
 
 
 def sniff(path: pathlib.Path) -> str:
-    """The file's format: "PNG", "JPEG", "TIFF", "DICOM", "NIfTI", or "" for anything else.
+    """Returns the file's format: "PNG", "JPEG", "TIFF", "DICOM", "NIfTI", or "" for others.
 
-    A folder, a pipe, a file that is missing or can't be read are "" too; `refuse` says which.
+    Also returns "" for a folder, a pipe, or a file that is missing or can't be read.
     """
     try:
         return _format(_head(path))
@@ -39,7 +39,7 @@ def sniff(path: pathlib.Path) -> str:
 
 
 def refuse(path: pathlib.Path) -> ValueError:
-    """Why a file that `sniff` doesn't know can't be read, as the error to raise."""
+    """Returns the error to raise for a file whose format `sniff` doesn't know."""
     try:
         head = _head(path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a user named to predict on: files, folders, patterns and lists as items with names."""
+"""Finds the files to predict on: a file, folder, pattern or list becomes items with names."""
 
 import collections
 import contextlib
@@ -16,26 +16,26 @@ from jaxlung.data.sources import folder_tree
 from jaxlung.predict import dicom_picture, formats, quiet, walk
 from jaxlung.volume import dicom_file
 
-# What is expected to be an image, so that one that isn't is reported rather than passed over.
+# Suffixes of images: a file with one of them that can't be read is reported, not ignored.
 _SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz"),
     *(".bmp", ".gif", ".webp", ".heic", ".jp2", ".mha", ".mhd", ".nrrd"),
 )
 _COLUMNS = ("path", "image")
-_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')  # the last: no Unicode
-_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # of Windows
-_MOST_NAME_BYTES = 150  # leaves room for what is appended, of the 255 of most file systems
+_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]')  # the last: surrogates
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # reserved on Windows
+_MOST_NAME_BYTES = 150  # of the 255 that most file systems allow; the rest is for endings
 _DICOMDIR = "dicomdir"
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One thing to predict on.
+    """One picture or volume to predict on.
 
     Attributes:
-        name: where it stood below what the user named, with "/" and without its suffix: unique
-            whatever the case, and safe to append to an output folder on any system.
-        kind: "picture", "volume", or "unknown" for what can't be read; `pictures.read` says why.
+        name: path below the input that the user named, with "/" and without suffix. Unique, also
+            if case is ignored, and safe to append to an output folder on any system.
+        kind: "picture", "volume", or "unknown" for a file that can't be read.
         path: a file, or the folder of a DICOM series.
     """
 
@@ -45,36 +45,35 @@ class Item:
 
 
 def find(pattern: str, leave_out: os.PathLike[str] | str | None = None) -> list[Item]:
-    """Every item that `pattern` names, in natural order ("2" before "10"); a CSV keeps its own.
+    """Finds every item that a pattern names, in natural order ("2" before "10").
 
-    A pattern is a file; a folder, read with all folders in it; a glob, where ** stands for any
-    number of folders; or a CSV with a column "path" or "image", relative to the CSV. What exists
-    under the very name is not taken for a glob. Files are told by their content.
+    A pattern is a file; a folder, searched with all folders in it; a glob, where ** stands for any
+    number of folders; or a CSV with a column "path" or "image", relative to the CSV, whose order
+    is kept. A name that exists is never taken for a glob. Files are recognised by their content.
 
-    Two or more DICOM slices of one CT series in a folder make the folder one volume, with all
-    CT slices in it, so that a folder of two series is refused as such where it is read; slices
-    of as many series as there are files are pictures. What no network takes beside a series, such
-    as an RTSTRUCT or a scout, is left out (`dicom.read_series` says so). A file that was named
-    alone, or in a CSV, stands for itself.
+    Two or more DICOM slices of one CT series in a folder make the folder one volume with all CT
+    slices in it; reading it refuses a folder of two series. Slices that are each of another series
+    are pictures. Files beside a series that no network takes, such as an RTSTRUCT or a scout, are
+    left out (see `dicom.read_series`). A file named alone, or in a CSV, is always an item itself.
 
     In folders and globs links are followed, and each file is found once (`walk.below`). Hidden
-    files and DICOMDIRs are left out, and so are files of no known format, unless their suffix is
-    an image's: those are of kind "unknown", like whatever was named alone, or in a CSV, and can't
-    be read or doesn't exist. A name that differs from a file's only in how its accents are stored
-    is that file's.
+    files, DICOMDIRs and files of unknown format are left out. But an unknown file with the suffix
+    of an image becomes an item of kind "unknown", and so does a file named alone or in a CSV that
+    is missing or can't be read. A name that differs from a file's only in the encoding of its
+    accents finds that file.
 
     Args:
-        pattern: as the user wrote it.
-        leave_out: the output folder, passed over if it lies in the input.
+        pattern: INPUT as the user wrote it.
+        leave_out: the output folder, ignored if it lies in the input.
 
     Raises:
-        ValueError: an empty pattern; nothing there, or nothing that can be read; the output folder
-            is the input; a CSV without its column or that can't be read.
+        ValueError: the pattern is empty or finds nothing to read, the output folder is the input,
+            or a CSV can't be read or lacks its column.
     """
     if not pattern.strip():
-        raise ValueError(f"--input: want {formats.WANTED}, or a folder of such, got an empty path.")
+        raise ValueError(f"INPUT: want {formats.WANTED}, or a folder of them, got an empty path.")
     path = _as_stored(folder_tree.absolute(pattern))
-    # Not path.is_dir(), which raises an OSError of a name that is too long.
+    # Not path.is_dir(), which raises an OSError for a name that is too long.
     if os.path.isdir(path):
         base, found = path, _items_in(walk.below(path))
     elif os.path.isfile(path) and path.suffix.lower() == ".csv" and not formats.sniff(path):
@@ -86,12 +85,12 @@ def find(pattern: str, leave_out: os.PathLike[str] | str | None = None) -> list[
         found = _items_in(walk.matching(path)) if base != path else []
     found = _without(found, base, leave_out)
     if not found:
-        raise ValueError(f"{pattern}: want {formats.WANTED}, or a folder of such, got none there.")
+        raise ValueError(f"{pattern}: want {formats.WANTED}, or a folder of them, found none.")
     return _named(base, sorted(found, key=lambda entry: _natural_key(entry[0])))
 
 
 def _as_stored(path: pathlib.Path) -> pathlib.Path:
-    """The path; if there is none, the only one that reads the same (NFC, NFD, Latin-1)."""
+    """Returns the path; if it doesn't exist, the only one that reads the same (see `_read_out`)."""
     stored = pathlib.Path(path.anchor)
     for name in path.parts[1:]:
         stored /= _entry(stored, name)
@@ -108,7 +107,7 @@ def _entry(folder: pathlib.Path, name: str) -> str:
 
 
 def _read_out(name: str) -> str:
-    """A file's name as a person reads it; bytes that are no UTF-8 are taken for Latin-1."""
+    """Returns a file's name as a person reads it: in NFC; bytes other than UTF-8 as Latin-1."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -121,20 +120,24 @@ def _without(
     base: pathlib.Path,
     leave_out: os.PathLike[str] | str | None,
 ) -> list[tuple[pathlib.Path, str]]:
-    """What is not in the output folder, if that lies in the input."""
+    """Returns the entries that are not in the output folder.
+
+    Raises:
+        ValueError: the output folder is the input.
+    """
     if leave_out is None:
         return found
     output, base = pathlib.Path(leave_out).resolve(), base.resolve()
     if output == base:
-        raise ValueError(f"{base}: want another folder for the output than the input.")
+        raise ValueError(f"OUTPUT: {base} is the input; choose another folder.")
     if base.is_relative_to(output):
         return found
-    # Links may lead into it from anywhere.
+    # Resolved, because links may lead into the output folder from anywhere.
     return [entry for entry in found if not entry[0].resolve().is_relative_to(output)]
 
 
 def _items_in(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
-    """Files as paths with kinds, series as their folders."""
+    """Returns the path and kind of each item: a file, or the folder of a series."""
     by_folder: dict[pathlib.Path, set[pathlib.Path]] = collections.defaultdict(set)
     for path in paths:
         if path.name.lower() != _DICOMDIR:
@@ -149,14 +152,15 @@ def _items_in(paths: Iterable[pathlib.Path]) -> list[tuple[pathlib.Path, str]]:
     if passed:
         names = ", ".join(path.name for path in passed[:3])
         more = ", ..." if len(passed) > 3 else ""
-        logging.info("%d files are no images, left out: %s%s", len(passed), names, more)
+        logging.info("left out %d files that are no images: %s%s", len(passed), names, more)
     left_out = set(passed)
     return [entry for entry in found if entry[0] not in left_out]
 
 
 def _series(paths: list[pathlib.Path]) -> tuple[set[pathlib.Path], set[pathlib.Path]]:
-    """The CT slices among a folder's DICOM files, if any two are of one series, and what goes
-    with them: no network takes it.
+    """Returns the CT slices among a folder's DICOM files, and the files to leave out with them.
+
+    Both are empty unless two slices are of one series.
     """
     roles = {path: role for path in paths if (role := _role(path))}
     slices = {path for path, one in roles.items() if one.modality == dicom_file.CT}
@@ -169,13 +173,13 @@ def _series(paths: list[pathlib.Path]) -> tuple[set[pathlib.Path], set[pathlib.P
         for path, one in roles.items()
         if one.beside or (one.is_companion(series) and one.modality not in dicom_picture.MODALITIES)
     }
-    # A slice whose header is damaged is the series' own, to be refused with it.
+    # A slice with a damaged header belongs to the series, so that reading the series refuses it.
     damaged = {path for path, one in roles.items() if one.series in series} - beside
     return slices | damaged, beside
 
 
 def _role(path: pathlib.Path) -> dicom_file.Role | None:
-    """What a DICOM file is to a series; None if it is damaged."""
+    """Returns the role of a DICOM file in a series; None if the file is damaged."""
     with quiet.region(), contextlib.suppress(OSError, ValueError):
         header = dicom_file.read(path, dicom_file.ROLE_TAGS, pixels=False)
         return dicom_file.role(path, header)
@@ -197,8 +201,8 @@ def _one(path: pathlib.Path) -> tuple[pathlib.Path, str]:
 
 
 def _listed(path: pathlib.Path) -> tuple[pathlib.Path, list[tuple[pathlib.Path, str]]]:
-    """A CSV's rows, each named once, and the folder that they are named from."""
-    found = {}
+    """Returns the folder that a CSV's items are named from, and each item once."""
+    found: dict[pathlib.Path, str] = {}
     for row in _rows(path):
         entries = _items_in(walk.below(row)) if os.path.isdir(row) else [_one(row)]
         found.update(sorted(entries, key=lambda entry: _natural_key(entry[0])) or [_one(row)])
@@ -224,19 +228,19 @@ def _rows(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise ValueError(f"{path}: want a column {' or '.join(map(repr, _COLUMNS))}, got {got}.")
     for line, row in rows:
         if not row[heading].strip():
-            raise ValueError(f"{path}:{line}: nothing in column {heading!r}; want a path.")
+            raise ValueError(f"{path}:{line}: {heading}: want a path, got an empty cell.")
         yield _as_stored(folder_tree.absolute(path.parent / row[heading].strip()))
 
 
 def _natural_key(path: pathlib.Path) -> tuple:
-    # Split at digits, words and numbers alternate, so that like is compared with like.
+    # After the split words and numbers alternate, so that numbers are compared with numbers.
     texts = [re.split(r"(\d+)", part.casefold()) for part in path.parts]
     numbers = [[int(x) if i % 2 else x for i, x in enumerate(text)] for text in texts]
     return numbers, str(path)
 
 
 def _named(base: pathlib.Path, found: Iterable[tuple[pathlib.Path, str]]) -> list[Item]:
-    """Items with unique names; of one stem in one folder all have their suffix in the name."""
+    """Makes items with unique names; files that share a stem get their suffix into the name."""
     found = list(found)
     stems = [_safe_name(path, base) for path, _ in found]
     counts = collections.Counter(stem.casefold() for stem in stems)
@@ -254,7 +258,7 @@ def _named(base: pathlib.Path, found: Iterable[tuple[pathlib.Path, str]]) -> lis
 
 
 def _suffix(path: pathlib.Path) -> str:
-    """The longest suffix that we know; others belong to the name, as in 1.2.840.113."""
+    """Returns the longest known suffix; other dots belong to the name, as in 1.2.840.113."""
     lower = path.name.lower()
     known = (suffix for suffix in _SUFFIXES if lower.endswith(suffix) and lower != suffix)
     return max(known, key=len, default="")
@@ -269,7 +273,7 @@ def _safe_name(path: pathlib.Path, base: pathlib.Path) -> str:
 
 
 def _safe_part(part: str) -> str:
-    """One part of a path with nothing in it that a file system gives a meaning to."""
+    """Returns a part of a path without characters that have a meaning to file systems."""
     text = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", part))
     text = text.encode()[:_MOST_NAME_BYTES].decode(errors="ignore").strip(" .") or "_"
     return f"{text}_" if _DEVICES.match(text) else text

@@ -1,4 +1,4 @@
-"""The numbers of one prediction: how large, on which side, how sure; a row of predictions.csv."""
+"""Measures one prediction: sizes, sides and confidence, for a row of predictions.csv."""
 
 import math
 
@@ -8,7 +8,7 @@ from scipy import special
 from jaxlung.metrics import volume
 from jaxlung.predict import sides
 
-# Areas are of pictures, volumes of CTs; "left" and "right" are the patient's.
+# Pictures have areas, CTs have volumes; "left" and "right" are the patient's.
 COLUMNS = (
     "lung_area_px",
     "right_lung_area_px",
@@ -28,7 +28,7 @@ COLUMNS = (
     "infection_volume_ml",
     "right_infection_volume_ml",
     "left_infection_volume_ml",
-    "infected_share",  # 0 to 1, as the next two
+    "infected_share",  # 0 to 1; so are the next two
     "right_infected_share",
     "left_infected_share",
     "confidence",  # 0 to 1
@@ -47,39 +47,40 @@ def measure(
     mirrored: bool | None = None,
     affine: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Everything there is to say of one picture or volume, by the names in `COLUMNS`.
+    """Returns all numbers of one picture or volume by the names in `COLUMNS`.
 
-    NaN, an empty cell, is what can't be told: areas of a volume and volumes of a picture; mm2
-    without a spacing; what needs lungs where none were looked for; the share of a lung that was
-    not found; confidence where nothing was found. Where something was looked for and not found,
-    its size is 0.
+    Sizes are numbers of pixels times their area, or of voxels times their volume. An X-ray is a
+    projection, and its spacing is mostly that of the detector. The body is nearer to the tube, so
+    mm2 are too large by the magnification squared. "lung_*" covers both lungs. Infection counts
+    everywhere, but the infection of one side only within that lung. A share is the infection within
+    a lung divided by that lung.
 
-    Sizes: pixels times their area, voxels times their volume. An X-ray shows a projection, and its
-    spacing is mostly the detector's: mm2 are too large by the magnification squared, as a body is
-    nearer to the tube. "lung_*" are of both lungs together. Infection counts wherever it is, but
-    for one side within that lung alone; a share is infection within the lung over that lung.
-
-    Sides: see `sides.part`. An X-ray is taken to be shown as usual, with the patient's right on
-    the image's left, unless `mirrored` is True. A CT's columns grow to the patient's left.
+    Sides come from `sides.part`. An X-ray is taken to be shown as usual, with the patient's right
+    on the image's left, unless `mirrored` is True. A CT's columns point to the patient's left.
 
     Confidence is the mean of `probs` inside `preds`. Entropy is the mean over pixels of
-    -p log2 p - (1-p) log2 (1-p), 0 sure to 1 undecided: over the lungs where infection was looked
-    for and lungs were found, else over the whole image. Neither is calibrated.
+    -p log2 p - (1-p) log2 (1-p), from 0 (sure) to 1 (undecided); over the lungs if the target is
+    infection and lungs were found, else over the whole image. Neither is calibrated.
+
+    Undefined numbers are NaN, which becomes an empty cell: areas of a volume and volumes of a
+    picture; mm2 without a spacing; numbers that need lungs if no network looked for them; the share
+    of a lung that was not found; confidence if nothing was found. The size of something looked for
+    and not found is 0.
 
     Args:
-        preds: [H, W] or [D, H, W] bool, what was found, upright and in canonical order.
-        probs: the same shape, of `preds`, in [0, 1]; None if the network gives none.
-        lungs: the same shape, bool; None if no lungs were looked for. Not read if the target is
-            "lung", as `preds` are they.
-        spacing: mm along the axes of `preds`; of a picture also None.
-        target: what `preds` are, of `TARGETS`.
-        mirrored: `Picture.mirrored`; None is taken as False. Not for volumes.
-        affine: of the volume's file, [4, 4], which alone tells the volume of voxels on a sheared
-            grid (a tilted gantry); None takes the product of the spacing.
+        preds: [H, W] or [D, H, W] bool, the predicted mask, upright or in canonical order.
+        probs: probabilities of `preds` in [0, 1], of the same shape; None if there are none.
+        lungs: mask of the lungs, bool, of the same shape; None if no network looked for lungs.
+            Ignored if the target is "lung".
+        spacing: mm along the axes of `preds`; may be None for a picture.
+        target: meaning of `preds`, one of `TARGETS`.
+        mirrored: see `Picture.mirrored`; None counts as False. Ignored for volumes.
+        affine: [4, 4], the affine of the volume's file, which gives the volume of voxels on a
+            sheared grid (a tilted gantry), too; None uses the product of the spacing.
 
     Raises:
-        ValueError: another target; arrays that differ in shape, are not bool where they must be,
-            or are neither 2D nor 3D; a spacing that does not fit.
+        ValueError: the target is unknown, arrays differ in shape or aren't bool, the mask is
+            neither 2D nor 3D, or the spacing doesn't fit.
     """
     if target not in TARGETS:
         raise ValueError(f"target: want one of {', '.join(TARGETS)}, got {target!r}.")
@@ -114,7 +115,7 @@ def _check(
 
 
 def _regions(lungs: np.ndarray, mirrored: bool) -> dict[str, np.ndarray]:
-    """Both lungs and each, by what columns' names begin with."""
+    """Returns both lungs together, the right and the left one, by prefix of the columns."""
     right, left = sides.part(lungs)
     if mirrored and lungs.ndim == 2:
         right, left = left, right
@@ -124,10 +125,11 @@ def _regions(lungs: np.ndarray, mirrored: bool) -> dict[str, np.ndarray]:
 def _units(
     num_axes: int, spacing: tuple[float, ...] | None, affine: np.ndarray | None
 ) -> dict[str, float]:
-    """How large one pixel or voxel is, by unit."""
-    if num_axes == 3:
-        return {"volume_ml": volume.ml_of_voxel(np.diag(spacing) if affine is None else affine)}
-    return {"area_px": 1.0} | ({} if spacing is None else {"area_mm2": math.prod(spacing)})
+    """Returns the size of one pixel or voxel by unit."""
+    if num_axes == 2:
+        return {"area_px": 1.0} | ({} if spacing is None else {"area_mm2": math.prod(spacing)})
+    assert spacing is not None
+    return {"volume_ml": volume.ml_of_voxel(np.diag(spacing) if affine is None else affine)}
 
 
 def _sizes(
@@ -166,7 +168,7 @@ def _certainty(
 
 
 def _mean_entropy_bits(probs: np.ndarray) -> float:
-    # Rounding may pass 0 or 1 by a little, where entr is -inf.
+    # Rounding may lead slightly outside of [0, 1], where entr is -inf.
     probs = np.clip(probs, 0, 1)
     nats = special.entr(probs) + special.entr(1 - probs)
     return float(np.mean(nats, dtype=np.float64)) / math.log(2)

@@ -1,4 +1,4 @@
-"""Where predictions may go: not beside their inputs, not into a run, not over anybody's files."""
+"""Checks the output folder: not with the inputs, not in a run, and no other files overwritten."""
 
 import os
 import pathlib
@@ -16,36 +16,36 @@ def require_safe(
     endings: Sequence[str],
     runs: Sequence[epath.Path],
 ) -> None:
-    """Checks every file that may be written, links resolved, before any is.
+    """Checks all files that may be written, with links resolved, before the first one is.
 
     Args:
-        output: the folder.
-        items: what is predicted on.
-        endings: what may be appended to a name, see `settings.endings`.
+        output: the output folder.
+        items: the items to predict on.
+        endings: endings that may be appended to their names, see `settings.endings`.
         runs: the folders of the networks.
 
     Raises:
-        ValueError: a folder of outputs holds inputs or belongs to a run, or there is a file that no
-            prediction made.
+        ValueError: a folder of outputs holds inputs or lies in a run, or a file there exists that
+            no prediction wrote.
     """
     holders = {_holder(item): item.path for item in items}
     for folder in sorted({output, *((output / item.name).parent for item in items)}):
         workdir.require_outside("OUTPUT", folder, runs)
         if beside := holders.get(folder.resolve()):
             raise ValueError(
-                f"--output: {folder} is where the input {beside} is; choose a folder of its own."
+                f"OUTPUT: {folder} holds the input {beside}; choose a folder without inputs."
             )
     if outputs.is_begun(output) or not os.path.lexists(output):
-        return  # What is there is of the command that is gone on with, or there is nothing.
+        return  # The folder holds the outputs of the command that is resumed, or doesn't exist.
     names = (f"{item.name}{ending}" for item in items for ending in endings)
     for name in (*outputs.TABLES, *names):
         if os.path.lexists(output / name):
             raise ValueError(
-                f"--output: {output / name} is there already, and no prediction made it; choose "
-                "another folder."
+                f"OUTPUT: {output / name} exists, and no prediction wrote it; choose another "
+                "folder."
             )
 
 
 def _holder(item: inputs.Item) -> pathlib.Path:
-    """The folder that a file is in, or that a series is."""
+    """Returns the folder of a series, or the folder that holds a file."""
     return item.path.resolve() if item.path.is_dir() else item.path.parent.resolve()

@@ -1,6 +1,5 @@
-"""The folder that predictions go to: whole files, and tables that survive a kill -9."""
+"""Writes the output folder of predictions: whole files, and tables that survive a kill -9."""
 
-import fcntl
 import io
 import json
 import math
@@ -13,7 +12,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from jaxlung.host import csv_text, files
+from jaxlung.host import csv_text, files, folder_lock
 from jaxlung.predict import ensemble, measure
 
 COLUMNS = (
@@ -34,28 +33,26 @@ TABLES = (COMMAND, PREDICTIONS, FAILURES)
 
 
 class Table:
-    """A CSV that grows by whole rows, each of them on its way to the disk when `append` returns.
+    """A CSV that grows by whole rows, each handed to the system when `append` returns.
 
     Args:
-        path: there is one writer at a time.
-        columns: its header; what a row doesn't have, and NaN, is an empty cell.
+        path: the file; one process at a time may write it.
+        columns: the header. A column that a row lacks, or NaN, becomes an empty cell.
 
     Raises:
-        ValueError: another process writes it.
+        ValueError: another process writes the file.
     """
 
     def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
         self._columns = columns
         self._path = path
         self._file = path.open("ab", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not folder_lock.try_lock(self._file):
             self._file.close()
             raise ValueError(
                 f"{path.parent}: another command predicts into it; wait for it, or choose another "
-                "--output."
-            ) from error
+                "OUTPUT."
+            )
         if not path.stat().st_size:
             self._write(_line(columns))
 
@@ -65,11 +62,11 @@ class Table:
 
     def _write(self, line: bytes) -> None:
         with files.naming(self._path):
-            while line:  # Of a full disk the system takes a part first, and complains of the next.
+            while line:  # On a full disk the system first takes a part, then raises for the rest.
                 line = line[self._file.write(line) :]
 
     def close(self) -> None:
-        """Lets others write."""
+        """Closes the file, so that others may write it."""
         self._file.close()
 
 
@@ -90,20 +87,23 @@ def open_tables(
     resume: bool,
     is_there: Callable[[str], bool],
 ) -> tuple[Table, Table, set[str]]:
-    """Makes the folder, or opens it to go on.
+    """Makes the output folder, or opens it to resume, and opens its tables.
 
     Args:
-        output: the folder.
-        command: what predictions depend on; kept in `predictions.json`, and the same to go on.
-        resume: go on with what is there.
-        is_there: whether the mask of a name is; rows without are dropped.
+        output: the output folder.
+        command: everything that predictions depend on, JSON values. Stored in
+            `predictions.json`; a resumed command must have the same.
+        resume: continue with the predictions in the folder.
+        is_there: returns True if the mask of a name exists; rows of others are dropped.
 
     Returns:
-        The tables of predictions and of failures, which begins anew, and the names that are done.
+        The table of predictions, the table of failures, which is always new, and the names that
+        are done.
 
     Raises:
-        ValueError: it holds predictions, and those of other networks or unless `resume`.
-        OSError: it can't be written.
+        ValueError: the folder holds predictions and `resume` is False or they are another
+            command's.
+        OSError: the folder can't be written.
     """
     table = output / PREDICTIONS
     if is_begun(output):
@@ -122,20 +122,20 @@ def open_tables(
 
 
 def is_begun(output: pathlib.Path) -> bool:
-    """Returns whether the folder holds the predictions of a command, or their beginning."""
+    """Returns True if the folder holds predictions, or a command began to write some."""
     return (output / PREDICTIONS).exists() or (output / COMMAND).exists()
 
 
 def require_apart(output: pathlib.Path, names: Iterable[str], endings: Sequence[str]) -> None:
-    """Raises ValueError if two outputs would be one file, or one the folder of others.
+    """Raises ValueError if two outputs would be the same file, or one the folder of another.
 
-    Case counts for nothing, as some file systems have it. So far only names of CTs and of folders
-    that end like an output are so: "a_probs.nii.gz" beside "a.nii.gz".
+    Case is ignored, as some file systems do. This happens for names of CTs and of folders that end
+    like an output, such as "a_probs.nii.gz" beside "a.nii.gz".
 
     Args:
-        output: the folder.
-        names: of all items, each once.
-        endings: what may be appended to a name, see `settings.endings`.
+        output: the output folder.
+        names: names of all items, each once.
+        endings: endings that may be appended to a name, see `settings.endings`.
     """
     owners = {name: "this program" for name in TABLES}
     folders: dict[str, str] = {}
@@ -152,52 +152,51 @@ def require_apart(output: pathlib.Path, names: Iterable[str], endings: Sequence[
 
 def _refuse(output: pathlib.Path, path: str, name: str, other: str) -> None:
     raise ValueError(
-        f"--input: {name!r} and {other!r} would both be written to {output / path}; predict on "
-        "them into two folders, or rename one."
+        f"INPUT: {name!r} and {other!r} would both be written to {output / path}; use two output "
+        "folders, or rename one."
     )
 
 
 def require_same(output: pathlib.Path, command: Mapping[str, Any], *, resume: bool) -> None:
-    """Raises ValueError unless the predictions in `output` may be gone on with."""
+    """Raises ValueError unless the predictions in `output` may be resumed."""
     if not resume:
         raise ValueError(
-            f"--output: {output} holds predictions; go on with them with --resume, or choose "
-            "another folder."
+            f"OUTPUT: {output} holds predictions; add --resume to continue them, or choose another "
+            "folder."
         )
     stored = _load_command(output / COMMAND)
     differing = [name for name in command if stored.get(name) != command[name]]
     if differing:
         raise ValueError(
             f"--resume: {output} holds predictions of another command ({', '.join(differing)} "
-            "differ); choose another --output."
+            "differ); choose another OUTPUT."
         )
 
 
 def _load_command(path: pathlib.Path) -> dict[str, Any]:
-    """What `open_tables` wrote.
+    """Returns the command that `open_tables` stored.
 
     Raises:
-        ValueError: it isn't there, or is something else.
+        ValueError: the file is missing, or is no JSON object.
     """
     try:
         stored = json.loads(path.read_text())
-    # The last: lists in lists in lists.
-    except (OSError, ValueError, RecursionError) as error:
-        stored = error
+        reason = f"got a {type(stored).__name__}"
+    except (OSError, ValueError, RecursionError) as error:  # The last: deeply nested lists.
+        stored, reason = None, str(error)
     if not isinstance(stored, dict):
-        reason = stored if isinstance(stored, Exception) else f"got a {type(stored).__name__}"
         raise ValueError(
             f"--resume: {path}: want the JSON object of the command that predicted here ({reason})"
-            "; choose another --output."
+            "; choose another OUTPUT."
         )
     return stored
 
 
 def read_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The whole rows of a table; half a last row, which a killed process may leave, is dropped.
+    """Returns the complete rows of a table; an incomplete last one, left by a kill, is dropped.
 
     Raises:
-        ValueError: another header.
+        ValueError: the file is no CSV table, or has another header.
     """
     text = path.read_bytes().decode(errors="backslashreplace")
     try:
@@ -210,10 +209,10 @@ def read_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]
 
 
 def place(output: pathlib.Path, name: str, ending: str) -> epath.Path:
-    """Where an output of `name` goes; its folder is made.
+    """Returns the path of an output of `name`, and makes its folder.
 
     Raises:
-        ValueError: that would be outside `output`.
+        ValueError: the path would lie outside of `output`.
     """
     path = pathlib.PurePath(name)
     if not name or path.is_absolute() or ".." in path.parts:
@@ -226,11 +225,11 @@ def place(output: pathlib.Path, name: str, ending: str) -> epath.Path:
 def write_png(path: epath.Path, array: np.ndarray) -> None:
     """Writes [H, W] uint8 or uint16, or [H, W, 3] uint8, as a PNG."""
     content = io.BytesIO()
-    # The lowest level takes a third of the time; masks are small at any.
+    # Level 1 takes a third of the time, and masks are small at any level.
     Image.fromarray(np.ascontiguousarray(array)).save(content, "PNG", compress_level=1)
     files.write_bytes(path, content.getvalue())
 
 
 def to_uint16(probs: np.ndarray) -> np.ndarray:
-    """[0, 1] to [0, 65535]."""
+    """Scales probabilities in [0, 1] to [0, 65535]."""
     return np.rint(probs * np.float32(65535)).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Masks over what they were found in, for the eye: a tint and an outline in colour."""
+"""Draws masks over an image as a tint and an outline in colour."""
 
 from collections.abc import Mapping
 
@@ -6,25 +6,25 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jaxlung.evaluation import planes
+from jaxlung.evaluation import panels
 from jaxlung.volume import hounsfield
 
-# Okabe and Ito's sky blue and vermilion, which the colour-blind tell apart.
+# Okabe and Ito's sky blue and vermilion, which colour-blind people can tell apart.
 COLOURS = {"lung": (86, 180, 233), "infection": (213, 94, 0)}
 TINT = 0.25  # share of the colour inside an outline
-MOST_PIXELS = 2048  # of the longer side; larger pictures are shrunk for it
+MOST_PIXELS = 2048  # along the longer side; larger pictures are shrunk
 GAP_PIXELS = 8  # between the planes of a volume
 
 
 def draw(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A picture with masks over it, later ones on top.
+    """Returns a picture with masks over it, later ones on top.
 
     Args:
         image: [H, W] uint8.
         masks: [H, W] bool by name, a key of `COLOURS`.
 
     Returns:
-        [h, w, 3] uint8; h and w are H and W, or less: the longer side is 2048 pixels at most.
+        [h, w, 3] uint8. Pictures longer than 2048 pixels are shrunk to that length.
     """
     scale = min(1.0, MOST_PIXELS / max(image.shape))
     height, width = (max(1, round(length * scale)) for length in image.shape)
@@ -41,20 +41,20 @@ def draw(image: np.ndarray, masks: Mapping[str, np.ndarray]) -> np.ndarray:
 def draw_volume(
     image: np.ndarray, masks: Mapping[str, np.ndarray], spacing_mm: tuple[float, float, float]
 ) -> np.ndarray:
-    """Axial, coronal and sagittal slice side by side, each where most was found.
+    """Draws an axial, a coronal and a sagittal slice side by side, each where the mask is largest.
 
-    The patient's head is at the top and the right side on the left; in the sagittal slice the front
-    is on the left.
+    The patient's head is at the top and the patient's right on the left. In the sagittal slice the
+    front is on the left.
 
     Args:
         image: [D, H, W] int16 HU.
-        masks: [D, H, W] bool by name, a key of `COLOURS`; the last that found anything chooses the
-            slices, and with none the middle is shown.
-        spacing_mm: along D, H, W.
+        masks: [D, H, W] bool by name, a key of `COLOURS`. The last one that isn't empty chooses
+            the slices; if all are empty, the middle ones are drawn.
+        spacing_mm: distances between voxels along D, H, W.
 
     Returns:
-        [h, w, 3] uint8, of square pixels as large as the least spacing, or larger: no slice has
-        more than 2048 on its longer side.
+        [h, w, 3] uint8 of square pixels. Their size is the least spacing, or larger so that no
+        slice is longer than 2048 pixels.
     """
     lengths_mm = [n * mm for n, mm in zip(image.shape, spacing_mm, strict=True)]
     pixel_mm = max(min(spacing_mm), max(lengths_mm) / MOST_PIXELS)
@@ -64,7 +64,7 @@ def draw_volume(
         others = tuple(other for other in range(3) if other != axis)
         middle = image.shape[axis] // 2
         index = middle if sought is None else int(sought.sum(axis=others).argmax())
-        grey = hounsfield.scale(_plane(image, axis, index), planes.SHOWN_HU)
+        grey = hounsfield.scale(_plane(image, axis, index), panels.SHOWN_HU)
         rows, columns = (max(1, round(lengths_mm[other] / pixel_mm)) for other in others)
         shown = _resized(np.rint(255 * grey).astype(np.uint8), rows, columns)
         layers = {
@@ -77,11 +77,11 @@ def draw_volume(
 
 def _plane(array: np.ndarray, axis: int, index: int) -> np.ndarray:
     plane = array.take(index, axis=axis)
-    return plane if axis == 0 else plane[::-1]  # Slices grow upwards.
+    return plane if axis == 0 else plane[::-1]  # Flipped, because slices go upwards.
 
 
 def _beside(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures in a row on black, aligned at the top."""
+    """Puts pictures in a row on black, aligned at the top."""
     height = max(len(picture) for picture in pictures)
     padded = [
         np.pad(picture, ((0, height - len(picture)), (0, GAP_PIXELS), (0, 0)))
@@ -91,7 +91,7 @@ def _beside(pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def _resized(array: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[H, W] uint8 to [height, width]; masks of 0 and 1 stay so."""
+    """Resizes [H, W] uint8 to [height, width]; masks of 0 and 1 keep these values."""
     if array.shape == (height, width):
         return array
     how = Image.Resampling.NEAREST if array.max() <= 1 else Image.Resampling.BILINEAR

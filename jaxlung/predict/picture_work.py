@@ -1,4 +1,4 @@
-"""X-rays from file to outputs: read (in threads), predict (in batches), save (in threads)."""
+"""Takes X-rays from file to outputs: read (in threads), predict (in batches), save (in threads)."""
 
 import concurrent.futures
 import contextlib
@@ -23,26 +23,26 @@ from jaxlung.predict import (
 from jaxlung.tasks import three_level
 
 MASK = "_mask.png"
-SUFFIX = ".png"  # of probabilities
-# Our choice. Measuring takes some 20 bytes a pixel: larger pictures wait for each other.
+SUFFIX = ".png"  # of files with probabilities
+# Our choice. Measuring takes some 20 bytes per pixel, so larger pictures are saved one at a time.
 _LARGE_PIXELS = 20_000_000
 _one_large = threading.Lock()
-READ_AHEAD = 8  # pictures that wait to be predicted, beside those that threads are at
+READ_AHEAD = 8  # pictures read and waiting, beside those that threads are reading
 
-Fitted = tuple[np.ndarray, np.ndarray]  # see `Network.fit`
-Raw = dict[network.Network, np.ndarray]  # outputs at each network's own size
+Fitted = tuple[np.ndarray, np.ndarray]  # image and mask, see `Network.fit`
+Raw = dict[network.Network, np.ndarray]  # raw outputs, at each network's own size
 
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """A picture, and what networks that need no lungs see of it."""
+    """A picture that was read, resized for each network that needs no lungs."""
 
     picture: pictures.Picture
     fitted: Mapping[network.Network, Fitted]
 
 
 def batch_size(team: ensemble.Team) -> int:
-    """Pictures at a time: what the largest batch holds."""
+    """Returns the number of pictures predicted at a time: the largest batch of any network."""
     return max(member.system.settings.eval_batch_size for member in team.members)
 
 
@@ -50,12 +50,12 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> R
     """Reads a picture and resizes it for the networks.
 
     Raises:
-        ValueError: it is none, or damaged, or too large.
+        ValueError: the file is no picture, damaged or too large.
     """
     if item.kind == "unknown":
         raise formats.refuse(item.path)
     if item.kind != "picture":
-        raise ValueError(f"{item.path}: want an X-ray, as the network does, got a volume.")
+        raise ValueError(f"{item.path}: the network needs an X-ray, got a volume.")
     picture = pictures.read(item.path, options.max_pixels)
     alone = (member for member in team.members if not member.needs_lungs)
     return Ready(picture, {member: member.fit(picture.image) for member in alone})
@@ -64,7 +64,7 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> R
 def predict(
     team: ensemble.Team, ready: Sequence[Ready], pool: concurrent.futures.Executor
 ) -> list[Raw]:
-    """All networks' raw outputs of some pictures; those that need lungs are asked last."""
+    """Returns all networks' raw outputs for some pictures; networks that need lungs come last."""
     raws: list[Raw] = [{} for _ in ready]
     dependent = [member for member in team.members if member.needs_lungs]
     for member in team.members:
@@ -93,7 +93,7 @@ def _find(finder: ensemble.Ensemble, raw: Raw, picture: pictures.Picture) -> ens
 def save(
     item: inputs.Item, ready: Ready, raw: Raw, team: ensemble.Team, options: settings.Options
 ) -> dict[str, Any]:
-    """Writes what was found, the mask last, and returns the row of `outputs.COLUMNS`."""
+    """Writes the outputs, the mask last, and returns the row of `outputs.COLUMNS`."""
     is_large = ready.picture.image.size > _LARGE_PIXELS
     with _one_large if is_large else contextlib.nullcontext():
         return _save(item, ready, raw, team, options)
@@ -105,7 +105,7 @@ def _save(
     picture = ready.picture
     found = {role: _find(each, raw, picture) for role, each in team.ensembles.items()}
     result = findings.combine(team, found)
-    # Before anything is written: what can't be measured leaves no files.
+    # Measured before anything is written, so that an error leaves no files.
     numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
     if options.probs:
         maps = {role: found[role] for role in team.map_roles}

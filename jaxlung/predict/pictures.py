@@ -1,4 +1,4 @@
-"""Pictures of any kind as the network was trained to see them, and back to the file's grid."""
+"""Reads pictures of any format upright and bone white, and maps masks back to the file's grid."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from PIL import Image
 from jaxlung.image import decoder
 from jaxlung.predict import dicom_picture, formats, quiet
 
-# Steps along stored rows and columns, before they are exchanged: EXIF 2.3, tag Orientation.
+# Steps along stored rows and columns before they are swapped, by EXIF 2.3's tag Orientation.
 _STEPS = {
     1: (1, 1),
     2: (1, -1),
@@ -27,15 +27,14 @@ _STEPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture, upright.
+    """An upright picture.
 
     Attributes:
         image: [H, W] uint8, bone white.
-        orientation: EXIF number of how the file stores it, 1 to 8; 1 is as it is.
-        pixel_mm: height and width of a pixel of `image` in mm, or None where the file doesn't
-            say (dots per inch are of a printer, and not believed).
-        mirrored: the header says that the patient's right is not on the image's left; None where
-            it says nothing.
+        orientation: EXIF number of the orientation in which the file stores it, 1 (upright) to 8.
+        pixel_mm: height and width of a pixel of `image` in mm; None if unknown. Dots per inch are
+            ignored, as they are meant for printers.
+        mirrored: True if the patient's right is on the image's right; None if unknown.
         kind: "PNG", "JPEG", "TIFF" or "DICOM".
     """
 
@@ -47,19 +46,19 @@ class Picture:
 
 
 def read(path: os.PathLike[str] | str, max_pixels: int) -> Picture:
-    """A PNG, JPEG, TIFF or DICOM file, told by its content, as training reads it.
+    """Reads a PNG, JPEG, TIFF or DICOM file, recognised by its content, as training does.
 
-    What becomes of its pixels is said at `decoder.grey`, and of DICOM at `dicom_picture.read`. Of a
-    JPEG with several pictures the first one is read.
+    `decoder.grey` and, for DICOM, `dicom_picture.read` say how pixels become greys. If a JPEG has
+    several pictures, the first one is read.
 
     Args:
-        path: of the file.
-        max_pixels: height times width that is refused before it is decoded if exceeded.
+        path: the file.
+        max_pixels: largest height times width; checked before the picture is decoded.
 
     Raises:
-        ValueError: naming the file: it can't be read, is none of these or damaged, has several
-            pages or frames, or too many pixels (outside of `limit` always if more than Pillow's
-            own limit of `2 * PIL.Image.MAX_IMAGE_PIXELS`).
+        ValueError: the file can't be read, is damaged or of another format, or has several pages
+            or frames or too many pixels; names the file. Outside of `limit`, pictures above
+            Pillow's own limit of `2 * PIL.Image.MAX_IMAGE_PIXELS` are always refused.
     """
     path = pathlib.Path(path)
     with quiet.region():
@@ -75,9 +74,9 @@ def read(path: os.PathLike[str] | str, max_pixels: int) -> Picture:
 
 @contextlib.contextmanager
 def limit(max_pixels: int) -> Iterator[None]:
-    """Inside, Pillow's own limit, which is of the whole process, is twice `max_pixels`.
+    """Sets Pillow's own limit, one for the whole process, to twice `max_pixels` meanwhile.
 
-    It also holds for what only Pillow sees, such as the tiles that a TIFF declares.
+    It also covers sizes that only Pillow checks, such as the tiles that a TIFF declares.
     """
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = max_pixels
@@ -88,30 +87,30 @@ def limit(max_pixels: int) -> Iterator[None]:
 
 
 def to_stored(mask: np.ndarray, picture: Picture) -> np.ndarray:
-    """What was found in an upright picture, on the pixel grid of its file.
+    """Turns the mask of an upright picture into the orientation of the picture's file.
 
     Args:
-        mask: [H, W] or [H, W, ...] of any dtype, of the size of `picture.image`.
-        picture: as read.
+        mask: [H, W] or [H, W, ...] of any dtype, as large as `picture.image`.
+        picture: the picture from `read`.
 
     Returns:
-        [h, w, ...] of the same dtype: stored rows and columns.
+        [h, w, ...] of the same dtype, the file's rows and columns.
 
     Raises:
-        ValueError: the sizes differ.
+        ValueError: mask and picture differ in size.
     """
     if mask.shape[:2] != picture.image.shape:
         raise ValueError(f"mask {mask.shape} and image {picture.image.shape} must agree.")
     row_step, column_step = _STEPS[picture.orientation]
-    return _exchanged(mask, picture.orientation)[::row_step, ::column_step]
+    return _swapped(mask, picture.orientation)[::row_step, ::column_step]
 
 
 def _upright(stored: np.ndarray, orientation: int) -> np.ndarray:
     row_step, column_step = _STEPS[orientation]
-    return np.ascontiguousarray(_exchanged(stored[::row_step, ::column_step], orientation))
+    return np.ascontiguousarray(_swapped(stored[::row_step, ::column_step], orientation))
 
 
-def _exchanged(array: np.ndarray, orientation: int) -> np.ndarray:
+def _swapped(array: np.ndarray, orientation: int) -> np.ndarray:
     return array.swapaxes(0, 1) if orientation in decoder.TRANSPOSING else array
 
 
@@ -129,7 +128,7 @@ def _picture(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
         decoder.open_file(path) as file,
         decoder.opened(file, str(path), [kind], max_pixels) as image,
     ):
-        if kind == "TIFF" and image.is_animated:
+        if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise decoder.RefusedError("want one picture a file, got a TIFF of several pages")
         decoded = decoder.decode(image)
         return Picture(decoder.grey(decoded), decoded.orientation, None, None, kind)

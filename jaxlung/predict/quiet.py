@@ -1,4 +1,4 @@
-"""Libraries' warnings about odd files, held back while any thread reads one."""
+"""Silences libraries' warnings about odd files while any thread reads one."""
 
 import contextlib
 import ctypes
@@ -17,13 +17,13 @@ _num_inside = 0
 
 @contextlib.contextmanager
 def region() -> Iterator[None]:
-    """Inside, warnings are ignored, and pydicom doesn't validate values that nobody reads.
+    """Silences warnings, pydicom's validation of unused values and libtiff's messages meanwhile.
 
-    Nor does libtiff print what is wrong with a file, which Pillow raises anyway.
+    Pillow raises what libtiff would print.
 
-    These are settings of the whole process, which each library's own context manager would put
-    back while another thread still wants them: the first one in makes them, the last one out
-    undoes them.
+    These settings are the whole process's. The libraries' own context managers would restore them
+    while another thread still needs them. So the first thread that enters changes them, and the
+    last one that leaves restores them.
     """
     _enter()
     try:
@@ -54,7 +54,7 @@ def _leave() -> None:
 
 @functools.cache
 def _libtiff_setter() -> Callable[[int | None], int | None] | None:
-    """Exchanges libtiff's handler of errors, as an address; None where Pillow's libtiff hides."""
+    """Returns libtiff's function that replaces its error handler; None if Pillow hides it."""
     try:
         set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
     except (AttributeError, OSError):

@@ -1,7 +1,7 @@
-"""Predicting on somebody's files: threads read and write, the device predicts in between.
+"""Predicts on a user's files: threads read and write while the device predicts.
 
-No more than a few batches are in memory, however many files there are. Rows of `predictions.csv`
-come in the order of the files, each as soon as its mask is on the disk.
+At most a few batches are in memory, however many files there are. Rows of `predictions.csv` are in
+the order of the files, each written as soon as its mask is on the disk.
 """
 
 import collections
@@ -37,28 +37,29 @@ from jaxlung.predict import (
 T = TypeVar("T")
 
 DONE, SOME_FAILED = 0, 3
+_MOST_THREADS = 4  # that read, and as many that write
 _MOST_REASON = 500  # characters: messages may quote half of a damaged file
-# A file that can't be written for one of these reasons is not the last.
+# Errors after which no other output could be written either, so that the command stops.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """An item on its way.
+    """An item on its way from file to outputs.
 
     Attributes:
-        item: what it is.
-        ready: as `read` left it; None if that failed.
-        seconds: spent on it so far.
-        error: why it failed; "" if it didn't.
-        row: of `outputs.COLUMNS`, once all is written.
+        item: the item.
+        ready: result of the work's `read`; None if that failed, or once the outputs are written.
+        seconds: time spent on the item so far.
+        error: reason of a failure; "" if there is none.
+        row: the row of `outputs.COLUMNS`; {} until the outputs are written.
     """
 
     item: inputs.Item
     ready: Any = None
     seconds: float = 0.0
     error: str = ""
-    row: dict[str, Any] | None = None
+    row: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def run(
@@ -68,36 +69,33 @@ def run(
     *,
     mirror: bool = False,
     resume: bool = False,
-    num_threads: int = 4,
 ) -> int:
-    """Predicts on all that `pattern` names; see `inputs.find`.
+    """Predicts on all files that a pattern names, see `inputs.find`.
 
     Args:
-        workdirs: folders of trained runs; of one role they are averaged, see `ensemble.gather`.
-        pattern: file, folder, glob, folder of a DICOM series, or CSV of paths.
-        options: among them the folder that gets masks, `predictions.csv` and `failures.csv`.
+        workdirs: folders of trained runs; those of one role are averaged, see `ensemble.gather`.
+        pattern: a file, folder, glob, folder of a DICOM series, or CSV of paths.
+        options: the command's options, with the folder for masks, `predictions.csv` and
+            `failures.csv`.
         mirror: see `network.load`.
-        resume: go on with what the folder holds, made of the same input by the same networks.
-        num_threads: that read, and as many that write.
+        resume: continue the predictions in the folder, of the same input by the same networks.
 
     Returns:
-        The exit code: 0, 3 if some files failed (`failures.csv` says why), 130 if it was stopped.
+        The exit code: 0; 3 if some files failed (`failures.csv` says why); 130 if stopped.
 
     Raises:
-        ValueError: nothing there, networks or options that don't go together, outputs of one
-            name, an output folder with predictions of another command, or one that
-            `output_folder.require_safe` refuses.
+        ValueError: the pattern finds no files, networks or options don't fit together, two outputs
+            would have one name, the output folder holds predictions of another command, or
+            `output_folder.require_safe` refuses it.
         OSError: the output folder can't be written.
     """
-    if num_threads < 1:
-        raise ValueError(f"--num_threads: got {num_threads}, want 1 or more.")
     output = options.output
     items = inputs.find(pattern, leave_out=output)
     team = ensemble.gather([network.load(path, mirror=mirror) for path in workdirs])
     work = volume_work if team.is_volumetric else picture_work
     if options.dicom_seg:
         if not team.is_volumetric:
-            raise ValueError(f"--dicom_seg: {workdirs[0]} is of X-rays; want networks of CTs.")
+            raise ValueError(f"--dicom_seg: {workdirs[0]} is for X-rays, want networks for CTs.")
         dicom_seg.require_highdicom()
     endings = settings.endings(team, options, work.MASK, work.SUFFIX)
     outputs.require_apart(output, [item.name for item in items], endings)
@@ -114,7 +112,7 @@ def run(
         logging.info("%d of %d files are done already", len(items) - len(waiting), len(items))
     try:
         with pictures.limit(options.max_pixels):
-            return _run(waiting, work, team, options, num_threads, predictions, failures)
+            return _run(waiting, work, team, options, predictions, failures)
     finally:
         predictions.close()
         failures.close()
@@ -125,14 +123,13 @@ def _run(
     work: types.ModuleType,
     team: ensemble.Team,
     options: settings.Options,
-    num_threads: int,
     predictions: outputs.Table,
     failures: outputs.Table,
 ) -> int:
-    """Predicts and fills the tables."""
+    """Predicts, fills the tables and returns the exit code."""
     num_failed, num_done, start = 0, 0, time.monotonic()
     with interrupt.catch() as stop:
-        jobs = predict(items, work, team, options, num_threads, lambda: bool(stop.received))
+        jobs = predict(items, work, team, options, lambda: bool(stop.received))
         for job in progress.report(jobs, "predicting", "files", len(items)):
             place = {"name": job.item.name, "path": str(job.item.path)}
             if job.error:
@@ -148,7 +145,7 @@ def _run(
         where = options.output / outputs.FAILURES
         logging.warning("%d of %d files failed: %s", num_failed, num_done, where)
     if num_done < len(items):
-        logging.info("stopped; the same command with --resume goes on")
+        logging.info("stopped; run the same command with --resume to continue")
         return interrupt.EXIT_CODE
     return SOME_FAILED if num_failed else DONE
 
@@ -158,20 +155,21 @@ def predict(
     work: types.ModuleType,
     team: ensemble.Team,
     options: settings.Options,
-    num_threads: int,
     is_stopped: Callable[[], bool],
 ) -> Iterator[Job]:
-    """Finished jobs in the order of `items`; fewer if it was stopped.
+    """Yields finished jobs in the order of `items`; fewer if the command is stopped.
 
     Args:
+        items: the items to predict on.
         work: `picture_work` or `volume_work`.
-        is_stopped: asked before each batch.
+        team: the networks.
+        options: the command's options.
+        is_stopped: called before each batch; True ends the command.
     """
     size = work.batch_size(team)
-    # More threads than what may be read ahead would idle.
-    num_readers = min(num_threads, work.READ_AHEAD)
-    readers = concurrent.futures.ThreadPoolExecutor(num_readers, "read")
-    writers = concurrent.futures.ThreadPoolExecutor(num_readers, "write")
+    num_threads = min(_MOST_THREADS, work.READ_AHEAD)  # More readers would idle.
+    readers = concurrent.futures.ThreadPoolExecutor(num_threads, "read")
+    writers = concurrent.futures.ThreadPoolExecutor(num_threads, "write")
     try:
         read = functools.partial(_read, work=work, team=team, options=options)
         ahead = size - 1 + work.READ_AHEAD
@@ -179,7 +177,7 @@ def predict(
         for batch in _batched(_map_ahead(readers, read, items, ahead), size):
             if is_stopped():
                 break
-            pending.extend(_judge(batch, work, team, options, readers, writers))
+            pending.extend(_predict_batch(batch, work, team, options, readers, writers))
             while len(pending) > size:
                 yield pending.popleft().result()
         while pending:
@@ -189,7 +187,7 @@ def predict(
             pool.shutdown(cancel_futures=True)
 
 
-def _judge(
+def _predict_batch(
     batch: list[Job],
     work: types.ModuleType,
     team: ensemble.Team,
@@ -197,12 +195,12 @@ def _judge(
     readers: concurrent.futures.Executor,
     writers: concurrent.futures.Executor,
 ) -> Iterator[concurrent.futures.Future[Job]]:
-    """Predicts a batch, and has the outputs written."""
+    """Predicts a batch and hands its outputs to the threads that write."""
     start = time.monotonic()
     good = [job for job in batch if not job.error]
     try:
         raws = iter(work.predict(team, [job.ready for job in good], readers) if good else ())
-    except (ValueError, MemoryError) as error:  # A volume of more voxels than there may be.
+    except (ValueError, MemoryError) as error:  # A volume may have too many voxels.
         batch = [job if job.error else Job(job.item, error=_reason(error)) for job in batch]
     share = (time.monotonic() - start) / max(1, len(good))
     for job in batch:
@@ -216,8 +214,7 @@ def _read(
     start = time.monotonic()
     try:
         ready = work.read(item, team, options)
-    # Decoders of damaged files raise what they like; one file must not stop the others.
-    except Exception as error:
+    except Exception as error:  # Decoders may raise anything; one file must not stop the others.
         return Job(item, error=_reason(error))
     return Job(item, ready, time.monotonic() - start)
 
@@ -231,7 +228,7 @@ def _save(
     team: ensemble.Team,
     options: settings.Options,
 ) -> Job:
-    """Writes a job's outputs; returns it without its arrays."""
+    """Writes a job's outputs and returns the job without its arrays."""
     if job.error:
         return job
     start = time.monotonic()
@@ -246,7 +243,7 @@ def _save(
 
 
 def _reason(error: Exception) -> str:
-    """One line of what can be printed; of errors that are no sentence with their type."""
+    """Returns an error's message as one printable line, with its type if it is no sentence."""
     text = " ".join("".join(x if x.isprintable() else " " for x in str(error)).split())
     if not isinstance(error, ValueError | OSError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -256,7 +253,7 @@ def _reason(error: Exception) -> str:
 def _map_ahead(
     pool: concurrent.futures.Executor, function: Callable[[Any], T], items: Iterable[Any], most: int
 ) -> Iterator[T]:
-    """`map` in threads, in order, never more than `most` results ahead of who takes them."""
+    """Maps in threads, in order, at most `most` results ahead of the consumer."""
     items = iter(items)
     pending = collections.deque(
         pool.submit(function, item) for item in itertools.islice(items, most)

@@ -1,4 +1,4 @@
-"""What a command wants of predictions, and what it appends to names for files of each kind."""
+"""The options of a prediction command, and the endings of the files that it writes."""
 
 import dataclasses
 import pathlib
@@ -16,15 +16,15 @@ DICOM_SEG = ".seg.dcm"
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Of one command.
+    """The options of one prediction command.
 
     Attributes:
-        output: the folder.
-        probs: write probabilities too, and of ensembles how far the members are apart.
-        overlay: draw pictures with masks over them.
-        dicom_seg: write masks of DICOM series as DICOM SEG too.
-        max_pixels: larger pictures are refused.
-        max_voxels: larger volumes are refused.
+        output: the output folder.
+        probs: also write probabilities, and for ensembles the members' standard deviation.
+        overlay: also write pictures with the masks drawn over the image.
+        dicom_seg: also write the masks of DICOM series as DICOM SEG.
+        max_pixels: number of pixels above which pictures are refused.
+        max_voxels: number of voxels above which volumes are refused.
     """
 
     output: pathlib.Path
@@ -36,14 +36,14 @@ class Options:
 
     @property
     def written(self) -> dict[str, bool]:
-        """What is written beside masks: a folder that is gone on with must have the same."""
+        """The options that choose the files; a resumed command must have the same."""
         return {"probs": self.probs, "overlay": self.overlay, "dicom_seg": self.dicom_seg}
 
 
 def probs_by_ending(found: Mapping[str, ensemble.Found]) -> dict[str, np.ndarray]:
-    """Probabilities and standard deviations, by what is appended to the name.
+    """Returns probabilities and standard deviations by the ending of their files.
 
-    "_probs" and "_disagreement" if there is one role, else "_lung_probs" and so on.
+    Endings are "_probs" and "_disagreement" for one role, else "_lung_probs" and so on.
     """
     arrays = {}
     for role, each in found.items():
@@ -55,13 +55,13 @@ def probs_by_ending(found: Mapping[str, ensemble.Found]) -> dict[str, np.ndarray
 
 
 def endings(team: ensemble.Team, options: Options, mask: str, suffix: str) -> list[str]:
-    """All that may be appended to a name.
+    """Returns all endings that a command may append to a name.
 
     Args:
         team: the networks.
-        options: of the command.
-        mask: the ending of masks.
-        suffix: of probabilities.
+        options: the command's options.
+        mask: ending of masks.
+        suffix: suffix of files with probabilities.
     """
     found = [mask] if team.has_masks else []
     found += [OVERLAY] if options.overlay else []

@@ -1,36 +1,36 @@
-"""Two lungs told apart by where they lie along the columns of an image or a volume."""
+"""Tells the two lungs apart by their place along the columns of an image or a volume."""
 
 import numpy as np
 from scipy import ndimage
 
 # Our choices.
-_LEAST_SECOND = 0.1  # of the largest piece: less is no second lung but a crumb
-# Of the lower of two peaks. Of 62 real and made-up pairs, lungs alone had 0.9 or more, lungs that
-# were grown together or bridged 0.72 or less.
+_LEAST_SECOND = 0.1  # least size of a second lung, relative to the largest component
+# Highest valley between two lungs, relative to the lower peak. In 62 real and made-up cases, single
+# lungs had 0.9 or more, lungs that touch or are bridged 0.72 or less.
 _HIGHEST_VALLEY = 0.8
 
 
 def part(lungs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both lungs as the one at the lower and the one at the higher columns.
+    """Splits a mask of the lungs into the lung at the lower and the one at the higher columns.
 
-    On a PA or AP X-ray as it is usually shown, and on the canonical axes of a CT, the lower
-    columns are the patient's right. Three cases, all our choice:
+    On a PA or AP X-ray as usually shown, and on the canonical axes of a CT, the lower columns are
+    the patient's right. There are three cases (our choice):
 
-    1. The two largest connected pieces (pixels touch by sides, voxels by faces) lie side by side:
-       the mean column of each is outside the columns of the other, and the second has at least
-       a tenth of the first. They are the lungs, and each crumb goes to the lung whose mean
-       column is nearer.
-    2. Else lungs touch, or one fell to pieces: of the sum over each column, the deepest valley
-       between two peaks is the body's mid-line, if it is at most 0.8 of the lower peak. The
-       pieces are cut there along that column.
-    3. Else there is one lung, which lies where its mean column is: below the middle column of
-       the image, or at it and above.
+    1. The two largest connected components (pixels touch by sides, voxels by faces) lie side by
+       side: the mean column of each is outside the columns of the other, and the second one has at
+       least a tenth of the first one's size. They are the lungs. Each smaller component goes to
+       the lung whose mean column is nearer.
+    2. Otherwise the lungs touch, or one is in pieces. The mask is summed over each column. The
+       deepest valley between two peaks is the body's midline if it is at most 0.8 of the lower
+       peak, and the mask is cut along that column.
+    3. Otherwise there is one lung. It is the lower one if its mean column is below the image's
+       middle column, else the higher one.
 
     Args:
         lungs: [H, W] or [D, H, W] bool.
 
     Returns:
-        Two bool arrays of the same shape, apart and together `lungs`; both empty if it is.
+        Two disjoint bool arrays of the same shape whose union is `lungs`; both empty if it is.
 
     Raises:
         ValueError: `lungs` is not bool, or has neither 2 nor 3 axes.
@@ -52,15 +52,15 @@ def part(lungs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _amounts(labels: np.ndarray, num_pieces: int) -> np.ndarray:
-    """[W, pieces] int64: how much of each piece is in each column."""
+    """Counts the pixels of each component in each column, [W, components] int64."""
     rows = labels.reshape(-1, labels.shape[-1])
-    rows = rows[rows.any(axis=1)]  # With the copy below this halves the time on a CT.
+    rows = rows[rows.any(axis=1)]  # This and the copy below halve the time for a CT.
     columns = np.ascontiguousarray(rows.T)
     return np.stack([np.bincount(c, minlength=num_pieces + 1)[1:] for c in columns])
 
 
 def _by_pieces(amounts: np.ndarray) -> np.ndarray | None:
-    """For each piece whether it belongs to the lower lung; None unless two lie side by side."""
+    """Returns True for each component of the lower lung; None unless two lie side by side."""
     sizes = amounts.sum(axis=0)
     if len(sizes) < 2:
         return None
@@ -75,13 +75,13 @@ def _by_pieces(amounts: np.ndarray) -> np.ndarray | None:
 
 
 def _is_outside(column: float, amounts: np.ndarray) -> bool:
-    """Whether a column is beyond those where a piece is."""
-    there = np.flatnonzero(amounts)
-    return not there[0] <= column <= there[-1]
+    """Returns True if a column is outside of a component's columns."""
+    occupied = np.flatnonzero(amounts)
+    return not occupied[0] <= column <= occupied[-1]
 
 
 def _boundary(amounts: np.ndarray) -> float:
-    """The first column of the higher lung, of the lungs' amounts by column."""
+    """Returns the first column of the higher lung, from the mask's sum over each column."""
     before = np.maximum.accumulate(amounts)
     peaks = np.minimum(before, np.maximum.accumulate(amounts[::-1])[::-1])
     depths = peaks - amounts  # 0 outside and on slopes

@@ -1,4 +1,4 @@
-"""CTs from file to outputs, in the three steps of `picture_work`, one at a time."""
+"""Takes CTs from file to outputs in the three steps of `picture_work`, one at a time."""
 
 import concurrent.futures
 import dataclasses
@@ -24,11 +24,11 @@ from jaxlung.volume import resample
 
 MASK = SUFFIX = ".nii.gz"
 READ_AHEAD = 1
-LEVELS = (0, 1, 2)  # background, lung, infection, where both were looked for
+LEVELS = (0, 1, 2)  # values of background, lung and infection in a mask of both
 
 
 def batch_size(team: ensemble.Team) -> int:
-    """Volumes at a time."""
+    """Returns the number of volumes predicted at a time."""
     del team
     return 1
 
@@ -37,7 +37,7 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> r
     """Reads a volume.
 
     Raises:
-        ValueError: it is none, or damaged, or too large, here or at a network's spacing.
+        ValueError: the file is no CT, damaged or too large, as stored or at a network's spacing.
     """
     if item.kind == "unknown":
         raise formats.refuse(item.path)
@@ -45,7 +45,9 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> r
         raise ct.refuse(item.path)
     volume = ct.read(item.path, options.max_voxels)
     for member in team.members:
-        _require_resampled(item, volume, member.system.settings.spacing_mm, options.max_voxels)
+        # Networks of volumes have `PatchSettings`.
+        wanted_mm = member.system.settings.spacing_mm  # type: ignore[union-attr]
+        _require_resampled(item, volume, wanted_mm, options.max_voxels)
     return volume
 
 
@@ -55,13 +57,13 @@ def _require_resampled(
     wanted_mm: tuple[float, float, float],
     max_voxels: int,
 ) -> None:
-    """Raises ValueError if a volume is too large at the spacing that a network wants."""
+    """Raises ValueError if a volume is too large at a network's spacing."""
     axes = zip(volume.image.shape, volume.spacing_mm, wanted_mm, strict=True)
     num_voxels = math.prod(max(1.0, n * mm / want) if want else n for n, mm, want in axes)
     if num_voxels > max_voxels:
         raise ValueError(
             f"{item.path}: want at most {max_voxels:,} voxels (max_voxels) at the network's "
-            f"spacing of {resample.in_mm(wanted_mm)} mm, got {num_voxels:.3g}: it is "
+            f"spacing of {resample.in_mm(wanted_mm)} mm, got {num_voxels:.3g}: the CT has "
             f"{volume.image.shape} voxels {resample.in_mm(volume.spacing_mm)} mm apart."
         )
 
@@ -71,10 +73,10 @@ def predict(
     ready: Sequence[record.VolumeRecord],
     pool: concurrent.futures.Executor,
 ) -> list[dict[str, ensemble.Found]]:
-    """What all networks find, by role; lungs are found before what lies in them.
+    """Returns all networks' results by role; the lungs come first, as others may need them.
 
     Raises:
-        MemoryError: the device's is too small for the volume; another may fit.
+        MemoryError: the device's memory is too small for the volume.
     """
     del pool
     try:
@@ -83,7 +85,9 @@ def predict(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         shapes = ", ".join(str(item.image.shape) for item in ready)
-        raise MemoryError(f"the device's is too small for a CT of {shapes} voxels.") from error
+        raise MemoryError(
+            f"the device's memory is too small for a CT of {shapes} voxels."
+        ) from error
 
 
 def _find(team: ensemble.Team, item: record.VolumeRecord) -> dict[str, ensemble.Found]:
@@ -103,10 +107,10 @@ def save(
     team: ensemble.Team,
     options: settings.Options,
 ) -> dict[str, Any]:
-    """Writes what was found, the mask last, and returns the row of `outputs.COLUMNS`."""
+    """Writes the outputs, the mask last, and returns the row of `outputs.COLUMNS`."""
     result = findings.combine(team, raw)
     numbers = result.numbers(ready.spacing_mm, affine=ready.affine)
-    # First, as headers may lack what it needs: what can't be made leaves no other files.
+    # Written first, because headers may lack what it needs: an error then leaves no other files.
     if options.dicom_seg and item.path.is_dir():
         path = outputs.place(options.output, item.name, settings.DICOM_SEG)
         dicom_seg.write(path, result.layers, ready, item.path)
@@ -117,6 +121,7 @@ def save(
     if options.overlay:
         drawn = overlay.draw_volume(ready.image, result.layers, ready.spacing_mm)
         outputs.write_png(outputs.place(options.output, item.name, settings.OVERLAY), drawn)
-    path = outputs.place(options.output, item.name, MASK)
-    ct.write(path, result.levels(LEVELS, 1), ready)
+    levels = result.levels(LEVELS, 1)
+    assert levels is not None  # Every task of volumes gives a mask.
+    ct.write(outputs.place(options.output, item.name, MASK), levels, ready)
     return numbers | {"kind": "CT"}

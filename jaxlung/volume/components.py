@@ -1,32 +1,33 @@
-"""Connected pieces of a predicted mask: what is kept of a prediction after the threshold."""
+"""Connected components of a predicted mask: keeps the largest ones."""
 
 import numpy as np
 from scipy import ndimage
 
 
 def largest(mask: np.ndarray, count: int) -> np.ndarray:
-    """The `count` largest connected pieces of a mask; of equals the first in C order.
+    """Returns the `count` largest connected components of a mask; of equal ones the first.
 
-    Voxels are neighbours across faces, edges and corners (26 in 3D).
+    Voxels are connected across faces, edges and corners (26 neighbours). Among components of one
+    size the first in C order counts as larger.
 
     Args:
         mask: [D, H, W] bool.
-        count: 1 or more (2 for a pair of lungs); fewer pieces all stay.
+        count: number of components to keep, 1 or more (2 for a pair of lungs).
 
     Returns:
-        [D, H, W] bool, a subset of `mask`.
+        [D, H, W] bool, a subset of `mask`; all of it if it has no more components than `count`.
 
     Raises:
-        ValueError: a mask that is not bool or not 3D, or a count below 1.
+        ValueError: the mask is not bool or not 3D, or the count is below 1.
     """
     if mask.dtype != bool or mask.ndim != 3:
         raise ValueError(f"largest: got {mask.shape} {mask.dtype}, want a [D, H, W] bool mask.")
     if count < 1:
         raise ValueError(f"largest: count: got {count}, want 1 or more.")
     kept = np.zeros_like(mask)
-    for box in ndimage.find_objects(mask.view(np.uint8)):  # One box, or none if mask is empty.
+    for box in ndimage.find_objects(mask.view(np.uint8)):  # One box; none if the mask is empty.
         labels, _ = ndimage.label(mask[box], np.ones((3, 3, 3)))
-        # Counting foreground alone: bincount makes int64 of what it counts.
+        # Only the foreground is counted, because bincount converts its argument to int64.
         sizes = np.bincount(labels[mask[box]])
         chosen = np.zeros(len(sizes), bool)
         chosen[np.argsort(-sizes, kind="stable")[:count]] = True

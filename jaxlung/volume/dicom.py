@@ -1,4 +1,4 @@
-"""A folder of DICOM files as one CT on a grid: what a scanner or an archive exports."""
+"""Reads a folder of DICOM files, as scanners and archives export it, as one CT on a grid."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from etils import epath
 from jaxlung.volume import dicom_file, dicom_folder
 from jaxlung.volume import grid as grid_lib
 
-_TO_RAS = (-1, -1, 1)  # DICOM's axes grow to the patient's left, posterior and superior.
+_TO_RAS = (-1, -1, 1)  # DICOM's axes point to the patient's left, posterior and superior.
 _PLACE = dict(
     ImagePositionPatient="(0020,0032)",
     ImageOrientationPatient="(0020,0037)",
@@ -23,11 +23,12 @@ _TAGS = (
     *(*dicom_file.ROLE_TAGS, *_PLACE, *_RESCALE),
     *("Rows", "Columns", "SamplesPerPixel", "SharedFunctionalGroupsSequence"),
 )
-# Our choices: headers are decimal text of up to 16 characters, and scanners round in them.
+# Our choices: headers hold decimal text of up to 16 characters, which scanners round.
 _ORIENTATION_TOLERANCE = 1e-3  # of unit vectors: half a millimetre over a whole slice
-_SPACING_TOLERANCE = 1e-3  # of the spacing in the plane
-# From its place in an even row a slice may be off by 2 % of the step, or by what positions of
-# 0.1 mm make of it; a quarter of a step is half of what a missing slice does at the least.
+_SPACING_TOLERANCE = 1e-3  # of the spacing in the plane, mm
+# A slice may be off its place in an evenly spaced stack by 2 % of the step, or by the error of
+# positions rounded to 0.1 mm; but never by a quarter of a step. A missing slice puts others off by
+# at least half a step.
 _STEP_TOLERANCE = 0.02
 _ROUNDING_MM = 0.101
 _MOST_STEP_TOLERANCE = 0.25
@@ -36,7 +37,17 @@ _SAME_PLACE_MM = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class _Slice:
-    """Where one file's pixels are: LPS mm, shape as rows and columns, spacing between them."""
+    """The place of one file's pixels in space.
+
+    Attributes:
+        path: the file.
+        shape: number of rows and of columns.
+        spacing_mm: [2], distance between rows and between columns.
+        along_row: [3], unit vector from a column to the next, LPS.
+        along_column: [3], unit vector from a row to the next, LPS.
+        position: [3], centre of the first pixel, LPS mm.
+        has_rescale: True if the header has a rescale to HU.
+    """
 
     path: epath.Path
     shape: tuple[int, int]
@@ -54,33 +65,35 @@ class _Slice:
 def read_series(
     folder: os.PathLike[str] | str, max_voxels: int | None = None
 ) -> tuple[np.ndarray, grid_lib.Grid]:
-    """Reads the CT series in a folder, its slices in the order of their positions.
+    """Reads the CT series in a folder and sorts its slices by their positions.
 
-    Files are told by their content, whatever they are called, with or without a preamble; those
-    that are not DICOM, a DICOMDIR, hidden files and folders are passed over. Left out with a
-    warning are scouts, captured screens, and what is of another modality and series, such as an
-    RTSTRUCT. Slices are sorted along the normal of their plane, never by name or number, and may
-    be stacked aslant (a tilted gantry), which makes the affine sheared. The distance between
-    slices is that of their positions, not SliceThickness.
+    DICOM files are recognised by their content, whatever their names, with or without a preamble.
+    Other files, a DICOMDIR, hidden files and folders are ignored. Scouts, captured screens and
+    files of another modality and series, such as an RTSTRUCT, are left out with a warning.
+
+    Slices are sorted along the normal of their plane, never by name or number. They may be stacked
+    obliquely (a tilted gantry), which gives a sheared affine. The distance between slices comes
+    from their positions, not from SliceThickness.
 
     Args:
-        folder: with the slices of one series, and no other CT's.
-        max_voxels: the largest volume that is read, by its headers; None for any.
+        folder: holds the slices of one CT series, and of no other CT.
+        max_voxels: largest volume to read, checked against the headers; None for any.
 
     Returns:
-        The array [I, J, K] int16: along a row, down a column, from slice to slice. Each slice has
-        its own RescaleSlope and RescaleIntercept applied, which makes it HU, and is rounded and
-        clipped to int16; where no file has either, values are as stored. Padding below -1024 is
-        left for `hounsfield.to_hu`. And its grid, in RAS+ as NIfTI has it.
+        The array [I, J, K] int16 (along a row, down a column, from slice to slice) and its grid, in
+        RAS+ as in NIfTI. Each slice is in HU: its own RescaleSlope and RescaleIntercept are
+        applied, then it is rounded and clipped to int16. If no file has a rescale, values are as
+        stored. Padding below -1024 is left to `hounsfield.to_hu`.
 
     Raises:
-        ValueError: naming the folder or the file: no DICOM file, several series, one slice, too
-            many voxels; a file that is named like the slices and isn't DICOM; a file that is no
-            CT, damaged, cut short, of several frames or in colour, without its place in space or
-            compressed in a way that can't be decoded; slices that differ in shape, spacing,
-            orientation or in having a rescale, share a place or are not evenly spaced.
+        ValueError: the folder has no DICOM file, several series, a single slice or too many
+            voxels. A file is named like the slices but isn't DICOM. A file is no CT, damaged or
+            truncated, has several frames or colours, doesn't give its place in space, or uses a
+            compression that can't be decoded. Slices differ in shape, spacing, orientation or in
+            having a rescale, have the same position or are not evenly spaced. The message names
+            the folder or the file.
     """
-    # Pydicom warns of each odd value in a header; those that we use are checked.
+    # Pydicom warns of every odd value in a header; the values used here are checked.
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         return _read_series(epath.Path(folder), max_voxels)
@@ -128,7 +141,8 @@ def _parse_slice(path: epath.Path, header: pydicom.Dataset) -> _Slice:
     samples = _numbers(path, header, "SamplesPerPixel", (1,), default=1)[0]
     if samples != 1:
         raise ValueError(f"{path}: want one value a pixel, got a colour image of {samples:g}.")
-    shape = tuple(int(_numbers(path, header, name, (1,))[0]) for name in ("Rows", "Columns"))
+    rows, columns = (int(_numbers(path, header, name, (1,))[0]) for name in ("Rows", "Columns"))
+    shape = rows, columns
     orientation = _numbers(path, header, "ImageOrientationPatient", (2, 3))
     if np.abs(orientation @ orientation.T - np.eye(2)).max() > _ORIENTATION_TOLERANCE:
         raise ValueError(
@@ -143,7 +157,7 @@ def _parse_slice(path: epath.Path, header: pydicom.Dataset) -> _Slice:
         )
     position = _numbers(path, header, "ImagePositionPatient", (3,))
     has_rescale = any(name in header for name in _RESCALE)
-    return _Slice(path, shape, spacing_mm, *orientation, position, has_rescale)
+    return _Slice(path, shape, spacing_mm, orientation[0], orientation[1], position, has_rescale)
 
 
 def _numbers(
@@ -153,14 +167,14 @@ def _numbers(
     shape: tuple[int, ...],
     default: float | None = None,
 ) -> np.ndarray:
-    """Finite float64 numbers of a header, of this shape; `default` where there are none."""
+    """Returns the finite float64 numbers of a tag in this shape; `default` if it is missing."""
     value = dicom_file.value(path, header, name)
     if value is None or value == "":
         value = default
     if value is None:
         tag = f" {_PLACE[name]}" if name in _PLACE else ""
         raise ValueError(
-            f"{path}: want the tag {name}{tag}, got none: the slice is bare or cut short."
+            f"{path}: want the tag {name}{tag}, got none: the header is incomplete or truncated."
         )
     try:
         numbers = np.array(value, np.float64).reshape(shape)
@@ -189,7 +203,7 @@ def _require_alike(first: _Slice, other: _Slice) -> None:
 
 
 def _step(folder: epath.Path, slices: Sequence[_Slice]) -> np.ndarray:
-    """[3] LPS mm from a slice to the next, of slices in order."""
+    """Returns the step from a slice to the next, [3] LPS mm, for sorted slices."""
     if len(slices) < 2:
         raise ValueError(
             f"{folder}: want two slices or more, got only {slices[0].path.name}: the distance "
@@ -201,13 +215,13 @@ def _step(folder: epath.Path, slices: Sequence[_Slice]) -> np.ndarray:
     nearest = int(np.argmin(along_normal))
     if along_normal[nearest] < _SAME_PLACE_MM:
         raise ValueError(
-            f"{folder}: want one slice at a place, got {_names(slices, nearest)} both at "
+            f"{folder}: want one slice at each position, got {_names(slices, nearest)} both at "
             f"{positions[nearest].tolist()} mm."
         )
     step = (positions[-1] - positions[0]) / (len(slices) - 1)
     usual = np.median(steps, axis=0)
     usual_mm = np.linalg.norm(usual)
-    # Steps alone don't tell a rounded position from one that drifts away.
+    # Positions are compared, not steps, as steps alone don't show a slow drift.
     off_mm = np.abs(positions - positions[0] - np.arange(len(slices))[:, None] * step).max()
     allowed = max(_STEP_TOLERANCE * usual_mm, _ROUNDING_MM)
     if off_mm > min(allowed, _MOST_STEP_TOLERANCE * usual_mm):
@@ -221,12 +235,12 @@ def _step(folder: epath.Path, slices: Sequence[_Slice]) -> np.ndarray:
 
 
 def _names(slices: Sequence[_Slice], index: int) -> str:
-    """The files of a slice and the next."""
+    """Returns the file names of a slice and the next one."""
     return f"{slices[index].path.name} and {slices[index + 1].path.name}"
 
 
 def _hu(one: _Slice) -> np.ndarray:
-    """[rows, columns] int16."""
+    """Returns the HU of a slice, [rows, columns] int16."""
     dataset = dicom_file.read(one.path)
     slope = _numbers(one.path, dataset, "RescaleSlope", (1,), default=1)[0]
     intercept = _numbers(one.path, dataset, "RescaleIntercept", (1,), default=0)[0]
@@ -238,8 +252,8 @@ def _hu(one: _Slice) -> np.ndarray:
         stored = dataset.pixel_array
     except dicom_file.DAMAGE as error:
         raise ValueError(
-            f"{one.path}: its pixels ({syntax.name}) can't be decoded: truncated, damaged, or "
-            f"compressed in a way unknown here ({dicom_file.reason(error)})."
+            f"{one.path}: its pixels ({syntax.name}) can't be decoded: truncated, damaged, or in "
+            f"an unknown compression ({dicom_file.reason(error)})."
         ) from error
     if stored.shape != one.shape:
         raise ValueError(f"{one.path}: want pixels of {one.shape}, got {stored.shape}.")
@@ -252,7 +266,7 @@ def _grid(folder: epath.Path, slices: Sequence[_Slice], step_mm: np.ndarray) -> 
     rows, columns = first.shape
     between_rows_mm, between_columns_mm = first.spacing_mm
     affine = np.eye(4)
-    # Along a row one goes from column to column, and the other way about.
+    # A step along a row leads to the next column, so its length is the columns' distance.
     affine[:3, 0] = first.along_row * between_columns_mm
     affine[:3, 1] = first.along_column * between_rows_mm
     affine[:3, 2] = step_mm

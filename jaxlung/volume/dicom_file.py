@@ -1,4 +1,4 @@
-"""One DICOM file, told by its content and read with or without what should stand before it."""
+"""Recognises and reads one DICOM file, with or without its preamble and file header."""
 
 import dataclasses
 import io
@@ -16,18 +16,18 @@ from pydicom import pixels as dicom_pixels
 from jaxlung.host import files
 
 CT = "CT"
-HEAD_BYTES = 4096  # of a file, to tell it by
+HEAD_BYTES = 4096  # at the start of a file, enough to recognise it
 _MAGIC = slice(128, 132)  # after a preamble that may hold another format's first bytes
-# A dataset without preamble begins with group 0002, or with 0008 in either order of bytes.
+# A dataset without preamble begins with group 0002, or with 0008 in either byte order.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _MODALITY = 0x00080060
 _CODE = re.compile(r"[A-Z]{2,16}")  # of a modality
-_CODE_WIDTH = 16  # letters in a CS
+CODE_WIDTH = 16  # the most characters of a code string (CS)
 _DICOM_UIDS = "1.2.840.10008."
 # Pydicom inflates a whole dataset at once, and deflate expands up to a thousandfold. Our choice.
 _MOST_DEFLATED = 2 << 20  # bytes
-_REASON_WIDTH = 150  # pydicom may quote half of a damaged file
-# What pydicom raises on damaged files.
+_REASON_WIDTH = 150  # characters of pydicom's messages, which may quote half of a damaged file
+# The errors that pydicom raises for damaged files.
 DAMAGE = (
     *files.DECODE_ERRORS,
     pydicom.errors.InvalidDicomError,
@@ -41,14 +41,14 @@ ROLE_TAGS = (
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """What a file is to a CT series.
+    """The part that a file plays in a CT series.
 
     Attributes:
-        modality: "CT" also where only the storage class says so; "" where nothing does.
-        series: its SeriesInstanceUID; "" if it names none.
-        beside: of a CT's files a localizer (scout), or a captured screen without a place in
-            space: no slices.
-        frames: images in the file.
+        modality: the file's modality; "CT" also if only the storage class says so; "" if unknown.
+        series: the file's SeriesInstanceUID; "" if it has none.
+        beside: True for a CT's file that is no slice: a localizer (scout), or a captured screen
+            without a place in space.
+        frames: number of images in the file.
     """
 
     modality: str
@@ -57,25 +57,26 @@ class Role:
     frames: int
 
     def is_companion(self, series: Collection[str]) -> bool:
-        """Tells whether it may be left out of a folder with CT slices of these series.
+        """Returns True if the file may be left out of a folder with CT slices of these series.
 
-        Other modalities have series of their own: what claims to be of a CT's, or names none, is
-        a slice that is damaged, or one whose modality an anonymiser took out.
+        Other modalities have series of their own. A file of another modality that claims to be in
+        a CT's series, or names no series, is a damaged slice, or one whose modality an anonymiser
+        removed, and may not be left out.
         """
         is_other = self.modality != CT and bool(_CODE.fullmatch(self.modality))
         return self.beside or (is_other and bool(self.series) and self.series not in series)
 
 
 def is_dicom(head: bytes) -> bool:
-    """Tells a DICOM file by its first `HEAD_BYTES`.
+    """Returns True if the first `HEAD_BYTES` of a file are those of a DICOM file.
 
-    One without preamble must begin as a dataset does, and say of which kind it is.
+    Without a preamble, the file must begin as a dataset does and name its modality or class.
     """
     return head[_MAGIC] == b"DICM" or (head[:2] in _FIRST_GROUPS and _names_its_kind(head))
 
 
 def is_deflated(path: os.PathLike[str] | str) -> bool:
-    """Tells whether the file names the transfer syntax that deflates whole datasets."""
+    """Returns True if the file names the transfer syntax that deflates whole datasets."""
     with epath.Path(path).open("rb") as file:
         return uid.DeflatedExplicitVRLittleEndian.encode() in file.read(HEAD_BYTES)
 
@@ -83,27 +84,30 @@ def is_deflated(path: os.PathLike[str] | str) -> bool:
 def read(
     path: os.PathLike[str] | str, tags: Sequence[str] | None = None, *, pixels: bool = True
 ) -> pydicom.FileDataset:
-    """Reads a file that `is_dicom`.
+    """Reads a file for which `is_dicom` is True.
 
     Args:
-        path: of the file.
-        tags: what is read of it; None for all.
-        pixels: read what comes after the header too.
+        path: the file.
+        tags: names of the tags to read; None for all.
+        pixels: also read the pixels, which come after the header.
 
     Returns:
-        A dataset whose `file_meta` has a TransferSyntaxUID: where the file names none, that of
-        its encoding, as far as pixels are not compressed.
+        A dataset whose `file_meta` has a TransferSyntaxUID. If the file names none, it is the one
+        of the dataset's encoding, with uncompressed pixels.
 
     Raises:
-        ValueError: naming the file: damaged, cut short, compressed in a way that it doesn't name,
-            or deflated as a whole and over 2 MiB.
-        OSError: it can't be opened.
+        ValueError: the file is damaged or truncated, has compressed pixels but no transfer syntax,
+            or is deflated as a whole and larger than 2 MiB; names the file.
+        OSError: the file can't be opened.
     """
     _require_small_if_deflated(path)
     with epath.Path(path).open("rb") as file:
         try:
             dataset = pydicom.dcmread(
-                file, stop_before_pixels=not pixels, specific_tags=tags, force=True
+                file,
+                stop_before_pixels=not pixels,
+                specific_tags=None if tags is None else list(tags),
+                force=True,
             )
         except DAMAGE as error:
             raise ValueError(f"{path}: truncated or damaged ({reason(error)}).") from error
@@ -116,7 +120,11 @@ def read(
 
 
 def value(path: os.PathLike[str] | str, header: pydicom.Dataset, name: str) -> Any:
-    """Returns a tag's value, parsed only here; None where there is none."""
+    """Returns the value of a tag, which pydicom parses only now; None if the tag is missing.
+
+    Raises:
+        ValueError: the value can't be parsed; names the file.
+    """
     try:
         return header.get(name)
     except DAMAGE as error:
@@ -124,10 +132,10 @@ def value(path: os.PathLike[str] | str, header: pydicom.Dataset, name: str) -> A
 
 
 def role(path: os.PathLike[str] | str, header: pydicom.Dataset) -> Role:
-    """Returns what a file is to a CT series, by `ROLE_TAGS` of its header.
+    """Returns the role of a file in a CT series, from the `ROLE_TAGS` of its header.
 
     Raises:
-        ValueError: naming the file: one of them can't be read.
+        ValueError: one of the tags can't be read; names the file.
     """
     tags = {name: value(path, header, name) for name in ROLE_TAGS}
     is_screen = (
@@ -144,18 +152,18 @@ def role(path: os.PathLike[str] | str, header: pydicom.Dataset) -> Role:
 
 
 def modality(path: os.PathLike[str] | str, header: pydicom.Dataset) -> str:
-    """Returns the file's modality as `Role` has it.
+    """Returns the file's modality, see `Role`.
 
     Raises:
-        ValueError: naming the file: it can't be read.
+        ValueError: the tag can't be read; names the file.
     """
-    named = str(value(path, header, "Modality") or "").strip()[:_CODE_WIDTH]
+    named = str(value(path, header, "Modality") or "").strip()[:CODE_WIDTH]
     is_ct = value(path, header, "SOPClassUID") in (uid.CTImageStorage, uid.EnhancedCTImageStorage)
     return CT if is_ct and not named else named
 
 
 def multi_frame(path: os.PathLike[str] | str, frames: float) -> ValueError:
-    """Returns the error to raise of an enhanced CT."""
+    """Returns the error to raise for a file of several frames, such as an enhanced CT."""
     return ValueError(
         f"{path}: want one slice a file, got a multi-frame file of {frames:g} (an enhanced CT?); "
         "convert it to NIfTI first, for example with dcm2niix."
@@ -163,7 +171,7 @@ def multi_frame(path: os.PathLike[str] | str, frames: float) -> ValueError:
 
 
 def require_decoder(path: os.PathLike[str] | str, syntax: uid.UID) -> None:
-    """Raises ValueError, naming the packages to install, unless pixels can be decoded."""
+    """Raises ValueError unless pixels can be decoded; names the packages to install."""
     try:
         decoder = dicom_pixels.get_decoder(syntax)
     except NotImplementedError:
@@ -177,7 +185,7 @@ def require_decoder(path: os.PathLike[str] | str, syntax: uid.UID) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Returns what pydicom says, its first line."""
+    """Returns the first line of pydicom's message, shortened."""
     line = next(iter(str(error).splitlines()), type(error).__name__)
     return textwrap.shorten(line, _REASON_WIDTH) or type(error).__name__
 
@@ -205,11 +213,11 @@ def _require_small_if_deflated(path: os.PathLike[str] | str) -> None:
 
 def _name_syntax(path: os.PathLike[str] | str, dataset: pydicom.FileDataset) -> None:
     if "SOPClassUID" not in dataset and "Modality" not in dataset:
-        raise ValueError(f"{path}: truncated or damaged (it says neither what it is nor how).")
+        raise ValueError(f"{path}: truncated or damaged (no class, modality or transfer syntax).")
     if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
         raise ValueError(
-            f"{path}: its pixels are compressed, and it lacks the TransferSyntaxUID (0002,0010) "
-            "that says how."
+            f"{path}: its pixels are compressed, but the TransferSyntaxUID (0002,0010), which "
+            "would name the compression, is missing."
         )
     is_implicit, is_little = dataset.original_encoding
     explicit = uid.ExplicitVRLittleEndian if is_little else uid.ExplicitVRBigEndian

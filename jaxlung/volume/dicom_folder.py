@@ -1,5 +1,6 @@
-"""Which files of a folder are the slices of its one CT series."""
+"""Finds the slices of the one CT series among the files of a folder."""
 
+import collections
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -13,30 +14,29 @@ from jaxlung.volume import dicom_file
 
 
 def slice_headers(folder: epath.Path, tags: Sequence[str]) -> dict[epath.Path, pydicom.Dataset]:
-    """Returns the headers of the slices of the one CT series in a folder, by their paths.
+    """Returns the headers of a CT series' slices by their paths.
 
-    See `dicom.read_series` for what is passed over, left out and refused.
+    `dicom.read_series` says which files are ignored, left out and refused.
 
     Args:
-        folder: that holds them.
-        tags: what is read of them, `dicom_file.ROLE_TAGS` among it.
+        folder: the folder of the series.
+        tags: names of the tags to read, `dicom_file.ROLE_TAGS` among them.
 
     Raises:
-        ValueError: naming the folder or the file.
+        ValueError: the folder or a file is refused; names it.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: want a folder of DICOM files, got none there.")
     entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    # Not epath.Path.is_file, which takes a pipe for a file.
+    # os.path.isfile, because epath.Path.is_file is True for a pipe.
     found = files.each_once(path for path in entries if os.path.isfile(path))
     paths = [path for path in found if _is_dicom(path)]
-    headers = {path: dicom_file.read(path, tags, pixels=False) for path in paths}
     directory = pydicom.uid.MediaStorageDirectoryStorage
-    headers = {
-        path: header
-        for path, header in headers.items()
-        if dicom_file.value(path, header.file_meta, "MediaStorageSOPClassUID") != directory
-    }
+    headers: dict[epath.Path, pydicom.Dataset] = {}
+    for path in paths:
+        header = dicom_file.read(path, tags, pixels=False)
+        if dicom_file.value(path, header.file_meta, "MediaStorageSOPClassUID") != directory:
+            headers[path] = header
     if not headers:
         inner = ", ".join(path.name for path in entries if path.is_dir())
         hint = f"; look in its folders {inner}" if inner else ""
@@ -50,13 +50,16 @@ def _is_dicom(path: epath.Path) -> bool:
     with path.open("rb") as file:
         if dicom_file.is_dicom(file.read(dicom_file.HEAD_BYTES)):
             return True
-    if path.name.lower().endswith(".dcm"):  # Passing over it would leave out a slice.
+    if path.name.lower().endswith(".dcm"):  # Ignoring it might lose a slice.
         raise ValueError(f"{path}: want a DICOM file, got one that does not start as such.")
     return False
 
 
 def _require_named_otherwise(others: Iterable[epath.Path], slices: Iterable[epath.Path]) -> None:
-    """Refuses what isn't DICOM and is named as slices are but for its number: a slice, damaged."""
+    """Raises ValueError for a file that isn't DICOM but is named like a slice: a damaged slice.
+
+    Names that differ only in their numbers are alike.
+    """
     names = {_name_without_numbers(path): path.name for path in slices}
     for path in others:
         if like := names.get(_name_without_numbers(path)):
@@ -73,7 +76,7 @@ def _name_without_numbers(path: epath.Path) -> str:
 def _without_companions(
     folder: epath.Path, headers: dict[epath.Path, pydicom.Dataset]
 ) -> dict[epath.Path, pydicom.Dataset]:
-    """The slices; a warning says what else is left out."""
+    """Returns the headers of the slices; logs a warning about the files left out."""
     roles = {path: dicom_file.role(path, header) for path, header in headers.items()}
     slices = {
         path: one for path, one in roles.items() if one.modality == dicom_file.CT and not one.beside
@@ -84,23 +87,23 @@ def _without_companions(
     left_out = [f"{path.name} ({roles[path].modality})" for path in roles if path not in kept]
     if left_out:
         named = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        logging.warning("%s: no slices of the CT, left out: %s", folder, named)
+        logging.warning("%s: left out files that are no slices of the CT: %s", folder, named)
     return {path: headers[path] for path in kept}
 
 
 def _require_one_series(folder: epath.Path, roles: dict[epath.Path, dicom_file.Role]) -> None:
-    counts = {}
-    for one in roles.values():
-        kind = one.modality or dicom_file.CT, one.series or "without a SeriesInstanceUID"
-        counts[kind] = counts.get(kind, 0) + 1
+    counts = collections.Counter(
+        (one.modality or dicom_file.CT, one.series or "without a SeriesInstanceUID")
+        for one in roles.values()
+    )
     found = ", ".join(
         f"{modality} {series} ({count} {'file' if count == 1 else 'files'})"
         for (modality, series), count in counts.items()
     )
     if len(counts) > 1:
         raise ValueError(
-            f"{folder}: want one series, got {len(counts)}: {found}; put the files of each into a "
-            "folder of its own and give the one you want."
+            f"{folder}: want one series, got {len(counts)}: {found}; move each series into a "
+            "folder of its own and name the one you want."
         )
     if next(iter(counts))[0] != dicom_file.CT:
         raise ValueError(f"{folder}: want a series of modality {dicom_file.CT}, got {found}.")

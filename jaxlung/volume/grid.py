@@ -1,7 +1,7 @@
-"""Where a volume's voxels lie in the patient, and the way to the canonical order and back.
+"""The place of a volume's voxels in the patient, and the way to canonical order and back.
 
-Canonical arrays are [D, H, W]: D grows to the patient's superior, H to posterior, W to left
-(ITK's LPS, z y x). An axial slice [H, W] shows as radiologists see it.
+Canonical arrays are [D, H, W]: D points to the patient's superior, H to posterior, W to left
+(ITK's LPS, z y x). An axial slice [H, W] looks as radiologists view it.
 """
 
 import dataclasses
@@ -15,27 +15,26 @@ from jaxlung.volume import resample
 
 _CANONICAL = nibabel.orientations.axcodes2ornt(("S", "P", "L"))
 _TOLERANCE_MM = 1e-3
-# The determinant of the axes' unit vectors: 1 when square, 0.87 for a gantry tilted by 30 degrees.
+# The determinant of the axes' unit vectors: 1 for right angles, 0.87 for a gantry tilted by 30
+# degrees.
 _LEAST_DETERMINANT = 1e-3
-# Our choice for what is told: an infant's chest, and the longest table.
+# Our choice of the extents that give no warning: an infant's chest to the longest table.
 _LEAST_EXTENT_MM, _MOST_EXTENT_MM = 100.0, 2500.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Grid:
-    """The voxels of a file in space.
-
-    Compare grids by `require_same`; the shape and the affine are all there is to keep.
+    """The voxels of a file in space. Compare two grids by `require_same`.
 
     Attributes:
-        shape: of the file's array [I, J, K], each at least 1.
-        affine: [4, 4] float64, from a voxel's index (i, j, k, 1) to the patient's right, anterior
-            and superior in mm (RAS+, as NIfTI has it). Kept as a read-only copy.
+        shape: shape of the file's array [I, J, K], each at least 1.
+        affine: [4, 4] float64, maps a voxel's index (i, j, k, 1) to the patient's right, anterior
+            and superior in mm (RAS+, as in NIfTI). Stored as a read-only copy.
 
     Raises:
-        ValueError: a shape that is not three positive numbers; an affine that is not [4, 4], not
-            finite, singular, or whose last row is not 0 0 0 1; voxels less than 0.01 mm or more
-            than 50 mm apart.
+        ValueError: the shape is not three positive numbers. The affine is not [4, 4], not finite
+            or singular, or its last row is not 0 0 0 1. Voxels are less than 0.01 mm or more than
+            50 mm apart.
     """
 
     shape: tuple[int, int, int]
@@ -65,35 +64,35 @@ def spacing_mm(grid: Grid) -> np.ndarray:
 
 
 def doubt(grid: Grid) -> str | None:
-    """Says what speaks against a grid being that of a person's chest in mm.
+    """Returns a reason to doubt that a grid is that of a chest in mm, or None.
 
     Returns:
-        A sentence with its measures, to go into a warning after the file's name; None if it looks
-        right.
+        A sentence with measures, for a warning that begins with the file's name; None if the grid
+        looks right.
     """
     if np.array_equal(grid.affine, np.eye(4)):
         return (
-            "its affine is the identity, as of files whose place in space was lost: voxels of "
-            "1 mm and the order of axes are a guess."
+            "its affine is the identity, as in files that lost their place in space: the spacing "
+            "of 1 mm and the order of axes are a guess."
         )
     extent_mm = spacing_mm(grid) * grid.shape
     if extent_mm.max() < _LEAST_EXTENT_MM or extent_mm.max() > _MOST_EXTENT_MM:
         return (
-            f"it is {resample.in_mm(extent_mm)} mm large, with voxels of "
-            f"{resample.in_mm(spacing_mm(grid))} mm: are they in mm?"
+            f"it measures {resample.in_mm(extent_mm)} mm, with voxels of "
+            f"{resample.in_mm(spacing_mm(grid))} mm: is its unit mm?"
         )
     return None
 
 
 def to_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
-    """A file's array in canonical order, by permuting and flipping axes alone.
+    """Returns a file's array in canonical order, by permuting and flipping axes.
 
-    Nothing is resampled: the axes of an oblique volume become the nearest canonical ones, and it
-    stays as oblique as it was.
+    Nothing is resampled: the axes of an oblique volume become the nearest canonical ones, and the
+    volume stays oblique.
 
     Args:
-        array: [I, J, K] of any dtype, of `grid`'s shape.
-        grid: of the file.
+        array: [I, J, K] of any dtype, of the grid's shape.
+        grid: the file's grid.
 
     Returns:
         [D, H, W], contiguous; may share memory with `array`.
@@ -108,11 +107,11 @@ def to_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
-    """The exact inverse of `to_canonical`, for an array on the same grid.
+    """Returns an array in canonical order in the file's own order: inverts `to_canonical`.
 
     Args:
         array: [D, H, W] of any dtype.
-        grid: of the file that the volume came from.
+        grid: grid of the file that the volume came from.
 
     Returns:
         [I, J, K], contiguous; may share memory with `array`.
@@ -129,28 +128,30 @@ def from_canonical(array: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def canonical_shape(grid: Grid) -> tuple[int, int, int]:
-    """(D, H, W) of the grid's volume in canonical order."""
-    return tuple(grid.shape[axis] for axis in _canonical_axes(grid))
+    """Returns (D, H, W), the shape of the grid's volume in canonical order."""
+    depth, height, width = (grid.shape[axis] for axis in _canonical_axes(grid))
+    return depth, height, width
 
 
 def canonical_spacing_mm(grid: Grid) -> tuple[float, float, float]:
-    """Distances in mm between neighbouring voxels along D, H and W: lengths, so never negative."""
+    """Returns the distances in mm, above 0, between neighbouring voxels along D, H and W."""
     lengths_mm = spacing_mm(grid)
-    return tuple(float(lengths_mm[axis]) for axis in _canonical_axes(grid))
+    depth, height, width = (float(lengths_mm[axis]) for axis in _canonical_axes(grid))
+    return depth, height, width
 
 
 def orientation(grid: Grid) -> str:
-    """Where each of the file's axes grows to, nearest, such as "LPS" or "RAS"."""
+    """Returns the nearest directions of the file's axes, such as "LPS" or "RAS"."""
     return "".join(nibabel.orientations.ornt2axcodes(_axes(grid)))
 
 
 def require_same(
     path_a: os.PathLike[str] | str, grid_a: Grid, path_b: os.PathLike[str] | str, grid_b: Grid
 ) -> None:
-    """Raises a ValueError naming both files unless their voxels are the same points in space.
+    """Raises ValueError, naming both files, unless their voxels are the same points in space.
 
-    Points are the same within 0.001 mm at each corner of the volume, so that the rounding of
-    float32 headers passes and half a voxel does not (our choice).
+    The corners of the volumes may differ by 0.001 mm (our choice): more than the rounding of
+    float32 headers, far less than half a voxel.
     """
     if grid_a.shape != grid_b.shape:
         raise ValueError(
@@ -163,17 +164,17 @@ def require_same(
     if apart_mm > _TOLERANCE_MM:
         raise ValueError(
             f"{path_b}: want the grid of {path_a}, got voxels up to {apart_mm:.3g} mm away from "
-            f"its own, over the tolerance of {_TOLERANCE_MM} mm."
+            f"its voxels, more than the tolerance of {_TOLERANCE_MM} mm."
         )
 
 
 def _axes(grid: Grid) -> np.ndarray:
-    """For each of the file's axes, the patient's axis it is nearest to and its sign."""
+    """Returns the patient's nearest axis, and its sign, for each of the file's axes, [3, 2]."""
     return nibabel.orientations.io_orientation(grid.affine)
 
 
 def _canonical_axes(grid: Grid) -> tuple[int, int, int]:
-    """The file's axes that become D, H and W."""
+    """Returns the indices of the file's axes that become D, H and W."""
     nearest = _axes(grid)[:, 0].astype(int).tolist()
     return nearest.index(2), nearest.index(1), nearest.index(0)
 
@@ -181,6 +182,6 @@ def _canonical_axes(grid: Grid) -> tuple[int, int, int]:
 def _is_regular(affine: np.ndarray) -> bool:
     if not np.isfinite(affine).all():
         return False
-    with np.errstate(over="ignore"):  # of damaged headers: lengths become infinite, and fail
+    with np.errstate(over="ignore"):  # In damaged headers lengths may overflow; they fail below.
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return lengths.min() > 0 and abs(np.linalg.det(affine[:3, :3] / lengths)) > _LEAST_DETERMINANT

@@ -1,9 +1,9 @@
-"""Hounsfield units (HU): values of a file on that scale, doubts about them, windows."""
+"""Hounsfield units (HU): converts a file's values, checks that they look right, scales windows."""
 
 import jax
 import numpy as np
 
-# The scale of 12 bits that scanners store. Below -1024 HU is scanner padding, not air.
+# The range that scanners store in 12 bits. Below -1024 HU is scanner padding, not air.
 LOWEST_HU = -1024
 HIGHEST_HU = 3071
 
@@ -20,29 +20,29 @@ _AIR_HU = (-1100, -500)  # lungs and what surrounds the patient
 _LEAST_AIR = 1e-3  # share of the voxels
 _HIGHEST_BELIEVABLE_HU = 10_000  # metal may pass 3071 on an extended scale
 
-# Our choices of what no CT has, on whatever scale: air and tissue lie 1000 HU apart, and noise
-# spreads both.
+# Our limits for values that can't be a CT's on any scale: in a CT air and tissue lie 1000 HU apart,
+# and noise spreads both.
 _LEAST_SPAN = 32
 _MOST_LABELS = 16  # different values
 _SAMPLE = 100_000  # voxels
 
 
 def to_hu(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
-    """A file's values as HU, by what they are and not by what the file is called.
+    """Converts a file's values to HU; the values alone decide how, not the file's name.
 
-    Values that all lie in [0, 255] were windowed before: HU = v / 255 * 1500 - 1250 (Ma et al.,
-    2021, of their Radiopaedia volumes). Anything else is HU. Both are clipped to
-    [-1024, 3071] (our choice), which makes padding, and the window's lowest 226 HU, air.
+    Values that all lie in [0, 255] are taken to be windowed: HU = v / 255 * 1500 - 1250, as in the
+    Radiopaedia volumes of Ma et al. (2021). All other values are taken to be HU. Both are clipped
+    to [-1024, 3071] (our choice), which turns padding, and the window's lowest 226 HU, into air.
 
     Args:
-        values: of any shape, integer or float.
-        name: what errors call the file.
+        values: integers or floats of any shape.
+        name: name of the file, for messages.
 
     Returns:
-        int16 HU, rounded, of the same shape; "windowed" or "hu".
+        int16 HU, rounded, of the same shape; and "windowed" or "hu".
 
     Raises:
-        ValueError: no values, or a NaN or infinite one.
+        ValueError: there are no values, or one is NaN or infinite.
     """
     if not values.size or not np.isfinite([values.min(), values.max()]).all():
         raise ValueError(f"{name}: want finite voxels, got NaN, infinity or none.")
@@ -55,40 +55,41 @@ def to_hu(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
 
 
 def require_ct(values: np.ndarray, name: str) -> None:
-    """Refuses values that are neither HU nor a window of them, such as labels or z-scores.
+    """Raises ValueError for values that are no CT, such as labels or z-scores.
 
     Args:
-        values: as stored, finite, of any shape.
-        name: what errors call the file.
+        values: the values as stored, finite, of any shape.
+        name: name of the file, for messages.
 
     Raises:
-        ValueError: least and greatest are fewer than 32 apart; or there are 16 different values
-            or fewer, and none where air is.
+        ValueError: the least and the greatest value are less than 32 apart; or there are at most
+            16 different values and none in the range of air.
     """
     span = _span(values)
     if float(values.max()) - float(values.min()) < _LEAST_SPAN:
         raise ValueError(
             f"{name}: want a CT in Hounsfield units, where air and tissue lie 1000 apart, got "
-            f"{span}: labels, or scaled?"
+            f"{span}: are they labels, or scaled?"
         )
     if _has_few_levels(values) and not _has_air(values):
         raise ValueError(
             f"{name}: want a CT in Hounsfield units, got {span} and at most {_MOST_LABELS} "
-            "different ones: the labels of a mask?"
+            "different ones: are they the labels of a mask?"
         )
 
 
 def doubt(values: np.ndarray, *, window: str = "assumed") -> str | None:
-    """Says what speaks against values of a chest CT being HU.
+    """Returns a reason to doubt that the values of a chest CT are HU, or None.
 
     Args:
-        values: as stored, before `to_hu` clips them; not empty.
-        window: what is made of values in [0, 255]: "assumed", as of any file that `to_hu` gets;
-            "known", where its dataset has that window; "none", where they are used as HU.
+        values: the values as stored, before `to_hu` clips them; not empty.
+        window: meaning of values that lie in [0, 255]: "assumed" if `to_hu` will take them for
+            windowed ones; "known" if the dataset is known to have that window; "none" if they
+            will be used as HU.
 
     Returns:
-        A sentence with their range, to go into a warning after the file's name; None if they
-        look right.
+        A sentence with the range of values, for a warning that begins with the file's name; None
+        if the values look right.
     """
     span = _span(values)
     if _is_windowed(values) and window != "none":
@@ -98,22 +99,22 @@ def doubt(values: np.ndarray, *, window: str = "assumed") -> str | None:
     if values.min() >= 0:
         return f"{span}: nothing below 0 HU; was the rescale intercept (often -1024) left out?"
     if not _has_air(values):
-        return f"{span}: hardly a voxel between {_AIR_HU[0]} and {_AIR_HU[1]} HU, where air is."
+        return f"{span}: hardly any voxel of air, {_AIR_HU[0]} to {_AIR_HU[1]} HU."
     return None
 
 
 def scale(hu: jax.Array | np.ndarray, window: tuple[float, float]) -> jax.Array | np.ndarray:
-    """A window of HU to [0, 1]: clip((hu - low) / (high - low), 0, 1).
+    """Scales a window of HU to [0, 1]: clip((hu - low) / (high - low), 0, 1).
 
     Args:
-        hu: of any shape; on the host, or on the device and inside `jit`.
-        window: low and high in HU.
+        hu: HU of any shape, on the host, on the device or inside `jit`.
+        window: lower and upper end in HU.
 
     Returns:
-        float32 of the same shape, where `hu` is.
+        float32 of the same shape and in the same place.
 
     Raises:
-        ValueError: `window` is empty or upside down.
+        ValueError: the lower end is not below the upper one.
     """
     low, high = window
     if not low < high:
@@ -127,11 +128,11 @@ def _span(values: np.ndarray) -> str:
 
 def _has_air(values: np.ndarray) -> bool:
     num_air = np.count_nonzero((values >= _AIR_HU[0]) & (values <= _AIR_HU[1]))
-    return num_air >= _LEAST_AIR * values.size
+    return bool(num_air >= _LEAST_AIR * values.size)
 
 
 def _has_few_levels(values: np.ndarray) -> bool:
-    # Sorting a whole CT takes seconds, and a few slices of one are enough to clear it.
+    # Sorting all voxels of a CT takes seconds; a sample is enough to find more than a few values.
     sample = values.reshape(-1, order="A")[:: max(1, values.size // _SAMPLE)]
     return all(np.unique(part).size <= _MOST_LABELS for part in (sample, values))
 
@@ -142,6 +143,6 @@ def _is_windowed(values: np.ndarray) -> bool:
 
 def _rounded(hu: np.ndarray) -> np.ndarray:
     if hu.dtype != np.int16:
-        # As float32, because an unsigned dtype has no -1024 to clip to.
+        # As float32, because unsigned types can't hold -1024.
         hu = np.rint(hu.astype(np.float32, copy=False))
     return np.clip(hu, LOWEST_HU, HIGHEST_HU).astype(np.int16, copy=False)

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 files (.nii, .nii.gz) as arrays on a grid, in and out."""
+"""Reads and writes NIfTI-1 and NIfTI-2 files (.nii, .nii.gz) as arrays on a grid."""
 
 import gzip
 import io
@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zlib
-from typing import BinaryIO
+from typing import IO
 
 import nibabel
 import numpy as np
@@ -19,51 +19,52 @@ from jaxlung.volume import grid as grid_lib
 from jaxlung.volume import resample
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by their own size
+_HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by size in bytes
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 _WRITABLE = ("uint8", "int16", "float32")
-# Nibabel prints what it makes of a header; we say it once, as an error, or not at all.
+# Nibabel logs every oddity of a header; this module reports what matters itself.
 _SILENT = std_logging.Logger("nifti", level=std_logging.CRITICAL)
 _CHUNK = 1 << 20  # bytes
-# Our choice. NIfTI files carry more than voxels: headers, extensions, padding.
+# Our choice. NIfTI files hold more than voxels: headers, extensions, padding.
 _MOST_BESIDE_VOXELS = 16 << 20  # bytes
-_SPACING_TOLERANCE = 0.01  # of a voxel's size, between what two fields say of it
+_SPACING_TOLERANCE = 0.01  # relative difference between two fields that give the voxel size
 _SCANNER = 1  # NIFTI_XFORM_SCANNER_ANAT: the affine leads to the scanner's own coordinates
 
 
 def read(
     path_or_bytes: os.PathLike[str] | str | bytes, name: str, max_voxels: int | None = None
 ) -> tuple[np.ndarray, grid_lib.Grid]:
-    """Reads a 3D volume as stored: in the file's own axis order, its scaling applied.
+    """Reads a 3D volume in the file's own axis order, with its scaling applied.
 
-    Space is the header's sform, else its qform; a sform of zeros counts as none where there is a
-    qform. With neither, space is made of the voxel sizes with i growing to the left and the
-    volume's centre at 0 (nibabel's reading of ANALYZE), and a warning says so. Another one says
-    that the sform's voxel sizes aren't those of pixdim. A header in metres or microns is brought
-    to mm.
+    The place in space comes from the header's sform, else from its qform. A sform of zeros is
+    ignored if there is a qform. With neither, it comes from the voxel sizes, with i pointing to the
+    left and the volume's centre at 0 (nibabel's reading of ANALYZE), and a warning is logged.
+    Another warning is logged if the sform's voxel sizes differ from pixdim. Metres and microns are
+    converted to mm.
 
-    A compressed file is unpacked no further than its shape explains and 16 MiB beyond, so that
-    neither a small file that expands nor a header that lies fills the memory.
+    A compressed file is unpacked to the size that its header implies and at most 16 MiB more, so
+    that neither a small file that expands nor a false header fills the memory.
 
     Args:
-        path_or_bytes: a .nii or .nii.gz, or its content; gzip is told by its first bytes.
-        name: what errors call the file.
-        max_voxels: the largest volume that is read, by its header, before voxels are; None for
-            any.
+        path_or_bytes: a .nii or .nii.gz file, or its content; gzip is recognised by content.
+        name: name of the file, for messages.
+        max_voxels: largest volume to read, checked against the header first; None for any.
 
     Returns:
-        The array [I, J, K], perhaps read-only, in the stored dtype where that is integer and
-        unscaled, else float32; and its grid.
+        The array [I, J, K], perhaps read-only, and its grid. The array has the stored dtype if that
+        is an integer without scaling, else float32.
 
     Raises:
-        ValueError: naming the file: it is too large, damaged, cut short or no NIfTI; not 3D (one
-            time point counts as 3D); an axis is empty; voxels are NaN, infinite, complex or
-            colours; the affine is singular; voxel sizes are wanted and 0, negative or NaN, or
-            none that a CT has (`grid.Grid`).
-        OSError: it can't be opened.
+        ValueError: the file is too large, damaged, truncated or no NIfTI; it is not 3D (a fourth
+            axis of length 1 is allowed) or has an empty axis; voxels are NaN, infinite, complex or
+            colours; the affine is singular; voxel sizes that are needed are 0, negative or NaN, or
+            outside of what CTs have (`grid.Grid`). The message names the file.
+        OSError: the file can't be opened.
     """
-    is_content = isinstance(path_or_bytes, bytes)
-    opened = io.BytesIO(path_or_bytes) if is_content else epath.Path(path_or_bytes).open("rb")
+    if isinstance(path_or_bytes, bytes):
+        opened = io.BytesIO(path_or_bytes)
+    else:
+        opened = epath.Path(path_or_bytes).open("rb")
     try:
         with opened as file:
             content = _content(file, max_voxels)
@@ -73,42 +74,43 @@ def read(
 
 
 def write(path: os.PathLike[str] | str, array: np.ndarray, grid: grid_lib.Grid) -> None:
-    """Writes a .nii.gz whole or not at all; the same input gives the same bytes.
+    """Writes a .nii.gz file whole or not at all; the same input gives the same bytes.
 
-    The affine becomes the sform, and the qform too unless it is sheared, which a qform can't
-    say; both in the scanner's coordinates (code 1), in mm.
+    The affine becomes the sform. It becomes the qform, too, unless it is sheared, which a qform
+    can't express. Both are in the scanner's coordinates (code 1), in mm.
 
     Args:
-        path: ends in .nii.gz.
+        path: a name that ends in .nii.gz.
         array: [I, J, K] uint8, int16 or float32, in the file's axis order (`from_canonical`).
-        grid: of `array`.
+        grid: the array's grid.
 
     Raises:
-        ValueError: naming the file: another ending, dtype or shape.
+        ValueError: the name has another ending, or the array another dtype or shape; names the
+            file.
     """
-    path = epath.Path(path)
-    if not path.name.endswith(".nii.gz"):
-        raise ValueError(f"{path}: want a name that ends in .nii.gz.")
+    file = epath.Path(path)
+    if not file.name.endswith(".nii.gz"):
+        raise ValueError(f"{file}: want a name that ends in .nii.gz.")
     if array.dtype.name not in _WRITABLE:
-        raise ValueError(f"{path}: want one of {', '.join(_WRITABLE)}, got {array.dtype}.")
+        raise ValueError(f"{file}: want one of {', '.join(_WRITABLE)}, got {array.dtype}.")
     if array.shape != grid.shape:
-        raise ValueError(f"{path}: want the grid's shape {grid.shape}, got {array.shape}.")
+        raise ValueError(f"{file}: want the grid's shape {grid.shape}, got {array.shape}.")
     image = nibabel.Nifti1Image(array, grid.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.affine, code=_SCANNER)
     image.set_qform(grid.affine, code=_SCANNER, strip_shears=True)
     if not np.allclose(image.get_qform(), grid.affine, atol=1e-3):
         image.set_qform(None, code=0)
-    # Level 6 takes a CT three times as long, for 2 % less.
-    files.write_bytes(path, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    # Level 6 takes three times as long for a CT and saves 2 %.
+    files.write_bytes(file, gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def case_name(path: os.PathLike[str] | str) -> str:
-    """The file's name without .nii or .nii.gz."""
+    """Returns the file's name without .nii or .nii.gz."""
     return re.sub(r"\.nii(\.gz)?$", "", epath.Path(path).name, flags=re.IGNORECASE)
 
 
-def _content(file: BinaryIO, max_voxels: int | None) -> bytes:
+def _content(file: IO[bytes], max_voxels: int | None) -> bytes:
     is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     file.seek(0)
     if not is_gzip:
@@ -120,11 +122,11 @@ def _content(file: BinaryIO, max_voxels: int | None) -> bytes:
         raise ValueError(f"truncated or damaged gzip ({error}).") from error
 
 
-def _bounded(file: BinaryIO, max_voxels: int | None) -> bytes:
-    """A whole NIfTI, which must be no longer than its header implies."""
+def _bounded(file: IO[bytes] | gzip.GzipFile, max_voxels: int | None) -> bytes:
+    """Returns a whole NIfTI file, which must be no longer than its header implies."""
     start = file.read(max(_HEADERS))
     most = _bytes_of_voxels(start, max_voxels) + _MOST_BESIDE_VOXELS
-    # By pieces: read(most) would set aside at once what a header only claims.
+    # In pieces, because read(most) would allocate at once all that a header claims.
     content = io.BytesIO()
     content.write(start)
     while piece := file.read(_CHUNK):
@@ -135,7 +137,11 @@ def _bounded(file: BinaryIO, max_voxels: int | None) -> bytes:
 
 
 def _bytes_of_voxels(start: bytes, max_voxels: int | None) -> int:
-    """What a header declares; 0 if it is none or of no use, as `_parse` will say."""
+    """Returns the bytes of voxels that a header declares; 0 for a bad one, which `_parse` refuses.
+
+    Raises:
+        ValueError: the header declares more than `max_voxels`.
+    """
     header = _raw_header(start)
     if header is None:
         return 0
@@ -163,9 +169,9 @@ def _parse(content: bytes, name: str) -> tuple[np.ndarray, grid_lib.Grid]:
     shape = _shape_3d(header)
     source = _source_of_space(header, name)
     if source != "sform" and not (np.isfinite(stored_spacing) & (stored_spacing > 0)).all():
-        # Nibabel takes 0 for 1 mm, and drops signs.
+        # Nibabel replaces 0 by 1 mm, and drops signs.
         raise ValueError(f"pixdim: want voxel sizes above 0, got {stored_spacing.tolist()}.")
-    # A grid that can't be is said before the voxels are touched.
+    # Made before the voxels are read, so that a bad grid is reported at once.
     grid = grid_lib.Grid(shape, _affine(header, source))
     if source == "sform":
         _compare_spacing(grid, stored_spacing * _mm_per_unit(header), name)
@@ -173,25 +179,25 @@ def _parse(content: bytes, name: str) -> tuple[np.ndarray, grid_lib.Grid]:
 
 
 def _raw_header(content: bytes) -> nibabel.Nifti1Header | None:
-    """The header as stored; None if the bytes do not start as one."""
+    """Returns the header as stored; None if the bytes don't start like one."""
     kinds = {int.from_bytes(content[:4], order) for order in ("little", "big")} & set(_HEADERS)
     size = kinds.pop() if kinds else 0
     return _HEADERS[size](content[:size], check=False) if 0 < size <= len(content) else None
 
 
 def _fix(header: nibabel.Nifti1Header) -> None:
-    """Has nibabel mend what is safe to mend."""
+    """Lets nibabel repair what is safe to repair."""
     if header["magic"].item()[:3] not in (b"n+1", b"n+2"):
         raise ValueError("want a single .nii, got an ANALYZE or .hdr header without its voxels.")
     try:
         header.check_fix(logger=_SILENT)
-        header.get_data_offset()  # a float in the file, so it may be no number
+        header.get_data_offset()  # A float in the file, so it may be NaN.
     except (nibabel.spatialimages.HeaderDataError, ValueError, OverflowError) as error:
         raise ValueError(f"a NIfTI header that can't be used ({error}).") from error
 
 
 def _declared_shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
-    # Not get_data_shape(), which takes some shapes for FreeSurfer's surfaces.
+    # Not get_data_shape(), which mistakes some shapes for FreeSurfer's surfaces.
     return tuple(header["dim"][1 : 1 + max(0, int(header["dim"][0]))].tolist())
 
 
@@ -201,11 +207,11 @@ def _shape_3d(header: nibabel.Nifti1Header) -> tuple[int, int, int]:
         raise ValueError(f"want a 3D volume, got {len(shape)}D of shape {shape}.")
     if min(shape) < 1:
         raise ValueError(f"want voxels along every axis, got shape {shape}.")
-    return shape[:3]
+    return shape[0], shape[1], shape[2]
 
 
 def _source_of_space(header: nibabel.Nifti1Header, name: str) -> str:
-    """The field that the affine is made of: "sform", "qform" or, with neither, "pixdim"."""
+    """Returns the field to make the affine of: "sform", "qform" or, with neither, "pixdim"."""
     has_qform = bool(header["qform_code"])
     if header["sform_code"]:
         rows = np.stack([header[f"srow_{axis}"] for axis in "xyz"])
@@ -237,7 +243,7 @@ def _mm_per_unit(header: nibabel.Nifti1Header) -> float:
 
 
 def _compare_spacing(grid: grid_lib.Grid, stored_mm: np.ndarray, name: str) -> None:
-    """Warns where pixdim, which other programs go by, has other voxel sizes than the sform."""
+    """Logs a warning if pixdim, which other programs use, differs from the sform's voxel sizes."""
     used_mm = grid_lib.spacing_mm(grid)
     if not np.allclose(stored_mm, used_mm, rtol=_SPACING_TOLERANCE, atol=0):
         logging.warning(
@@ -249,11 +255,11 @@ def _compare_spacing(grid: grid_lib.Grid, stored_mm: np.ndarray, name: str) -> N
 def _voxels(
     content: bytes, header: nibabel.Nifti1Header, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """[I, J, K], a view of `content` where nothing has to be converted."""
+    """Returns the voxels [I, J, K], a view of `content` if nothing has to be converted."""
     stored = header.get_data_dtype()
     if stored.kind not in "iuf":
         raise ValueError(f"want real numbers for voxels, got {stored}.")
-    # Headers start with 348 or 540 bytes and 4 more of extensions, whatever they claim.
+    # A header has 348 or 540 bytes and 4 more for extensions, whatever offset it claims.
     offset = max(header.get_data_offset(), header.sizeof_hdr + 4)
     count = int(np.prod(shape, dtype=np.float64))
     if len(content) < offset + count * stored.itemsize:
@@ -275,7 +281,7 @@ def _scaled(array: np.ndarray, slope: float, inter: float) -> np.ndarray:
     is_scaled = (slope, inter) != (1.0, 0.0)
     if array.dtype.kind in "iu" and not is_scaled:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    # What overflows float32 is infinite, and refused as such below.
+    # Values that overflow float32 become infinite and are refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = array.astype(np.float32, copy=is_scaled)
         if is_scaled:

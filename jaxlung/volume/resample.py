@@ -1,11 +1,11 @@
-"""Volumes to another spacing or shape, and back."""
+"""Resamples volumes to another spacing or shape."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-# Our choice: from a specimen's scan to a scout's slices. Beyond it a header is damaged, or isn't
-# in mm.
+# Our choice: from a specimen's scan to a scout's slices. Outside, a header is damaged or its unit
+# isn't mm.
 LEAST_SPACING_MM, MOST_SPACING_MM = 0.01, 50.0
 
 
@@ -16,22 +16,23 @@ def to_spacing(
     *,
     labels: bool,
 ) -> np.ndarray:
-    """A volume with its voxels as far apart as wanted, to the nearest whole number of voxels.
+    """Resamples a volume to a wanted spacing, rounded to whole numbers of voxels.
 
-    Both volumes fill the same box (our choice), so the spacing is exactly
-    `spacing_mm * volume.shape / result.shape`, and `to_shape` undoes it without a shift.
+    Both volumes fill the same box (our choice). So the result's spacing is exactly
+    `spacing_mm * volume.shape / result.shape`, and `to_shape` leads back without a shift.
 
     Args:
-        volume: [D, H, W], as in `to_shape`.
-        spacing_mm: along D, H and W.
-        wanted_mm: along D, H and W; 0 keeps an axis as it is.
-        labels: as in `to_shape`.
+        volume: [D, H, W], see `to_shape`.
+        spacing_mm: distances between the volume's voxels along D, H and W.
+        wanted_mm: distances wanted along D, H and W; 0 keeps an axis as it is.
+        labels: see `to_shape`.
 
     Returns:
         `to_shape(volume, shape)` for shape = round(D * spacing / wanted), at least 1 voxel.
 
     Raises:
-        ValueError: not three axes; a spacing that no CT has; a wanted one that is negative.
+        ValueError: there are not three axes, `spacing_mm` is outside of what CTs have, or
+            `wanted_mm` is negative.
     """
     if not len(spacing_mm) == len(wanted_mm) == volume.ndim == 3:
         raise ValueError(
@@ -47,22 +48,22 @@ def to_spacing(
 
 
 def to_shape(volume: np.ndarray, shape: tuple[int, int, int], *, labels: bool) -> np.ndarray:
-    """A volume sampled at the centres of `shape` voxels that fill the same box.
+    """Samples a volume at the centres of `shape` voxels that fill the same box.
 
-    CT and probabilities linearly between voxel centres, labels (bits of `data.record`) from the
-    nearest one; beyond the outermost centres the edge goes on. Nothing is smoothed before
-    shrinking (our choice, as nnU-Net has it).
+    HU and probabilities are interpolated linearly between voxel centres; labels (bits of
+    `data.record`) are taken from the nearest voxel. Beyond the outermost centres values stay
+    constant. Volumes are not smoothed before they shrink (our choice, as in nnU-Net).
 
     Args:
-        volume: [D, H, W] of int16, uint8, float32 or another type of numbers.
+        volume: [D, H, W] of int16, uint8, float32 or another numeric type.
         shape: D, H and W of the result, each at least 1.
-        labels: whether values are names, not amounts.
+        labels: True if the values are labels, which must not be mixed.
 
     Returns:
-        [*shape] of the same dtype, integers rounded; `volume` itself if that is its shape.
+        [*shape] of the same dtype, integers rounded; `volume` itself if it has that shape.
 
     Raises:
-        ValueError: not three axes, or an empty one.
+        ValueError: there are not three axes, or one is empty.
     """
     if not volume.ndim == len(shape) == 3 or min(*volume.shape, *shape) < 1:
         raise ValueError(f"want [D, H, W] without empty axes, got {volume.shape} to {shape}.")
@@ -73,8 +74,8 @@ def to_shape(volume: np.ndarray, shape: tuple[int, int, int], *, labels: bool) -
     return _linear(volume, shape)
 
 
-def require_spacing(lengths_mm: Sequence[float]) -> None:
-    """Raises a ValueError unless voxels this far apart, along three axes, may be a CT's."""
+def require_spacing(lengths_mm: Sequence[float] | np.ndarray) -> None:
+    """Raises ValueError unless all distances between voxels are possible for a CT."""
     if not all(LEAST_SPACING_MM <= length <= MOST_SPACING_MM for length in lengths_mm):
         raise ValueError(
             f"want voxels from {LEAST_SPACING_MM} to {MOST_SPACING_MM:g} mm apart, got "
@@ -83,17 +84,17 @@ def require_spacing(lengths_mm: Sequence[float]) -> None:
 
 
 def in_mm(lengths: Iterable[float]) -> str:
-    """Returns lengths as they are read in a sentence: "5 x 0.7 x 0.7"."""
+    """Returns lengths as text for a message: "5 x 0.7 x 0.7"."""
     return " x ".join(f"{length:.4g}" for length in lengths)
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """The nearest of `old` voxels to each of `new`, [new]; of two as near the later one."""
-    return (2 * np.arange(new) + 1) * old // (2 * new)  # In whole numbers, so a tie is one.
+    """Returns the nearest of `old` voxels for each of `new`, [new]; in a tie the later one."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)  # In integers, so that ties are exact.
 
 
 def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The old voxels before and after each new centre, and the share of the latter, [new] each."""
+    """Returns the old voxels before and after each new centre, and the latter's weight, [new]."""
     # The centre of new voxel i lies at (i + 1/2) old / new - 1/2; this is 2 new times that.
     centres = np.maximum((2 * np.arange(new) + 1) * old - new, 0)
     before, rest = np.divmod(centres, 2 * new)
@@ -101,9 +102,10 @@ def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _linear(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """`to_shape` of amounts, axis by axis: a slice at a time, which the processor's cache holds.
+    """Interpolates for `to_shape` axis by axis, a slice at a time to stay in the CPU's cache.
 
-    5 times as fast on CT as SciPy's `affine_transform`, which weighs 8 voxels for every new one.
+    Five times as fast for CTs as SciPy's `affine_transform`, which weighs 8 voxels for each new
+    one.
     """
     dtype = np.result_type(volume.dtype, np.float32)
     slices, rows, columns = (_neighbours(*axis) for axis in zip(volume.shape, shape, strict=True))
@@ -118,10 +120,10 @@ def _linear(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _between(before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Straight from `before` to `after`; `before` itself where the share is 0."""
+    """Interpolates linearly from `before` to `after`; gives exactly `before` where share is 0."""
     return before + share * (after - before)
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """To the nearest whole number, halves away from 0."""
+    """Rounds to the nearest integer, halves away from 0."""
     return np.trunc(values + np.copysign(values.dtype.type(0.5), values))

@@ -1,13 +1,14 @@
-"""A network over a whole volume: overlapping windows, blended, all on the device.
+"""Runs a network over a whole volume by overlapping windows, blended, all on the device.
 
 The volume goes to the device once. Windows are cut there in batches of one size, and the network's
-answers are added there, so that one array returns. Nothing is compiled for a volume's shape: voxels
-lie in one row, [V], whose rows and slices are numbers of the program's input, and V is rounded up
-to a power of two (`_capacity`). The network is compiled once, what cuts and adds once for each V.
+outputs are added there, so that a single array returns.
+
+No program is compiled for one volume's shape. Voxels lie in one row [V], the strides of slices and
+rows are arguments, and V is rounded up to a power of two (`_capacity`). The network is compiled
+once, the programs that cut and add once for each V.
 
 Memory for 630 x 630 x 300 voxels, rounded up to 2**27: 268 MB of int16, 134 MB of uint8 and 537 MB
-of float32 probabilities, 940 MB in all, besides the windows of a batch and what the network itself
-needs.
+of float32 probabilities, 940 MB in all, besides the windows of a batch and the network's own needs.
 """
 
 import dataclasses
@@ -29,14 +30,14 @@ Forward = Callable[[dict[str, jax.Array]], jax.Array]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OnDevice:
-    """A volume that `prepare` brought to the device, for any number of `predict`.
+    """A volume on the device, made by `prepare` for any number of calls of `predict`.
 
     Attributes:
-        arrays: what the network looks at by name, [V] each, V a power of two: the voxels of
-            `padded`, row by row, and zeros.
-        shape: of the volume itself.
-        padded: its shape on the device, where it goes on with its last voxels.
-        sharding: where it lives; None for the default device.
+        arrays: the network's inputs by name, [V] each with V a power of two: the voxels of the
+            padded volume row by row, then zeros.
+        shape: shape of the volume itself.
+        padded: shape of the padded volume, which repeats its last voxels.
+        sharding: placement of the arrays; None for the default device.
     """
 
     arrays: dict[str, jax.Array]
@@ -50,15 +51,15 @@ def prepare(
     window: Sequence[int],
     sharding: jax.sharding.Sharding | None = None,
 ) -> OnDevice:
-    """Brings a volume to the device, padded as `predict` needs it.
+    """Pads a volume as `predict` needs it and copies it to the device.
 
     Args:
-        arrays: see `predict`; they are copied.
-        window: voxels along D, H and W, at least those of any window to come.
+        arrays: see `predict`.
+        window: voxels along D, H and W, at least those of any window used later.
         sharding: see `predict`.
 
     Raises:
-        ValueError: arrays that are not 3D, differ in shape or are too large; a bad window.
+        ValueError: the arrays are not 3D, differ in shape or are too large, or the window is bad.
     """
     shape = _shape_of(arrays)
     padded = tuple(max(pair) for pair in zip(shape, _check_window(window), strict=True))
@@ -79,36 +80,37 @@ def predict(
     within: np.ndarray | None = None,
     sharding: jax.sharding.Sharding | None = None,
 ) -> np.ndarray:
-    """Probabilities of a whole volume, blended from windows as nnU-Net does (Isensee, 2021).
+    """Returns probabilities of a whole volume, blended from windows as in nnU-Net (Isensee, 2021).
 
-    Windows that overlap are averaged with Gaussian weights, sigma an eighth of the window, so that
-    a voxel is mostly judged by windows that see what is around it. An axis thinner than the window
-    is continued by its last voxels, and cropped back.
+    Overlapping windows are averaged with Gaussian weights (sigma is an eighth of the window), so
+    that windows with a voxel near their middle count most. An axis shorter than the window is
+    padded by its last voxels, and the result is cropped.
 
-    Windows without a voxel of `within` are not judged. That changes no probability in it, not by
-    a bit: every window that covers a voxel of it is judged, and the order of sums stays.
+    Windows without a voxel of `within` are skipped. The probabilities inside `within` are the same
+    to the bit as without it: no window that covers them is skipped, and the order of sums stays.
 
     Args:
-        forward: a jitted function, made once by the caller: windows of `arrays`, each
+        forward: a jitted function, made once by the caller, from windows of `arrays`, each
             [N, *window], to [N, *window] float32 probabilities. N is always `batch_size`.
-        arrays: what the network looks at by name, each [D, H, W], any type; or, to keep them on the
-            device between calls, what `prepare` made of them.
-        window: voxels along D, H and W.
-        overlap: share of a window that the next one covers again, at least, in [0, 1).
-        batch_size: windows at a time.
-        mirror_axes: of 0, 1, 2: every window is also judged mirrored along each combination of
-            them, at 2 ** len(mirror_axes) times the cost, and the answers averaged.
-        within: [D, H, W] bool, where probabilities are wanted: elsewhere they are 0; None for all.
-        sharding: where the volume lives, None for the default device; `Shardings.replicated` for a
-            `forward` over a mesh, which splits the windows itself by a sharding constraint. A
-            prepared volume stays where it is.
+        arrays: the network's inputs by name, each [D, H, W] of any type; or the result of
+            `prepare`, to keep them on the device between calls.
+        window: voxels of a window along D, H and W.
+        overlap: least share of a window that the next one covers again, in [0, 1).
+        batch_size: number of windows in a batch.
+        mirror_axes: a subset of 0, 1, 2. Every window is also predicted mirrored along each
+            combination of these axes and the outputs are averaged, at 2 ** len(mirror_axes) times
+            the cost.
+        within: [D, H, W] bool, voxels whose probabilities are wanted; others get 0. None for all.
+        sharding: placement of the volume; None for the default device. For a `forward` over a mesh
+            pass `Shardings.replicated`: `forward` splits the windows by a sharding constraint.
+            Ignored for a prepared volume.
 
     Returns:
         [D, H, W] float32 in [0, 1].
 
     Raises:
-        ValueError: arrays that are not 3D or differ in shape, or were prepared for a smaller
-            window; settings out of range; a `forward` that returns another shape.
+        ValueError: the arrays are not 3D, differ in shape or were prepared for a smaller window; a
+            setting is out of range; `forward` returns another shape.
     """
     _check_settings(overlap, batch_size, mirror_axes)
     volume = arrays if isinstance(arrays, OnDevice) else prepare(arrays, window, sharding)
@@ -122,7 +124,7 @@ def predict(
 
 
 def _in_a_row(array: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
-    """[D, H, W] to [V]: continued to `padded` by the last voxels, then zeros."""
+    """Returns [D, H, W] as a row [V]: padded by its last voxels, then by zeros."""
     row = np.zeros(_capacity(padded), array.dtype)
     if array.shape != padded:
         widths = [(0, after - before) for before, after in zip(array.shape, padded, strict=True)]
@@ -132,7 +134,7 @@ def _in_a_row(array: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
 
 
 def _capacity(padded: Sequence[int]) -> int:
-    """Voxels of a row on the device: the next power of two, so that few programs serve all."""
+    """Returns the length of a row on the device: the next power of two, for few programs."""
     return 1 << (math.prod(padded) - 1).bit_length()
 
 
@@ -144,9 +146,9 @@ def _sum_windows(
     batch_size: int,
     mirror_axes: Sequence[int],
 ) -> jax.Array:
-    """Weighted sum of what `forward` says of windows at corners [K, 3], [V] float32.
+    """Returns the weighted sum [V] float32 of the outputs for windows at corners [K, 3].
 
-    Waits for nothing: the device has the next batch before it is through with one.
+    Doesn't wait for the device, so that the next batch is queued before one is finished.
     """
     put = functools.partial(jax.device_put, device=volume.sharding)
     _, height, width = volume.padded
@@ -169,9 +171,9 @@ def _sum_windows(
 
 
 def _batches(firsts: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """First voxels of windows, and what each counts, 0 or 1: [batch_size] int32 and float32.
+    """Yields batches of windows: their first voxels, int32, and weights 0 or 1, float32.
 
-    The last batch is filled up with windows at the origin that count 0.
+    The last batch is filled up with windows at the origin of weight 0.
     """
     for start in range(0, len(firsts), batch_size):
         part = firsts[start : start + batch_size].astype(np.int32)
@@ -185,11 +187,11 @@ def _divide(
     shape: tuple[int, ...],
     within: np.ndarray | None,
 ) -> np.ndarray:
-    """Sums [*padded] by the weights of all windows, cropped to `shape`; 0 where not `within`."""
+    """Divides sums [*padded] by the windows' weights and crops; 0 where not `within`."""
     along_d, along_h, along_w = sums
     in_plane = (along_h[:, None] * along_w)[: shape[1], : shape[2]]
     probs = np.zeros(shape, np.float32)
-    for index, plane in enumerate(probs):  # A plane stays in the processor's cache.
+    for index, plane in enumerate(probs):  # Plane by plane, to stay in the CPU's cache.
         here = total[index, : shape[1], : shape[2]]
         where = True if within is None else within[index]
         np.divide(here, along_d[index] * in_plane, out=plane, where=where)
@@ -202,7 +204,7 @@ def _zeros(size: int) -> jax.Array:
 
 
 def _rows(firsts: jax.Array, steps: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    """Where the rows of windows begin that begin at `firsts`: [...] to [..., D * H, 1] int32."""
+    """Returns the first voxels of all rows of windows at `firsts`, [...] to [..., D * H, 1]."""
     slices, rows, _ = window
     away = steps[0] * jnp.arange(slices)[:, None] + steps[1] * jnp.arange(rows)[None, :]
     away = away.reshape((1,) * firsts.ndim + (slices * rows,))
@@ -213,7 +215,10 @@ def _rows(firsts: jax.Array, steps: jax.Array, window: tuple[int, ...]) -> jax.A
 def _cut(
     volumes: dict[str, jax.Array], firsts: jax.Array, steps: jax.Array, *, window: tuple[int, ...]
 ) -> dict[str, jax.Array]:
-    """[V] each to [N, *window], which begin at `firsts` [N]; `steps` [2] to a slice, to a row."""
+    """Cuts windows [N, *window] that begin at `firsts` [N] out of volumes [V].
+
+    `steps` [2] are the distances in [V] from a slice to the next and from a row to the next.
+    """
     places = _rows(firsts, steps, window)
     rows = jax.lax.GatherDimensionNumbers(
         offset_dims=(2,), collapsed_slice_dims=(), start_index_map=(0,)
@@ -228,13 +233,13 @@ def _cut(
 
 @functools.partial(jax.jit, static_argnames="axes")
 def _flip(batch: Any, *, axes: tuple[int, ...]) -> Any:
-    """Windows [N, *window], one array or a dict of them, mirrored along axes of the window."""
+    """Mirrors windows [N, *window], an array or a dict of arrays, along axes of the window."""
     return jax.tree.map(lambda x: jnp.flip(x, [axis + 1 for axis in axes]), batch)
 
 
 @functools.partial(jax.jit, static_argnames="axes")
 def _plus_flipped(probs: jax.Array, mirrored: jax.Array, *, axes: tuple[int, ...]) -> jax.Array:
-    """Adds answers to mirrored windows, mirrored back."""
+    """Adds the outputs for mirrored windows, mirrored back."""
     return probs + _flip(mirrored, axes=axes)
 
 
@@ -249,7 +254,8 @@ def _add(
 ) -> jax.Array:
     """Adds windows [N, *window], each times its share, to the volume [V], in place.
 
-    One after the other: windows of a batch overlap, and sums in one order are the same every time.
+    Windows are added one after the other: those of a batch overlap, and a fixed order makes the
+    sums reproducible.
     """
     along_d, along_h, along_w = weights
     weight = along_d[:, None, None] * along_h[None, :, None] * along_w[None, None, :]
@@ -287,7 +293,7 @@ def _check_window(
         raise ValueError(f"sliding window: window: got {window}, want 3 counts above 0.")
     if any(length > limit for length, limit in zip(window, most, strict=True)):
         raise ValueError(
-            f"sliding window: window: got {window}, want at most {most}, as the volume is prepared."
+            f"sliding window: window: got {window}, want at most {most}, the prepared volume's."
         )
     return tuple(window)
 

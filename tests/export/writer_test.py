@@ -109,7 +109,7 @@ def test_any_number_and_size_of_images(three_level):
     images = np.random.default_rng(1).integers(0, 256, (3, size, size), np.uint8)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     apply = jax.jit(functools.partial(system.model.apply, train=False))
-    logits = jax.device_get(apply(variables, system.scale(images)))
+    logits = jax.device_get(apply(variables, system.step.scale(images)))
     probs, preds = reader.load(file).run(images)
     np.testing.assert_allclose(probs, special.expit(logits[..., 0]), atol=1e-5)
     np.testing.assert_array_equal(preds, system.task.postprocess(np.asarray(probs)[..., None]))

@@ -147,18 +147,18 @@ class FolderTest(InputsTest):
         for pattern in ("", "**/*.png"):
             self.assert_found(pattern, ["outer/z", "x"], leave_out=self.root / "out")
         self.assert_found("out", ["a/y", "x_mask"], leave_out=self.root)
-        with pytest.raises(ValueError, match="want another folder for the output than the input"):
+        with pytest.raises(ValueError, match="is the input; choose another folder"):
             self.find(leave_out=self.root / "out" / "..")
 
     def test_an_empty_input_is_not_the_current_folder(self):
         for pattern in ("", " "):
-            with pytest.raises(ValueError, match=r"--input: want .* got an empty path"):
+            with pytest.raises(ValueError, match=r"INPUT: want .* got an empty path"):
                 inputs.find(pattern)
 
     def test_nothing_there_is_one_sentence(self):
         self.write("notes.txt", b"text")
         for pattern in ("", "*.png", "missing", "missing/*.png", "x" * 300, "x" * 300 + "/*"):
-            with pytest.raises(ValueError, match=r"data.*: want a PNG, .* got none there\.$"):
+            with pytest.raises(ValueError, match=r"data.*: want a PNG, .* found none\.$"):
                 self.find(pattern)
 
 
@@ -285,7 +285,7 @@ class CsvTest(InputsTest):
         ("file\na.png\n", "want a column 'path' or 'image', got 'file'"),
         ("", "want a column 'path' or 'image', got nothing"),
         ("path\n", "want a path in every row, got no rows"),
-        ("path,x\na.png,1\n,2\n", ":3: nothing in column 'path'; want a path"),
+        ("path,x\na.png,1\n,2\n", ":3: path: want a path, got an empty cell"),
     )
     def test_a_csv_that_can_not_be_used(self, text, match):
         with pytest.raises(ValueError, match=rf"list\.csv.*{match}"):

@@ -36,14 +36,14 @@ def test_outputs_do_not_lie_beside_inputs(folder, pattern):
     (folder / "list.csv").write_text("path\nin/a.png\n")
     (folder / "link").symlink_to(folder / "in")
     for output in ("in", "link", "in/sub/.."):
-        with pytest.raises(ValueError, match=r"is where the input .*a.png is|another folder for"):
+        with pytest.raises(ValueError, match=r"holds the input .*a.png;|is the input;"):
             require_safe(folder / output, folder / pattern)
 
 
 def test_nor_do_those_of_folders_below(folder):
     (folder / "out").mkdir()
     (folder / "out/sub").symlink_to(folder / "in/sub")
-    with pytest.raises(ValueError, match=r"out/sub is where the input .*/in/sub/b.png is"):
+    with pytest.raises(ValueError, match=r"out/sub holds the input .*/in/sub/b.png; choose"):
         require_safe(folder / "out", folder / "in")
 
 
@@ -69,7 +69,7 @@ def test_files_that_no_prediction_made_stay(folder, name):
     path = folder / "out" / name
     path.parent.mkdir(parents=True)
     path.symlink_to("nowhere")
-    with pytest.raises(ValueError, match=rf"{name} is there already, and no prediction made it"):
+    with pytest.raises(ValueError, match=rf"{name} exists, and no prediction wrote it"):
         require_safe(folder / "out", folder / "in")
     (folder / "out" / outputs.COMMAND).write_text("{}")  # Of a command that may be gone on with.
     require_safe(folder / "out", folder / "in")

@@ -83,8 +83,8 @@ def test_the_refusal_names_both_and_the_file(tmp_path):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n...")
     names = [item.name for item in inputs_lib.find(str(tmp_path))]
     endings = endings_of(["lung"], volume_work, probs=True)
-    match = r"--input: 'a_probs' and 'a' would both be written to /out/a_probs.nii.gz; predict"
+    match = r"INPUT: 'a_probs' and 'a' would both be written to /out/a_probs.nii.gz; use two"
     with pytest.raises(ValueError, match=match):
         outputs.require_apart(OUT, names, endings)
-    with pytest.raises(ValueError, match=r"'failures.csv/x' .* /out/failures.csv; predict"):
+    with pytest.raises(ValueError, match=r"'failures.csv/x' .* /out/failures.csv; use two"):
         outputs.require_apart(OUT, ["failures.csv/x"], endings)

@@ -203,7 +203,8 @@ class TestBeside:
         made.save(folder, [scout, screen, structures, pet], ["s", "t", "u", "v"])
         np.testing.assert_array_equal(dicom.read_series(folder)[0], want)
         assert caplog.messages == [
-            f"{folder}: no slices of the CT, left out: s (CT), t (CT), u (RTSTRUCT), ..."
+            f"{folder}: left out files that are no slices of the CT: s (CT), t (CT), "
+            "u (RTSTRUCT), ..."
         ]
 
     def test_links_and_pipes_beside_slices_change_nothing(self, tmp_path):
@@ -250,7 +251,7 @@ SKEWED = made.decimal((1, 0, 0, 0.6, 0.8, 0))
 BAD = dict(
     bare=(
         all_changed(ImagePositionPatient=None),
-        r"/\d: .*ImagePositionPatient \(0020,0032\).*bare",
+        r"/\d: .*ImagePositionPatient \(0020,0032\).*incomplete",
     ),
     no_orientation=(changed(1, ImageOrientationPatient=None), r"/1: .*ImageOrientationPatient \("),
     no_spacing=(changed(2, PixelSpacing=None), r"/6: .*PixelSpacing \(0028,0030\), got none"),
@@ -266,7 +267,7 @@ BAD = dict(
     ),
     same_place=(
         [*made.series(), made.make_slice(1)],
-        r": want one slice at a place, got (1 and 4|4 and 1) both at \[-120.5, -90.25, -397.5\]",
+        r": want one slice at each position, got (1 and 4|4 and 1) both at \[-120.5, -90.25, -39.*",
     ),
     missing_slice=(
         [made.make_slice(k) for k in (0, 1, 2, 4)],
@@ -285,7 +286,7 @@ BAD = dict(
     single=(made.series()[:1], "want two slices or more, got only 3: .*SliceThickness"),
     two_series=(
         [*made.series(), *changed(0, SeriesInstanceUID="1.2.4")[:1]],
-        r"want one series, got 2: CT 1\.2\.\d \(\d files?\), CT 1\.2\.\d \(\d files?\); put",
+        r"want one series, got 2: CT 1\.2\.\d \(\d files?\), CT 1\.2\.\d \(\d files?\); move",
     ),
     pet=(all_changed(Modality="PT"), r"want a series of modality CT, got PT 1\.2\.3 \(3 files\)"),
     multi_frame=(changed(0, NumberOfFrames=2), "/3: .*multi-frame file of 2 .*dcm2niix"),

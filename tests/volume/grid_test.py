@@ -149,8 +149,8 @@ class GridTest(parameterized.TestCase):
             assert grid.doubt(grid.Grid(shape, np.diag([-mm, -mm, 1, 1]))) is None
 
     @parameterized.parameters(
-        ((512, 512, 60), [0.07, 0.07, 0.5, 1], r"it is 35\.84 x 35\.84 x 30 mm large"),
-        ((512, 512, 300), [7, 7, 25, 1], "it is 3584 x 3584 x 7500 mm large"),
+        ((512, 512, 60), [0.07, 0.07, 0.5, 1], r"it measures 35\.84 x 35\.84 x 30 mm"),
+        ((512, 512, 300), [7, 7, 25, 1], "it measures 3584 x 3584 x 7500 mm"),
         ((512, 512, 60), [1, 1, 1, 1], "identity"),
     )
     def test_centimetres_and_lost_spacing_are_doubted(self, shape, diagonal, match):

@@ -78,9 +78,13 @@ class DoubtTest(parameterized.TestCase):
     @parameterized.named_parameters(
         ("without_intercept", thorax() + 1024, "from 24 to 1724: .*intercept"),
         ("unsigned", (thorax() + 1024).astype(np.uint16), "intercept"),
-        ("without_intercept_but_padded", np.append(thorax() + 1024, -2000), "hardly a voxel"),
+        (
+            "without_intercept_but_padded",
+            np.append(thorax() + 1024, -2000),
+            "hardly any voxel of air",
+        ),
         ("huge", thorax().astype(np.int32) * 100, "from -100000 to 70000: .*10000"),
-        ("abdomen_without_air", np.array([-90, 50, 60, 700]), "hardly a voxel"),
+        ("abdomen_without_air", np.array([-90, 50, 60, 700]), "hardly any voxel of air"),
     )
     def test_what_is_not_hu_is_told_with_its_range(self, values, match):
         assert re.search(match, hounsfield.doubt(values))
@@ -98,7 +102,7 @@ class RequireTest(parameterized.TestCase):
         hounsfield.require_ct(values, "a.nii")
 
     @parameterized.named_parameters(
-        ("labels", np.arange(4).repeat(9).astype(np.uint8), "from 0 to 3: labels"),
+        ("labels", np.arange(4).repeat(9).astype(np.uint8), "from 0 to 3: are they labels"),
         ("constant", np.full(9, -1000), "from -1000 to -1000"),
         ("scaled_to_one", np.linspace(0, 1, 5000), "from 0 to 1: .*scaled"),
         ("z_scores", np.random.default_rng(0).normal(size=5000), r"from -\d\.\d+ to \d"),
