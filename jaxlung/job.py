@@ -33,6 +33,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     # Bad settings are told before data are read.
     system = system_lib.make_system(config)
     require_both_classes(config)
+    system.abstract_params()  # Tracing a network raises ValueError for sizes that it can't take.
     if config.init_from and not workdir.is_trained(path):
         transfer.open_network(config.init_from, system.abstract_state())
     if config.task.get("lungs") == "predicted":
