@@ -1,4 +1,4 @@
-"""The whole job of a config: train, evaluate all splits, report; what is done is not done again."""
+"""Runs the whole job of a config: train, evaluate all splits, report. Skips finished parts."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,24 @@ from jaxlung.training import checkpoint, record_check, transfer
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 
-FINISHED = "finished.txt"  # Written last; holds the step and the weights that were scored.
+FINISHED = "finished.txt"  # Written last; holds step and weights digest of what was scored.
 
 
 def run(config: mlc.ConfigDict, path: epath.Path) -> None:
-    """Trains, evaluates and reports into `path`, from wherever an earlier call got to.
+    """Trains, evaluates and reports into `path`, resuming where an earlier call stopped.
+
+    Args:
+        config: config of the run.
+        path: folder of the run.
 
     Raises:
-        ValueError, OSError: bad config, data or workdir; see `train.train`.
+        ValueError: config, data or folder can't be used; see also `train.train`.
+        OSError: a file can't be read or written.
     """
-    # Bad settings are told before data are read.
+    # Bad settings are reported before data are read.
     system = system_lib.make_system(config)
     require_both_classes(config)
+    system.abstract_params()  # Tracing a network raises ValueError for sizes that it can't take.
     if config.init_from and not workdir.is_trained(path):
         transfer.open_network(config.init_from, system.abstract_state())
     if config.task.get("lungs") == "predicted":
@@ -66,9 +72,9 @@ def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) ->
 
 
 def is_finished(path: epath.Path, selection: str) -> bool:
-    """Returns whether `finished.txt` is of the checkpoint that `selection` names.
+    """Returns True if `finished.txt` names the checkpoint that `selection` selects.
 
-    Earlier versions wrote its step alone.
+    Earlier versions wrote only its step.
     """
     try:
         words = (path / FINISHED).read_text().split()
@@ -78,13 +84,13 @@ def is_finished(path: epath.Path, selection: str) -> bool:
 
 
 def selected(path: epath.Path, selection: str) -> str:
-    """Returns step and weights of the selected checkpoint, as `finished.txt` has them."""
+    """Returns step and weights digest of the selected checkpoint, as in `finished.txt`."""
     step = checkpoint.selected_step(selection, path)
     return f"{step} {checkpoint.selected_weights(selection, path)}"
 
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
-    """Raises ValueError if a diagnosis would be validated on patients with COVID-19 only."""
+    """Raises ValueError if a diagnosis would be validated only on patients with COVID-19."""
     role = system_lib.make_task(config).role
     if role == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
         raise ValueError(
@@ -97,18 +103,19 @@ def require_both_classes(config: mlc.ConfigDict) -> None:
 def run_evaluate(
     config: mlc.ConfigDict | None, path: epath.Path, split: str, overrides: Sequence[str] = ()
 ) -> None:
-    """Scores one split of a trained run anew, and makes its report again.
+    """Scores one split of a trained run again, and rewrites its report.
 
     Args:
-        config: what the run was made with, but for `workdir.FREE_FIELDS`; None reads it there.
-        path: the run's folder.
+        config: config of the run, which may differ in `workdir.FREE_FIELDS`; None reads the one in
+            `path`.
+        path: folder of the run.
         split: "train", "validation" or "test".
-        overrides: of what is read there, "--config.FIELD=VALUE".
+        overrides: changes to the config in `path`, "--config.FIELD=VALUE".
 
     Raises:
-        ValueError: an unknown split, no run there, or another config's.
-        FileNotFoundError: the data that the run's own config names are not there; nothing is
-            prepared or downloaded where a folder from somebody else says.
+        ValueError: the split is unknown, no run is there, or it has another config.
+        FileNotFoundError: the data that the config in `path` names are not there. They are not
+            prepared or downloaded, as the folder may be somebody else's.
     """
     if split not in run_files.SPLITS:
         raise ValueError(f"--split: got {split!r}, want one of {', '.join(run_files.SPLITS)}.")
@@ -130,32 +137,32 @@ def run_evaluate(
 
 
 def names_data_dir(overrides: Sequence[str]) -> bool:
-    """Returns whether one of "--config.FIELD=VALUE" says where data are prepared."""
+    """Returns True if one of "--config.FIELD=VALUE" names the folder of prepared data."""
     return any(x.lstrip("-").startswith("config.data.data_dir=") for x in overrides)
 
 
 def write_report(path: epath.Path) -> None:
-    """Writes `report.html` and `MODEL_CARD.md` from what a run's folder holds.
+    """Writes `report.html` and `MODEL_CARD.md` from the files of a run.
 
     Raises:
         ValueError: no split was evaluated, or a file is damaged.
     """
     warn_of_stale(run_files.load_summaries(path))
-    with workdir.naming_config(path, values=False):  # The other files are checked when read.
+    with workdir.naming_config(path, values=False):  # Other files are checked when read.
         page.build(path)
         model_card.write(path)
     logging.info("report: %s, model card: %s", path / "report.html", path / model_card.FILE)
 
 
 def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
-    """Names the splits that were scored with other weights than the last of `summaries`."""
+    """Warns of splits that were scored with other weights than the last of `summaries`."""
     newest = summaries[-1]
     for summary in summaries[:-1]:
         known = summary.weights_digest and newest.weights_digest
         if known and summary.weights_digest != newest.weights_digest:
             logging.warning(
                 "summary_%s.json (step %d) is of other weights than summary_%s.json (step %d); "
-                "score both with --mode=evaluate --split=...",
+                "score both with jaxlung evaluate --workdir=... --split=...",
                 summary.split,
                 summary.step,
                 newest.split,
@@ -166,12 +173,17 @@ def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
 def open_splits(
     config: mlc.ConfigDict, path: epath.Path, *, may_prepare: bool = True
 ) -> Mapping[str, record.Source]:
-    """Opens the data; once something was trained, they must be those that `splits.csv` names.
+    """Opens the splits of a run's dataset, with the lungs that its config asks for.
+
+    The first call writes `splits.csv`; once there is a checkpoint, the splits must match it.
 
     Args:
-        config: the run.
-        path: its folder.
+        config: config of the run.
+        path: folder of the run.
         may_prepare: prepare, generate or download data that are not there.
+
+    Raises:
+        ValueError: the data can't be used, or differ from those in `splits.csv`.
     """
     with distributed.main_first("opening the data"):
         splits = system_lib.open_splits(config, may_prepare=may_prepare)
@@ -186,12 +198,12 @@ def open_splits(
 
 
 def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) -> None:
-    """Says so if images of the test split have a say in what is tested."""
+    """Warns if test images are also used to choose the checkpoint or the threshold."""
     validation, test = ({who for who, _ in splits[x].people()} for x in ("validation", "test"))
     chosen = limits.list_chosen(config.to_dict())
     if chosen and validation & test:
         logging.warning(
-            "%d of %d test images are validation images too, which choose %s: test scores are too "
+            "%d of %d test images are also validation images, which choose %s: test scores are too "
             "good",
             len(validation & test),
             len(test),
@@ -200,7 +212,7 @@ def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) 
 
 
 def log_scores(path: epath.Path, split: str, records: str) -> None:
-    """Logs the split's main scores, and those of the baselines, a line each."""
+    """Logs the main scores of the network and of each baseline on a split, a line each."""
     summary = run_files.load_summary(path, split)
     count = summary.num_images
     network = {"scores": summary.scores, "undefined": summary.undefined}
@@ -214,7 +226,7 @@ def log_scores(path: epath.Path, split: str, records: str) -> None:
 
 
 def spell_score(key: str, part: Mapping[str, Any], total: int) -> str:
-    """ "hd95 3.2100 (n = 38)" where 2 of 40 have none; part of a summary, with "undefined"."""
+    """Returns one score in words: "hd95 3.2100 (n = 38)" if 2 of 40 images have none."""
     undefined = part.get("undefined", {}).get(key, 0)
     number = f" (n = {total - undefined:,})" if undefined else ""
     return f"{key} {part['scores'][key]:.4f}{number}"

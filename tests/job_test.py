@@ -172,7 +172,7 @@ def warnings_of_shared(caplog, test, **changes):
 )
 def test_test_images_that_choose_the_checkpoint_or_the_rate_are_told(changes, chosen, caplog):
     (message,) = warnings_of_shared(caplog, array_source.ArraySource(4), **changes)
-    want = f"3 of 4 test images are validation images too, which choose {chosen}: test scores"
+    want = f"3 of 4 test images are also validation images, which choose {chosen}: test scores"
     assert message.startswith(want)
 
 

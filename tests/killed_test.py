@@ -76,7 +76,7 @@ def test_kill_9_in_an_epoch_and_the_same_command_give_the_same_parameters(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (path / "report.html").exists()
-    assert "going on from step" in finish(path, option)
+    assert "resuming from step" in finish(path, option)
     assert_same(path, whole_run)
     assert (path / "report.html").exists()
 
@@ -89,7 +89,7 @@ def test_a_signal_saves_and_exits_with_0(whole_run, tmp_path, number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
-    assert "the same command goes on" in stderr
+    assert "run the same command to resume" in stderr
     assert "Traceback" not in stderr
     finish(path)
     assert_same(path, whole_run)

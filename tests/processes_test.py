@@ -102,7 +102,7 @@ def test_what_two_processes_saved_at_sigterm_goes_on_in_two_in_one_and_in_four(f
         process.send_signal(signal.SIGTERM)
     codes, said = finish(processes)
     assert codes == [0, 0], said
-    assert "the same command goes on" in said[0]
+    assert "run the same command to resume" in said[0]
     assert not (path / "finished.txt").exists()
     for count in (2, 1, 4):
         copy = folder / f"on_{count}"
@@ -110,7 +110,7 @@ def test_what_two_processes_saved_at_sigterm_goes_on_in_two_in_one_and_in_four(f
         placement = "host" if count == 4 else "device"
         codes, said = finish(start_all(copy, count, f"--config.data.placement={placement}"))
         assert codes == [0] * count, said
-        assert "going on from step" in said[0]
+        assert "resuming from step" in said[0]
         assert_same_run(copy, whole_run)
 
 

@@ -310,7 +310,7 @@ def read_voxels(
 
 def eligible(system: system_lib.System, item: record.VolumeRecord) -> np.ndarray:
     """Returns where foreground may be, everywhere or in the lungs: [D, H, W] bool."""
-    if system.inference.inside_lungs:
+    if system.volume_inference.inside_lungs:
         return item.mask & record.LUNG != 0
     return np.ones(item.mask.shape, bool)
 

@@ -1,4 +1,4 @@
-"""Checkpoint and split to scores: a CSV row per image, a summary, and panels for the report."""
+"""Scores a checkpoint on splits: a CSV row per image, a summary, and panels for the report."""
 
 import itertools
 import json
@@ -38,23 +38,23 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Scores the selected checkpoint on splits.
 
-    Writes `scores_<split>.csv` and `summary_<split>.json` for each; of the test split also
-    `panels_test.npz`, or, of a yes or no, `seen_test.npz`; or, of volumes, `planes_test.npz` and
-    `predictions/<case>.nii.gz`.
+    Writes `scores_<split>.csv` and `summary_<split>.json` for each. For the test split it also
+    writes `panels_test.npz`, `seen_test.npz` if the task has no maps, or, for volumes,
+    `planes_test.npz` and `predictions/<case>.nii.gz`.
 
     Args:
-        config: the run.
-        workdir: holds `checkpoints/`.
-        splits: by name; the baselines are fitted to "train".
-        names: which of them to score.
+        config: config of the run.
+        workdir: folder of the run, with `checkpoints/`.
+        splits: sources by name; the baselines are fitted to "train".
+        names: names of the splits to score.
         system: what `config` describes, if it was made already.
-        keep: leave out the splits that were scored with the same weights before.
+        keep: skip splits that were scored with the same weights before.
 
     Returns:
-        The summaries by split, as written now.
+        The summaries that were written, by split.
 
     Raises:
-        ValueError: an empty split, or no good checkpoint.
+        ValueError: a split is empty, or there is no good checkpoint.
     """
     system = system or system_lib.make_system(config)
     state = checkpoint.load_selected(workdir, config.selection, system.abstract_state())
@@ -138,7 +138,7 @@ def score_images(
         chosen: baselines by name.
         name: name of the split, for the progress line.
     """
-    task, how = system.task, system.settings.resize
+    task, how = system.task, system.image_settings.resize
     outputs = image_inference.predict(
         system, state, feed, order.in_turn(feed.num_examples), feed.num_examples
     )
@@ -182,9 +182,9 @@ def judge_volumes(
 def choose_threshold(
     system: system_lib.System, state: train_step.TrainState, source: record.Source
 ) -> float:
-    """The threshold that does best on the validation split (Youden's J); 0.5 without both classes.
+    """Chooses the threshold that is best on the validation split (Youden's J).
 
-    Of tasks without maps only.
+    It is 0.5 if the split has only one class. For tasks without maps only.
     """
     feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
     everything = order.in_turn(feed.num_examples)
@@ -193,17 +193,18 @@ def choose_threshold(
         *((o["probs"].item(), o["levels"].item() > 0) for o in outputs), strict=True
     )
     if all(levels) or not any(levels):
-        logging.warning("validation has one class only: the threshold is 0.5")
+        logging.warning("the validation split has one class only: the threshold is 0.5")
         return 0.5
     threshold = to_float32(roc.best_threshold(np.array(levels), np.array(probs)))
-    logging.info("threshold %.4g does best on the validation split", threshold)
+    logging.info("threshold %.4g is best on the validation split", threshold)
     return threshold
 
 
 def to_float32(threshold: float) -> float:
-    """The next lower float32, as a device compares: rounded up, it could be a probability itself.
+    """Rounds a threshold down to float32, in which a device compares it.
 
-    Never 0, which would choose again, nor 1, which is no threshold: their neighbours are.
+    Rounded up, it could equal a probability that was above it. 0 means "to be chosen" and 1 is no
+    threshold, so they become their neighbours.
     """
     zero, one = np.float32(0), np.float32(1)
     rounded = np.float32(threshold)

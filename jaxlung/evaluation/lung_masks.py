@@ -1,4 +1,4 @@
-"""Lungs that another run's network finds, in place of the annotated ones (Zhang, section 6)."""
+"""Replaces annotated lungs by those that another run's network finds (Zhang, section 6)."""
 
 import dataclasses
 import hashlib
@@ -27,12 +27,12 @@ from jaxlung.training.inference import images as image_inference
 
 @dataclasses.dataclass(frozen=True)
 class Lungs:
-    """What was found in the images of a split.
+    """Lungs found in the images of a split.
 
     Attributes:
         masks: [N, S, S] bool.
-        resize: how the images were brought to S x S; a key of `resize.RESIZES`.
-        made_by: digest of the network.
+        resize: method that brought the images to S x S, a key of `resize.RESIZES`.
+        made_by: digest of the network that found them.
     """
 
     masks: np.ndarray
@@ -41,16 +41,17 @@ class Lungs:
 
 
 def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
-    """Looks at what `replace` needs, before any data are read.
+    """Checks that `replace` will find what it needs, before any data are read.
 
     Args:
         run: folder of the run that finds lungs.
-        path: the folder of the run that will use them; the lungs that it keeps are enough.
-        phantom_images: of the run that will use them.
+        path: folder of the run that will use the lungs; if it keeps them already, `run` isn't
+            needed.
+        phantom_images: `data.phantom_images` of the run that will use the lungs.
 
     Raises:
-        ValueError: no finished run there (says how to train one), or one that looks for something
-            else.
+        ValueError: no finished run is there (the message says how to train one), or its task is
+            not lung masks.
     """
     run_path = _absolute(run)
     if _is_finished(run_path):
@@ -65,19 +66,19 @@ def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
 def replace(
     splits: Mapping[str, record.Source], run: str, path: epath.Path
 ) -> dict[str, record.Source]:
-    """The splits with the lungs that a finished run's network finds in their images.
+    """Replaces the lungs of all splits by those that a finished run's network finds.
 
-    Masks are kept in `path/lungs_<split>.npz`, so that the work is done once, and needs the other
-    run no more. Wherever that run lies, its network is known by its numbers.
+    The masks are kept in `path/lungs_<split>.npz`, so that the work is done once and the other run
+    isn't needed again. A digest of its weights identifies the network, wherever its folder is.
 
     Args:
-        splits: records; what they say about lungs is not looked at.
-        run: folder of a finished run whose task is one mask of the lungs.
-        path: the folder of the run that will use them.
+        splits: records of each split; their annotated lungs are not used.
+        run: folder of a finished run whose task is lung masks of X-rays.
+        path: folder of the run that will use the lungs.
 
     Raises:
-        ValueError: no finished run there and no masks kept, a run that looks for something else, or
-            another network than `path` was trained with.
+        ValueError: there is neither a finished run nor a kept mask of every image, the run has
+            another task, or `path` was trained with the lungs of another network.
     """
     run_path = _absolute(run)
     kept = {name: _load(_file(path, name), _ids(source)) for name, source in splits.items()}
@@ -97,7 +98,7 @@ def _find_missing(
     run: epath.Path,
     path: epath.Path,
 ) -> dict[str, Lungs]:
-    """What is kept of the same network, and the rest found."""
+    """Returns the kept masks of this network, and finds those that are missing."""
     lung_run = trained.open_run(run, _load_config(run))
     made_by = _digest(lung_run.config, lung_run.state)
     others = {lungs.made_by for lungs in kept.values() if lungs} - {made_by}
@@ -112,7 +113,7 @@ def _find_missing(
         lungs = kept[name]
         if lungs is None or lungs.made_by != made_by:
             masks = _find(lung_run.system, lung_run.state, source, f"lungs_{name}")
-            lungs = Lungs(masks, lung_run.system.settings.resize, made_by)
+            lungs = Lungs(masks, lung_run.system.image_settings.resize, made_by)
             _save(_file(path, name), lungs, _ids(source))
         found[name] = lungs
     return found
@@ -121,14 +122,15 @@ def _find_missing(
 def _require_kept(
     kept: Mapping[str, Lungs | None], run: epath.Path, path: epath.Path
 ) -> dict[str, Lungs]:
-    """All of what is kept, of one network."""
-    if not all(kept.values()) or len({lungs.made_by for lungs in kept.values()}) != 1:
+    """Returns the kept masks; raises ValueError unless one network found all of them."""
+    found = {name: lungs for name, lungs in kept.items() if lungs}
+    if found.keys() != kept.keys() or len({x.made_by for x in found.values()}) != 1:
         raise ValueError(
             f"lungs_run: {run} holds no finished run, and {path} does not keep the lungs of all of "
             "these images; name the folder of a finished run with --config.lungs_run."
         )
-    logging.info("lungs_run: %s is not there any more; using the lungs kept in %s", run, path)
-    return dict(kept)
+    logging.info("lungs_run: %s is gone; using the lungs kept in %s", run, path)
+    return found
 
 
 def _absolute(run: str) -> epath.Path:
@@ -148,7 +150,7 @@ def _is_finished(run: epath.Path) -> bool:
 
 
 def _lungs_command(phantom_images: int) -> str:
-    """The variant of `v7_lungs` that sees the same images."""
+    """Returns the variant of `v7_lungs` that trains on the same images, as a flag."""
     for spec in ("v7_lungs", "v7_lungs:phantom", "v7_lungs:quick"):
         if config_file.load(config_file.resolve(spec)).data.phantom_images == phantom_images:
             return f"--config={spec}"
@@ -167,7 +169,7 @@ def _load_config(run: epath.Path) -> mlc.ConfigDict:
 
 
 def _digest(config: mlc.ConfigDict, state: train_step.TrainState) -> str:
-    """Of all that masks depend on: the checkpoint, the threshold and the images' size."""
+    """Digests all that masks depend on: the checkpoint, the threshold and the images' size."""
     digests = jax.device_get(checkpoint.digest_state(state))
     data = {name: config.data[name] for name in ("image_size", "resize")}
     parts = [{name: int(x) for name, x in digests.items()}, config.task.to_dict(), data]
@@ -175,7 +177,7 @@ def _digest(config: mlc.ConfigDict, state: train_step.TrainState) -> str:
 
 
 def _warn_of_overlap(run: epath.Path, splits: Mapping[str, record.Source]) -> None:
-    """The lungs of images that the lung network learned from are better than those of new ones."""
+    """Warns of images that the lung network was trained on: their lungs are better than others."""
     split_there = splits_file.read(run / "splits.csv")
     for name in ("validation", "test"):
         if name in splits:
@@ -183,8 +185,8 @@ def _warn_of_overlap(run: epath.Path, splits: Mapping[str, record.Source]) -> No
             known = sum(split_there.get(image_id) == "train" for image_id in ids)
             if known:
                 logging.warning(
-                    "%d of %d %s images trained the lung network of %s; split both alike, with one "
-                    "seed",
+                    "%d of %d %s images trained the lung network of %s; use the same splits and "
+                    "seed for both runs",
                     known,
                     len(ids),
                     name,
@@ -193,7 +195,7 @@ def _warn_of_overlap(run: epath.Path, splits: Mapping[str, record.Source]) -> No
 
 
 def _load(file: epath.Path, image_ids: list[str]) -> Lungs | None:
-    """What is in `file`; None if absent, damaged or of other images."""
+    """Reads the masks in `file`; None if it is absent, damaged or of other images."""
     if not file.exists():
         return None
     try:
@@ -223,7 +225,7 @@ def _save(file: epath.Path, lungs: Lungs, image_ids: list[str]) -> None:
 def _find(
     system: system_lib.System, state: train_step.TrainState, source: record.Source, what: str
 ) -> np.ndarray:
-    """[N, S, S] bool; of all outputs only the packed masks and the scores are held."""
+    """Finds the lungs, [N, S, S] bool; holds only packed masks and scores in memory."""
     feed = pipeline.open_feed(source, system.settings, system.shardings, what)
     everything = order.in_turn(feed.num_examples)
     outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
@@ -232,5 +234,5 @@ def _find(
         packed.append(np.packbits(output["preds"] > 0, axis=-1))
         dice.append(system.task.image_scores(output["confusion"])["dice"])
     logging.info("%s: %d images, Dice against the annotation %.4f", what, len(dice), np.mean(dice))
-    size = system.settings.image_size
+    size = system.image_settings.image_size
     return np.unpackbits(np.stack(packed), axis=-1, count=size).view(bool)

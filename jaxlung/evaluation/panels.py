@@ -97,11 +97,11 @@ def write_seen(
         source: the split.
         is_positive: [N] bool, the class of every image.
     """
+    settings = system.image_settings
     levels, (_, indices) = system.task.levels, np.unique(is_positive, return_index=True)
     items = [source[index] for index in indices.tolist()]
     fitted = [
-        resize.fit(item.image, item.mask, system.settings.image_size, system.settings.resize)
-        for item in items
+        resize.fit(item.image, item.mask, settings.image_size, settings.resize) for item in items
     ]
     images, masks = (np.stack(arrays) for arrays in zip(*fitted, strict=True))
     seen = np.asarray(system.task.inputs(system.step.scale(images), masks))

@@ -1,4 +1,4 @@
-"""What is known of every image of a split after prediction, and the tables made from it."""
+"""Scores of every image of a split, and the tables and summaries made from them."""
 
 import dataclasses
 import math
@@ -15,8 +15,8 @@ from jaxlung.metrics import calibration, jackknife, overlap, roc, surface
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import train_step
 
-PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # of the raw output, per image
-FEWEST_BY_SIZE = 8  # images with foreground: two a quartile (our choice)
+PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # Of the raw output, per image.
+FEWEST_BY_SIZE = 8  # Images with foreground: two per quartile (our choice).
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,17 +24,19 @@ class SplitScores:
     """Scores of every image of a split, in the order of its source.
 
     Attributes:
-        ids: "image_id", "patient_id" and "group" -> [N] str; of volumes "shape" and "spacing_mm".
-        means: score name -> [N] float64, of the raw output and, for binary masks, distances in
-            pixels of the stored image, or mm of a volume; NaN where there is none.
+        ids: "image_id", "patient_id" and "group" -> [N] str; for volumes also "shape" and
+            "spacing_mm".
+        means: score name -> [N] float64: scores of the raw output and, for binary masks, distances
+            in pixels of the stored image or mm of the volume; NaN where undefined.
         confusions: [N, L, L] int64 at the network's size.
-        stored: [N, L, L] int64 at the images' own size; of tasks without maps, `confusions`.
-        at_thresholds: [N, T, 2, 2] int64 at `train_step.THRESHOLDS`; T = 0 but for binary masks.
-        probs: [N] float64, the one output of tasks without maps; NaN of others.
-        bin_counts: [N, 15, 2] int64 pixels by bin of probability and reference (see
-            `calibration`), of tasks without maps the image itself; [N, 0, 2] of three levels,
-            where the output is no probability.
-        bin_sums: [N, 15] or [N, 0] float64, the sums of their probabilities.
+        stored: [N, L, L] int64 at the images' own size; the same as `confusions` for tasks without
+            maps.
+        at_thresholds: [N, T, 2, 2] int64 at `train_step.THRESHOLDS`; T = 0 except for binary masks.
+        probs: [N] float64, the output of tasks without maps; NaN for other tasks.
+        bin_counts: [N, 15, 2] int64, number of pixels (for tasks without maps, of images) by bin of
+            probability and by reference, see `calibration`; [N, 0, 2] for three levels, whose
+            output is not a probability.
+        bin_sums: [N, 15] or [N, 0] float64, sums of the probabilities in each bin.
     """
 
     ids: dict[str, np.ndarray]
@@ -48,7 +50,7 @@ class SplitScores:
 
 
 def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
-    """The rows of a split as one; each has an entry for every array, by name."""
+    """Joins the rows of a split, each of which has an entry for every array, by name."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     texts = [name for name, value in rows[0].items() if isinstance(value, str)]
     return SplitScores(
@@ -66,7 +68,14 @@ def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
 def score_image(
     task: task_lib.Task, output: Mapping[str, np.ndarray], item: record.Record, how: str
 ) -> dict[str, Any]:
-    """One image's entries of every array of `SplitScores`, by name."""
+    """Returns one image's entries of every array of `SplitScores`, by name.
+
+    Args:
+        task: what the output means.
+        output: outputs of `Step.evaluate` for the image.
+        item: record of the image.
+        how: `resize` of the image to the network's size, to be undone for scores at its own size.
+    """
     row = {
         "image_id": item.image_id,
         "patient_id": item.patient_id,
@@ -89,7 +98,7 @@ def score_image(
 
 
 def bin_image(task: task_lib.Task, output: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """ "bin_counts" and "bin_sums" of `SplitScores`, of one image."""
+    """Returns "bin_counts" and "bin_sums" of `SplitScores` for one image."""
     if len(task.levels) > 2:
         return {"bin_counts": np.empty((0, 2)), "bin_sums": np.empty(0)}
     counts, sums = calibration.count(output["levels"], output["probs"])
@@ -97,7 +106,7 @@ def bin_image(task: task_lib.Task, output: Mapping[str, np.ndarray]) -> dict[str
 
 
 def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
-    """Everything that a summary says about one split's scores, as JSON values."""
+    """Returns all that a summary says about one split's scores, as JSON values."""
     people = scores.ids["patient_id"]
     judged = summarise_part(task, scores, np.ones(len(people), bool))
     return {
@@ -116,9 +125,9 @@ def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
 
 
 def spread(task: task_lib.Task, scores: SplitScores) -> dict[str, float | None]:
-    """Standard deviation (n - 1) of each score over the images that have it; None of fewer than 2.
+    """Returns the standard deviation (n - 1) of each score over the images that have it.
 
-    Of images, not people: papers give it so.
+    It is None if fewer than two have it. It is over images, not people, as papers report it.
     """
     columns = scores.means | averaged(task, scores.confusions, scores.stored)
     each = {name: x[np.isfinite(x)] for name, x in columns.items()}
@@ -128,9 +137,9 @@ def spread(task: task_lib.Task, scores: SplitScores) -> dict[str, float | None]:
 def summarise_part(
     task: task_lib.Task, scores: SplitScores, which: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """ "scores", their 95 % "intervals" and how many are "undefined", of images [N] bool picks.
+    """Returns "scores", 95 % "intervals" and counts of "undefined" for the images in `which`.
 
-    "..._stored" are at the images' own size.
+    Names that end in "_stored" are of scores at the images' own size.
     """
     means = scores.means | right_at_half(task, scores)
     part = {name: values[which] for name, values in means.items()}
@@ -151,7 +160,7 @@ def summarise_part(
 def score_confusions(
     task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray, people: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-    """ "scores", "intervals" and "undefined" where there are confusion matrices alone.
+    """Returns "scores", "intervals" and "undefined" from confusion matrices alone.
 
     Args:
         task: what the levels mean.
@@ -168,9 +177,9 @@ def score_confusions(
 def both_sizes(
     task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scores of a split at the network's size, and those at the images' own as "..._stored".
+    """Returns scores of a split at the network's size and, as "..._stored", at the images' own.
 
-    The latter are left out where the sizes are the same, pixel for pixel.
+    The latter are left out if all images have the network's number of pixels.
     """
     result = split_scores(task, confusions, weights)
     if not same_sizes(confusions, stored):
@@ -182,7 +191,7 @@ def both_sizes(
 def split_scores(
     task: task_lib.Task, confusions: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Score name -> [R], from [N, L, L] confusions counted `weights` [R, N] times each."""
+    """Returns score name -> [R], from [N, L, L] confusions counted `weights` [R, N] times each."""
     pooled = np.tensordot(weights.astype(np.float64), confusions, axes=1)
     means = averaged(task, confusions, confusions)
     means = {name: jackknife.weighted_mean(x, weights) for name, x in means.items()}
@@ -190,12 +199,12 @@ def split_scores(
 
 
 def same_sizes(confusions: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether all images have as many pixels at their own size as at the network's."""
+    """Returns True if all images have as many pixels at their own size as at the network's."""
     return np.array_equal(confusions.sum(axis=(1, 2)), stored.sum(axis=(1, 2)))
 
 
 def summarise_groups(task: task_lib.Task, scores: SplitScores) -> dict[str, dict[str, Any]]:
-    """The same for each group of images ("COVID-19", ...); {} if there is only one."""
+    """Returns a summary of each group of images ("COVID-19", ...); {} if there is only one."""
     groups = scores.ids["group"]
     names = sorted(set(groups.tolist()))
     if len(names) < 2:
@@ -210,7 +219,7 @@ def summarise_groups(task: task_lib.Task, scores: SplitScores) -> dict[str, dict
 
 
 def score_thresholds(task: task_lib.Task, scores: SplitScores) -> dict[str, list[float]]:
-    """Mean Dice and IoU of the images at each of `train_step.THRESHOLDS`; {} without a mask."""
+    """Returns mean Dice and IoU at each of `train_step.THRESHOLDS`; {} without a binary mask."""
     if not task.is_binary_map:
         return {}
     at_each = task.image_scores(scores.at_thresholds)
@@ -221,9 +230,12 @@ def score_thresholds(task: task_lib.Task, scores: SplitScores) -> dict[str, list
 def draw_roc(
     task: task_lib.Task, scores: SplitScores, judged: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The ROC curve of the images, of at most 500 points; {} for maps or without both classes.
+    """Returns the ROC curve of the images, at most 500 points; {} for maps or a single class.
 
-    `judged` is `summarise_part` of all images, which has their AUC.
+    Args:
+        task: what the output means.
+        scores: scores of the split.
+        judged: `summarise_part` of all images, which has their AUC.
     """
     labels = is_positive(scores)
     if task.is_map or labels.all() or not labels.any():
@@ -240,15 +252,15 @@ def draw_roc(
 
 
 def image_auc(scores: SplitScores, which: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[R] AUC of the images that [N] bool picks; NaN where a class is absent."""
+    """Returns [R] AUC of the images that `which` [N] bool picks; NaN if a class is absent."""
     return np.asarray(roc.auc(is_positive(scores)[which], scores.probs[which], weights))
 
 
 def right_at_half(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
-    """ "accuracy_at_half" -> [N] float64, the accuracy of each image at threshold 0.5.
+    """Returns "accuracy_at_half" -> [N] float64, the accuracy of each image at threshold 0.5.
 
-    Keras counts its accuracy so, whatever threshold the other scores have. {} without a threshold,
-    and of volumes, whose predictions are more than a threshold.
+    Keras computes its accuracy at this threshold, whichever the other scores use. {} for tasks
+    without a threshold, and for volumes, whose predictions depend on more than a threshold.
     """
     if task.threshold is None or task.records != "images":
         return {}
@@ -260,9 +272,10 @@ def right_at_half(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndar
 
 
 def calibrate(scores: SplitScores) -> dict[str, Any]:
-    """Mean probability and share of foreground by bin, and calibration errors; {} of nothing.
+    """Returns mean probability and share of foreground by bin, and calibration errors.
 
-    Of few images they lie a little high, as chance alone opens gaps.
+    {} if there are no pixels. With few images the errors are biased upwards, as chance alone
+    opens gaps.
     """
     if not scores.bin_counts.any():
         return {}
@@ -286,10 +299,11 @@ def calibrate(scores: SplitScores) -> dict[str, Any]:
 
 
 def summarise_sizes(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
-    """Dice and IoU of the last level by how much of it is annotated, at the network's size.
+    """Returns Dice and IoU of the last level by the annotated amount, at the network's size.
 
-    {} of tasks without maps, and of fewer than `FEWEST_BY_SIZE` images that have any. Equal sizes
-    may stand in two neighbouring quartiles: all four hold as many images, give or take one.
+    {} for tasks without maps, and if fewer than `FEWEST_BY_SIZE` images have any. The numbers of
+    images in the four quartiles differ by one at most, so that images of equal size may be in two
+    neighbouring ones.
     """
     confusions = scores.confusions
     pixels = confusions[:, -1].sum(axis=-1)
@@ -314,13 +328,13 @@ def summarise_sizes(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
 
 
 def count_found(confusions: np.ndarray) -> dict[str, int]:
-    """How many images, and in how many of them nothing of the last level is predicted."""
+    """Counts images, and those in which nothing of the last level is predicted."""
     found = confusions[..., -1].sum(axis=-1) > 0
     return {"num_images": found.size, "num_nothing_found": int((~found).sum())}
 
 
 def score_last_level(confusions: np.ndarray, people: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Mean "dice" and "iou" of the last level over images, with intervals over [N] people."""
+    """Returns mean "dice" and "iou" of the last level, with intervals over [N] people."""
     levels = overlap.level_scores(confusions)
     each = {name: levels[key][:, -1] for name, key in (("dice", "f1"), ("iou", "iou"))}
     return intervals.with_intervals(
@@ -330,12 +344,12 @@ def score_last_level(confusions: np.ndarray, people: np.ndarray) -> dict[str, di
 
 
 def is_positive(scores: SplitScores) -> np.ndarray:
-    """[N] bool, of a task without maps: whether the reference is level 1."""
+    """Returns [N] bool, True where the reference of a task without maps is level 1."""
     return scores.confusions[:, 1].sum(axis=-1) > 0
 
 
 def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
-    """Name -> [N], all that is scored of single images."""
+    """Returns name -> [N], all scores of single images."""
     columns = dict(scores.means)
     if not task.is_map:
         columns |= {"probability": scores.probs, "is_positive": is_positive(scores).astype(int)}
@@ -345,7 +359,7 @@ def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndar
 def image_scores(
     task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Name -> [N], the task's scores of single images; at another stored size "..._stored" too."""
+    """Returns name -> [N], scores of single images, as "..._stored" at their own size."""
     columns = task.image_scores(confusions)
     if same_sizes(confusions, stored):
         return columns
@@ -355,20 +369,20 @@ def image_scores(
 def averaged(
     task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Those of `image_scores` whose means stand in a table: all, or {}."""
+    """Returns `image_scores` if the task reports their means, otherwise {}."""
     return image_scores(task, confusions, stored) if task.averages_images else {}
 
 
 def count_undefined(columns: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Score name -> how many of its [N] values are NaN, where any are."""
+    """Counts the NaNs of each score, for scores that have any."""
     counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
     return {name: count for name, count in counts.items() if count}
 
 
 def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
-    """A row per image: who it is, and its scores; the cell of an undefined one is empty."""
+    """Returns a table with a row per image: ids and scores; undefined scores are empty cells."""
     columns = scores.ids | image_columns(task, scores)
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    # NaN alone differs from itself.
+    # Only NaN differs from itself.
     cells = [["" if cell != cell else cell for cell in row] for row in rows]
     return csv_text.to_text([tuple(columns), *cells])

@@ -1,4 +1,4 @@
-"""Volumes to rows of scores, on their own voxels; masks as NIfTI and planes for the report."""
+"""Scores volumes on their own voxels; writes masks as NIfTI and planes for the report."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from jaxlung.training import train_step
 from jaxlung.training.inference import volumes as volume_inference
 from jaxlung.volume import grid, nifti
 
-TOLERANCE_MM = 1.0  # of the normalised surface distance (our choice)
+TOLERANCE_MM = 1.0  # Of the normalised surface distance (our choice).
 
 
 def score_split(
@@ -29,11 +29,11 @@ def score_split(
     """Predicts and scores every volume of a split.
 
     Args:
-        system: the run.
+        system: what the run's config describes.
         state: the network.
-        source: volumes.
-        name: of the split, for the progress line.
-        keep_in: gets `predictions/<case>.nii.gz` on the grid of the case's file, and
+        source: volumes of the split.
+        name: name of the split, for the progress line.
+        keep_in: folder that gets `predictions/<case>.nii.gz` on the grid of the case's file, and
             `planes_<split>.npz` for the report; None keeps nothing.
         also: called with every volume, so that it is decoded once for both.
     """
@@ -62,10 +62,10 @@ def score_volume(
     preds: np.ndarray,
     item: record.VolumeRecord,
 ) -> dict[str, Any]:
-    """One volume's entries of every array of `scores.SplitScores`, by name.
+    """Returns one volume's entries of every array of `scores.SplitScores`, by name.
 
     Args:
-        system: the run.
+        system: what the run's config describes.
         probs: [D, H, W] float32.
         preds: [D, H, W] bool.
         item: the volume with its annotation.
@@ -74,8 +74,8 @@ def score_volume(
     confusion = overlap.confusion_of_one(levels, preds.astype(np.uint8), 2)
     error = probs - levels
     lung = item.mask & record.LUNG != 0
-    # Elsewhere a 0 is not what the network says.
-    judged = lung if system.inference.inside_lungs else np.ones_like(lung)
+    # Elsewhere a 0 is not the network's output.
+    judged = lung if system.volume_inference.inside_lungs else np.ones_like(lung)
     return {
         "image_id": item.image_id,
         "patient_id": item.patient_id,
@@ -95,7 +95,7 @@ def score_volume(
 
 
 def threshold_confusions(levels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """The confusion matrix at each of `train_step.THRESHOLDS`, [T, 2, 2] int64, in one pass.
+    """Counts the confusion matrix at each of `train_step.THRESHOLDS`, [T, 2, 2] int64, in one pass.
 
     Args:
         levels: [D, H, W] uint8, 0 or 1.
@@ -113,9 +113,10 @@ def threshold_confusions(levels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def bin_voxels(levels: np.ndarray, probs: np.ndarray, judged: np.ndarray) -> dict[str, np.ndarray]:
-    """ "bin_counts" and "bin_sums" of `scores.SplitScores`, of the voxels [D, H, W] bool picks.
+    """Returns "bin_counts" and "bin_sums" of `scores.SplitScores` for the voxels that are `judged`.
 
-    Slice by slice: the indices of a whole volume would be twice its probabilities in memory.
+    It works slice by slice: the indices of a whole volume would take twice the memory of its
+    probabilities.
     """
     slices = zip(levels, probs, judged, strict=True)
     counts, sums = zip(

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: by flags, or from what started them."""
+"""Finds where the processes of a run meet, from flags or from what started them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,12 +7,14 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Where the processes of a run meet; None lets JAX ask the machine (Slurm, MPI, Cloud TPU).
+    """The meeting point of a run's processes.
+
+    Fields that are None are left to JAX, which asks the machine (Slurm, MPI, Cloud TPU).
 
     Attributes:
         coordinator: "host:port" of process 0.
-        num_processes: of the run.
-        process_id: of this process, from 0.
+        num_processes: number of processes of the run.
+        process_id: number of this process, from 0.
     """
 
     coordinator: str | None = None
@@ -26,22 +28,22 @@ def find(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> Cluster | None:
-    """The cluster that the flags name or, without any, the one that the environment tells of.
+    """Returns the cluster that the flags name or, without flags, the one in the environment.
 
-    That is JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, Slurm (a task of
-    `srun`), Open MPI, or the hosts of a Cloud TPU slice.
+    The environment may name it in JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID,
+    or show that this is a task of Slurm (`srun`) or Open MPI, or a host of a Cloud TPU slice.
 
     Args:
-        environ: the environment.
-        coordinator: flag.
-        num_processes: flag.
-        process_id: flag.
+        environ: environment variables.
+        coordinator: value of the flag `--coordinator`.
+        num_processes: value of the flag `--num_processes`.
+        process_id: value of the flag `--process_id`.
 
     Returns:
-        None for a process of its own.
+        None if this process runs alone.
 
     Raises:
-        ValueError: some of three settings that belong together are missing, or can't be.
+        ValueError: some of the three settings are missing, or their values can't be used.
     """
     flags = (coordinator, num_processes, process_id)
     names = ("--coordinator", "--num_processes", "--process_id")

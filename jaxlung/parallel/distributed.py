@@ -1,8 +1,8 @@
-"""Several processes as one program: how they find each other, and what they agree on.
+"""Runs several processes as one program.
 
-Every process takes the same steps, on its own rows of each batch, and knows the same scores;
-process 0 alone writes files and speaks. What depends on files that come into being, or on a signal,
-is told to all: processes that took different turns would wait for each other for ever.
+Every process takes the same steps, on its own rows of each batch, and computes the same scores.
+Process 0 alone writes files and logs. Decisions that depend on files or signals are shared among
+all processes: if they took different branches they would wait for each other for ever.
 """
 
 import contextlib
@@ -22,19 +22,22 @@ from jaxlung.host import console, files
 from jaxlung.parallel import cluster as cluster_lib
 from jaxlung.parallel import sharding
 
-MAX_BYTES = 1 << 16  # of a message from process 0
+MAX_BYTES = 1 << 16  # Largest message from process 0.
 ORBAX_BARRIERS = "experimental_orbax_use_distributed_barrier"  # They wait longer than Gloo.
-LONGEST_WAIT = 3600  # seconds; preparing a dataset takes long
+LONGEST_WAIT = 3600  # Seconds; preparing a dataset takes long.
 
 
 def start(cluster: cluster_lib.Cluster) -> None:
-    """Waits for all processes of the run; to be called before anything of JAX is.
+    """Connects to all processes of the run. Call it before anything else of JAX.
+
+    Args:
+        cluster: where the processes meet.
 
     Raises:
-        RuntimeError: they are not all there within five minutes.
+        RuntimeError: some process didn't connect within five minutes.
         ValueError: see `sharding.visible_devices`.
     """
-    # Its SIGTERM handler would take the place of `interrupt`'s, which agree through `Votes`.
+    # Its SIGTERM handler would replace those of `interrupt`, which agree through `Votes`.
     jax.config.update("jax_enable_preemption_service", False)
     flags.FLAGS[ORBAX_BARRIERS].value = True
     jax.distributed.initialize(cluster.coordinator, cluster.num_processes, cluster.process_id)
@@ -52,21 +55,22 @@ def start(cluster: cluster_lib.Cluster) -> None:
 
 
 def meet(what: str) -> None:
-    """Waits until all processes are here, up to an hour.
+    """Waits up to an hour until all processes have called this.
 
-    To be called before a collective that they come to at different times: Gloo, which carries
+    Call it before a collective that processes reach at different times: Gloo, which carries
     collectives between CPUs, gives up after 30 seconds.
 
     Args:
-        what: that they come from, for the message if some don't come.
+        what: name of the work before it, for the error message if some process doesn't come.
     """
     if jax.process_count() > 1:
-        everybody = set(range(jax.process_count()))  # Named, it is no collective itself.
+        # With processes named, this is not itself a collective.
+        everybody = set(range(jax.process_count()))
         ocp.multihost.sync_global_processes(what, timeout=LONGEST_WAIT, processes=everybody)
 
 
-def compiled_by_all(jitted: Callable[..., Any]) -> Callable[..., Any]:
-    """A jitted function that no process runs before all have compiled it; see `meet`."""
+def compiled_by_all(jitted: jax.stages.Wrapped) -> Callable[..., Any]:
+    """Wraps a jitted function so that no process runs it before all have compiled it."""
     if jax.process_count() == 1:
         return jitted
     programs: dict[Any, Callable[..., Any]] = {}
@@ -83,12 +87,12 @@ def compiled_by_all(jitted: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files: process 0."""
+    """Returns True in process 0, which writes the files."""
     return jax.process_index() == 0
 
 
 def tell_all(value: Any) -> Any:
-    """What process 0 gave, a JSON value, in all processes."""
+    """Returns, in all processes, the JSON value that process 0 passed."""
     if jax.process_count() == 1:
         return value
     meet("telling")
@@ -103,13 +107,16 @@ def tell_all(value: Any) -> Any:
 
 @contextlib.contextmanager
 def main_first(what: str) -> Iterator[None]:
-    """Process 0 runs the body before the others do, so that they find the files that it made.
+    """Runs the body in process 0 first, so that the others find the files that it made.
+
+    Args:
+        what: name of the work, for the error message.
 
     Raises:
-        ValueError: in the others, where process 0's body failed.
+        ValueError: raised in the other processes if the body failed in process 0.
     """
     if not is_main() and not tell_all(None):
-        raise ValueError(f"{what}: process 0 could not do it; see what it says.")
+        raise ValueError(f"{what}: process 0 failed; see its error message.")
     done = False
     try:
         yield
@@ -120,13 +127,13 @@ def main_first(what: str) -> Iterator[None]:
 
 
 class Votes:
-    """Whether any process wants something, asked with every dispatch and answered at the next one.
+    """A vote among processes, held with every dispatch and counted at the next one.
 
-    The answer is an array that the devices compute after the dispatch before, so asking makes
-    nobody wait, and all processes get the same answer at the same step.
+    The devices compute the result after the previous dispatch, so that voting makes no process
+    wait, and all processes get the same result at the same step.
 
     Args:
-        mesh: of all devices.
+        mesh: mesh of all devices.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -137,7 +144,10 @@ class Votes:
         self._asked: jax.Array | None = None
 
     def ask(self, wanted: bool) -> bool:
-        """Whether any process wanted it when it asked the time before; alone, whether this does."""
+        """Votes, and returns whether any process voted yes the time before.
+
+        A process on its own gets its own vote back at once.
+        """
         if jax.process_count() == 1:
             return wanted
         votes = sharding.put(np.full(self._shape, wanted), self._split)
@@ -145,6 +155,6 @@ class Votes:
         return before is not None and bool(jax.device_get(before))
 
     def ask_now(self, wanted: bool) -> bool:
-        """Whether any process wants it; waits for all of them."""
+        """Votes, and returns whether any process votes yes now; waits for all of them."""
         self.ask(wanted)
         return self.ask(wanted)

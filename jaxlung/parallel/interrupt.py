@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: three ways to stop, each where it loses nothing."""
+"""SIGTERM and Ctrl-C: three ways to stop without losing work."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from types import FrameType
 from absl import logging
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-EXIT_CODE = 130  # What a shell gives for Ctrl-C.
+EXIT_CODE = 130  # A shell reports Ctrl-C with it.
 
 
 class Interrupt:
-    """Set when the process was asked to stop.
+    """The signal that asked the process to stop.
 
     Attributes:
-        received: name of the signal, or "" while there was none.
+        received: name of the signal; "" until one comes.
     """
 
     def __init__(self) -> None:
@@ -25,14 +25,14 @@ class Interrupt:
 
 @contextlib.contextmanager
 def catch() -> Iterator[Interrupt]:
-    """In a loop that saves: the first signal sets a flag for it to see, a second one exits."""
+    """Catches signals for a loop that saves: the first sets a flag, the second exits at once."""
     interrupt = Interrupt()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupt.received:
             exit_at_once(number, frame)
         interrupt.received = signal.Signals(number).name
-        logging.info("%s: saving, then stopping; once more to stop at once", interrupt.received)
+        logging.info("%s: saving, then stopping; send it again to stop at once", interrupt.received)
 
     with _handlers(handle):
         yield interrupt
@@ -40,26 +40,26 @@ def catch() -> Iterator[Interrupt]:
 
 @contextlib.contextmanager
 def clean_up() -> Iterator[None]:
-    """Where files are half-made: a signal raises KeyboardInterrupt, so that they are removed."""
+    """Turns signals into KeyboardInterrupt, so that half-written files are removed."""
     with _handlers(signal.default_int_handler):
         yield
 
 
 @contextlib.contextmanager
 def stop_at_once() -> Iterator[None]:
-    """Elsewhere: a signal ends the process.
+    """Ends the process when a signal comes.
 
-    No KeyboardInterrupt, which is lost if it comes in a callback of JAX's and crashes XLA if it
-    comes while a program is compiled.
+    It doesn't raise KeyboardInterrupt, which would be lost in a callback of JAX, and would crash
+    XLA while it compiles.
     """
     with _handlers(exit_at_once):
         yield
 
 
 def exit_at_once(number: int, frame: FrameType | None) -> None:
-    """Says so and ends the process; what is on disk is whole."""
+    """Logs the stop and ends the process; files on disk are whole."""
     del number, frame
-    logging.info("stopped; the same command goes on")
+    logging.info("stopped; run the same command to resume")
     logging.flush()
     os._exit(EXIT_CODE)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 DATA = "data"  # splits the batch
 SPACE = "space"  # splits the rows of an image, or of every slice of a volume
-# Of all that JAX may say of a backend, not what it says of a process that doesn't answer.
+# Matches JAX's messages about a missing backend, not those about a process that doesn't answer.
 _NO_DEVICE = re.compile(r"Unable to initialize backend (?!.*(DEADLINE|UNAVAIL))|Unknown backend")
 
 
@@ -20,12 +19,12 @@ class Shardings:
     """Where arrays live.
 
     Attributes:
-        replicated: whole on every device: parameters, statistics, resident data, scalars.
+        replicated: for parameters, statistics, resident data and scalars; whole on every device.
         batch: [B, ...], split over `data`.
         steps: [K, B, ...], batches of several steps, each split over `data`.
         images: [B, H, ...], split over `data` and `space`.
-        volumes: [B, D, H, ...], likewise: slices are few, and a halo of rows is smaller than one of
-            slices.
+        volumes: [B, D, H, ...], split over `data` and, along the rows, over `space`: there are few
+            slices, and a halo of rows is smaller than one of slices.
     """
 
     replicated: NamedSharding
@@ -49,8 +48,8 @@ def make_shardings(*, data: int, space: int) -> Shardings:
     """Lays all devices out as a mesh of `data` x `space`.
 
     Args:
-        data: parts of a batch; -1 takes all devices that `space` leaves.
-        space: parts of the rows of an image or slice; 1 keeps every image whole.
+        data: number of parts of a batch; -1 uses all devices that `space` leaves.
+        space: number of parts of the rows of an image or slice; 1 keeps every image whole.
 
     Raises:
         ValueError: the product is not the number of devices.
@@ -85,8 +84,8 @@ def visible_devices() -> list[jax.Device]:
     """Returns all devices of all processes.
 
     Raises:
-        ValueError: JAX is told to use a kind of device that is not here.
-        RuntimeError: it can't start for another reason.
+        ValueError: JAX is told to use a kind of device that this machine doesn't have.
+        RuntimeError: JAX can't start for another reason.
     """
     try:
         return jax.devices()
@@ -99,7 +98,7 @@ def visible_devices() -> list[jax.Device]:
 
 
 def _no_such_device(reason: str) -> ValueError:
-    wanted = jax.config.jax_platforms
+    wanted = jax.config.values["jax_platforms"]
     told = f"JAX_PLATFORMS: got {wanted!r}, and" if wanted else "JAX_PLATFORM_NAME:"
     return ValueError(
         f"{told} JAX finds no such device here ({reason}); unset it and JAX chooses, or install "
@@ -117,51 +116,40 @@ def require_divisible(batch_size: int, shards: Shardings, field: str) -> None:
 
 
 def put(arrays: Any, where: NamedSharding) -> Any:
-    """Sends host arrays to their devices, without waiting; each process's part is its own's."""
+    """Sends host arrays to their devices, without waiting; each process sends its own part."""
     if jax.process_count() == 1:
         return jax.device_put(arrays, where)
-    # device_put would compare the processes' arrays first, which is a broadcast.
-    return jax.tree.map(lambda x: _make_array(x.shape, where, lambda index: x[index]), arrays)
+    # device_put would first compare the arrays of all processes, which takes a broadcast.
+    with jax.transfer_guard_host_to_device("allow"):  # JAX calls it implicit, but it is meant.
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), arrays
+        )
 
 
 def local_rows(batch_size: int, shards: Shardings) -> np.ndarray:
-    """The rows of a batch that this process's devices hold, ascending."""
+    """Returns the rows of a batch that the devices of this process hold, ascending."""
     parts = shards.batch.addressable_devices_indices_map((batch_size,)).values()
     return np.unique(np.concatenate([np.arange(batch_size)[part] for (part,) in parts]))
 
 
 def put_rows(
-    arrays: dict[str, np.ndarray], rows: np.ndarray, batch_size: int, shards: Shardings
+    arrays: dict[str, np.ndarray], batch_size: int, shards: Shardings
 ) -> dict[str, jax.Array]:
     """Sends the rows of batches that this process holds to its devices, without waiting.
 
     Args:
-        arrays: [K, R, ...], batches of K steps.
-        rows: from `local_rows`, [R].
-        batch_size: rows over all processes.
+        arrays: [K, R, ...], rows of the batches of K steps; R rows as `local_rows` names them.
+        batch_size: B, number of rows over all processes.
         shards: where arrays live.
 
     Returns:
         [K, B, ...].
     """
-    if len(rows) == batch_size:
-        return put(arrays, shards.steps)
-
-    def put_one(array: np.ndarray) -> jax.Array:
-        def part(index: tuple[slice, ...]) -> np.ndarray:
-            first, last, _ = index[1].indices(batch_size)
-            start, stop = np.searchsorted(rows, (first, last))
-            return array[index[0], start:stop]
-
-        shape = (len(array), batch_size, *array.shape[2:])
-        return _make_array(shape, shards.steps, part)
-
-    return {name: put_one(array) for name, array in arrays.items()}
-
-
-def _make_array(
-    shape: tuple[int, ...], where: NamedSharding, part: Callable[[Any], np.ndarray]
-) -> jax.Array:
-    """An array over all processes; `part` gives what lies at an index of it."""
-    with jax.transfer_guard_host_to_device("allow"):  # It counts as implicit, but is meant.
-        return jax.make_array_from_callback(shape, where, part)
+    # JAX counts the transfer as implicit, but it is meant.
+    with jax.transfer_guard_host_to_device("allow"):
+        return {
+            name: jax.make_array_from_process_local_data(
+                shards.steps, x, (len(x), batch_size, *x.shape[2:])
+            )
+            for name, x in arrays.items()
+        }

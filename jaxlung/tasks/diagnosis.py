@@ -123,8 +123,8 @@ def only_inside(images: jax.Array, inside: jax.Array) -> jax.Array:
     return jnp.where(inside, scaled, 0)
 
 
-def one_pixel(labels: jax.Array) -> jax.Array:
-    """Returns labels as maps of one pixel: [B], or a NumPy scalar, to [B, 1, 1] uint8."""
+def one_pixel(labels: Any) -> Any:
+    """Returns labels as maps of one pixel: [B], JAX or NumPy, to [B, 1, 1] uint8 of the same."""
     return labels.reshape(-1, 1, 1).astype(np.uint8)
 
 

@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -58,7 +57,7 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
     )
 
 
-def has_bit(masks: jax.Array, bit: int) -> jax.Array:
+def has_bit(masks: task.Array, bit: int) -> task.Array:
     """Returns 1 where `bit` is set, else 0: [B, ...] uint8 packed masks to [B, ...] uint8."""
     return ((masks & bit) != 0).astype(np.uint8)
 

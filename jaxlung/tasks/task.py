@@ -2,9 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
+
+Array = TypeVar("Array", jax.Array, np.ndarray)
+
+
+class TrueLevels(Protocol):
+    """A function of packed masks and labels that returns indices into `Task.levels`."""
+
+    def __call__(self, masks: Array, labels: Any, /) -> Array:
+        """Maps [B, S, S] uint8 and [B] to [B, H, W] uint8, NumPy to NumPy and JAX to JAX."""
+
+
+class Postprocess(Protocol):
+    """A function of probabilities that returns indices into `Task.levels`."""
+
+    def __call__(self, probs: Array, /) -> Array:
+        """Maps [B, H, W, 1] float32 to [B, H, W] uint8, NumPy to NumPy and JAX to JAX."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +79,11 @@ class Task:
     is_map: bool
     threshold: float | None
     inputs: Callable[[jax.Array, jax.Array], jax.Array]
-    true_levels: Callable[[jax.Array, jax.Array], jax.Array]
+    true_levels: TrueLevels
     targets: Callable[[jax.Array, jax.Array], jax.Array]
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     floor: Callable[[jax.Array], jax.Array]
-    postprocess: Callable[[jax.Array], jax.Array]
+    postprocess: Postprocess
     image_scores: Callable[[np.ndarray], dict[str, np.ndarray]]
     pooled_scores: Callable[[np.ndarray], dict[str, np.ndarray]]
     averages_images: bool
@@ -85,6 +102,6 @@ def whole_image(images: jax.Array, masks: jax.Array) -> jax.Array:
     return images
 
 
-def above(probs: jax.Array, threshold: float) -> jax.Array:
+def above(probs: Array, threshold: float) -> Array:
     """Returns 1 above the threshold, else 0: [B, ..., 1] float32 in [0, 1] to [B, ...] uint8."""
     return (probs[..., 0] > threshold).astype(np.uint8)

@@ -44,7 +44,7 @@ def make_task() -> task.Task:
     )
 
 
-def true_levels(masks: jax.Array) -> jax.Array:
+def true_levels(masks: task.Array) -> task.Array:
     """Returns the level of every pixel; infection wins over lung, and also counts outside it.
 
     Args:
@@ -71,7 +71,7 @@ def targets(masks: jax.Array) -> jax.Array:
     return greys[true_levels(masks)][..., None]
 
 
-def nearest_level(probs: jax.Array) -> jax.Array:
+def nearest_level(probs: task.Array) -> task.Array:
     """Returns the level whose grey, 0, 125 or 255, is nearest to 255 times the probability.
 
     Nguyen Xuan Minh Vu, section 4.5.

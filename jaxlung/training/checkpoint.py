@@ -1,4 +1,4 @@
-"""Orbax checkpoints with digests: the latest two and the best; a damaged one is passed over."""
+"""Saves and restores Orbax checkpoints with digests; keeps the latest two and the best."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from jaxlung.training import checkpoint_notes as notes_lib
 from jaxlung.training import train_step
 
 SELECTIONS = ("last", "best", "best_score")  # best: the lowest validation loss
-# What JAX and TensorStore say of a machine's trouble, which is no damage of a file.
+# In messages of JAX and TensorStore about trouble of the machine, not damage of a file.
 _TROUBLE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
@@ -29,7 +29,7 @@ class _LatestAndBest(preservation_policy.PreservationPolicy):
     """Keeps the latest two steps and the one of the lowest rank.
 
     Attributes:
-        ranks: of the checkpoints that were there when the manager was opened.
+        ranks: ranks by step of the checkpoints that existed when the manager was opened.
     """
 
     ranks: dict[int, float | None]
@@ -52,16 +52,16 @@ def _rank(metrics: dict[str, float]) -> float:
 
 
 def open_manager(workdir: epath.Path, *, to_save: bool = True) -> ocp.CheckpointManager:
-    """Opens `workdir/checkpoints`, which keeps the latest two steps and the lowest rank.
+    """Opens `workdir/checkpoints`, which keeps the latest two steps and the one of lowest rank.
 
     Args:
-        workdir: the run's folder.
-        to_save: makes the folder, and clears away what a killed run left half-written. Without
-            it nothing is written.
+        workdir: folder of the run.
+        to_save: make the folder, and remove what a killed run left half-written. If False,
+            nothing is written.
     """
     folder = epath.Path(workdir).expanduser().resolve() / "checkpoints"  # Orbax wants it absolute.
     options = ocp.CheckpointManagerOptions(
-        # Writes the rank once more, where Orbax's own tools look for it. Nothing here reads that.
+        # Also writes the rank where Orbax's own tools look for it; nothing here reads it there.
         best_fn=_rank,
         best_mode="min",
         lightweight_initialize=True,
@@ -83,7 +83,7 @@ def load_ranks(folder: epath.Path) -> dict[int, float | None]:
 
 
 def _steps(folder: epath.Path) -> list[int]:
-    """The steps of finished checkpoints; half-written ones have other names."""
+    """Lists the steps of finished checkpoints; half-written ones have other names."""
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
@@ -98,11 +98,11 @@ def save(
     """Starts to save `state`; returns as soon as its buffers may be reused.
 
     Args:
-        manager: from `open_manager`.
-        state: at a step that has no checkpoint yet.
+        manager: manager from `open_manager`.
+        state: state to save, at a step that has no checkpoint yet.
         progress: JSON values that belong to this step.
-        rank: the lower the better: validation loss, or minus the validation score; infinite in
-            the middle of an epoch.
+        rank: validation loss, or minus the validation score, so that lower is better; infinite
+            in the middle of an epoch.
     """
     digests = jax.device_get(digest_state(state))
     leaves = {
@@ -124,16 +124,16 @@ def save(
 
 @contextlib.contextmanager
 def open_to_save(workdir: epath.Path) -> Iterator[ocp.CheckpointManager]:
-    """Opens a manager, and waits at the end until what it was given is on the disk.
+    """Opens a manager, and at the end waits until all checkpoints are on disk.
 
     Raises:
-        OSError: it can't be written; names the folder.
+        OSError: a checkpoint can't be written; the message names the folder.
     """
     manager = open_manager(workdir)
     try:
         yield manager
     except BaseException:
-        with contextlib.suppress(Exception):  # A save that failed is raised once more.
+        with contextlib.suppress(Exception):  # It raises a failed save again.
             manager.close()
         raise
     with _naming_folder(manager):
@@ -142,7 +142,7 @@ def open_to_save(workdir: epath.Path) -> Iterator[ocp.CheckpointManager]:
 
 @contextlib.contextmanager
 def _naming_folder(manager: ocp.CheckpointManager) -> Iterator[None]:
-    """Names the folder in what other threads raise when they can't write."""
+    """Adds the folder to errors that other threads raise when they can't write."""
     try:
         yield
     except Exception as error:  # OSError, or TensorStore's ValueError.
@@ -154,16 +154,16 @@ def _naming_folder(manager: ocp.CheckpointManager) -> Iterator[None]:
 def restore(
     manager: ocp.CheckpointManager, step: int, like: train_step.TrainState
 ) -> tuple[train_step.TrainState, notes_lib.Progress]:
-    """Reads one checkpoint and holds it against its digests.
+    """Reads one checkpoint and checks it against its digests.
 
     Args:
-        manager: from `open_manager`.
+        manager: manager from `open_manager`.
         step: one of `manager.all_steps()`.
-        like: shapes, types and shardings to restore to; the shardings may differ from those saved.
+        like: shapes, types and shardings to restore; the shardings may differ from those saved.
 
     Raises:
-        notes.Damaged: the checkpoint is not what was saved.
-        ValueError: it is of another network, or of other types.
+        notes.Damaged: the checkpoint differs from what was saved.
+        ValueError: the checkpoint is of another network, or has other types.
     """
     notes = notes_lib.load(manager.directory / str(step))
     _require_fits(f"{manager.directory}/{step}", notes.leaves, like)
@@ -189,7 +189,7 @@ def restore(
 def _require_fits(
     where: str, leaves: Mapping[str, notes_lib.Leaf], like: train_step.TrainState
 ) -> None:
-    """Raises ValueError if the arrays that were saved are not those of `like`."""
+    """Raises ValueError if the saved arrays don't have the names, shapes and types of `like`."""
     wanted = _named_leaves(like)
     for name in sorted(leaves.keys() | wanted.keys()):
         if name not in leaves or name not in wanted:
@@ -209,13 +209,13 @@ def _require_fits(
 def restore_latest(
     manager: ocp.CheckpointManager, like: train_step.TrainState
 ) -> tuple[train_step.TrainState, notes_lib.Progress] | None:
-    """Reads the newest good checkpoint, naming the damaged ones that it passes over.
+    """Reads the newest good checkpoint; logs the damaged ones that it skips.
 
     Returns:
-        The state and its progress, or None if there is no checkpoint at all.
+        The state and its progress, or None if there is no checkpoint.
 
     Raises:
-        ValueError: there are checkpoints, and all are damaged; or one is of another network.
+        ValueError: all checkpoints are damaged, or one is of another network.
     """
     steps = sorted(manager.all_steps(), reverse=True)
     for step in steps:
@@ -234,10 +234,10 @@ def restore_latest(
 def load_selected(
     workdir: epath.Path, selection: str, like: train_step.TrainState
 ) -> train_step.TrainState:
-    """Returns the checkpoint that `selection`, one of `SELECTIONS`, names; writes nothing.
+    """Loads the checkpoint that `selection`, one of `SELECTIONS`, names; writes nothing.
 
     Raises:
-        ValueError: no good checkpoint, or one of another network.
+        ValueError: there is no good checkpoint, or it is of another network.
     """
     with open_manager(workdir, to_save=False) as manager:
         best_step = None if selection == "last" else _find_best(manager.directory)
@@ -254,7 +254,7 @@ def load_selected(
 
 
 def _find_best(folder: epath.Path) -> int | None:
-    """The step of the lowest rank; names the checkpoints whose rank is not known."""
+    """Finds the step of the lowest rank; logs the checkpoints whose rank is unknown."""
     ranks = load_ranks(folder)
     for step, rank in ranks.items():
         if rank is None:
@@ -287,9 +287,9 @@ def digest_weights(state: train_step.TrainState) -> str:
 
 
 def set_aside_newer(workdir: epath.Path, step: int) -> None:
-    """Moves checkpoints newer than `step` (the damaged ones) to `checkpoints_damaged`.
+    """Moves checkpoints newer than `step`, which are damaged, to `checkpoints_damaged`.
 
-    To be called while no manager is open: one that is doesn't know.
+    Call it while no manager is open, as a manager remembers which checkpoints there are.
     """
     newer_steps = [s for s in _steps(workdir / "checkpoints") if s > step]
     for newer in newer_steps if distributed.is_main() else ():
@@ -299,15 +299,15 @@ def set_aside_newer(workdir: epath.Path, step: int) -> None:
             target.rmtree()
         (workdir / "checkpoints" / str(newer)).rename(target)
         logging.warning("moved the damaged checkpoint %d to %s", newer, target)
-    distributed.tell_all(None)  # The others wait until they are moved.
+    distributed.tell_all(None)  # The other processes wait until they are moved.
 
 
 @jax.jit
 def digest_state(state: train_step.TrainState) -> dict[str, jax.Array]:
-    """Returns a checksum of every leaf, computed where the leaf lives.
+    """Computes a checksum of every leaf, on the leaf's own devices.
 
-    Orbax keeps no checksums: zeroed bytes restore silently. Any change of a single 32-bit word
-    changes a digest, any other change does with probability 1 - 2 ** -32.
+    Orbax keeps no checksums: zeroed bytes restore silently. Changing a single 32-bit word always
+    changes a digest; any other change does so with probability 1 - 2 ** -32.
 
     Returns:
         Leaf path -> [] uint32.
@@ -323,7 +323,7 @@ def _named_leaves(state: train_step.TrainState) -> dict[str, Any]:
 def _digest(leaf: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
     words = bits.reshape(-1).astype(jnp.uint32)
-    # Odd weights: every one has an inverse modulo 2 ** 32, so no single change cancels out.
+    # Odd weights have an inverse modulo 2 ** 32, so no single change cancels out.
     position = jax.lax.iota(jnp.uint32, words.size)
     weights = (2 * position + 1) * jnp.uint32(0x9E3779B1)
     return jnp.sum(words * weights, dtype=jnp.uint32)

@@ -1,4 +1,4 @@
-"""The JSON file beside a checkpoint's arrays: digests of them, progress and rank, and its own."""
+"""The JSON file beside a checkpoint's arrays: their digests, progress, rank and its own digest."""
 
 import dataclasses
 import hashlib
@@ -9,12 +9,12 @@ from typing import Any
 
 from etils import epath
 
-Progress = dict[str, Any]  # what else a resumed run must know
+Progress = dict[str, Any]  # What a resumed run needs besides the state.
 _FIELDS = {"progress", "rank", "leaves", "sha256"}
 
 
 class Damaged(ValueError):
-    """A checkpoint that is not what was saved."""
+    """A checkpoint differs from what was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Leaf:
     """An array of the saved state.
 
     Attributes:
-        digest: of its values.
-        dtype: its name; "" in notes of earlier versions.
-        shape: None in notes of earlier versions.
+        digest: checksum of the values, see `checkpoint.digest_state`.
+        dtype: name of the type; "" in notes of earlier versions.
+        shape: shape of the array; None in notes of earlier versions.
     """
 
     digest: int
@@ -38,8 +38,8 @@ class Notes:
 
     Attributes:
         progress: JSON values that belong to the step.
-        rank: the lower the better; None where an earlier version's can't be read.
-        leaves: by path, such as ".params['conv']['kernel']".
+        rank: lower is better; None if the notes of an earlier version can't be read.
+        leaves: arrays by path, such as ".params['conv']['kernel']".
     """
 
     progress: Progress
@@ -48,7 +48,7 @@ class Notes:
 
 
 def to_json(notes: Notes) -> dict[str, Any]:
-    """Returns the file's content, with the digest of all of it."""
+    """Returns the content of the file, with a digest of all of it."""
     content = dataclasses.asdict(notes)
     return content | {"sha256": sha256(content)}
 
@@ -57,7 +57,7 @@ def load(folder: epath.Path) -> Notes:
     """Reads the notes of the checkpoint in `folder`, which a save leaves in the item "progress".
 
     Raises:
-        Damaged: they can't be read, or differ from what was saved.
+        Damaged: the notes can't be read, or differ from what was saved.
     """
     try:
         content = json.loads((folder / "progress" / "metadata").read_text())
@@ -77,7 +77,7 @@ def load(folder: epath.Path) -> Notes:
 
 
 def _from_earlier(folder: epath.Path, content: dict[str, Any]) -> Notes:
-    """Notes of a version that had no digest of them, and kept the rank in the item "metrics"."""
+    """Reads notes of earlier versions, without a digest and with the rank in the item "metrics"."""
     progress = {name: value for name, value in content.items() if name != "digests"}
     if not isinstance(content["digests"], dict):
         raise Damaged("its notes are not what was saved")
@@ -94,7 +94,7 @@ def _earlier_rank(folder: epath.Path) -> float | None:
 
 
 def find_best(ranks: Mapping[int, float | None]) -> int | None:
-    """Returns the step of the lowest finite rank, the later one of equals; None without any."""
+    """Returns the step of the lowest finite rank, the later of equals; None if there is none."""
     known = {step: x for step, x in ranks.items() if x is not None and math.isfinite(x)}
     return min(known, key=lambda step: (known[step], -step), default=None)
 
@@ -103,12 +103,12 @@ def digest_weights(digests: Mapping[str, int]) -> str:
     """Returns one digest, hexadecimal, of all parameters and running statistics.
 
     Args:
-        digests: leaf path -> digest, of a whole `TrainState`.
+        digests: leaf path -> digest, for a whole `TrainState`.
     """
     kinds = (".params", ".batch_stats")
     return sha256({name: int(x) for name, x in digests.items() if name.startswith(kinds)})
 
 
 def sha256(value: Any) -> str:
-    """Returns the hexadecimal digest of JSON values; the order of an object's keys is no part."""
+    """Returns the hexadecimal digest of JSON values; the order of keys doesn't matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

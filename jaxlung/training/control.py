@@ -144,5 +144,5 @@ def _stop(settings: Settings, state: State, val_loss: float) -> State:
     return dataclasses.replace(state, stop_wait=wait, stopped=stopped)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)

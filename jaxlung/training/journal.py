@@ -1,4 +1,4 @@
-"""What a training run says while it runs: losses, speed, time left."""
+"""Logs a training run while it runs: losses, speed, time left."""
 
 import math
 import time
@@ -12,11 +12,11 @@ from absl import logging
 from jaxlung.host import progress
 from jaxlung.training import metrics_log
 
-SECONDS_BETWEEN_LINES = 20.0  # Inside an epoch; every epoch ends with a line of its own.
+SECONDS_BETWEEN_LINES = 20.0  # Within an epoch; the end of every epoch has its own line.
 
 
 class Means(NamedTuple):
-    """Of an epoch or a split: the mean loss, how far it is above its floor, and a score."""
+    """Means over an epoch or a split: the loss, the loss above its floor, and a score."""
 
     loss: float
     excess: float
@@ -24,21 +24,22 @@ class Means(NamedTuple):
 
 
 class Journal:
-    """Collects what steps return and fetches it from the device only at log points.
+    """Collects the metrics of steps and fetches them from the device only at log points.
 
     Args:
-        log: takes a row per epoch.
-        num_epochs: of the whole run.
-        unit: what is counted, "images" or "patches".
-        batch_size: images per step.
-        first_step: steps that were finished before this process.
-        total_steps: steps of the whole run.
-        epoch_steps: what `epoch_steps` was when the run was saved within an epoch; [] else.
-        score: name of the score that is followed, and what computes it from a confusion matrix.
+        log: table that gets a row per epoch.
+        num_epochs: number of epochs of the whole run.
+        unit: name of an example in the plural, "images" or "patches".
+        batch_size: examples per step.
+        first_step: number of steps that were finished before this process started.
+        total_steps: number of steps of the whole run.
+        epoch_steps: value of `epoch_steps` when the run was saved within an epoch; otherwise [].
+        score: name of the validation score, and the function that computes it from a confusion
+            matrix.
 
     Attributes:
-        epoch_steps: for every step of the unfinished epoch the loss, the loss above its floor,
-            and the confusion matrix; plain numbers, for a checkpoint.
+        epoch_steps: loss, loss above its floor, and confusion matrix of every step of the
+            unfinished epoch; plain numbers, for a checkpoint.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Journal:
         self._start_step = self._epoch_start_step = -1
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Notes one dispatch, metrics [K, ...], without waiting for it (but for the first)."""
+        """Adds the metrics [K, ...] of one dispatch. Waits only for the first one."""
         self._step += len(metrics["loss"])
         self._pending.append(metrics)
         if self._start_step < 0:
@@ -77,13 +78,14 @@ class Journal:
             self._start_step = self._epoch_start_step = self._step
 
     def fetch(self, *, but_last: bool = False) -> None:
-        """Waits for the steps so far and checks them.
+        """Waits for the steps so far and checks their metrics.
 
         Args:
-            but_last: leave the newest dispatch for later, so that the device has work meanwhile.
+            but_last: leave out the newest dispatch, so that the device stays busy.
 
         Raises:
-            FloatingPointError: a loss or a gradient is not finite; names the first such step.
+            FloatingPointError: a loss or a gradient is not finite; the message names the first
+                such step.
         """
         fetched = jax.device_get(self._pending[:-1] if but_last else self._pending)
         self._pending = self._pending[len(fetched) :]
@@ -92,16 +94,16 @@ class Journal:
                 self._note({name: values[row] for name, values in metrics.items()})
         if self.epoch_steps and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            logging.info("step %d of %d: %s", self._step, self._total_steps, self._how_it_goes())
+            logging.info("step %d of %d: %s", self._step, self._total_steps, self._describe())
 
     def end_epoch(self, epoch: int, train_seconds: float, val: Means, learning_rate: float) -> None:
-        """Writes the epoch's row and line; to be called after `fetch`.
+        """Writes the epoch's row and log line. Call it after `fetch`.
 
         Args:
-            epoch: epochs that are finished.
-            train_seconds: from `train_seconds`, before the validation.
-            val: of the validation split.
-            learning_rate: of this epoch's updates.
+            epoch: number of finished epochs.
+            train_seconds: seconds of training, from `train_seconds` before the validation.
+            val: means over the validation split.
+            learning_rate: learning rate of this epoch's updates.
 
         Raises:
             FloatingPointError: the validation loss or score is not finite.
@@ -127,7 +129,7 @@ class Journal:
             "epoch %d of %d: %s, validation loss %.4f, %s %.4f",
             row["epoch"],
             self._num_epochs,
-            self._how_it_goes(),
+            self._describe(),
             val.loss,
             self._score_name.replace("_", " "),
             val.score,
@@ -138,21 +140,23 @@ class Journal:
 
     def _note(self, row: dict[str, np.ndarray]) -> None:
         self._fetched_step += 1
-        require_finite(self._fetched_step, loss=row["loss"], grad_norm=row["grad_norm"])
+        require_finite(
+            self._fetched_step, loss=float(row["loss"]), grad_norm=float(row["grad_norm"])
+        )
         self.epoch_steps.append(
             [float(row["loss"]), float(row["loss_excess"]), row["confusion"].tolist()]
         )
 
     def train_seconds(self) -> float:
-        """Seconds of training in this epoch and process, without the step that compiled."""
+        """Returns seconds of training in this epoch and process, without the compilation."""
         return max(time.monotonic() - self._epoch_start, 1e-9)
 
     def _means(self) -> Means:
         losses, excesses, confusions = zip(*self.epoch_steps, strict=True)
-        score = self._score(np.sum(confusions, axis=0, dtype=np.int64))
+        score = self._score(np.asarray(confusions, np.int64).sum(axis=0))
         return Means(float(np.mean(losses)), float(np.mean(excesses)), score)
 
-    def _how_it_goes(self) -> str:
+    def _describe(self) -> str:
         train = self._means()
         text = f"loss {train.loss:.4f}"
         if abs(train.excess - train.loss) > 1e-9:
@@ -166,11 +170,11 @@ class Journal:
 
 
 def require_finite(step: int, **values: float) -> None:
-    """Raises FloatingPointError, with the step and advice, if a value is not finite."""
+    """Raises FloatingPointError, which names the step and gives advice, if a value isn't finite."""
     for name, value in values.items():
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"step {step}: {name} is {value}; checkpoints from before are kept. Try a smaller "
+                f"step {step}: {name} is {value}; earlier checkpoints are kept. Try a smaller "
                 "--config.optimizer.learning_rate (with bfloat16 also --config.model.dtype="
                 "float32) in a new --workdir."
             )

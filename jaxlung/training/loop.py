@@ -1,5 +1,6 @@
 """The training loop: when to step, log, evaluate, save and stop."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -34,26 +35,28 @@ def train(
     *,
     system: system_lib.System | None = None,
 ) -> bool:
-    """Trains for `config.epochs` or until it stops by itself, resuming from `workdir` if it can.
+    """Trains for `config.epochs` or until early stopping, resuming from `workdir` if it can.
 
     Args:
-        config: the run.
-        workdir: gets `checkpoints/`, `metrics.csv` and TensorBoard events.
+        config: config of the run.
+        workdir: folder that gets `checkpoints/`, `metrics.csv` and TensorBoard events.
         splits: "train" and "validation".
         system: what `config` describes, if it was made already.
 
     Returns:
-        Whether the run is complete; False if a signal stopped it, after saving.
+        True if training is complete; False if a signal stopped it, after saving.
 
     Raises:
-        ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
-        FloatingPointError: the loss is not finite; names the step.
+        ValueError: a setting can't be used, a split is empty, or all checkpoints are damaged.
+        FloatingPointError: the loss is not finite; the message names the step.
     """
     system = system or system_lib.make_system(config)
     with interrupt.catch() as stop:
         last_step, total_steps, stopped = _train(config, workdir, system, splits, stop)
     if stopped:
-        logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
+        logging.info(
+            "saved at step %d of %d; run the same command to resume", last_step, total_steps
+        )
     return not stopped
 
 
@@ -64,7 +67,7 @@ def _train(
     splits: Mapping[str, record.Source],
     stop: interrupt.Interrupt,
 ) -> tuple[int, int, bool]:
-    """The loop itself; the steps that are done, those of the whole run, and if a signal came."""
+    """Runs the loop; returns the last step, the steps of the whole run, and if a signal came."""
     num_examples = system.settings.num_examples(len(splits["train"]))
     batch_size = system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
@@ -97,7 +100,7 @@ def _train(
             step = steps.stop
             epoch = order.epochs_after(step, num_examples, batch_size)
             ends_epoch = epoch > order.epochs_after(steps.start, num_examples, batch_size)
-            stops = votes.ask(bool(stop.received))  # One look: a signal may come after it.
+            stops = votes.ask(bool(stop.received))  # Read once: a signal may come later.
             saves = ends_epoch or stops
             if saves:
                 notes.fetch()  # A state that is not finite is never saved.
@@ -112,7 +115,7 @@ def _train(
                 progress = make_progress(control, notes.epoch_steps, log.rows)
                 rank = find_rank(config.selection, val) if ends_epoch else math.inf
                 checkpoint.save(manager, state, progress, rank)
-                stops = stops or votes.ask(bool(stop.received))  # While that took its time.
+                stops = stops or votes.ask(bool(stop.received))  # It may have come meanwhile.
             if control.stopped or stops:
                 break
         stops = votes.ask_now(stops or bool(stop.received))
@@ -122,10 +125,15 @@ def _train(
 def restore_or_init(
     workdir: epath.Path, system: system_lib.System, init_from: str
 ) -> tuple[train_step.TrainState, checkpoint_notes.Progress]:
-    """Returns the newest good checkpoint, or a fresh state; created where it will live.
+    """Returns the state and progress of the newest good checkpoint, or those of a fresh start.
+
+    Args:
+        workdir: folder of the run.
+        system: what its config describes.
+        init_from: folder of a trained run whose network a fresh start copies; "" for none.
 
     Raises:
-        ValueError: there are checkpoints, and none can be resumed.
+        ValueError: there are checkpoints, but none can be resumed.
     """
     with checkpoint.open_manager(workdir) as manager:
         restored = checkpoint.restore_latest(manager, system.abstract_state())
@@ -141,12 +149,12 @@ def restore_or_init(
     if missing:
         raise ValueError(
             f"{workdir / 'checkpoints' / str(step)}: an earlier version saved it without "
-            f"{' and '.join(sorted(missing))}, so that training can't be resumed; choose another "
+            f"{' and '.join(sorted(missing))}, so training can't be resumed; choose another "
             "--workdir."
         )
     checkpoint.set_aside_newer(workdir, step)
-    logging.info("going on from step %d", step)
-    return state, {"epochs": None} | progress  # Earlier versions kept epochs in a file alone.
+    logging.info("resuming from step %d", step)
+    return state, {"epochs": None} | progress  # Earlier versions kept epochs only in a file.
 
 
 def open_journal(
@@ -156,7 +164,7 @@ def open_journal(
     steps: tuple[int, int],
     progress: checkpoint_notes.Progress,
 ) -> journal.Journal:
-    """What is said of a run's `steps`, from the first to the last."""
+    """Opens the journal of a run's `steps`, the first and the total number."""
     return journal.Journal(
         log,
         num_epochs=num_epochs,
@@ -175,12 +183,12 @@ def open_journal(
 def make_progress(
     control: control_lib.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
 ) -> checkpoint_notes.Progress:
-    """Returns what a checkpoint says beside the state.
+    """Returns what a checkpoint holds besides the state, as JSON values.
 
     Args:
-        control: of the next epoch.
-        epoch_steps: as in `journal.Journal`.
-        epochs: the rows of `metrics.csv`.
+        control: state of the control rules for the next epoch.
+        epoch_steps: steps of the unfinished epoch, see `journal.Journal`.
+        epochs: rows of `metrics.csv`.
     """
     control_values = control_lib.to_json(control)
     return {"control": control_values, "epoch_steps": epoch_steps, "epochs": list(epochs)}
@@ -192,17 +200,17 @@ def next_epoch(
     control: control_lib.State,
     val_loss: float,
 ) -> tuple[train_step.TrainState, control_lib.State]:
-    """What the next epoch begins with: maybe a lower learning rate, maybe nothing more to do."""
+    """Applies the control rules: lowers the learning rate of the next epoch, or ends training."""
     after = control_lib.after_epoch(system.control, control, val_loss)
     if after.learning_rate != control.learning_rate:
         logging.info("learning rate %g", after.learning_rate)
         rate = sharding.put(np.float32(after.learning_rate), system.shardings.replicated)
-        state = state.replace(learning_rate=rate)
+        state = dataclasses.replace(state, learning_rate=rate)
     if after.stopped:
         logging.info("stopped: no lower validation loss for %d epochs", after.stop_wait)
     return state, after
 
 
 def find_rank(selection: str, val: journal.Means) -> float:
-    """What the best checkpoint has the lowest of, for `selection` of `checkpoint.SELECTIONS`."""
+    """Returns the number that is lowest for the best checkpoint, for one of `SELECTIONS`."""
     return -val.score if selection == "best_score" else val.loss

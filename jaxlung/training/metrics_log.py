@@ -1,4 +1,4 @@
-"""`metrics.csv` and TensorBoard events: a row per finished epoch."""
+"""Writes a row per finished epoch to `metrics.csv` and to TensorBoard."""
 
 import csv
 import io
@@ -22,30 +22,30 @@ COLUMNS = (
     "val_loss",
     "val_loss_excess",
     "learning_rate",
-    "images_per_s",  # of volumes: patches
+    "images_per_s",  # Patches, if the run trains on volumes.
     "seconds",
 )
 Row = dict[str, Any]
 
 
 class MetricsLog:
-    """Adds a row per epoch to those that `restore` found.
+    """The table of a run's epochs, to which each epoch adds a row.
 
     Args:
-        workdir: the run's folder.
-        step: the step that the run goes on from.
-        score: name of the score that is followed, in columns of its own: "mean_iou".
-        rows: of the epochs until then.
+        workdir: folder of the run.
+        step: step from which the run resumes.
+        score: name of the validation score, which has its own columns: "mean_iou".
+        rows: rows of earlier epochs, from `restore`.
 
     Attributes:
-        rows: of all epochs so far; JSON values, for a checkpoint.
+        rows: rows of all epochs so far; JSON values, for a checkpoint.
     """
 
     def __init__(self, workdir: epath.Path, step: int, score: str, rows: Sequence[Row]) -> None:
         self._path = workdir / FILE
         self._columns = columns(score)
         self.rows = list(rows)
-        self._events = None  # Of several processes, one writes.
+        self._events = None  # Only one process writes.
         if distributed.is_main():
             folder = str(workdir / "tensorboard")
             self._events = tensorboardX.SummaryWriter(folder, purge_step=step + 1)
@@ -63,7 +63,7 @@ class MetricsLog:
             self._events.close()
 
     def write(self, row: dict[str, float]) -> None:
-        """Adds one epoch; `row` has the keys `COLUMNS` and the score's two."""
+        """Adds one epoch; the keys of `row` are those that `columns` returns."""
         self.rows.append(row)
         files.write_text(self._path, to_csv(self.rows, self._columns))
         if not self._events:
@@ -74,25 +74,25 @@ class MetricsLog:
 
 
 def columns(score: str) -> tuple[str, ...]:
-    """Returns the columns of a run that follows `score`."""
+    """Returns the columns of a run whose validation score is `score`."""
     return (*COLUMNS, score, f"val_{score}")
 
 
 def restore(
     workdir: epath.Path, step: int, score: str, kept: Sequence[Row] | None, num_epochs: int
 ) -> list[Row]:
-    """Returns the rows of the epochs until `step`, and makes `metrics.csv` hold just them.
+    """Returns the rows of the epochs up to `step`, and rewrites `metrics.csv` to hold only those.
 
     Args:
-        workdir: the run's folder.
-        step: the step that the run goes on from.
-        score: see `MetricsLog`.
-        kept: the rows as the checkpoint of `step` has them; None where an earlier version saved
-            it, so that only the file knows them.
-        num_epochs: finished until `step`.
+        workdir: folder of the run.
+        step: step from which the run resumes.
+        score: name of the validation score.
+        kept: rows stored in the checkpoint of `step`; None if an earlier version saved it, which
+            stored them only in the file.
+        num_epochs: number of epochs that were finished at `step`.
 
     Raises:
-        ValueError: only the file knows the rows, and it can't be read.
+        ValueError: only the file has the rows, and it can't be read.
     """
     path, wanted = workdir / FILE, columns(score)
     if kept is None:
@@ -133,10 +133,14 @@ def to_csv(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> str:
 
 
 def load_rows(path: epath.Path, wanted: Sequence[str]) -> list[Row]:
-    """Returns the rows of `metrics.csv`, [] without one; a half-written last row is left out.
+    """Reads the rows of `metrics.csv`, leaving out a half-written last row.
+
+    Args:
+        path: the file; without it there are no rows.
+        wanted: names of the columns.
 
     Raises:
-        ValueError: it is no table of the columns `wanted`.
+        ValueError: the file is not a table with these columns.
     """
     if not path.exists():
         return []
@@ -149,5 +153,5 @@ def load_rows(path: epath.Path, wanted: Sequence[str]) -> list[Row]:
     except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise ValueError(
             f"{path}: want a table of {', '.join(wanted)}, got something else ({error}); remove it "
-            "to go on without its epochs."
+            "to resume without its epochs."
         ) from error

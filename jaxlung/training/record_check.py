@@ -1,4 +1,4 @@
-"""A look at every record before training: that it can be decoded, and shows what is looked for."""
+"""Checks every record before training: it can be decoded, and shows what the task looks for."""
 
 import collections
 import concurrent.futures
@@ -11,7 +11,7 @@ from jaxlung.data import record
 from jaxlung.host import progress
 from jaxlung.tasks import task as task_lib
 
-# Group and split -> for every record whether it shows what the task looks for.
+# (group, split) -> for every record, True if it shows what the task looks for.
 Found = dict[tuple[str, str], list[bool]]
 
 
@@ -21,20 +21,20 @@ def check(
     num_threads: int,
     may_lack: Callable[[str], bool],
 ) -> None:
-    """Decodes everything once, so that a bad file is told now and not after training.
+    """Decodes every record once, so that a bad file is reported now and not after training.
 
-    Logs how many records of every group, a user's folder or a diagnosis, and of every split show
+    Logs how many records of every group (a user's folder or a diagnosis) and of every split show
     what the task looks for.
 
     Args:
-        splits: the records, by name.
-        task: what it looks for.
-        num_threads: that decode.
-        may_lack: tells by its name if a group may do without.
+        splits: records of each split, by name.
+        task: task that is trained.
+        num_threads: number of threads that decode.
+        may_lack: returns True for the name of a group whose records need not show anything.
 
     Raises:
-        ValueError: a file is damaged (named); no training record has what the task looks for, or
-            none of a group that should.
+        ValueError: a file is damaged (the message names it), or no training record, or none of a
+            group that should, shows what the task looks for.
     """
     found = _look(splits, task, num_threads)
     _log(found, "masks with foreground" if task.is_map else f"{task.records} with {_wanted(task)}")

@@ -1,4 +1,4 @@
-"""A config made into objects: network, task, optimizer, and the jitted steps over them."""
+"""Turns a config into objects: network, task, optimizer, and their jitted steps."""
 
 import dataclasses
 import functools
@@ -23,9 +23,9 @@ from jaxlung.tasks import tasks
 from jaxlung.training import checkpoint, optimizer, train_step
 from jaxlung.training import control as control_lib
 
-# XLA's option: a CPU's convolutions and products are Eigen's, none YNNPACK's.
+# Option of XLA: compute convolutions and matrix products on CPUs by Eigen, not by YNNPACK.
 BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
-STEPS_PER_DISPATCH = 10  # On accelerators, where the host would be too slow to send each alone.
+STEPS_PER_DISPATCH = 10  # On accelerators, for which the host sends single steps too slowly.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,24 @@ class System:
     def is_volumetric(self) -> bool:
         """True if records are volumes and examples are patches of them."""
         return self.inference is not None
+
+    @property
+    def image_settings(self) -> settings_lib.ImageSettings:
+        """Settings of a system for images."""
+        assert isinstance(self.settings, settings_lib.ImageSettings)
+        return self.settings
+
+    @property
+    def patch_settings(self) -> settings_lib.PatchSettings:
+        """Settings of a system for volumes."""
+        assert isinstance(self.settings, settings_lib.PatchSettings)
+        return self.settings
+
+    @property
+    def volume_inference(self) -> settings_lib.InferenceSettings:
+        """Settings for whole volumes, of a system for volumes."""
+        assert self.inference is not None
+        return self.inference
 
     def init_state(self) -> train_step.TrainState:
         """Makes a fresh state, where it will live."""
@@ -228,7 +246,7 @@ def make_image_input(config: mlc.ConfigDict) -> dict[str, Any]:
 
 
 def require_sensible(config: mlc.ConfigDict) -> None:
-    """Raises ValueError for what would only be noticed hours later, or as a strange shape."""
+    """Raises ValueError for settings that would fail only hours later, or as a strange shape."""
     for name in ("epochs", "log_every_steps"):
         if config[name] < 1:
             raise ValueError(f"{name}: got {config[name]}, want 1 or more.")
@@ -248,14 +266,14 @@ def require_sensible(config: mlc.ConfigDict) -> None:
 
 
 def require_window(window_hu: tuple[float, ...]) -> None:
-    """Raises ValueError unless this is a low and a higher Hounsfield unit."""
+    """Raises ValueError unless the window is two Hounsfield units, the lower one first."""
     are_numbers = all(type(value) in (int, float) for value in window_hu)
     if not are_numbers or len(window_hu) != 2 or not window_hu[0] < window_hu[1]:
         raise ValueError(f"window_hu: got {tuple(window_hu)}, want two numbers, the lower first.")
 
 
 def require_one_region(config: mlc.ConfigDict) -> None:
-    """Raises ValueError if patches, volumes and task look at different things."""
+    """Raises ValueError if patches, volumes and task are about different regions."""
     task = make_task(config)
     if config.data.crop_to_lungs and not task.needs_lungs:
         raise ValueError(
@@ -277,12 +295,12 @@ def open_splits(config: mlc.ConfigDict, *, may_prepare: bool = True) -> Mapping[
 
 
 def make_task(config: mlc.ConfigDict) -> task_lib.Task:
-    """The config's task."""
+    """Makes the task of a config."""
     return choose(tasks.TASKS, config.task_name, "task_name")(**config.task)
 
 
 def choose(choices: dict[str, Any], name: str, field: str) -> Any:
-    """`choices[name]`, or a ValueError that lists them."""
+    """Returns `choices[name]`; raises ValueError, which lists the choices, without it."""
     if name not in choices:
         raise ValueError(f"{field}: got {name!r}, want one of {', '.join(choices)}.")
     return choices[name]

@@ -92,7 +92,7 @@ class Step:
         images = jnp.zeros((1, *input_shape, 1), jnp.float32)
         masks = jnp.zeros((1, *input_shape), jnp.uint8)
         inputs = self.task.inputs(images, masks)
-        return self.model.init(jax.random.key(seed), inputs, train=False)
+        return dict(self.model.init(jax.random.key(seed), inputs, train=False))
 
     def train(
         self, state: TrainState, batch: feed_lib.Batch, seed: jax.Array

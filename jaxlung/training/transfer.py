@@ -1,5 +1,6 @@
 """Starting a run from the network of another one (`init_from` of a config)."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ def copy_network(run: str, state: train_step.TrainState) -> train_step.TrainStat
     path, config, system = open_network(run, state)
     restored = trained.load_state(path, config, system)
     logging.info("starting from the network of %s at step %d", path, int(restored.step))
-    return state.replace(params=restored.params, batch_stats=restored.batch_stats)
+    return dataclasses.replace(state, params=restored.params, batch_stats=restored.batch_stats)
 
 
 def open_network(

@@ -1,4 +1,4 @@
-"""What an epoch ends with: loss and score of the validation split."""
+"""Computes loss and score of the validation split at the end of an epoch."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,16 +21,16 @@ Validate = Callable[[train_step.TrainState], journal.Means]
 
 
 def open_split(system: system_lib.System, source: record.Source) -> Validate:
-    """Reads the validation split; what comes back scores a network on it.
+    """Reads the validation split, and returns a function that scores a network on it.
 
-    Of images, loss and score are of every image. Of volumes, the loss is of as many patches as in
-    an epoch, always the same ones, and the score is the mean over whole volumes.
+    For images, loss and score are over all images. For volumes, the loss is over as many patches
+    as in an epoch, always the same ones, and the score is the mean over whole volumes.
     """
     feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
     if not system.is_volumetric:
         return lambda state: score_feed(system, state, feed)
-    whole = [volumes.load(source[i], system.settings) for i in range(len(source))]
-    # Where the patches' volumes fit on the device, these do.
+    whole = [volumes.load(source[i], system.patch_settings) for i in range(len(source))]
+    # If the patches' volumes fit on the device, these do too.
     on_device = [volume_inference.put(system, x) if feed.store else None for x in whole]
 
     def validate(state: train_step.TrainState) -> journal.Means:
@@ -43,7 +43,7 @@ def open_split(system: system_lib.System, source: record.Source) -> Validate:
 def score_feed(
     system: system_lib.System, state: train_step.TrainState, feed: feed_lib.Feed
 ) -> journal.Means:
-    """Mean losses over all examples of a split, and the score that is followed."""
+    """Returns mean losses over all examples of a split, and the validation score."""
     batch_size = system.settings.eval_batch_size
     num_steps = -(-feed.num_examples // batch_size)
     batches = feed.batches(order.in_turn(feed.num_examples), batch_size, num_steps)
@@ -67,19 +67,21 @@ def score_volumes(
     whole: Sequence[volumes.Volume],
     on_device: Sequence[sliding_window.OnDevice | None],
 ) -> float:
-    """The mean over volumes of the task's `rank_by` score, found quickly: few windows overlap.
+    """Returns the mean over volumes of the task's `rank_by` score.
+
+    It is quick, as few windows overlap.
 
     Args:
-        system: the run.
+        system: what the run's config describes.
         state: the network.
         whole: the volumes.
-        on_device: the same from `volume_inference.put`; None for those that are sent each time.
+        on_device: the volumes from `volume_inference.put`; None for one that is sent each time.
     """
     quick = functools.partial(
         volume_inference.predict,
         system,
         state,
-        overlap=system.inference.validation_overlap,
+        overlap=system.volume_inference.validation_overlap,
         mirror=False,
     )
     confusions = []
@@ -92,5 +94,5 @@ def score_volumes(
 
 
 def epoch_score(task: task_lib.Task, confusion: np.ndarray) -> float:
-    """The score that is followed, of a split's [L, L] confusion matrix."""
+    """Returns the validation score of a split's [L, L] confusion matrix."""
     return float(task.pooled_scores(confusion)[task.epoch_score[0]])

@@ -158,7 +158,7 @@ def test_without_the_lung_run_the_masks_that_are_kept_serve(folder, sources, cap
     lung_masks.require_run(str(folder / "lungs"), folder / "run", 0)
     with caplog.at_level("INFO", logger="absl"):
         after = lung_masks.replace(unread(sources), str(folder / "lungs"), folder / "run")
-    assert "lungs is not there any more; using the lungs kept in" in caplog.text
+    assert "lungs is gone; using the lungs kept in" in caplog.text
     for name in sources:
         np.testing.assert_array_equal(before[name]._masks, after[name]._masks)
         assert before[name]._how == after[name]._how == "squash"

@@ -26,11 +26,14 @@ def test_these_are_all_tasks():
     assert {name for name, *_ in CASES} == tasks.TASKS.keys()
 
 
+def test_every_role_that_predictions_know_is_that_of_a_task():
+    assert set(ensemble.ROLES) <= {role for _, _, role, _ in CASES}
+
+
 @pytest.mark.parametrize(("name", "settings", "role", "needs_lungs"), CASES)
 def test_a_task_knows_what_it_finds_and_whether_it_needs_lungs(name, settings, role, needs_lungs):
     task = tasks.TASKS[name](**settings)
     assert (task.name, task.role, task.needs_lungs) == (name, role, needs_lungs)
-    assert task.role in ensemble.ROLES
     shape = (1, 4, 4, 4) if task.records == "volumes" else (1, 4, 4)
     seen = task.inputs(jnp.ones((*shape, 1)), np.zeros(shape, np.uint8))
     assert bool(jnp.any(seen)) != needs_lungs

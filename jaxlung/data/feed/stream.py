@@ -92,7 +92,7 @@ def make_batches(
             )
         )
         stacked = (_stack(list(itertools.islice(batches, len(steps)))) for steps in dispatches)
-        return prefetch(sharding.put_rows(item, rows, batch_size, shardings) for item in stacked)
+        return prefetch(sharding.put_rows(item, batch_size, shardings) for item in stacked)
 
     return items
 

@@ -1,1 +1,1 @@
-"""A network over a split: images one by one, volumes window by window."""
+"""Runs a network over a split: images one by one, volumes window by window."""

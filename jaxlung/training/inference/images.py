@@ -1,4 +1,4 @@
-"""The network over images: outputs image by image, in NumPy."""
+"""Runs a network over images; outputs are NumPy arrays, image by image."""
 
 from collections.abc import Iterator
 
@@ -21,11 +21,11 @@ def predict(
     """Yields the outputs of `Step.evaluate` for one image after the other.
 
     Args:
-        system: the run.
+        system: what the run's config describes.
         state: the network.
-        feed: to one split.
-        record_at: the record at each position.
-        num_images: how many positions; the padding of the last batch is left out.
+        feed: feed of one split.
+        record_at: function from position to record.
+        num_images: number of positions; the padding of the last batch is left out.
     """
     batch_size = system.settings.eval_batch_size
     batches = feed.batches(record_at, batch_size, -(-num_images // batch_size))

@@ -1,4 +1,4 @@
-"""The network over whole volumes: probabilities, and the mask that is given."""
+"""Runs a network over whole volumes: probabilities, and the mask made from them."""
 
 import functools
 
@@ -14,10 +14,10 @@ IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and colum
 
 
 def put(system: system_lib.System, volume: volumes.Volume) -> sliding_window.OnDevice:
-    """Sends a volume that was made ready to the device, where windows are cut from it."""
+    """Sends a prepared volume to the device, where windows are cut from it."""
     return sliding_window.prepare(
         {"images": volume.image, "masks": volume.mask},
-        system.settings.patch_size,
+        system.patch_settings.patch_size,
         system.shardings.replicated,
     )
 
@@ -31,49 +31,57 @@ def predict(
     mirror: bool,
     on_device: sliding_window.OnDevice | None = None,
 ) -> np.ndarray:
-    """Probabilities of a volume that was made ready.
+    """Predicts the probabilities of a prepared volume.
 
-    Where only lungs may hold foreground, windows without a voxel of lung are not judged.
+    If only lungs can hold foreground, windows without a voxel of lung are skipped.
 
     Args:
-        system: the run.
+        system: what the run's config describes.
         state: the network.
-        volume: from `volumes.load`.
+        volume: volume from `volumes.load`.
         overlap: see `settings.InferenceSettings`.
-        mirror: likewise.
-        on_device: the volume from `put`, if it is there already.
+        mirror: see `settings.InferenceSettings`.
+        on_device: the volume from `put`, if it is on the device already.
 
     Returns:
-        [D, H, W] float32, on `volume.image`'s voxels; 0 where none may be found.
+        [D, H, W] float32 on the voxels of `volume.image`; 0 outside the lungs, if only they can
+        hold foreground.
     """
     return sliding_window.predict(
         functools.partial(system.window_step, state),
         on_device or put(system, volume),
-        window=system.settings.patch_size,
+        window=system.patch_settings.patch_size,
         overlap=overlap,
         batch_size=system.settings.eval_batch_size,
         mirror_axes=IN_PLANE if mirror else (),
-        within=volume.mask & record.LUNG != 0 if system.inference.inside_lungs else None,
+        within=volume.mask & record.LUNG != 0 if system.volume_inference.inside_lungs else None,
     )
 
 
 def predict_record(
     system: system_lib.System, state: train_step.TrainState, item: record.VolumeRecord
 ) -> np.ndarray:
-    """Probabilities on a record's own voxels, [D, H, W] float32; 0 where none may be found."""
-    volume = volumes.load(item, system.settings)
+    """Predicts probabilities on a record's own voxels, [D, H, W] float32.
+
+    They are 0 outside the lungs, if only lungs can hold foreground.
+    """
+    volume, how = volumes.load(item, system.patch_settings), system.volume_inference
     probs = predict(
-        system, state, volume, overlap=system.inference.overlap, mirror=system.inference.mirror
+        system,
+        state,
+        volume,
+        overlap=system.volume_inference.overlap,
+        mirror=system.volume_inference.mirror,
     )
     restored = volumes.restore(probs, volume, item.image.shape)
-    if system.inference.inside_lungs and volume.resampled_shape != item.image.shape:
-        # Between a voxel of lung and one outside lie some of either kind.
+    if how.inside_lungs and volume.resampled_shape != item.image.shape:
+        # Resampling gave probabilities to voxels just outside the lungs.
         np.copyto(restored, 0, where=item.mask & record.LUNG == 0)
     return restored
 
 
 def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
-    """[D, H, W] bool of probabilities [D, H, W]: what is above the threshold, its largest parts."""
+    """Returns the largest parts that are above the threshold, [D, H, W] bool."""
     found = system.task.postprocess(probs[..., None]) > 0
-    keep_largest = system.inference.keep_largest
+    keep_largest = system.volume_inference.keep_largest
     return components.largest(found, keep_largest) if keep_largest else found
