@@ -165,8 +165,8 @@ def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, ja
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         variables = flax.traverse_util.unflatten_dict(weights, sep="/")
         images = system.scale(batch["images"])
-        # A task that hides nothing looks at no mask.
-        inputs = system.task.inputs(images, batch.get("masks"))
+        # A task that hides nothing ignores the masks.
+        inputs = system.task.inputs(images, batch.get("masks"))  # type: ignore[arg-type]
         logits: Any = system.model.apply(variables, inputs, train=False)
         probs = jax.nn.sigmoid(logits)
         return probs[..., 0], system.task.postprocess(probs)

@@ -55,7 +55,7 @@ def numeric(row):
 
 def command(path, source, output, log):
     """Exit code and most memory in bytes of the command itself."""
-    args = ["--mode=predict", f"--workdir={path}", f"--input={source}", f"--output={output}"]
+    args = ["predict", str(source), str(output), f"--model={path}"]
     with open(log, "w") as file:
         child = subprocess.Popen(
             [sys.executable, "-m", "jaxlung.main", *args], stderr=file, stdout=file, cwd=ROOT
