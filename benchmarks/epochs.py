@@ -64,7 +64,7 @@ def measure(
     """
     loaded = cases.load(config, {**fields, "epochs": epochs})
     settings = system_lib.make_system(loaded).settings
-    source = data.Generated(settings)
+    source = data.generate(settings)
     splits = {
         name: derived.Subset(source, [index % len(source) for index in range(count)])
         for name, count in zip(("train", "validation"), num_images, strict=True)

@@ -14,6 +14,7 @@ from benchmarks import cases
 from jaxlung.benchmark import timing
 from jaxlung.predict import ensemble, inputs, network, picture_work, runner, settings
 from jaxlung.training import system as system_lib
+from jaxlung.training import trained
 from tfds_builders.phantoms import chest_xray
 
 NUM_THREADS = 4  # as in `runner.run`
@@ -62,7 +63,7 @@ def measure(
 
 def _untrained(config: str, fields: Mapping[str, Any]) -> network.Network:
     loaded = cases.load(config, fields)
-    system = system_lib.make_system(network.fit_to_machine(loaded))
+    system = system_lib.make_system(trained.fit_to_machine(loaded))
     return network.Network(
         path=epath.Path(config),
         system=system,

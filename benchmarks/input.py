@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import cases, isolated, page, plan
-from jaxlung.benchmark import loop, timing
+from jaxlung.benchmark import data, loop, timing
 from jaxlung.data import record
 from jaxlung.data.feed import example, pipeline, stream
 from jaxlung.training import system as system_lib
@@ -19,23 +19,6 @@ THREADS = (1, 2, 4)
 # The feed is asked for batches as in training; the network beside it, which is compiled but not
 # measured, is as small as can be.
 FIELDS = {"data.image_size": 256, "data.batch_size": 16, "data.eval_batch_size": 16}
-
-
-class InMemory:
-    """Records that were decoded once."""
-
-    def __init__(self, source: record.Source) -> None:
-        self._records = [source[index] for index in range(len(source))]
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> record.Record:
-        return self._records[index]
-
-    def people(self) -> list[tuple[str, str]]:
-        """(image_id, patient_id) of every record."""
-        return [(item.image_id, item.patient_id) for item in self._records]
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
@@ -72,7 +55,7 @@ def measure(folder: str, num_images: int, seconds: float) -> dict[str, list[floa
     fields = FIELDS | {"data.data_dir": folder, "data.phantom_images": num_images}
     system = system_lib.make_system(cases.load("covidqu:quick", fields))
     prepared = system_lib.open_splits(cases.load("covidqu:quick", fields))["train"]
-    decoded = InMemory(prepared)
+    decoded = data.InMemory(prepared[index] for index in range(len(prepared)))
     batch_size = system.settings.batch_size
     hosts = {f"prepared records, {n} threads": (prepared, n) for n in THREADS}
     hosts["records decoded in memory, 4 threads"] = (decoded, 4)

@@ -124,7 +124,7 @@ def make_problem(system: system_lib.System, config: mlc.ConfigDict) -> Problem:
             jnp.stack([middle(getattr(item, name), system.settings.input_shape) for item in items])
             for name in ("image", "mask")
         )
-        inputs = system.task.inputs(system.scale(images), masks)
+        inputs = system.task.inputs(system.step.scale(images), masks)
         targets = system.task.targets(masks, jnp.array([item.label for item in items], jnp.uint8))
         rng = jax.random.key(0)
     state = jax.device_get(system.init_state())

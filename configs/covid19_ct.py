@@ -1,8 +1,8 @@
-"""Lin and Huang: 3D U-Net with FV, PASPP and deep supervision, infection on COVID-19 CT volumes.
+"""Lin and Huang: 3D U-Net with FV, PASPP and deep supervision; infection on COVID-19 CT volumes.
 
 Data: the 20 volumes of "COVID-19 CT Lung and Infection Segmentation Dataset" (Zenodo 3757476), or
-Kaggle's copy; 14 train, 2 validate, 4 test, by patient. The paper's test Dice is 0.7627, of volumes
-multiplied by the lung mask.
+Kaggle's copy: 14 for training, 2 for validation, 4 for testing, split by patient. The paper's test
+Dice is 0.7627 for volumes multiplied by the lung mask.
 
     python -m jaxlung.main --config=configs/covid19_ct.py
     python -m jaxlung.main --config=configs/covid19_ct.py:attention=ce,paspp=false
@@ -16,20 +16,20 @@ import types
 
 import ml_collections as mlc
 
-from jaxlung.config import config_arg
+from jaxlung.config import config_arg, defaults
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
-    """The run; `arg` is "" or some of the variants of the first line below, with commas between."""
+    """Returns the run; `arg` is "" or some of the variants below, separated by commas."""
     variant = config_arg.parse_arg(
         arg,
-        attention="se",  # of the FV blocks; "ce", or "none" for a network without them
+        attention="se",  # in the FV blocks; or "ce"; or "none": a network without FV blocks
         paspp=True,
         deep_supervision=True,
-        region="",  # "lung" or "full"; "": "lung" for infection, "full" for lungs
+        region="",  # "lung" or "full"; "" is "lung" for infection and "full" for lungs
         target="infection",  # or "lungs"
-        fold=0,  # of so many `folds`; 0 folds: the paper's one split
-        folds=0,
+        fold=0,  # which of the folds to test on
+        folds=0,  # 0: the single split of the paper
         phantom=False,
         quick=False,
     )
@@ -41,90 +41,72 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         )
     target = {"infection": "infection", "lungs": "lung"}[variant.target]
     region = variant.region or {"infection": "lung", "lung": "full"}[target]
-    config = mlc.ConfigDict()
-    config.seed = 0
+    # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
+    config = defaults.make_config()
     config.epochs = 200
     config.selection = "best_score"  # the highest validation Dice; or "best" loss, or "last"
-    config.log_every_steps = 50
-    config.init_from = ""  # folder of a run whose network this one starts from
-    config.freeze = ""  # regular expression: parameters of matching paths don't train
 
     config.model_name = "fv_paspp_unet"  # a key of models.MODELS
     config.model = dict(
         widths=(32, 64, 128, 256),  # channels of each level
         strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)),  # between levels: slices, rows, columns
-        # Of the FV blocks: "se", squeeze and excitation; "ce", contrast enhancement; "none": no FV.
+        # "se": squeeze and excitation; "ce": contrast enhancement; "none": no FV blocks.
         attention=variant.attention,
-        reduction=2,  # r of SE and CE, channels over hidden units: 2 for CE; of SE not told, ours
+        reduction=2,  # channels per hidden unit of SE and CE; the paper gives 2 for CE only
         paspp=variant.paspp,
-        paspp_rates=((1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8)),  # there are 2 x 16 x 16 voxels
+        paspp_rates=((1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8)),  # for 2 x 16 x 16 voxels
         deep_supervision=variant.deep_supervision,
         num_classes=1,
-        dtype="float32",  # of the computation; "bfloat16" on accelerators
+        dtype="float32",  # of the computation; "bfloat16" is faster on accelerators
     )
     config.task_name = "volume_mask"  # a key of tasks.TASKS
     config.task = dict(
         target=target,
-        region=region,  # what the network sees: the CT times the lung mask, or all of it
+        region=region,  # "lung": the network sees the CT times the lung mask; "full": the whole CT
         threshold=0.5,  # foreground above it
         loss="bce_dice",  # a key of losses.LOSSES
-        alpha=0.5,  # weight of the cross-entropy beside the Dice loss
+        alpha=0.5,  # weight of the cross-entropy; the Dice loss has weight 1
     )
     config.optimizer = dict(learning_rate=1e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)
-    config.step = dict(
-        steps_per_dispatch=0,  # without the host between; 0: 10 on accelerators, 1 on CPUs
-        microbatches=1,  # parts of a batch that are computed one after the other: less memory
-        remat=False,  # True: compute activations again for the gradient: less memory
-    )
-    config.control = dict(  # by the validation loss, once an epoch
-        plateau_patience=0,  # epochs without improvement before the rate falls; 0: never
-        plateau_factor=0.5,
-        plateau_min_delta=1e-4,
-        plateau_cooldown=0,  # epochs
-        min_learning_rate=1e-6,
-        stop_patience=0,  # epochs without improvement before training stops; 0: never
-        stop_min_delta=0.0,
-    )
 
-    config.window_hu = (-1250.0, 250.0)  # scaled to [0, 1]; the authors' advice for this dataset
+    config.window_hu = (-1250.0, 250.0)  # scaled to [0, 1]; advised by the dataset's authors
     config.data = dict(
         name="covid19_ct_seg/native",
         data_dir="~/tensorflow_datasets",  # prepared data
         raw_dir="",  # the download: folder or zip; "" looks in data_dir/downloads/manual
         download=False,  # True: fetch it from Zenodo
-        phantom_images=0,  # more than 0: generate that many CTs in place of the download
+        phantom_images=0,  # above 0: generate so many CTs instead of using the download
         num_validation=2,  # volumes
-        num_test=4,  # where there are no folds
+        num_test=4,  # volumes; unused with folds
         fold=variant.fold,
         folds=variant.folds,  # 0: no cross-validation
         patch_size=(8, 128, 128),  # slices, rows, columns
-        patches_per_volume=50,  # in an epoch
-        foreground_fraction=0.5,  # of the patches that are centred on the target
+        patches_per_volume=50,  # per epoch
+        foreground_fraction=0.5,  # share of the patches that are centred on the target
         foreground=target,
-        crop_to_lungs=region == "lung",  # what is outside the lungs' box is not seen anyway
-        spacing_mm=(0.0, 0.0, 0.0),  # resample to; 0: as scanned
-        batch_size=5,  # patches per step, over all devices; the paper's, for one device
+        crop_to_lungs=region == "lung",  # voxels outside the lungs' box are masked anyway
+        spacing_mm=(0.0, 0.0, 0.0),  # resample to this spacing; 0: keep the scan's
+        batch_size=5,  # patches per step, over all devices; the paper's, which used one device
         eval_batch_size=8,  # windows
-        placement="auto",  # "device", "host", or "auto": on the device if it fits
-        num_threads=4,  # that decode
+        placement="auto",  # "device", "host", or "auto": on the device if the data fit
+        num_threads=4,  # threads that decode
     )
-    config.augment = dict(  # The paper names none: ours.
-        flip_probability=(0.0, 0.5, 0.5),  # of slices, rows, columns: in the files they vary
-        rotation_degrees=10.0,  # in the plane of the slices, uniform in +-
-        shift_fraction=0.0,  # of the patch's size, uniform in +-
+    config.augment = dict(  # Our choice; the paper names none.
+        flip_probability=(0.0, 0.5, 0.5),  # of slices, rows, columns; files differ in the last two
+        rotation_degrees=10.0,  # in the plane of the slices, at most, either way
+        shift_fraction=0.0,  # of the patch's size, at most, either way
         zoom_range=(0.9, 1.1),
-        brightness=0.05,  # added, uniform in +-
-        contrast=0.1,  # factor 1 +- this
-        noise_std=0.01,  # of the window
+        brightness=0.05,  # added to all pixels, at most, either way
+        contrast=0.1,  # factor from 1 minus this to 1 plus this
+        noise_std=0.01,  # as a share of the window
     )
     config.inference = dict(
-        overlap=0.5,  # of windows
-        validation_overlap=0.0,  # at the end of an epoch
+        overlap=0.5,  # share of a window that overlaps the next one
+        validation_overlap=0.0,  # the same, in validation during training
         mirror=False,  # True: average over mirror images
-        keep_largest=2 if target == "lung" else 0,  # connected parts; 0: all
+        keep_largest=2 if target == "lung" else 0,  # connected components; 0: all
         inside_lungs=region == "lung",  # no foreground outside the annotated lungs
     )
-    config.mesh = dict(data=-1, space=1)  # devices that share a batch (-1: all), a patch (its rows)
     config.paper = dict(
         train=dict(),
         validation=dict(),
@@ -161,7 +143,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
 
 
 def _paper_scores(variant: types.SimpleNamespace, region: str) -> dict[str, float]:
-    """The paper's test scores of the network, {} where it has none."""
+    """Returns the paper's test scores for a variant; {} if it gives none."""
     rows = {  # attention, paspp, deep supervision, region
         ("none", False, False, "lung"): (0.7196, 0.5704, 0.6480, 0.8435),
         ("se", False, False, "lung"): (0.7229, 0.5731, 0.7009, 0.7727),
@@ -176,11 +158,11 @@ def _paper_scores(variant: types.SimpleNamespace, region: str) -> dict[str, floa
 
 
 def _paper_subjects(variant: types.SimpleNamespace, region: str) -> tuple[tuple, ...]:
-    """The paper's Table 4: its four test volumes, () for other networks than its last one."""
+    """Returns the paper's Table 4, its four test volumes; () except for its final network."""
     last = ("se", True, True, "lung")
     if (variant.attention, variant.paspp, variant.deep_supervision, region) != last:
         return ()
-    return (  # its name, shape with slices last, Dice, sensitivity, IoU
+    return (  # name, shape with slices last, Dice, sensitivity, IoU
         ("A", (512, 512, 301), 0.8304, 0.7693, 0.7100),
         ("B", (512, 512, 256), 0.6566, 0.5722, 0.4888),
         ("C", (630, 401, 110), 0.7074, 0.5898, 0.5472),

@@ -17,8 +17,9 @@ from jaxlung.host import files
 from jaxlung.parallel import distributed
 from jaxlung.report import limits, model_card, page
 from jaxlung.tasks import words
-from jaxlung.training import checkpoint, record_check, system, transfer
+from jaxlung.training import checkpoint, record_check, transfer
 from jaxlung.training import loop as train
+from jaxlung.training import system as system_lib
 
 FINISHED = "finished.txt"  # Written last; holds the step and the weights that were scored.
 
@@ -30,18 +31,18 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
         ValueError, OSError: bad config, data or workdir; see `train.train`.
     """
     # Bad settings are told before data are read.
-    state = system.make_system(config).abstract_state()
+    system = system_lib.make_system(config)
     require_both_classes(config)
     if config.init_from and not workdir.is_trained(path):
-        transfer.open_network(config.init_from, state)
+        transfer.open_network(config.init_from, system.abstract_state())
     if config.task.get("lungs") == "predicted":
         lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
     workdir.open_for(config, path)
     with workdir.lock(path):
-        _run(config, path)
+        _run(config, path, system)
 
 
-def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
+def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) -> None:
     report, finished = path / "report.html", path / FINISHED
     if distributed.tell_all(report.exists() and is_finished(path, config.selection)):
         logging.info("this run is finished: %s", report)
@@ -50,14 +51,14 @@ def _run(config: mlc.ConfigDict, path: epath.Path) -> None:
         finished.unlink(missing_ok=True)
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
-    task = system.make_task(config)
+    task = system.task
     logging.info("%s: %s", task.records, sizes)
     if not workdir.is_trained(path):
         may_lack = datasets.may_lack(config.data.to_dict(), task.needs if task.is_map else 0)
         record_check.check(splits, task, config.data.num_threads, may_lack)
-    if not train.train(config, path, splits):
+    if not train.train(config, path, splits, system=system):
         return
-    evaluate.evaluate(config, path, splits, run_files.SPLITS, keep=True)
+    evaluate.evaluate(config, path, splits, run_files.SPLITS, system=system, keep=True)
     if distributed.is_main():
         log_scores(path, "test", task.records)
         write_report(path)
@@ -84,7 +85,7 @@ def selected(path: epath.Path, selection: str) -> str:
 
 def require_both_classes(config: mlc.ConfigDict) -> None:
     """Raises ValueError if a diagnosis would be validated on patients with COVID-19 only."""
-    role = system.make_task(config).role
+    role = system_lib.make_task(config).role
     if role == "diagnosis" and config.data.to_dict().get("protocol") == "paper":
         raise ValueError(
             "data.protocol: got 'paper', whose validation images all have COVID-19, with "
@@ -116,15 +117,15 @@ def run_evaluate(
     with workdir.naming_config(path) if config is None else contextlib.nullcontext():
         config = config or stored
         config_file.set_overrides(config, overrides)
-        system.make_system(config)
+        system = system_lib.make_system(config)
     if told or overrides:
         workdir.open_for(config, path)
     with workdir.lock(path):
         with workdir.naming_config(path, values=False):
             splits = open_splits(config, path, may_prepare=told)
-        evaluate.evaluate(config, path, splits, [split])
+        evaluate.evaluate(config, path, splits, [split], system=system)
         if distributed.is_main():
-            log_scores(path, split, system.make_task(config).records)
+            log_scores(path, split, system.task.records)
             write_report(path)
 
 
@@ -173,7 +174,7 @@ def open_splits(
         may_prepare: prepare, generate or download data that are not there.
     """
     with distributed.main_first("opening the data"):
-        splits = system.open_splits(config, may_prepare=may_prepare)
+        splits = system_lib.open_splits(config, may_prepare=may_prepare)
     warn_of_shared(splits, config)
     if workdir.is_trained(path):
         splits_file.require_same(path / "splits.csv", splits)

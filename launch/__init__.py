@@ -1,1 +1,1 @@
-"""What starts a run on many devices: each file is explained in docs/scaling.md."""
+"""Scripts that start a run on many devices; docs/scaling.md explains each."""

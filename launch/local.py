@@ -1,9 +1,11 @@
-"""A pod in miniature: several processes of `jaxlung.main` on this machine, as one run.
+"""Starts one run as several processes on this machine, like a small pod.
 
     python -m launch.local --processes=2 --devices_per_process=2 -- --config=covidqu:quick
+    python -m launch.local --processes=2 -- evaluate --workdir=runs/covidqu_quick
 
-What stands after `--` goes to every process. They run on the CPU, each with its share of made-up
-devices, unless JAX_PLATFORMS says otherwise; then each takes the next of the machine's GPUs.
+Every process gets the arguments after `--`, which are those of `jaxlung train`, `evaluate` or
+`benchmark`. Processes run on the CPU with simulated devices. If JAX_PLATFORMS names another
+platform, they share the GPUs of the machine.
 """
 
 import argparse
@@ -19,10 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import IO, NoReturn
 
-GRACE_SECONDS = 20.0  # From SIGTERM to SIGKILL, for those whose peer has died.
+GRACE_SECONDS = 20.0  # From SIGTERM to SIGKILL, for processes whose peer has failed.
 POLL_SECONDS = 0.05
 COUNT_FLAG = "--xla_force_host_platform_device_count"
-OURS = ("coordinator", "num_processes", "process_id")  # flags that the environment stands for
+OURS = ("coordinator", "num_processes", "process_id")  # flags that environment variables replace
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one command line; returns the exit code: that of `run`, or 2 for bad flags."""
+    """Runs one command line; returns the exit code of `run`, or 2 for bad flags."""
     try:
         flags, arguments = parse(argv)
     except ValueError as error:
@@ -42,10 +44,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Our flags, and what goes to every process.
+    """Returns our flags and the arguments of every process.
 
     Raises:
-        ValueError: they can't be.
+        ValueError: a flag is unknown or its value is wrong.
     """
     parser = _Parser("launch.local", allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=2, help="processes of the run")
@@ -56,11 +58,11 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         if value < 1:
             raise ValueError(f"--{name}: got {value}, want 1 or more.")
     if not arguments:
-        raise ValueError("want -- and then the flags of jaxlung.main, such as -- --config=FILE.")
+        raise ValueError("want -- and then the arguments of jaxlung, such as -- --config=FILE.")
     for argument in arguments:
         name = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and name in OURS:
-            raise ValueError(f"--{name}: got it after --; leave it out, it is given to each.")
+            raise ValueError(f"--{name}: got it after --; leave it out, each process gets its own.")
     return flags, arguments
 
 
@@ -72,21 +74,21 @@ def run(
     environ: Mapping[str, str] = os.environ,
     grace_seconds: float = GRACE_SECONDS,
 ) -> int:
-    """Starts `command` `processes` times and stays until all have ended.
+    """Starts `command` `processes` times and waits until all have ended.
 
-    SIGTERM and SIGINT go to every process, once each time that they come here. If a process fails,
-    the others are sent SIGTERM, and SIGKILL after `grace_seconds`.
+    Each SIGTERM and SIGINT to this process is passed on once to every process. If a process fails,
+    the others get SIGTERM, and SIGKILL after `grace_seconds`.
 
     Args:
-        command: the same for all; the environment says which process it is.
-        processes: how many.
-        devices_per_process: of each.
-        environ: what they inherit.
-        grace_seconds: to end in after another's failure.
+        command: command of every process; they tell themselves apart by their environment.
+        processes: number of processes.
+        devices_per_process: number of devices of each process.
+        environ: environment that the processes inherit.
+        grace_seconds: time for a process to end after another one has failed.
 
     Returns:
-        0 if all exited with 0; else the exit code of the first that failed, 128 + the signal's
-        number if a signal ended it.
+        0 if all exited with 0; else the exit code of the first that failed, which is 128 + the
+        number of the signal if a signal ended it.
     """
     coordinator = f"localhost:{free_port()}"
     received: list[int] = []
@@ -100,7 +102,7 @@ def run(
                 readers += _pass_on_output(children[-1], f"[{process_id}] " if process_id else "")
             return _watch(children, received, grace_seconds)
         finally:
-            _send(children, signal.SIGKILL)  # None is left, but after an error here.
+            _send(children, signal.SIGKILL)  # Only after an error here is any left.
             for thread in readers:
                 thread.join(timeout=grace_seconds)  # Grandchildren may hold the pipe.
 
@@ -112,10 +114,10 @@ def make_environ(
     process_id: int,
     devices_per_process: int,
 ) -> dict[str, str]:
-    """The environment of one process: where process 0 listens, which it is, and its devices."""
+    """Returns the environment of one process: the address of process 0, its number, its devices."""
     made = {
         "JAX_PLATFORMS": "cpu",
-        "PYTHONUNBUFFERED": "1",  # A line is passed on when it is written.
+        "PYTHONUNBUFFERED": "1",  # Lines are passed on as soon as they are written.
         **environ,
         "JAX_COORDINATOR_ADDRESS": coordinator,
         "JAX_NUM_PROCESSES": str(processes),
@@ -123,7 +125,7 @@ def make_environ(
     }
     if made["JAX_PLATFORMS"] == "cpu":
         flags = (environ.get("XLA_FLAGS", ""), f"{COUNT_FLAG}={devices_per_process}")
-        made["XLA_FLAGS"] = " ".join(filter(None, flags))  # The last of two equal flags counts.
+        made["XLA_FLAGS"] = " ".join(filter(None, flags))  # XLA takes the last of two equal flags.
     else:
         first = process_id * devices_per_process
         devices = range(first, first + devices_per_process)
@@ -132,7 +134,7 @@ def make_environ(
 
 
 def free_port() -> int:
-    """A port on which nobody listens now; process 0 takes it a second later."""
+    """Returns a port on which nobody listens; process 0 takes it a second later."""
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
@@ -153,8 +155,8 @@ def _collect_signals(received: list[int]) -> Iterator[None]:
 
 
 def _start(command: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # A session of its own: a terminal's Ctrl-C would reach it beside what we pass on, and the
-    # second of two signals means "at once".
+    # Each process has its own session. Otherwise a terminal's Ctrl-C would reach it twice, directly
+    # and from us, and the second signal means "stop at once".
     return subprocess.Popen(
         command,
         env=env,
@@ -179,9 +181,9 @@ def _pass_on_output(child: subprocess.Popen[bytes], prefix: str) -> list[threadi
 def _copy_lines(source: IO[bytes], target: IO[str], prefix: str) -> None:
     with source:
         for line in source:
-            if line.startswith(b"[Gloo]"):  # It tells of every connection.
+            if line.startswith(b"[Gloo]"):  # Gloo reports every connection.
                 continue
-            # One write for a line, so that those of two processes don't mix.
+            # Each line is one write, so that lines of two processes don't mix.
             target.write(prefix + line.decode(errors="replace").rstrip("\n") + "\n")
             target.flush()
 
@@ -189,7 +191,7 @@ def _copy_lines(source: IO[bytes], target: IO[str], prefix: str) -> None:
 def _watch(
     children: Sequence[subprocess.Popen[bytes]], received: Sequence[int], grace_seconds: float
 ) -> int:
-    """Waits for all; passes signals on, and ends the others once one has failed."""
+    """Waits for all processes, passes signals on, and ends the others once one has failed."""
     num_sent, failed, deadline = 0, None, float("inf")
     while True:
         codes = [child.poll() for child in children]
@@ -211,23 +213,23 @@ def _watch(
 
 def _send(children: Sequence[subprocess.Popen[bytes]], number: int) -> None:
     for child in children:
-        child.send_signal(number)  # Does nothing to one that has ended.
+        child.send_signal(number)  # Does nothing if the process has ended.
 
 
 def first_failure(codes: Sequence[int | None]) -> int:
-    """Which process failed, of those seen at once; one that was killed takes others with it."""
+    """Returns which process failed first. Of several, one that was killed made the others fail."""
     return min((x for x, code in enumerate(codes) if code), key=lambda x: (codes[x] > 0, x))
 
 
 def exit_code(code: int) -> int:
-    """A child's return code as a shell would give it: 128 + the number of the signal."""
+    """Returns a return code of subprocess as a shell gives it: 128 + the number of a signal."""
     return code if code >= 0 else 128 - code
 
 
 def describe(process_id: int, code: int) -> str:
-    """The sentence about a process that failed."""
+    """Returns the sentence about a process that failed."""
     how = f"exited with code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
-    return f"process {process_id} {how}; the others are stopped, the same command goes on."
+    return f"process {process_id} {how}; the others are stopped. Run the same command to resume."
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@
 #   bash launch/tpu_pod.sh stop    --name=NAME --zone=ZONE
 #
 # `install` sends the last commit of this checkout to every host and installs it there. `run` starts
-# what stands after `--` on every host and shows its output; it goes on when the connection is lost,
-# and `follow` shows it again. `stop` lets it save and exit. The same `run` again resumes.
+# jaxlung on every host with the arguments after `--`, those of `jaxlung train` or `evaluate`, and
+# shows the output. A lost connection doesn't end the run; `follow` shows its output again. `stop`
+# lets it save and exit. The same `run` command resumes it.
 
 set -euo pipefail
 
@@ -60,9 +61,9 @@ on_all_hosts() {
 # These run on the hosts: nothing in them is expanded here.
 # shellcheck disable=SC2016
 is_running='pid=$(cat jaxlung_pod/run.pid 2> /dev/null) && kill -0 "$pid" 2> /dev/null'
-refuse="if $is_running; then echo 'a run is going on: follow or stop it.' >&2; exit 1; fi"
-# The images of TPU VMs have an older Python than jaxlung wants: uv brings one along. Newer ones
-# let pip install nothing, not even into the home folder, unless told.
+refuse="if $is_running; then echo 'a run is in progress: follow or stop it.' >&2; exit 1; fi"
+# Some images of TPU VMs have an older Python than jaxlung needs, so uv installs one. On newer images
+# pip installs nothing, not even into the home folder, without PIP_BREAK_SYSTEM_PACKAGES.
 install="set -e
 $refuse
 "'rm -rf jaxlung_pod/source && mkdir -p jaxlung_pod/source
@@ -73,7 +74,7 @@ python3 -m uv pip install --quiet --python venv/bin/python -e "source[tpu]"
 venv/bin/python -m jaxlung.main --help > /dev/null && echo installed'
 # shellcheck disable=SC2016
 follow='tail -n 50 --pid="$(cat jaxlung_pod/run.pid)" -F jaxlung_pod/run.log'
-# setsid: a lost connection ends the tail and not the run.
+# setsid: a lost connection ends the tail, not the run.
 # shellcheck disable=SC2016
 start="$refuse
 "'mkdir -p jaxlung_pod && : > jaxlung_pod/run.log

@@ -1,12 +1,13 @@
 """Every config: every variant is built, and its step is traced without data."""
 
 import itertools
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from jaxlung.config import config_file
+from jaxlung.config import config_file, defaults
 from jaxlung.data.feed import example, stream
 from jaxlung.training import system
 
@@ -152,6 +153,24 @@ def test_the_numbers_beside_ours_are_the_papers(spec):
     paper = config_file.load(config_file.resolve(spec)).paper.to_dict()
     assert (paper["train"], paper["validation"], paper["test"]) == PRINTED[spec]
     assert paper["note"]
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_a_config_that_was_copied_elsewhere_is_the_same(name, tmp_path, monkeypatch):
+    copy = shutil.copy(config_file.shipped_configs()[name], tmp_path / "mine.py")
+    monkeypatch.chdir(tmp_path)
+    for arg in VARIANTS[name]:
+        assert config_file.load(f"{copy}:{arg}") == config_file.load(
+            config_file.resolve(f"{name}:{arg}")
+        )
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_every_field_is_there_and_nothing_can_be_added(name):
+    config = config_file.load(config_file.resolve(name))
+    assert set(defaults.make_config()) < set(config)
+    assert config.is_locked
+    assert all(config[section].is_locked for section in ("model", "task", "control", "paper"))
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

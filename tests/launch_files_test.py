@@ -136,7 +136,7 @@ class ScriptTest(StandInTest):
         child = self.start("bash", *map(str, run))
         assert child.stdout.readline() == "training\n"
         code, _, err = self.run_script(*run)
-        assert (code, err) == (1, "a run is going on: follow or stop it.\n")
+        assert (code, err) == (1, "a run is in progress: follow or stop it.\n")
         assert self.run_script(LAUNCH / "tpu_pod.sh", "stop", *flags)[0] == 0
         out, _ = child.communicate(timeout=20)
         assert (child.returncode, out) == (0, "saved\n")

@@ -28,8 +28,8 @@ class ParseTest(parameterized.TestCase):
         (["--devices_per_process=-1", "--", "a"], "--devices_per_process: got -1"),
         (["--processes=two", "--", "a"], "invalid int value: 'two'"),
         (["--process=2", "--", "a"], "unrecognized arguments: --process=2"),
-        (["--processes=2"], "want -- and then the flags"),
-        (["--"], "want -- and then the flags"),
+        (["--processes=2"], "want -- and then the arguments"),
+        (["--"], "want -- and then the arguments"),
         (["--", "--config=a", "--process_id=1"], "--process_id: got it after --"),
     )
     def test_a_bad_flag_is_told_in_one_sentence(self, argv, message):

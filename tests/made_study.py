@@ -86,5 +86,5 @@ def write_page(path, task="mask", evil="", images=None):
     made, found = make(path, task, evil)
     shown = [result for result in found if result.run.in_table]
     table = rows.make(made, shown)
-    told = contents.make(made, found, table, images)
-    return page.build(told, table, images, epath.Path(path)).read_text()
+    content = contents.make(made, found, table, images)
+    return page.build(content, table, images, epath.Path(path)).read_text()

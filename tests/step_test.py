@@ -1,7 +1,5 @@
 """Training steps in groups, in parts, and with less memory: the same as plain ones."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from jaxlung.config import config_file
 from jaxlung.data.feed import example, order, pipeline, stream
 from jaxlung.training import system as system_lib
-from jaxlung.training import train_step
 from tests import array_source
 
 
@@ -72,33 +69,22 @@ def test_parts_of_a_batch_add_up_to_it_where_examples_do_not_meet():
 
 def test_parts_take_every_other_row_and_hand_their_statistics_on():
     system = make_system(**{"step.microbatches": 2, "data.batch_size": 8})
-    state, rng = system.init_state(), np.random.default_rng(0)
+    state, np_rng = system.init_state(), np.random.default_rng(0)
     batch = {
-        "images": jnp.asarray(rng.integers(0, 256, (8, 16, 16)), jnp.uint8),
-        "masks": jnp.asarray(rng.integers(0, 4, (8, 16, 16)), jnp.uint8),
+        "images": jnp.asarray(np_rng.integers(0, 256, (8, 16, 16)), jnp.uint8),
+        "masks": jnp.asarray(np_rng.integers(0, 4, (8, 16, 16)), jnp.uint8),
         "labels": jnp.zeros(8, jnp.uint8),
     }
-    same = dict(
-        model=system.model,
-        task=system.task,
-        scale=system.scale,
-        augment=system.augment,
-        freeze="",
-        remat=False,
-        images_sharding=system.shardings.images,
-    )
-    part = jax.jit(functools.partial(train_step.part_step, **same))
-    step = jax.random.fold_in(jax.random.key(system.seed), 0)
+    part = jax.jit(system.step.differentiate)
+    rng = jax.random.fold_in(jax.random.key(system.seed), 0)
     stats, all_grads, losses = state.batch_stats, [], []
     for j in range(2):
         rows = {name: array[j::2] for name, array in batch.items()}
-        stats, (grads, metrics) = part(state.params, stats, jax.random.fold_in(step, j), rows)
+        stats, (grads, metrics) = part(state.params, stats, jax.random.fold_in(rng, j), rows)
         all_grads.append(grads)
         losses.append(metrics["loss"])
     grads = jax.tree.map(lambda a, b: (a + b) / 2, *all_grads)
-    after, metrics = jax.jit(
-        functools.partial(train_step.train_step, tx=system.tx, microbatches=2, **same)
-    )(state, batch, system.seed)
+    after, metrics = jax.jit(system.step.train)(state, batch, system.seed)
     np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
     np.testing.assert_allclose(metrics["grad_norm"], optax.tree.norm(grads), rtol=1e-4)
     jax.tree.map(

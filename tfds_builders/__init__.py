@@ -1,1 +1,1 @@
-"""TFDS builders of the datasets, and phantoms that write the same raw trees."""
+"""TFDS builders of the datasets, and phantoms: generated downloads in the same layouts."""

@@ -1,8 +1,8 @@
-"""Clinical readings of the Montgomery and Shenzhen X-rays: sex and age out of free text.
+"""Parses sex and age in the clinical readings of the Montgomery and Shenzhen X-rays.
 
 Montgomery writes DICOM's fields, `Patient's Sex: F` and `Patient's Age: 027Y`. Shenzhen begins with
 `male 45yrs`, or `femal 32yrs`, `female24yrs`, `Male , 29yrs`, `male 16month`, `female 64days`,
-`male 42`; the finding follows, if there is one.
+`male 42`. A finding may follow.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import re
 _DICOM_SEX = re.compile(r"Patient'?s\s+Sex\s*:\s*([FMO])\b", re.IGNORECASE)
 _DICOM_AGE = re.compile(r"Patient'?s\s+Age\s*:(.*)", re.IGNORECASE)
 _SPOKEN_SEX = re.compile(r"\b(fe)?mal", re.IGNORECASE)
-# A number without a unit is years, and letters of the finding that follows are no unit.
+# A number without a unit is in years. The first letters of a finding must not count as a unit.
 _AGE = re.compile(
     r"(?<!\d)(\d{1,3}(?:\.\d+)?)(?!\d)\s*((?:m(?:onths?|ths?|os?)?|w(?:eeks?|ks?)?|d(?:ays?)?)\b)?",
     re.IGNORECASE,
@@ -22,12 +22,12 @@ _PER_YEAR = {"m": 12, "w": 365.25 / 7, "d": 365.25}
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a reading says of the person.
+    """A person's sex and age, as a reading states them.
 
     Attributes:
-        sex: "F", "M", "O" (other), or "" where it is not said.
-        age_years: NaN where it is not said.
-        text: all of the file.
+        sex: "F", "M", "O" (other), or "" if not stated.
+        age_years: age in years, NaN if not stated.
+        text: text of the whole file.
     """
 
     sex: str
@@ -36,10 +36,10 @@ class Reading:
 
 
 def parse(content: bytes) -> Reading:
-    """Reads a file; none is too odd.
+    """Reads a file; accepts any content.
 
     Args:
-        content: of the file, in any encoding that extends ASCII; b"" if there is none.
+        content: content of the file, in any encoding that extends ASCII; b"" if there is no file.
     """
     text = content.decode("latin-1")
     first_line = next(iter(text.strip().splitlines()), "")

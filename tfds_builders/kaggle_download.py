@@ -4,12 +4,12 @@ import pathlib
 
 
 def download(dataset: str, version: int, folder: pathlib.Path) -> pathlib.Path:
-    """Fetches a dataset with `kagglehub`, or else with `kaggle`.
+    """Downloads a dataset with `kagglehub`, or with `kaggle` if that is not installed.
 
     Args:
         dataset: owner and name, "anasmohammedtahir/covidqu".
-        version: wanted version; `kaggle` knows only the newest one and ignores it.
-        folder: where `kaggle` puts the zip. `kagglehub` has a cache of its own.
+        version: version to download; `kaggle` ignores it and downloads the newest.
+        folder: folder for the zip of `kaggle`. `kagglehub` has a cache of its own.
 
     Returns:
         The folder that holds the unpacked files or the zip.
@@ -31,7 +31,7 @@ def _download_with_kaggle(dataset: str, folder: pathlib.Path) -> pathlib.Path:
         raise ValueError(
             f"Downloading {dataset} from Kaggle needs a package: pip install kagglehub."
         ) from error
-    except (OSError, SystemExit) as error:  # It signs in, or exits, while being imported.
+    except (OSError, SystemExit) as error:  # Importing it signs in, and exits if that fails.
         raise ValueError(f"Downloading {dataset}: kaggle could not sign in ({error}).") from error
     folder.mkdir(parents=True, exist_ok=True)
     kaggle.api.dataset_download_files(dataset, path=str(folder), unzip=False)

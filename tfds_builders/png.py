@@ -1,4 +1,4 @@
-"""PNG and JPEG files of a download, decoded with their errors told, and stored as grey PNG."""
+"""Decodes PNG and JPEG files of a download, with errors that name them; encodes grey PNG."""
 
 import io
 
@@ -8,7 +8,7 @@ from PIL import Image
 from jaxlung.image import decoder, mask_levels
 from tfds_builders import raw_tree
 
-# Mask pixels above this share of the strongest one are inside, unless a dataset says otherwise.
+# A mask's pixels above this share of the strongest one are inside, unless a dataset differs.
 HALF = 0.5
 
 
@@ -16,10 +16,10 @@ def decode(tree: raw_tree.RawTree, name: str) -> Image.Image:
     """Reads an image as 8-bit grey, whatever its mode (bits, palette, RGB).
 
     Raises:
-        ValueError: the file can't be decoded, or has more than 8 bits a channel; names it.
+        ValueError: the file can't be decoded, or has more than 8 bits a channel; names the file.
     """
     decoded, where = _decode(tree, name)
-    # PIL would clip these to 255, not scale them, or drop half of their bits.
+    # PIL would clip these to 255 or drop half of their bits.
     if decoded.deep or decoded.image.mode.startswith(("I", "F")):
         mode = decoded.image.mode
         raise ValueError(f"{where}: want 8 bits a channel, got more (mode {mode}).")
@@ -29,17 +29,19 @@ def decode(tree: raw_tree.RawTree, name: str) -> Image.Image:
 def decode_mask(
     tree: raw_tree.RawTree, name: str, size: tuple[int, int], share: float = HALF
 ) -> Image.Image:
-    """Reads a mask of any depth, in grey or one colour on black or on nothing: 255 inside, else 0.
+    """Reads a mask of any depth as 255 inside and 0 outside.
+
+    It is grey, or one colour on black or on a transparent background.
 
     Args:
-        tree: a download.
-        name: of the file in it.
+        tree: the download.
+        name: name of the file in the tree.
         size: columns and rows of the mask's image.
-        share: of the mask's greatest value, above which a pixel is inside, [0, 1).
+        share: share of the mask's greatest value above which a pixel is inside, [0, 1).
 
     Raises:
         ValueError: the file can't be decoded, is all transparent, or has another size than its
-            image; names it.
+            image; names the file.
     """
     decoded, where = _decode(tree, name)
     try:
@@ -55,32 +57,39 @@ def decode_mask(
 
 
 def _decode(tree: raw_tree.RawTree, name: str) -> tuple[decoder.Decoded, str]:
-    """A file of any format that Pillow knows, and what messages call it."""
+    """Decodes a file of any format that Pillow knows; returns it and its name for messages."""
     where = f"{tree.where}: {name}"
     with decoder.opened(io.BytesIO(tree.read(name)), where, None) as image:
         return decoder.decode(image), where
 
 
 def shrink(image: Image.Image, longest_side: int | None) -> Image.Image:
-    """Scales an image down, antialiased, its aspect ratio kept.
+    """Scales an image down, antialiased, and keeps its aspect ratio.
 
     Args:
         image: mode L.
-        longest_side: pixels; an image that is no longer, or any where it is None, stays as it is.
+        longest_side: largest height or width, pixels; smaller images stay as they are. None keeps
+            every image.
     """
-    size = _fitting(image.size, longest_side)
+    size = fitting(image.size, longest_side)
     if size == image.size:
         return image
-    # Averages whole boxes first, down to 3 times the size: four times as fast, and looks the same.
+    # Boxes are averaged first, down to 3 times the size: four times as fast, and looks the same.
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
 def shrink_mask(mask: Image.Image, longest_side: int | None) -> Image.Image:
-    """Scales a mask of 0 and 255 as `shrink` does its image.
+    """Scales a mask of 0 and 255 to the size that `shrink` gives its image."""
+    return resize_mask(mask, fitting(mask.size, longest_side))
 
-    A pixel is 255 where more than half of its area was.
+
+def resize_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scales a mask of 0 and 255 down; a pixel is 255 where more than half of its area was.
+
+    Args:
+        mask: mode L.
+        size: columns and rows.
     """
-    size = _fitting(mask.size, longest_side)
     if size == mask.size:
         return mask
     # As float32, because 8 bits would round 0.499 up to one half and over.
@@ -88,14 +97,14 @@ def shrink_mask(mask: Image.Image, longest_side: int | None) -> Image.Image:
     return Image.fromarray(np.asarray(mean) > 127.5).convert("L")
 
 
-def _fitting(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
-    """Columns and rows, neither more than `longest_side` nor less than 1."""
+def fitting(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
+    """Returns columns and rows scaled down to `longest_side`, at least 1; None keeps them."""
     scale = 1 if longest_side is None else min(1, longest_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def encode(image: Image.Image) -> bytes:
-    """The image as a PNG file."""
+    """Returns the bytes of a PNG file of the image."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

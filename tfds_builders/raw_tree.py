@@ -1,4 +1,4 @@
-"""A raw download as a flat list of files, whether it lies unpacked in a folder or in a zip."""
+"""A raw download as a flat list of files, unpacked in a folder or packed in a zip."""
 
 import dataclasses
 import gzip
@@ -16,10 +16,10 @@ from absl import logging
 from jaxlung.host import files
 
 _MEBIBYTE = 2**20
-# The largest published files are 20 MB of JPEG, and 600 slices of int16 as NIfTI.
+# The largest published files are JPEGs of 20 MB, and NIfTI files of 600 slices of int16.
 _MAX_BYTES = {".nii": 2048 * _MEBIBYTE, ".gz": 2048 * _MEBIBYTE, ".json": 1024 * _MEBIBYTE}
 _MAX_OTHER_BYTES = 128 * _MEBIBYTE
-_ENCRYPTED = 1  # bit of a zip entry's flags
+_ENCRYPTED = 1  # Bit in the flags of a zip's entry.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +27,32 @@ class RawTree:
     """Files of a download.
 
     Attributes:
-        where: the folder or the zip.
+        where: path of the folder or the zip.
         names: sorted paths within it, with forward slashes; bytes that are not UTF-8 are escaped.
-        read: gives a file's bytes by its name; may be called from many threads. Raises ValueError
-            where the file is too large, can't be unpacked, or isn't a file but a pipe or device.
+        read: function from a name to the file's bytes; may be called from many threads. Raises
+            ValueError if the file is too large, can't be unpacked, or is a pipe or a device.
     """
 
     where: str
     names: list[str]
     read: Callable[[str], bytes]
 
+    def visible(self, suffixes: tuple[str, ...]) -> list[str]:
+        """Returns the names with one of `suffixes`, without hidden and system files.
+
+        Such are `.v7/metadata.json` and `__MACOSX/._1676192.json`.
+        """
+        return [
+            name for name in self.names if name.lower().endswith(suffixes) and not _is_hidden(name)
+        ]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
 
 def open_folder(folder: pathlib.Path) -> RawTree:
-    """Lists a folder and all below it, following links to folders, each folder once."""
+    """Lists a folder and everything below it; follows links to folders, each folder once."""
     return _folder_tree(folder, _list_files(folder))
 
 
@@ -56,7 +69,7 @@ def _folder_tree(folder: pathlib.Path, path_of: Mapping[str, pathlib.Path]) -> R
 
 
 def _list_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Paths by name; bytes of names that are not UTF-8 are escaped, as in `caf\\xe9.png`."""
+    """Returns paths by name; bytes that are not UTF-8 are escaped, as in `caf\\xe9.png`."""
     return {
         os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace"): path
         for path in _walk(folder)
@@ -64,8 +77,9 @@ def _list_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Files below a folder, which is met by its own name before it is by a link."""
-    seen, links, left_out = set(), [folder], []
+    """Yields the files below a folder; visits a folder by its own name rather than by a link."""
+    seen: set[tuple[int, int]] = set()
+    links, left_out = [folder], []
     while links:
         for parent, folders, names in os.walk(links.pop(), onerror=_warn):
             status = os.stat(parent)
@@ -79,7 +93,7 @@ def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             yield from (here / name for name in names)
     if left_out:
         logging.warning(
-            "%s: %d links to folders that are read anyway are left out, first %s",
+            "%s: %d links are left out, as their folders are read anyway, first %s",
             folder,
             len(left_out),
             left_out[0],
@@ -91,10 +105,10 @@ def _warn(error: OSError) -> None:
 
 
 def open_zip(path: pathlib.Path) -> RawTree:
-    """Lists a zip, which is read in place and never unpacked.
+    """Lists a zip, which is read without unpacking it.
 
     Raises:
-        ValueError: not a zip, or one that is cut short.
+        ValueError: the file is not a zip, or is truncated.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: want a zip, found no regular file.")
@@ -110,7 +124,7 @@ def open_zip(path: pathlib.Path) -> RawTree:
         if entry.flag_bits & _ENCRYPTED:
             raise ValueError(f"{path}: {name} has a password; unpack the zip, and name the folder.")
         try:
-            return archive.read(entry)  # No more than `file_size` bytes, whatever is packed.
+            return archive.read(entry)  # At most `file_size` bytes, whatever is packed.
         except NotImplementedError as error:
             raise ValueError(
                 f"{path}: {name} can't be unpacked here ({error}); unpack the zip with another "
@@ -123,10 +137,10 @@ def open_zip(path: pathlib.Path) -> RawTree:
 
 
 def read_gzip(tree: RawTree, name: str) -> bytes:
-    """Reads a file of the tree that is packed by gzip.
+    """Reads a gzipped file of the tree.
 
     Raises:
-        ValueError: it is damaged, or too large when unpacked.
+        ValueError: the file is damaged, or too large when unpacked.
     """
     packed = tree.read(name)
     inside = name.removesuffix(".gz")
@@ -154,18 +168,17 @@ def _require_size(where: str, name: str, size: int) -> None:
 
 
 def open_folder_and_zips(folder: pathlib.Path) -> RawTree:
-    """Lists a folder and what its zips hold, "a.zip/inside/b.png"; hidden zips are left out.
+    """Lists a folder and the files in its zips, "a.zip/inside/b.png"; leaves out hidden zips.
 
     Raises:
-        ValueError: as `open_zip`.
+        ValueError: see `open_zip`.
     """
     path_of = _list_files(folder)
-    tree, inside = _folder_tree(folder, path_of), {}
-    for zip_name in tree.names:
-        hidden = any(part.startswith((".", "__MACOSX")) for part in zip_name.split("/"))
-        if zip_name.lower().endswith(".zip") and not hidden:
-            packed = open_zip(path_of[zip_name])
-            inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
+    tree = _folder_tree(folder, path_of)
+    inside: dict[str, tuple[RawTree, str]] = {}
+    for zip_name in tree.visible((".zip",)):
+        packed = open_zip(path_of[zip_name])
+        inside |= {f"{zip_name}/{name}": (packed, name) for name in packed.names}
 
     def read(name: str) -> bytes:
         if name not in inside:
@@ -180,12 +193,12 @@ def find(place: str | os.PathLike, holds: Callable[[RawTree], bool], wanted: str
     """Finds a download in a zip, in a folder, or in a zip that lies in that folder.
 
     Args:
-        place: a zip or a folder.
-        holds: whether a tree is the one that is looked for.
-        wanted: what is looked for, for the message.
+        place: path of a zip or a folder.
+        holds: function that tells whether a tree is the download.
+        wanted: description of the download, for the message.
 
     Raises:
-        ValueError: there is no such place, a damaged zip, or none holds what is wanted.
+        ValueError: there is no such place, a zip is damaged, or the download is not there.
     """
     path = pathlib.Path(place).expanduser()
     if path.is_file():
@@ -204,6 +217,30 @@ def find(place: str | os.PathLike, holds: Callable[[RawTree], bool], wanted: str
         if holds(tree_in_zip):
             return tree_in_zip
     raise ValueError(f"{path}: want {wanted}, or a zip of them, found {_excerpt(tree.names)}.")
+
+
+def find_with_zips(
+    place: str | os.PathLike, holds: Callable[[RawTree], bool], wanted: str, advice: str = ""
+) -> RawTree:
+    """Finds a download in a zip, or in a folder whose zips count as folders, "a.zip/b.png".
+
+    Args:
+        place: path of a zip or a folder.
+        holds: function that tells whether a tree is the download.
+        wanted: description of the download, for the message.
+        advice: text that ends the message if the folder has no such download.
+
+    Raises:
+        ValueError: there is no such place, a zip is damaged, or the download is not there.
+    """
+    path = pathlib.Path(place).expanduser()
+    if not path.is_dir():
+        return find(place, holds, wanted)
+    tree = open_folder_and_zips(path)
+    if not holds(tree):
+        shown = ", ".join(tree.names[:3]) or "no files"
+        raise ValueError(f"{tree.where}: want {wanted}, found {shown}{advice}.")
+    return tree
 
 
 def _excerpt(names: list[str]) -> str:

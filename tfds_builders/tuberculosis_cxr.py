@@ -1,4 +1,4 @@
-"""What the Montgomery and Shenzhen X-rays share: names, features, stored sizes, readings."""
+"""The parts that the Montgomery and Shenzhen builders share: samples, features and sizes."""
 
 import dataclasses
 import re
@@ -11,15 +11,15 @@ from PIL import Image, ImageChops
 from tfds_builders import clinical_reading, png, raw_builder, raw_tree
 
 HOMEPAGE = "https://data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets/"
-LABELS = ("normal", "tuberculosis")  # By the last character of a file's stem.
+LABELS = ("normal", "tuberculosis")  # The last character of a file's stem is the index.
 
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-    """A size to store at.
+    """A size that X-rays are stored at.
 
     Attributes:
-        longest_side: greatest height or width in pixels; None keeps the film's.
+        longest_side: largest height or width in pixels; None keeps the published size.
     """
 
     longest_side: int | None = None
@@ -38,10 +38,10 @@ class Sample:
 
     Attributes:
         image_id: stem of the image's file, "MCUCXR_0001_0"; unique over both datasets.
-        patient_id: stem without the label, of the person's first image: "MCUCXR_0001".
-        image: name in the tree of images.
-        masks: names in the tree of masks; together they are the lungs.
-        reading: name in the tree of images, or None where there is none.
+        patient_id: stem of the person's first image, without the label: "MCUCXR_0001".
+        image: name of the image in the tree of images.
+        masks: names in the tree of masks; their union is the lungs.
+        reading: name of the clinical reading in the tree of images, or None.
     """
 
     image_id: str
@@ -52,12 +52,12 @@ class Sample:
 
     @property
     def label(self) -> str:
-        """One of `LABELS`."""
+        """Diagnosis, one of `LABELS`."""
         return LABELS[int(self.image_id[-1])]
 
 
 def features() -> tfds.features.FeaturesDict:
-    """Features of an example."""
+    """Returns the features of an example."""
     grey = raw_builder.GREY_PNG
     return tfds.features.FeaturesDict(
         {
@@ -78,19 +78,19 @@ def features() -> tfds.features.FeaturesDict:
 def match_files(tree: raw_tree.RawTree, pattern: re.Pattern[str]) -> dict[str, str]:
     """Finds files by their path.
 
-    A copy of the whole download within itself, as one bundle has it, is passed over.
+    A copy of the whole download inside itself, which one bundle has, is ignored.
 
     Args:
-        tree: a download.
-        pattern: searched in the names; its group "stem" is the image's.
+        tree: the download.
+        pattern: regular expression searched in the names; its group "stem" is the image's stem.
 
     Returns:
-        Names by the image's stem.
+        Stem of the image -> name of the file.
 
     Raises:
         ValueError: two files have the same stem.
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in tree.names:
         if match := pattern.search(name):
             known = found.setdefault(match["stem"], name)
@@ -102,10 +102,10 @@ def match_files(tree: raw_tree.RawTree, pattern: re.Pattern[str]) -> dict[str, s
 
 
 def require_images(masks: dict[str, str], images: dict[str, str], where: str) -> None:
-    """Raises a ValueError that names a mask whose image is not there."""
+    """Raises a ValueError that names a mask whose image is missing."""
     if orphans := sorted(masks.keys() - images.keys()):
         name = masks[orphans[0]]
-        raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} such).")
+        raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} in all).")
 
 
 def decode_masks(
@@ -114,7 +114,7 @@ def decode_masks(
     """Reads masks of an image of `size` (columns, rows): 255 where they are not 0.
 
     Raises:
-        ValueError: as `png.decode_mask`.
+        ValueError: see `png.decode_mask`.
     """
     return [png.decode_mask(tree, name, size, share=0) for name in names]
 
@@ -126,14 +126,14 @@ def make_example(
     reading: bytes,
     longest_side: int | None,
 ) -> dict[str, object]:
-    """An example of `features`.
+    """Returns an example with the features of `features`.
 
     Args:
-        sample: for its names.
-        image: mode L, as published.
-        masks: 0 and 255, of the image's size; the lungs are their union.
-        reading: content of the file, or b"".
-        longest_side: of what is stored, pixels; never enlarged.
+        sample: sample with the names.
+        image: mode L, at the published size.
+        masks: masks of 0 and 255, of the image's size; the lungs are their union.
+        reading: content of the clinical reading, or b"".
+        longest_side: largest height or width to store, pixels; images are never enlarged.
     """
     lungs = masks[0]
     for mask in masks[1:]:

@@ -13,22 +13,22 @@ from absl import logging
 from jaxlung.host import progress
 
 _MEBIBYTE = 2**20
-_TIMEOUT_S = 60  # Without a byte from the server.
+_TIMEOUT_S = 60  # Longest time without a byte from the server.
 
 
 def download(url: str, path: pathlib.Path, sha256: str | None = None) -> None:
-    """Fetches `url` into `path`, through a ".part" file beside it.
+    """Downloads `url` to `path`, through a ".part" file beside it.
 
-    A file that is there already is checked, if it can be, and not fetched again.
+    An existing file is not downloaded again, but its checksum is compared if one is known.
 
     Args:
-        url: http or https.
-        path: file to make; so are the folders above it.
-        sha256: of the whole file in hexadecimal, or None where it is not known.
+        url: address, http or https.
+        path: file to make, with the folders above it.
+        sha256: checksum of the whole file in hexadecimal, or None if it is not known.
 
     Raises:
-        ValueError: the server can't be reached, refuses, or breaks off; or the wrong checksum.
-        OSError: the file can't be written; a full disk.
+        ValueError: the server can't be reached, refuses, or breaks off; or the checksum is wrong.
+        OSError: the file can't be written, for example because the disk is full.
     """
     if path.exists():
         _require_checksum(path, sha256, f"remove it to get it again from {url}")
@@ -40,14 +40,14 @@ def download(url: str, path: pathlib.Path, sha256: str | None = None) -> None:
             _fetch(url, file)
         _require_checksum(part, sha256, f"{url} gave another file")
         part.replace(path)
-    except OSError as error:  # That of a write doesn't say where.
+    except OSError as error:  # An error of writing doesn't name the file.
         raise OSError(error.errno, error.strerror, str(part)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def _fetch(url: str, file: BinaryIO) -> None:
-    """Copies the answer of the server into `file`."""
+    """Copies the server's response into `file`."""
     try:
         response = urllib.request.urlopen(url, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
@@ -70,7 +70,7 @@ def _fetch(url: str, file: BinaryIO) -> None:
 
 
 def _blocks(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
-    """The answer by mebibytes; errors of reading are told apart from those of writing."""
+    """Yields the response in mebibytes; errors of reading become ValueError, unlike of writing."""
     while True:
         try:
             block = response.read(_MEBIBYTE)

@@ -143,7 +143,7 @@ def _logits(
     """Of all levels, with the batch's own statistics, [levels, B, ...] float32."""
 
     def apply(state: train_step.TrainState, batch: dict[str, jax.Array]) -> Any:
-        images = system.task.inputs(system.scale(batch["images"]), batch["masks"])
+        images = system.task.inputs(system.step.scale(batch["images"]), batch["masks"])
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         return system.model.apply(variables, images, train=True, mutable=["batch_stats"])[0]
 

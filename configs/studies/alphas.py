@@ -1,9 +1,9 @@
-"""Nguyen Xuan Tung's loss, alpha BCE + (1 - alpha) IoU, over alpha, which the paper lacks.
+"""Nguyen Xuan Tung's loss, alpha BCE + (1 - alpha) IoU, for several alphas; the paper names none.
 
-0 is the IoU loss alone, 1 the cross-entropy alone. Seven runs of 100 epochs.
+Alpha 0 is the IoU loss alone, 1 the cross-entropy alone. Seven runs of 100 epochs.
 
-    python -m jaxlung.main --mode=study --study=alphas
-    python -m jaxlung.main --mode=study --study=alphas:phantom    # generated X-rays
+    jaxlung study alphas
+    jaxlung study alphas:phantom    # generated X-rays
 """
 
 from jaxlung.config import config_arg
@@ -13,7 +13,7 @@ ALPHAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "", "phantom" or "quick"."""
+    """Returns the study; `arg` is "", "phantom" or "quick"."""
     config_arg.parse_arg(arg, phantom=False, quick=False)
     end = f",{arg}" if arg else ""
     mixed = [
@@ -33,5 +33,5 @@ def get_study(arg: str = "") -> study.Study:
             study.Run("alpha_1", "alpha 1: BCE", f"covidqu_residual:loss=bce{end}"),
         ),
         columns=("dice", "iou", "mae", "precision", "sensitivity", "iou_pooled"),
-        notes=("The paper names no alpha; 0.5 is what `covidqu_residual:loss=bce_iou` takes.",),
+        notes=("The paper names no alpha; `covidqu_residual:loss=bce_iou` uses 0.5.",),
     )

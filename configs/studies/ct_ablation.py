@@ -1,10 +1,10 @@
 """Lin and Huang's Table 3: what FV blocks, PASPP and deep supervision add to a 3D U-Net.
 
-Four runs of 200 epochs for each seed; another seed draws another split too.
+Four runs of 200 epochs for each seed. Each seed has a split of its own.
 
-    python -m jaxlung.main --mode=study --study=ct_ablation
-    python -m jaxlung.main --mode=study --study=ct_ablation:seeds=3
-    python -m jaxlung.main --mode=study --study=ct_ablation:phantom    # generated CTs
+    jaxlung study ct_ablation
+    jaxlung study ct_ablation:seeds=3
+    jaxlung study ct_ablation:phantom    # generated CTs
 """
 
 from jaxlung.config import config_arg
@@ -19,7 +19,7 @@ ROWS = (  # name, label, attention, PASPP, deep supervision, the paper's scores
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    """Returns the study; `arg` is "" or some of "phantom", "quick", "seeds=N" with commas."""
     variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
     end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
     runs, paper = [], []
@@ -34,7 +34,7 @@ def get_study(arg: str = "") -> study.Study:
         columns=(*names, "hd95", "nsd"),
         paper=tuple(paper),
         notes=(
-            "FV with SE, the better half of Table 2. DS: deep supervision.",
-            "The paper tests on 4 volumes that it doesn't name, once.",
+            "FV blocks are with SE, the better row of Table 2. DS is deep supervision.",
+            "The paper trains once and tests on 4 volumes, which it doesn't name.",
         ),
     )

@@ -1,11 +1,11 @@
-"""Lin and Huang's Table 2: FV blocks with squeeze and excitation, and with contrast enhancement.
+"""Lin and Huang's Table 2: FV blocks with squeeze and excitation, or with contrast enhancement.
 
-Neither PASPP nor deep supervision. Two runs of 200 epochs for each seed; another seed draws
-another split too.
+Without PASPP and deep supervision. Two runs of 200 epochs for each seed. Each seed has a split of
+its own.
 
-    python -m jaxlung.main --mode=study --study=ct_attention
-    python -m jaxlung.main --mode=study --study=ct_attention:seeds=3
-    python -m jaxlung.main --mode=study --study=ct_attention:phantom    # generated CTs
+    jaxlung study ct_attention
+    jaxlung study ct_attention:seeds=3
+    jaxlung study ct_attention:phantom    # generated CTs
 """
 
 from jaxlung.config import config_arg
@@ -13,7 +13,7 @@ from jaxlung.study import study
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    """Returns the study; `arg` is "" or some of "phantom", "quick", "seeds=N" with commas."""
     variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
     end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
     plain = f"paspp=false,deep_supervision=false{end}"
@@ -30,5 +30,5 @@ def get_study(arg: str = "") -> study.Study:
             study.PaperRow("SE", dict(zip(names, (0.7229, 0.5731, 0.7009, 0.7727), strict=True))),
             study.PaperRow("CE", dict(zip(names, (0.7203, 0.5722, 0.7002, 0.7578), strict=True))),
         ),
-        notes=("The paper tests on 4 volumes that it doesn't name, once.",),
+        notes=("The paper trains once and tests on 4 volumes, which it doesn't name.",),
     )

@@ -1,11 +1,11 @@
-"""Lin and Huang's network, cross-validated: each of the 20 volumes is tested once, in 5 folds.
+"""Lin and Huang's network in 5-fold cross-validation: each of the 20 volumes is tested once.
 
-The paper tests on one split of 4 volumes, each of which stands in its Table 4. Five runs of 200
-epochs for each seed; another seed draws other folds.
+The paper tests on one split of 4 volumes and lists each in its Table 4. Five runs of 200 epochs
+for each seed. Each seed has folds of its own.
 
-    python -m jaxlung.main --mode=study --study=ct_folds
-    python -m jaxlung.main --mode=study --study=ct_folds:seeds=3
-    python -m jaxlung.main --mode=study --study=ct_folds:phantom    # generated CTs
+    jaxlung study ct_folds
+    jaxlung study ct_folds:seeds=3
+    jaxlung study ct_folds:phantom    # generated CTs
 """
 
 from jaxlung.config import config_arg, config_file
@@ -15,7 +15,7 @@ FOLDS = 5
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    """Returns the study; `arg` is "" or some of "phantom", "quick", "seeds=N" with commas."""
     variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
     end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
     runs = [
@@ -29,7 +29,7 @@ def get_study(arg: str = "") -> study.Study:
     ]
     names = ("dice", "iou", "sensitivity", "precision")
     scores = dict(zip(names, (0.7627, 0.6237, 0.6938, 0.8563), strict=True))
-    subjects = config_file.load(config_file.resolve("covid19_ct")).paper.subjects
+    subjects = config_file.load_shipped("covid19_ct").paper.subjects
     return study.Study(
         title="Cross-validation over 5 folds, infection on CT, Lin and Huang",
         runs=study.repeat(runs, variant.seeds),
@@ -46,9 +46,9 @@ def get_study(arg: str = "") -> study.Study:
             ),
         ),
         notes=(
-            "Folds are of patients: both volumes of one patient are in the same fold. Volumes "
-            "that a fold doesn't test choose its checkpoint.",
-            "The paper has no cross-validation; its row is of 4 volumes, which it names "
-            "A to D; the report of each fold has the scores of single volumes.",
+            "Folds are split by patient, so both volumes of one patient are in the same fold. The "
+            "checkpoint of a fold is chosen on volumes that it doesn't test.",
+            "The paper has no cross-validation; its row is of 4 volumes, which it calls A to D. "
+            "The report of each fold has the scores of single volumes.",
         ),
     )

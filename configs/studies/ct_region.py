@@ -1,10 +1,10 @@
-"""Lin and Huang's Table 5: infection sought inside the lung mask only, and on the whole CT.
+"""Lin and Huang's Table 5: infection inside the lung mask only, and on the whole CT.
 
-Two runs of 200 epochs for each seed; another seed draws another split too.
+Two runs of 200 epochs for each seed. Each seed has a split of its own.
 
-    python -m jaxlung.main --mode=study --study=ct_region
-    python -m jaxlung.main --mode=study --study=ct_region:seeds=3
-    python -m jaxlung.main --mode=study --study=ct_region:phantom    # generated CTs
+    jaxlung study ct_region
+    jaxlung study ct_region:seeds=3
+    jaxlung study ct_region:phantom    # generated CTs
 """
 
 from jaxlung.config import config_arg
@@ -12,7 +12,7 @@ from jaxlung.study import study
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "" or some of "phantom", "quick" and "seeds=N", with commas between."""
+    """Returns the study; `arg` is "" or some of "phantom", "quick", "seeds=N" with commas."""
     variant = config_arg.parse_arg(arg, phantom=False, quick=False, seeds=1)
     end = "".join(f",{name}" for name in ("phantom", "quick") if getattr(variant, name))
     runs = (
@@ -30,8 +30,9 @@ def get_study(arg: str = "") -> study.Study:
             study.PaperRow("whole CT", dict(zip(names, full, strict=True))),
         ),
         notes=(
-            "Lungs only: the CT times the annotated lung mask, and no foreground outside it; so "
-            "that half is told where the lungs are, at the test too, as in the paper.",
-            "The paper tests on 4 volumes that it doesn't name, once.",
+            "Lungs only: the CT is multiplied by the annotated lung mask, and only voxels in it "
+            "are foreground. So this run is told where the lungs are, in testing too, as in the "
+            "paper.",
+            "The paper trains once and tests on 4 volumes, which it doesn't name.",
         ),
     )

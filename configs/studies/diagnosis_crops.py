@@ -1,10 +1,11 @@
-"""Zhang, section 5.4: what is cut off the X-rays before diagnosis, and the letters with it.
+"""Zhang, section 5.4: edges that are cut off the X-rays before diagnosis, with the letters on them.
 
-10 pixels off top, left and right, as the paper's network; and 20 off left and top, as the one that
-it trained before. Letters at the edge tell the classes apart, "L" at the right among them.
+One run cuts 10 pixels off top, left and right, as the paper's final network does. The other cuts 20
+off left and top, as its earlier network did. Letters at the edges, such as "L" at the right, tell
+the classes apart.
 
-    python -m jaxlung.main --mode=study --study=diagnosis_crops
-    python -m jaxlung.main --mode=study --study=diagnosis_crops:phantom    # generated X-rays
+    jaxlung study diagnosis_crops
+    jaxlung study diagnosis_crops:phantom    # generated X-rays
 """
 
 from jaxlung.config import config_arg
@@ -12,11 +13,11 @@ from jaxlung.study import study
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "", "phantom" or "quick"."""
+    """Returns the study; `arg` is "", "phantom" or "quick"."""
     config_arg.parse_arg(arg, phantom=False, quick=False)
     end = f",{arg}" if arg else ""
     return study.Study(
-        title="Diagnosis by what is cut off the X-ray, Zhang",
+        title="Diagnosis with two ways to cut off edges, Zhang",
         runs=(
             study.Run("edges", "10 off top, left, right", f"v7_diagnosis:crop=edges{end}"),
             study.Run("corner", "20 off top, left", f"v7_diagnosis:crop=corner{end}"),
@@ -35,9 +36,9 @@ def get_study(arg: str = "") -> study.Study:
             ),
         ),
         notes=(
-            "The paper's two networks differ on its training images only, and it takes that for "
-            "letters at the right. Our scores of the training images are in the runs' reports.",
-            "The paper's accuracy is Keras's, at threshold 0.5; our other accuracy, sensitivity "
-            "and specificity are at the threshold that is chosen on the validation split.",
+            "The paper's two networks differ on its training images only, which it puts down to "
+            "letters at the right. Our scores on the training images are in the runs' reports.",
+            "The paper's accuracy is Keras's, at threshold 0.5. Our `accuracy`, sensitivity and "
+            "specificity are at the threshold that is chosen on the validation split.",
         ),
     )

@@ -1,10 +1,10 @@
-"""Zhang, section 6, the paper's outlook: does COVID-19 diagnosis gain from seeing the lungs only?
+"""Zhang, section 6 (future work): is COVID-19 diagnosis better from the lungs alone?
 
-The lung network first, then three diagnosis runs: on the whole image as in the paper, inside the
-lungs that the first run finds, and inside the annotated ones.
+Four runs: the lung network, then diagnosis from the whole image as in the paper, from the lungs
+that the lung network finds, and from the annotated lungs.
 
-    python -m jaxlung.main --mode=study --study=diagnosis_lungs
-    python -m jaxlung.main --mode=study --study=diagnosis_lungs:phantom    # generated X-rays
+    jaxlung study diagnosis_lungs
+    jaxlung study diagnosis_lungs:phantom    # generated X-rays
 """
 
 from jaxlung.config import config_arg
@@ -12,7 +12,7 @@ from jaxlung.study import study
 
 
 def get_study(arg: str = "") -> study.Study:
-    """The study; `arg` is "", "phantom" or "quick"."""
+    """Returns the study; `arg` is "", "phantom" or "quick"."""
     config_arg.parse_arg(arg, phantom=False, quick=False)
     end = f",{arg}" if arg else ""
     lungs = f"v7_lungs:{arg}" if arg else "v7_lungs"
@@ -35,9 +35,9 @@ def get_study(arg: str = "") -> study.Study:
             study.PaperRow("training", {"accuracy_at_half": 0.9620}, in_chart=False),
         ),
         notes=(
-            "The paper sees the whole image and stops by the validation split that it reports. "
-            "Ours are other images, held out by patient.",
-            "The paper's accuracy is Keras's, at threshold 0.5; our other accuracy, sensitivity "
-            "and specificity are at the threshold that is chosen on the validation split.",
+            "The paper's network sees the whole image, and the validation split that stops its "
+            "training is the one that it reports. Our test split is of other patients.",
+            "The paper's accuracy is Keras's, at threshold 0.5. Our `accuracy`, sensitivity and "
+            "specificity are at the threshold that is chosen on the validation split.",
         ),
     )

@@ -1,4 +1,4 @@
-"""Speed of a config on this machine: input alone, step alone, and both together as in training."""
+"""The speed of a config on this machine: input alone, the step alone, and both as in training."""
 
 import json
 import statistics
@@ -19,23 +19,24 @@ PROFILED_DISPATCHES = 3
 
 
 def run(config: mlc.ConfigDict, *, seconds: float = 10.0, profile_dir: str = "") -> dict[str, Any]:
-    """Measures a config and writes a table to stdout.
+    """Measures a config, writes a table to stdout and returns the numbers.
 
     Args:
-        config: the run. Its data are used if they are prepared; else generated ones of the same
-            shapes, in memory. Nothing is downloaded.
-        seconds: that each of the three is measured; more where five dispatches take longer.
-        profile_dir: gets a trace of a few steps for TensorBoard or Perfetto; "" writes none.
+        config: the run. Its data are used if they are prepared. Otherwise records of the same shape
+            are generated in memory. Nothing is downloaded.
+        seconds: time to spend on each of the three measurements. They take longer if five
+            dispatches do.
+        profile_dir: folder for a trace of a few steps, for TensorBoard or Perfetto; "": no trace.
 
     Returns:
-        What `to_line` writes. Rates are per second over all devices, and again per device.
+        All numbers, ready for JSON. Rates are per second, over all devices and per device.
 
     Raises:
-        ValueError: a setting that can't be.
+        ValueError: the config has an impossible setting.
     """
     clock = start_up.Clock()
     system = system_lib.make_system(config)
-    source, what = data.open_source(config, system.settings)
+    source, data_words = data.open_source(config, system.settings)
     feed = pipeline.open_feed(source, system.settings, system.shardings, "train")
     clock.lap("data")
     state = jax.block_until_ready(system.init_state())
@@ -51,7 +52,7 @@ def run(config: mlc.ConfigDict, *, seconds: float = 10.0, profile_dir: str = "")
         with jax.profiler.trace(profile_dir):
             training.train(PROFILED_DISPATCHES)
     found = {
-        "config": _describe(config, system, what, training),
+        "config": _describe(config, system, data_words, training),
         **rates,
         "start_up_seconds": clock.seconds | {"total": sum(clock.seconds.values())},
         "compiled_step_from_cache": training.from_cache,
@@ -66,7 +67,7 @@ def run(config: mlc.ConfigDict, *, seconds: float = 10.0, profile_dir: str = "")
 
 
 def to_line(found: dict[str, Any]) -> str:
-    """What was found as one line of JSON."""
+    """Returns what `run` found as one line of JSON."""
     return json.dumps(found)
 
 
@@ -75,7 +76,7 @@ def _device() -> jax.Device:
 
 
 def _rates(training: loop.Loop, system: system_lib.System, seconds: float) -> dict[str, Any]:
-    """Examples per second of each of the three, and how far training is behind the step alone."""
+    """Returns examples per second of each pass, and the gap between training and step."""
     passes = {"input": training.draw, "step": training.step, "training": training.train}
     times = timing.measure(passes, seconds, training.draw_stale if training.streams else None)
     examples = training.num_steps * system.settings.batch_size
@@ -99,7 +100,7 @@ def _units(system: system_lib.System) -> str:
 
 
 def _spread(rates: Sequence[float]) -> dict[str, float]:
-    """Median, lowest and highest of some repeats, and the median of one device."""
+    """Returns the median, minimum and maximum of repeats, and the median per device."""
     median = statistics.median(rates)
     return {
         "median": median,
@@ -110,7 +111,7 @@ def _spread(rates: Sequence[float]) -> dict[str, float]:
 
 
 def _describe(
-    config: mlc.ConfigDict, system: system_lib.System, what: str, training: loop.Loop
+    config: mlc.ConfigDict, system: system_lib.System, data_words: str, training: loop.Loop
 ) -> dict[str, Any]:
     return {
         "model": config.model_name,
@@ -118,7 +119,7 @@ def _describe(
         "batch_size": system.settings.batch_size,
         "input_shape": list(system.settings.input_shape),
         "dtype": config.model.dtype,
-        "data": what,
+        "data": data_words,
         "placement": "host" if training.streams else "device",
         "steps_per_dispatch": training.num_steps,
         "microbatches": config.step.microbatches,

@@ -1,6 +1,7 @@
-"""What accelerators can do at most by their data sheets, without sparsity: FLOP/s, bytes/s, memory.
+"""Peak FLOP/s, bandwidth and memory of accelerators by their data sheets, without sparsity.
 
-Of one JAX device. That is a chip, but of TPU v2, v3 and 7x half a chip: one of its two cores.
+Numbers are for one JAX device. That is a chip, except on TPU v2, v3 and 7x, where it is one of the
+two cores of a chip.
 """
 
 import dataclasses
@@ -9,15 +10,15 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Peaks:
-    """Of one JAX device.
+    """The peaks of one JAX device.
 
     Attributes:
-        bfloat16: FLOP/s of matrix products of bfloat16 that are summed up in float32.
-        float32: FLOP/s of those of float32 at JAX's default precision: TF32 on NVIDIA from Ampere
-            on, plain float32 before; on TPUs one pass in bfloat16.
-        bandwidth: bytes/s to and from the device's memory.
+        bfloat16: FLOP/s of matrix products of bfloat16 with sums in float32.
+        float32: FLOP/s of matrix products of float32 at JAX's default precision: TF32 on NVIDIA
+            since Ampere, plain float32 before; one pass in bfloat16 on TPUs.
+        bandwidth: bytes/s between the device and its memory.
         memory: bytes.
-        source: where the numbers come from.
+        source: document that the numbers are from.
     """
 
     bfloat16: float
@@ -27,7 +28,7 @@ class Peaks:
     source: str
 
     def flops(self, dtype: str) -> float:
-        """FLOP/s of a network that computes in `dtype`, "float32" or "bfloat16"."""
+        """Returns the peak FLOP/s of a network that computes in "float32" or "bfloat16"."""
         return self.bfloat16 if dtype == "bfloat16" else self.float32
 
 
@@ -37,12 +38,12 @@ _V100 = "NVIDIA V100 data sheet; no bfloat16 units: products are computed in flo
 _V100S = "NVIDIA V100S data sheet; no bfloat16 units: products are computed in float32"
 _T4 = "NVIDIA T4 data sheet; no bfloat16 units: products are computed in float32"
 _A100 = "NVIDIA A100 data sheet"
-_H100 = "NVIDIA H100 data sheet, half of what it gives with sparsity"
-_H200 = "NVIDIA H200 data sheet, half of what it gives with sparsity"
-_GH200 = "NVIDIA GH200 data sheet, half of what it gives with sparsity"
+_H100 = "NVIDIA H100 data sheet, half of its figures with sparsity"
+_H200 = "NVIDIA H200 data sheet, half of its figures with sparsity"
+_GH200 = "NVIDIA GH200 data sheet, half of its figures with sparsity"
 _TPU = "Google Cloud TPU documentation, docs.cloud.google.com/tpu/docs/"
 
-# The words that must all be in `device_kind`, to its peaks.
+# Words, all of which must be in `device_kind` -> the peaks of the device.
 PEAKS = {
     "V100 SXM2 16GB": Peaks(15.7e12, 15.7e12, 900e9, 16e9, _V100),
     "V100 SXM2 32GB": Peaks(15.7e12, 15.7e12, 900e9, 32e9, _V100),
@@ -55,7 +56,9 @@ PEAKS = {
     "A100 PCIE 40GB": Peaks(312e12, 156e12, 1555e9, 40e9, _A100),
     "A100 SXM4 80GB": Peaks(312e12, 156e12, 2039e9, 80e9, _A100),
     "A100 PCIE 80GB": Peaks(312e12, 156e12, 1935e9, 80e9, _A100),
-    "L4": Peaks(121e12, 60e12, 300e9, 24e9, "NVIDIA L4 data sheet, half of that with sparsity"),
+    "L4": Peaks(
+        121e12, 60e12, 300e9, 24e9, "NVIDIA L4 data sheet, half of its figures with sparsity"
+    ),
     "L40S": Peaks(362e12, 183e12, 864e9, 48e9, "NVIDIA L40S data sheet"),
     "GeForce RTX 3090": Peaks(71e12, 35.6e12, 936e9, 24e9, _GA102),
     "GeForce RTX 4090": Peaks(165.2e12, 82.6e12, 1008e9, 24e9, _ADA),
@@ -70,10 +73,16 @@ PEAKS = {
     "H100 NVL": Peaks(835.5e12, 417.5e12, 3900e9, 94e9, _H100),
     "H200": Peaks(989.4e12, 494.7e12, 4800e9, 141e9, _H200),  # SXM
     "H200 NVL": Peaks(835.5e12, 417.5e12, 4800e9, 141e9, _H200),
-    "GH200 480GB": Peaks(989.4e12, 494.7e12, 4000e9, 96e9, _GH200),  # 480 GB are the CPU's.
+    "GH200 480GB": Peaks(
+        989.4e12, 494.7e12, 4000e9, 96e9, _GH200
+    ),  # The 480 GB are the CPU's memory.
     "GH200 144G": Peaks(989.4e12, 494.7e12, 4900e9, 144e9, _GH200),
     "B200": Peaks(
-        2250e12, 1100e12, 8000e9, 180e9, "NVIDIA HGX B200 data sheet, half of that with sparsity"
+        2250e12,
+        1100e12,
+        8000e9,
+        180e9,
+        "NVIDIA HGX B200 data sheet, half of its figures with sparsity",
     ),
     "TPU v2": Peaks(
         23e12, 23e12, 350e9, 8 * 2**30, "half a chip of Jouppi et al., Commun. ACM 63(7), 2020"
@@ -88,17 +97,17 @@ PEAKS = {
     "TPU v6e": Peaks(918e12, 918e12, 1638e9, 32e9, _TPU + "v6e"),
     "TPU7x": Peaks(1153.5e12, 1153.5e12, 3690e9, 96 * 2**30, _TPU + "tpu7x, half a chip"),
 }
-# Words that make another device of the same name, or a part of one.
+# Words in the names of other devices, or of parts of a device.
 _OTHERS = frozenset(("ti", "super", "d", "laptop", "mobile", "mig", "lite"))
 
 
 def find(device_kind: str) -> Peaks | None:
-    """The peaks of a device; None if it is not in the table, or only a part of one that is.
+    """Returns the peaks of a device; None if it is not in the table, or is a part of one that is.
 
-    Words are compared whole, so that an A10G is no A10, and the longest match counts.
+    Whole words are compared, so that an A10G is not taken for an A10. The longest match counts.
 
     Args:
-        device_kind: `jax.Device.device_kind`, "NVIDIA A100-SXM4-80GB".
+        device_kind: `jax.Device.device_kind`, such as "NVIDIA A100-SXM4-80GB".
     """
     words = _words(device_kind)
     matches = [name for name in PEAKS if _words(name) <= words]

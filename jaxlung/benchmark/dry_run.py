@@ -1,4 +1,4 @@
-"""What a config would cost: shapes, parameters, FLOPs and memory of the compiled step."""
+"""The cost of a config without running it: parameters, FLOPs and memory of the training step."""
 
 import json
 from typing import Any
@@ -19,8 +19,8 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
         config: the run.
 
     Returns:
-        "parameters"; "flops_per_image" or "flops_per_patch" of a training step, see `flops.count`;
-        "memory_bytes" of one device while it runs (state, batch, activations).
+        "parameters"; "flops_per_image" or "flops_per_patch" of a training step, as `flops.count`
+        counts them; "memory_bytes" of one device during the step: state, batch and activations.
     """
     system = system_lib.make_system(config)
     state = system.abstract_state()
@@ -47,17 +47,17 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
 
 
 def to_line(costs: dict[str, int | float]) -> str:
-    """The costs as one line of JSON."""
+    """Returns what `dry_run` found as one line of JSON."""
     return json.dumps(costs)
 
 
 def unit_of(system: system_lib.System) -> str:
-    """What an example is called: "image" or "patch"."""
+    """Returns the word for an example: "image" or "patch"."""
     return "patch" if system.is_volumetric else "image"
 
 
 def abstract_item(system: system_lib.System) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, types and shardings of a batch that `stream` would send for one step."""
+    """Returns shapes, types and shardings of a batch that `stream` would send for one step."""
     return {
         name: jax.ShapeDtypeStruct(
             (1, system.settings.batch_size, *spec.shape),
@@ -69,13 +69,14 @@ def abstract_item(system: system_lib.System) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def num_parameters(state: Any) -> int:
-    """Parameters of a network, from its `train_step.TrainState`."""
+    """Returns the number of parameters in a `train_step.TrainState`."""
     return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def memory_bytes(compiled: jax.stages.Compiled) -> int:
-    """Bytes of one device that a program takes while it runs, as the compiler plans them."""
+    """Returns the bytes of one device that a program takes, as the compiler plans them."""
     memory = compiled.memory_analysis()
+    assert memory is not None  # CPUs, GPUs and TPUs all tell it.
     return (
         memory.argument_size_in_bytes
         + memory.output_size_in_bytes

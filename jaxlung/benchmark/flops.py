@@ -1,8 +1,8 @@
 """FLOPs of a traced program: two for every multiply-add of its convolutions and matrix products.
 
-Counted before compilation, so they are the same on every device. XLA's own counts of compiled
-programs miss what GPUs leave to libraries, and the body of a loop counts once, however often it
-runs.
+They are counted before compilation, so they are the same on every device. XLA's own counts of
+compiled programs leave out library calls on GPUs, and count the body of a loop once, however often
+it runs.
 """
 
 import math
@@ -13,14 +13,15 @@ from jax.extend import core
 
 
 def count(jaxpr: core.Jaxpr) -> int:
-    """FLOPs of a program, over all devices.
+    """Returns the FLOPs of a program, over all devices.
 
-    Products with padding and with the holes of dilated arrays are left out, as XLA does; so is
-    everything that is no product (normalisation, augmentation, the optimizer). Of branches the
-    most expensive counts, the body of a `while` loop once, as nobody knows how often it runs.
+    Products with padding and with the holes of dilated arrays don't count, as in XLA; nor does
+    anything that isn't a product, such as normalisation, augmentation and the optimizer. The most
+    expensive of several branches counts. The body of a `while` loop counts once, because the number
+    of its runs is unknown.
 
     Args:
-        jaxpr: of `jax.jit(f).trace(...).jaxpr.jaxpr`.
+        jaxpr: the program, `jax.jit(f).trace(...).jaxpr.jaxpr`.
     """
     total = 0
     for eqn in jaxpr.eqns:
@@ -39,7 +40,7 @@ def count(jaxpr: core.Jaxpr) -> int:
 
 
 def _parts(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
-    """The programs inside an operation: bodies of loops, branches, called functions."""
+    """Yields the programs inside an operation: bodies of loops, branches, called functions."""
     for param in eqn.params.values():
         for part in param if isinstance(param, tuple | list) else (param,):
             if isinstance(part, core.ClosedJaxpr):
@@ -48,18 +49,23 @@ def _parts(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
                 yield part
 
 
+def _shape(var: core.Var | core.Literal) -> tuple[int, ...]:
+    return var.aval.shape  # type: ignore[attr-defined]  # Operands of products are arrays.
+
+
 def _product(eqn: core.JaxprEqn) -> int:
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    shape = eqn.invars[0].aval.shape
-    return 2 * eqn.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+    shape = _shape(eqn.invars[0])
+    contracted_size = math.prod(shape[axis] for axis in contracted)
+    return 2 * math.prod(_shape(eqn.outvars[0])) * contracted_size
 
 
 def _convolution(eqn: core.JaxprEqn) -> int:
-    """FLOPs of forward and both gradients: in JAX all three are such convolutions."""
-    image, kernel = (var.aval.shape for var in eqn.invars)
-    out = eqn.outvars[0].aval.shape
+    """Returns the FLOPs of a convolution; in JAX its two gradients are convolutions too."""
+    image, kernel = map(_shape, eqn.invars)
+    out = _shape(eqn.outvars[0])
     image_axes, kernel_axes, out_axes = eqn.params["dimension_numbers"]
-    # Axes are (batch, features, space ...), of the kernel (features out, features in, space ...).
+    # Axes are (batch, features, space ...), and for the kernel (features out, in, space ...).
     pairs = 1
     for axis, (image_axis, kernel_axis, out_axis) in enumerate(
         zip(image_axes[2:], kernel_axes[2:], out_axes[2:], strict=True)
@@ -76,7 +82,7 @@ def _convolution(eqn: core.JaxprEqn) -> int:
 def _pairs(
     sizes: tuple[int, int, int], *, stride: int, padding: int, dilations: tuple[int, int]
 ) -> int:
-    """Pairs of an output and a kernel element, along an axis, that meet an element of the image."""
+    """Returns how many pairs of output and kernel element meet the image, along one axis."""
     image, kernel, out = sizes
     at = np.arange(out)[:, None] * stride + np.arange(kernel) * dilations[1] - padding
     return int(np.sum((at >= 0) & (at <= (image - 1) * dilations[0]) & (at % dilations[0] == 0)))

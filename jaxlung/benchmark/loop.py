@@ -1,4 +1,4 @@
-"""The training loop in parts: only its input, only its step, or both."""
+"""The training loop in parts, to be measured: its input, its step, or both."""
 
 import contextlib
 import itertools
@@ -14,25 +14,25 @@ from jaxlung.parallel import distributed
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 
-DISPATCHES_AT_ONCE = 10_000  # that the feed is asked for
+DISPATCHES_AT_ONCE = 10_000  # dispatches in one request to the feed
 
 
 class Loop:
-    """A compiled training step and the feed to it.
+    """A compiled training step and the feed of its batches.
 
     Args:
-        system: what is trained.
+        system: the network and its training step.
         feed: from `pipeline.open_feed`.
-        state: to begin with; its memory is reused.
-        seed: of the order of the examples.
+        state: the state to start from. Its memory is reused.
+        seed: seed of the order of examples.
 
     Attributes:
-        state: after the steps so far.
-        num_steps: steps of a dispatch.
-        streams: whether the host makes items ready while nobody draws any.
-        compiled: the step, for `num_steps` steps.
-        from_cache: whether it had been compiled before.
-        flops: of one step over all devices, see `flops.count`.
+        state: the state after all steps so far.
+        num_steps: steps per dispatch.
+        streams: True if the host prepares items before they are drawn.
+        compiled: the program of a dispatch.
+        from_cache: True if the program came from JAX's persistent cache.
+        flops: FLOPs of one step, over all devices, as `flops.count` counts them.
     """
 
     def __init__(
@@ -59,28 +59,28 @@ class Loop:
         self.from_cache = bool(hits)
 
     def draw(self, num_dispatches: int) -> None:
-        """Input alone: batches on the device, as the step takes them."""
+        """Draws batches onto the device, in the form that the step takes, without the step."""
         for item in itertools.islice(self._items, num_dispatches):
             batch = self._take(self._store, item)
         jax.block_until_ready(batch)
 
     def draw_stale(self) -> None:
-        """Draws what may have been made ready meanwhile."""
+        """Draws all items that may have been prepared while other things were measured."""
         self.draw(stream.most_ready(self._num_threads) + 1)
 
     def step(self, num_dispatches: int) -> None:
-        """The step alone, on the same item again and again."""
+        """Runs the step alone, on the same item every time."""
         for _ in range(num_dispatches):
             metrics = self._dispatch(self._item)
         jax.block_until_ready(metrics)
 
     def train(self, num_dispatches: int) -> None:
-        """Both; what the steps tell is fetched at the end, as it is at log points."""
+        """Draws items and runs the step on them; fetches metrics at the end, as at log points."""
         items = itertools.islice(self._items, num_dispatches)
         jax.device_get([self._dispatch(item) for item in items])
 
     def compile_one_step(self) -> jax.stages.Compiled:
-        """The program of a single step; the one that runs if `num_steps` is 1."""
+        """Returns the program of a single step, which is `compiled` if `num_steps` is 1."""
         if self.num_steps == 1:
             return self.compiled
         item = jax.tree.map(
@@ -95,7 +95,7 @@ class Loop:
 
 
 def _endless(feed: feed_lib.Feed, system: system_lib.System, seed: int) -> Iterator[Any]:
-    """Items as in training, for as long as anybody wants them; epochs are not told apart."""
+    """Yields items as in training, without end and without regard to epochs."""
     example_at = order.shuffled(seed, feed.num_examples)
     num_steps = system.steps_per_dispatch
     for first in itertools.count(0, num_steps * DISPATCHES_AT_ONCE):
@@ -106,7 +106,7 @@ def _endless(feed: feed_lib.Feed, system: system_lib.System, seed: int) -> Itera
 
 @contextlib.contextmanager
 def _cache_hits() -> Iterator[list[str]]:
-    """Programs that the body gets from JAX's persistent cache."""
+    """Yields a list that grows whenever JAX takes a program from its persistent cache."""
     hits: list[str] = []
 
     def listen(event: str, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""How near a step comes to what its device can do (Williams, Waterman and Patterson, 2009)."""
+"""The training step against the roofline of its device (Williams, Waterman and Patterson, 2009)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,20 +15,20 @@ def find(
     peaks: device_peaks.Peaks | None,
     model: mlc.ConfigDict,
 ) -> dict[str, Any]:
-    """Work of a step and, where the device's peaks are known, what they say of it.
+    """Returns the work of a step, and compares it with the peaks of the device if they are known.
 
     Args:
-        training: that was measured.
-        rates: its "step_seconds" and "training_seconds".
-        peaks: of a device; None if unknown.
-        model: with the dtype of the computation.
+        training: the loop that was measured.
+        rates: measured "step_seconds" and "training_seconds".
+        peaks: peaks of the device; None if unknown.
+        model: the config's `model` section, with the dtype of the computation.
 
     Returns:
-        "flops_per_step" over all devices and "flops_per_device", see `flops.count`;
-        "xla_flops_per_device" and "bytes_per_device", what XLA counts in the compiled program of
-        one step: its FLOPs leave out library calls on GPUs and repeats of loops' bodies, its bytes
-        are all operands and results of fused operations, whether caches keep them or not.
-        "peak": None, or see `bound`.
+        "flops_per_step" over all devices and "flops_per_device", as `flops.count` counts them;
+        "xla_flops_per_device" and "bytes_per_device", as XLA counts them in the compiled program of
+        one step. XLA's FLOPs leave out library calls on GPUs and count the body of a loop once. Its
+        bytes are all operands and results of fused operations, even those that stay in a cache.
+        "peak": None, or the result of `bound`.
     """
     analysis = training.compile_one_step().cost_analysis() or {}
     work = {
@@ -44,19 +44,20 @@ def find(
 def bound(
     work: Mapping[str, Any], rates: Mapping[str, Any], peaks: device_peaks.Peaks, dtype: str
 ) -> dict[str, Any]:
-    """A step against the peaks of its device.
+    """Compares a step with the peaks of its device.
 
     Args:
         work: "flops_per_device" and "bytes_per_device" of a step.
-        rates: "step_seconds" and "training_seconds" of a step.
-        peaks: of the device.
-        dtype: of the computation.
+        rates: measured "step_seconds" and "training_seconds" per step.
+        peaks: peaks of the device.
+        dtype: dtype of the computation.
 
     Returns:
-        The peaks, with their source; "step_share" and "training_share" of the peak FLOP/s, [0, 1];
-        and if XLA counts bytes, "bound", "compute" or "memory", by whether the step's FLOPs per
-        byte are above the device's "ridge"; "least_seconds" a step can take by it, and
-        "roofline_share", which part of the measured step that is.
+        The peaks and their source; "step_share" and "training_share", the attained shares of the
+        peak FLOP/s, in [0, 1]. If XLA counts bytes, also "flops_per_byte" of the step and the
+        "ridge" of the device; "bound", which is "compute" above the ridge and "memory" below it;
+        "least_seconds", the shortest time that the roofline allows for a step; and
+        "roofline_share", that time over the measured one.
     """
     flops_per_s = peaks.flops(dtype)
     compute_seconds = work["flops_per_device"] / flops_per_s
@@ -81,10 +82,10 @@ def bound(
 
 
 def memory(device: jax.Device, compiled: jax.stages.Compiled) -> dict[str, Any]:
-    """Memory of one device: the most that was in use, or where it doesn't tell, as planned.
+    """Returns the memory of one device: the most in use, or the compiler's plan if that is unknown.
 
     Returns:
-        "bytes", "how" they are known, and "limit" in bytes or None.
+        "bytes"; "how" they are known; "limit", the device's memory in bytes, or None.
     """
     stats = device.memory_stats() or {}
     if "peak_bytes_in_use" in stats:

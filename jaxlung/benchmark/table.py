@@ -1,4 +1,4 @@
-"""What a benchmark found, for people."""
+"""The table that a benchmark prints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +8,10 @@ _PLACES = {"device": "kept on the device", "host": "streamed by the host"}
 
 
 def make(found: Mapping[str, Any]) -> str:
-    """The table, several lines.
+    """Returns the table, several lines of text.
 
     Args:
-        found: from `benchmark.run`.
+        found: the result of `benchmark.run`.
     """
     lines = [_head(found["config"]), "", *_rates(found), "", *_facts(found)]
     return "\n".join(lines) + "\n"
@@ -43,15 +43,15 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
     cached = " (from the cache)" if found["compiled_step_from_cache"] else ""
     steps = found["config"]["steps_per_dispatch"]
     facts = {
-        "training is behind step": f"{found['gap_percent']:.1f} %, median of "
-        f"{found['repeats']} repeats side by side",
-        "a step": f"{found['step_seconds'] * 1e3:.2f} ms alone, "
-        f"{found['training_seconds'] * 1e3:.2f} ms in training; sent to the device by {steps}",
+        "training behind step": f"{found['gap_percent']:.1f} %, median of "
+        f"{found['repeats']} repeats in turn",
+        "time per step": f"{found['step_seconds'] * 1e3:.2f} ms alone, "
+        f"{found['training_seconds'] * 1e3:.2f} ms in training; {steps} per dispatch",
         "start-up to first step": f"{total:.1f} s: {laps}{cached}",
         "parameters": f"{found['parameters']:,}",
-        "work of a step": _work(found),
+        "work per step": _work(found),
         **_peak(found),
-        "memory of a device": _memory(found["memory"]),
+        "memory per device": _memory(found["memory"]),
     }
     if found["profile_dir"]:
         facts["trace"] = found["profile_dir"]
@@ -59,7 +59,7 @@ def _facts(found: Mapping[str, Any]) -> list[str]:
 
 
 def _work(found: Mapping[str, Any]) -> str:
-    """FLOPs as counted, and bytes as XLA counts them."""
+    """Returns a sentence with the FLOPs and, where XLA counts them, the bytes of a step."""
     text = f"{found['flops_per_step'] / 1e9:,.2f} GFLOP of convolutions and products"
     if found["bytes_per_device"]:
         text += f", {found['bytes_per_device'] / 1e9:,.3f} GB read and written per device"
@@ -77,8 +77,8 @@ def _peak(found: Mapping[str, Any]) -> dict[str, str]:
     if "bound" in peak:
         rows["roofline"] = (
             f"{peak['bound']}-bound: {peak['flops_per_byte']:.0f} FLOP/byte, ridge at "
-            f"{peak['ridge']:.0f}; {peak['least_seconds'] * 1e3:.2f} ms at the least, "
-            f"{peak['roofline_share']:.1%} of it reached"
+            f"{peak['ridge']:.0f}; at least {peak['least_seconds'] * 1e3:.2f} ms, "
+            f"{peak['roofline_share']:.1%} of the roofline attained"
         )
     return rows
 

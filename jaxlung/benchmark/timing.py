@@ -1,11 +1,11 @@
-"""Timing several things in turn, so that what else the machine does meets all of them."""
+"""Measures several things in turn, so that other load on the machine slows all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
 
 from jaxlung.parallel import distributed
 
-REPEATS = (5, 20)  # at least, for slow dispatches; at most
+REPEATS = (5, 20)  # fewest, for slow dispatches; most
 
 
 def measure(
@@ -13,19 +13,18 @@ def measure(
     seconds: float,
     settle: Callable[[], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Measures each of `passes` again and again, one after the other.
+    """Measures each of `passes` several times, taking turns.
 
     Args:
-        passes: name -> does so many dispatches and waits for them.
-        seconds: that all repeats of one together take, about; a repeat is at least one dispatch.
-        settle: throws away what was made ready while others ran; one dispatch after it doesn't
-            count. None if nothing is.
+        passes: name -> function that runs a given number of dispatches and waits for them.
+        seconds: approximate time for all repeats of one pass. A repeat is at least one dispatch.
+        settle: called before each repeat to drop what was prepared while other passes ran. One
+            dispatch after it isn't counted either. None if nothing is prepared.
 
     Returns:
-        Seconds per dispatch of every repeat, by name; repeat i of one was beside repeat i of the
-        others.
+        Name -> seconds per dispatch in every repeat. Repeats of one index were measured together.
     """
-    # The first dispatch warms up. All processes must do as many.
+    # The first dispatch warms up. All processes must run the same number of dispatches.
     warm = distributed.tell_all({name: _time(run, 1) for name, run in passes.items()})
     repeats = max(REPEATS[0], min(REPEATS[1], int(seconds / max(warm.values()))))
     times: dict[str, list[float]] = {name: [] for name in passes}

@@ -109,6 +109,19 @@ def load(spec: str, function: str = "get_config") -> Any:
         raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
 
 
+def load_shipped(name: str, **flags: bool) -> mlc.ConfigDict:
+    """Returns a config that jaxlung ships, for a file that changes some of its fields.
+
+    The file may lie anywhere: the config comes from the installed jaxlung, or from its checkout.
+
+    Args:
+        name: of the config, "covidqu".
+        **flags: its variants that are true or false, such as `phantom` and `quick`.
+    """
+    arg = ",".join(flag for flag, is_set in flags.items() if is_set)
+    return load(f"{shipped_configs()[name]}:{arg}")
+
+
 def default_workdir(spec: str, folder: str = "runs") -> str:
     """Returns `runs/covidqu` for configs/covidqu.py, `runs/covidqu_quick` for its ":quick"."""
     name, _, arg = spec.partition(":")

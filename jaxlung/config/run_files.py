@@ -5,7 +5,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from etils import epath
@@ -15,6 +15,7 @@ from jaxlung.host import csv_text
 
 SPLITS = ("train", "validation", "test")
 Paper = Mapping[str, float | Sequence[float]]  # A paper's numbers; a pair is a range.
+Bundle = TypeVar("Bundle")  # a dataclass of arrays
 SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 LOSSES = ("loss", "loss_excess")
 # Fields that the summaries of older runs lack, and the values that stand for that.
@@ -263,6 +264,19 @@ def load_arrays(path: epath.Path, names: Sequence[str] | None = None) -> dict[st
         raise ValueError(str(error)) from error
 
 
+def load_bundle(path: epath.Path, kind: type[Bundle]) -> Bundle:
+    """Reads an .npz file into a dataclass whose fields are its arrays.
+
+    Raises:
+        ValueError: it can't be read, or lacks an array.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # any dataclass
+    try:
+        return kind(**load_arrays(path, names))
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
+
+
 def load_panels(workdir: epath.Path) -> Panels | None:
     """`panels_test.npz`; None if there is none, or no image in it.
 
@@ -272,11 +286,7 @@ def load_panels(workdir: epath.Path) -> Panels | None:
     path = workdir / "panels_test.npz"
     if not path.exists():
         return None
-    names = [field.name for field in dataclasses.fields(Panels)]
-    try:
-        panels = Panels(**load_arrays(path, names))
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
+    panels = load_bundle(path, Panels)
     shapes = {name: getattr(panels, name).shape for name in ("image", "raw", "pred", "target")}
     if len(set(shapes.values())) > 1 or panels.image.ndim != 3:
         raise ValueError(f"{path}: want one shape [K, H, W] for all images, got {shapes}.")

@@ -1,21 +1,35 @@
-"""What a network must beat: a brightness threshold, and the average annotation.
+"""Baselines that a network must beat.
 
-Neither looks at a pixel's neighbours. Both are fitted to counts, so one pass over the training
-split is enough however large it is.
+For X-rays a brightness threshold and the average annotation, for CTs a band of Hounsfield units.
+None looks at a pixel's neighbours. All are fitted to counts, so one pass over the training split
+is enough, however large it is.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from jaxlung.data import record
+from jaxlung.data.transforms import resize
+from jaxlung.evaluation import scores as scores_lib
+from jaxlung.host import progress
+from jaxlung.metrics import overlap
+from jaxlung.tasks import task as task_lib
+from jaxlung.training import system as system_lib
+from jaxlung.volume import hounsfield
+
 NUM_INTENSITIES = 256
+STEP_HU = 16  # Width of a bin.
+_EDGES = np.arange(hounsfield.LOWEST_HU, hounsfield.HIGHEST_HU + STEP_HU + 1, STEP_HU)
+_NUM_BINS = len(_EDGES) - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What one pass over the training split leaves behind.
+    """Counts of one pass over the training split.
 
     Attributes:
         histograms: [L, 256] int64, pixels of each true level by intensity after `min_max_uint8`.
@@ -28,36 +42,69 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdBaseline:
-    """Bands of brightness, each with a level.
+    """A baseline that gives each band of brightness a level.
 
     Attributes:
         table: [256] uint8, the level of each intensity after `min_max_uint8`.
-        description: for a reader: "lung below 96, outside above".
+        description: words for a reader: "lung below 96, outside above".
     """
 
     table: np.ndarray
     description: str
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Levels [..., H, W] uint8 of `images` [..., H, W] uint8, each scaled by itself."""
+        """Returns levels [..., H, W] uint8 of `images` [..., H, W] uint8, each scaled by itself."""
         return self.table[min_max_uint8(images)]
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanMaskBaseline:
-    """One mask for every image.
+    """A baseline that predicts the same mask for every image.
 
     Attributes:
         levels: [H, W] uint8.
-        description: for a reader: "lung where at least 43 of 100 training images have it".
+        description: words for a reader: "lung where at least 43 of 100 training images have it".
     """
 
     levels: np.ndarray
     description: str
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The same levels [..., H, W] uint8 for each of `images` [..., H, W]."""
+        """Returns the same levels [..., H, W] uint8 for each of `images` [..., H, W]."""
         return np.broadcast_to(self.levels, images.shape)
+
+
+Baseline = ThresholdBaseline | MeanMaskBaseline
+
+
+def score_image(
+    task: task_lib.Task,
+    baseline: Baseline,
+    output: Mapping[str, np.ndarray],
+    item: record.Record,
+    how: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a baseline's confusion matrices of one image at the network's and at its own size.
+
+    Args:
+        task: what the levels mean.
+        baseline: what predicts.
+        output: "image" and "levels" [S, S] uint8 of `Step.evaluate`.
+        item: the record itself.
+        how: `resize` of the image to the network's size, to be undone.
+
+    Returns:
+        Two matrices [L, L] int64.
+    """
+    preds = baseline.predict(output["image"])
+    # Labels, not brightness: a level of its own would appear where two others meet.
+    one_hot = np.eye(len(task.levels), dtype=np.float32)[preds]
+    own_preds = resize.unfit(one_hot, *item.image.shape, how).argmax(axis=-1)
+    own_levels = task.true_levels(item.mask, item.label)
+    return (
+        overlap.confusion_of_one(output["levels"], preds, len(task.levels)),
+        overlap.confusion_of_one(own_levels, own_preds, len(task.levels)),
+    )
 
 
 def min_max_uint8(images: np.ndarray) -> np.ndarray:
@@ -82,7 +129,7 @@ def count(pairs: Iterable[tuple[np.ndarray, np.ndarray]], num_levels: int) -> Co
         num_levels: L.
 
     Raises:
-        ValueError: no pairs; another size than the first pair's; a level not below `num_levels`.
+        ValueError: there are no pairs, their sizes differ, or a level is not below `num_levels`.
     """
     histogram = np.zeros(num_levels * NUM_INTENSITIES, np.int64)
     level_counts = None
@@ -104,7 +151,7 @@ def count(pairs: Iterable[tuple[np.ndarray, np.ndarray]], num_levels: int) -> Co
 
 
 def fit_threshold(histograms: np.ndarray, level_names: Sequence[str]) -> ThresholdBaseline:
-    """Cuts brightness into L bands and names them: the best of all cuts and all namings.
+    """Cuts brightness into L bands and names them: the best of all cuts and all names.
 
     Best is the highest IoU of level 1 for two levels, the highest mean IoU over the levels for
     three. Bands may be empty; a level that is neither there nor predicted has IoU 1. Of equally
@@ -115,7 +162,7 @@ def fit_threshold(histograms: np.ndarray, level_names: Sequence[str]) -> Thresho
         level_names: L names for the description.
 
     Raises:
-        ValueError: another shape, or names that don't fit it.
+        ValueError: the histograms have another shape, or there are not L names.
     """
     num_levels = len(level_names)
     if num_levels not in (2, 3) or histograms.shape != (num_levels, NUM_INTENSITIES):
@@ -136,19 +183,19 @@ def fit_threshold(histograms: np.ndarray, level_names: Sequence[str]) -> Thresho
 
 
 def _all_edges(num_bands: int) -> np.ndarray:
-    """[num_bands + 1, N]: the edges 0 <= .. <= 256 of every way to cut, empty bands included."""
+    """Returns the edges 0 <= .. <= 256 of every way to cut: [num_bands + 1, N]."""
     positions = range(NUM_INTENSITIES + 1)
     cuts = np.array(list(itertools.combinations_with_replacement(positions, num_bands - 1))).T
     return np.pad(cuts, ((1, 1), (0, 0)), constant_values=((0, NUM_INTENSITIES), (0, 0)))
 
 
 def _band_quality(in_band: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """[N] scores to maximise, from in_band [level, band, N] with band b given level order[b]."""
+    """Returns [N] scores to maximise, if band b of in_band [level, band, N] has level order[b]."""
     ious = []
     for band, level in enumerate(order):
-        overlap = in_band[level, band]
-        union = in_band[:, band].sum(axis=0) + in_band[level].sum(axis=0) - overlap
-        iou = np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
+        both = in_band[level, band]
+        union = in_band[:, band].sum(axis=0) + in_band[level].sum(axis=0) - both
+        iou = np.where(union > 0, both / np.maximum(union, 1), 1.0)
         if len(order) > 2 or level == 1:
             ious.append(iou)
     return np.mean(ious, axis=0)
@@ -169,7 +216,7 @@ def _describe_bands(bands: Sequence[tuple[str, int, int]]) -> str:
 
 
 def fit_mean_mask(level_counts: np.ndarray, level_names: Sequence[str]) -> MeanMaskBaseline:
-    """The one mask that fits the training split best.
+    """Finds the one mask that fits the training split best.
 
     Two levels: the pixels that are foreground at least so often that the Dice score of all
     training pixels pooled is highest (of equals, the smallest mask). Three or more: the most
@@ -180,7 +227,7 @@ def fit_mean_mask(level_counts: np.ndarray, level_names: Sequence[str]) -> MeanM
         level_names: L names for the description.
 
     Raises:
-        ValueError: names that don't fit, or pixels not counted equally often.
+        ValueError: there are not L names, or some pixels were counted more often than others.
     """
     totals = level_counts.sum(axis=0)
     if len(level_names) != len(level_counts) or totals.min() != totals.max():
@@ -199,11 +246,99 @@ def fit_mean_mask(level_counts: np.ndarray, level_names: Sequence[str]) -> MeanM
 
 
 def _best_lowest_count(counts: np.ndarray, num_images: int) -> int:
-    """The c for which the mask `counts >= c` has the highest Dice pooled over the images."""
+    """Finds the c for which the mask `counts >= c` has the highest Dice pooled over the images."""
     per_count = np.bincount(counts.ravel(), minlength=num_images + 1)
     # Entry c of both: pixels, and their foreground over all images, of the mask `counts >= c`.
     area = per_count[::-1].cumsum()[::-1]
-    overlap = (per_count * np.arange(num_images + 1))[::-1].cumsum()[::-1]
-    dice = 2 * overlap / np.maximum(area * num_images + counts.sum(), 1)
+    both = (per_count * np.arange(num_images + 1))[::-1].cumsum()[::-1]
+    dice = 2 * both / np.maximum(area * num_images + counts.sum(), 1)
     # From the highest count down: of equals the smallest mask, an empty one without foreground.
     return num_images - int(dice[:0:-1].argmax())
+
+
+@dataclasses.dataclass(frozen=True)
+class HuBand:
+    """A baseline that calls all voxels in a band of Hounsfield units foreground.
+
+    Attributes:
+        low: HU, included.
+        high: HU, excluded.
+    """
+
+    low: int
+    high: int
+
+    @property
+    def description(self) -> str:
+        """The band in words, for a reader."""
+        return f"all voxels from {self.low} to {self.high - 1} HU"
+
+    def predict(self, hu: np.ndarray) -> np.ndarray:
+        """Returns a mask, bool of the shape of `hu` int16."""
+        return (hu >= self.low) & (hu < self.high)
+
+
+def fit_band(volumes: Iterable[tuple[np.ndarray, np.ndarray]]) -> HuBand:
+    """Finds the band with the highest IoU over the voxels of all volumes together.
+
+    Args:
+        volumes: for each volume, HU [N] int16 and foreground [N] bool of the voxels that count.
+    """
+    counts = np.zeros((2, _NUM_BINS), np.int64)
+    for hu, foreground in volumes:
+        bins = (hu.astype(np.intp) - hounsfield.LOWEST_HU) // STEP_HU
+        for level in range(2):
+            counts[level] += np.bincount(bins[foreground == level], minlength=_NUM_BINS)
+    below = np.pad(counts.cumsum(axis=1), ((0, 0), (1, 0)))
+    inside = below[:, None, :] - below[:, :, None]  # [level, low edge, high edge]
+    union = np.maximum(inside[0] + counts[1].sum(), 1)
+    iou = np.triu(inside[1] / union)
+    low, high = np.unravel_index(iou.argmax(), iou.shape)
+    return HuBand(int(_EDGES[low]), int(_EDGES[high]))
+
+
+def read_voxels(
+    system: system_lib.System, source: record.Source
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields HU and foreground, [N] each, of every volume's voxels that may be foreground."""
+    what = "fitting the baseline"
+    for index in progress.report(range(len(source)), what, "volumes", len(source)):
+        item = source[index]
+        counts = eligible(system, item)
+        yield item.image[counts], system.task.true_levels(item.mask, 0)[counts] > 0
+
+
+def eligible(system: system_lib.System, item: record.VolumeRecord) -> np.ndarray:
+    """Returns where foreground may be, everywhere or in the lungs: [D, H, W] bool."""
+    if system.inference.inside_lungs:
+        return item.mask & record.LUNG != 0
+    return np.ones(item.mask.shape, bool)
+
+
+class BandTally:
+    """The scores of a band, volume by volume.
+
+    Args:
+        system: what the run's config describes.
+        band: what predicts.
+    """
+
+    def __init__(self, system: system_lib.System, band: HuBand) -> None:
+        self._system, self._band = system, band
+        self._confusions: list[np.ndarray] = []
+        self._people: list[str] = []
+
+    def add(self, item: record.VolumeRecord) -> None:
+        """Scores one more volume."""
+        found = self._band.predict(item.image) & eligible(self._system, item)
+        levels = self._system.task.true_levels(item.mask, 0)
+        self._confusions.append(overlap.confusion_of_one(levels, found.astype(np.uint8), 2))
+        self._people.append(item.patient_id)
+
+    def score(self) -> dict[str, Any]:
+        """Returns an entry of a summary's "baselines"."""
+        counts = np.array(self._confusions)
+        scored = scores_lib.score_confusions(
+            self._system.task, counts, counts, np.array(self._people)
+        )
+        return {"description": self._band.description, **scored}

@@ -1,9 +1,11 @@
 """Checkpoint and split to scores: a CSV row per image, a summary, and panels for the report."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import ml_collections as mlc
 import numpy as np
 from absl import logging
@@ -11,14 +13,14 @@ from etils import epath
 
 from jaxlung.config import run_files
 from jaxlung.data import record
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
-from jaxlung.data.transforms import resize
-from jaxlung.evaluation import baselines, hu_baseline, panels, volume_scores
+from jaxlung.evaluation import baselines, panels, volume_scores
 from jaxlung.evaluation import scores as scores_lib
 from jaxlung.host import files, progress
-from jaxlung.metrics import overlap, roc
+from jaxlung.metrics import roc
 from jaxlung.parallel import distributed
-from jaxlung.training import checkpoint, train_step
+from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
 
@@ -31,6 +33,7 @@ def evaluate(
     splits: Mapping[str, record.Source],
     names: Sequence[str],
     *,
+    system: system_lib.System | None = None,
     keep: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Scores the selected checkpoint on splits.
@@ -44,6 +47,7 @@ def evaluate(
         workdir: holds `checkpoints/`.
         splits: by name; the baselines are fitted to "train".
         names: which of them to score.
+        system: what `config` describes, if it was made already.
         keep: leave out the splits that were scored with the same weights before.
 
     Returns:
@@ -52,7 +56,7 @@ def evaluate(
     Raises:
         ValueError: an empty split, or no good checkpoint.
     """
-    system = system_lib.make_system(config)
+    system = system or system_lib.make_system(config)
     state = checkpoint.load_selected(workdir, config.selection, system.abstract_state())
     weights = checkpoint.digest_weights(state)
     if keep:
@@ -62,7 +66,7 @@ def evaluate(
         return {}
     if system.task.threshold == 0:
         threshold = choose_threshold(system, state, splits["validation"])
-        system = system_lib.make_system(with_threshold(config, threshold))
+        system = system_lib.make_system(trained.with_threshold(config, threshold))
     summaries = {}
     judge = judge_volumes if system.is_volumetric else judge_images
     for name, scores, baseline_scores in judge(system, state, splits, names, workdir):
@@ -91,22 +95,70 @@ def judge_images(
     names: Sequence[str],
     workdir: epath.Path,
 ) -> Iterator[Judged]:
-    """Name, scores and baselines' scores of one split after the other."""
-    chosen = fit_baselines(system, splits["train"]) if system.task.is_map else {}
+    """Yields name, scores and baselines' scores of one split of images after the other."""
+    task, train_feed, chosen = system.task, None, {}
+    if task.is_map:
+        train_feed = open_feed(system, splits, "train")
+        chosen = fit_baselines(system, train_feed)
     for name in names:
-        feed = pipeline.open_feed(splits[name], system.settings, system.shardings, name)
-        everything = order.in_turn(feed.num_examples)
-        outputs = image_inference.predict(system, state, feed, everything, feed.num_examples)
-        outputs = progress.report(outputs, f"evaluating {name}", "images", feed.num_examples)
-        scores = scores_lib.collect(system.task, outputs, splits[name], system.settings.resize)
-        if name == "test" and system.task.is_map:
-            ranks = system.task.image_scores(scores.confusions)[system.task.rank_by]
+        feed = train_feed if train_feed and name == "train" else open_feed(system, splits, name)
+        scores, baseline_scores = score_images(system, state, splits[name], feed, chosen, name)
+        if name == "test" and task.is_map:
+            ranks = task.image_scores(scores.confusions)[task.rank_by]
             image_ids = scores.ids["image_id"]
             panels.write(workdir / "panels_test.npz", system, state, feed, image_ids, ranks)
-        if name == "test" and not system.task.is_map:
+        if name == "test" and not task.is_map:
             is_positive = scores_lib.is_positive(scores)
             panels.write_seen(workdir / "seen_test.npz", system, splits[name], is_positive)
-        yield name, scores, score_baselines(system, chosen, splits[name], name)
+        yield name, scores, baseline_scores
+
+
+def open_feed(
+    system: system_lib.System, splits: Mapping[str, record.Source], name: str
+) -> feed_lib.Feed:
+    """Opens the feed of one split."""
+    return pipeline.open_feed(splits[name], system.settings, system.shardings, name)
+
+
+def score_images(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    source: record.Source,
+    feed: feed_lib.Feed,
+    chosen: Mapping[str, baselines.Baseline],
+    name: str,
+) -> tuple[scores_lib.SplitScores, dict[str, dict[str, Any]]]:
+    """Scores the network and the baselines on every image of a split; decodes each image once.
+
+    Args:
+        system: what the run's config describes.
+        state: the network.
+        source: the split.
+        feed: feed of the split.
+        chosen: baselines by name.
+        name: name of the split, for the progress line.
+    """
+    task, how = system.task, system.settings.resize
+    outputs = image_inference.predict(
+        system, state, feed, order.in_turn(feed.num_examples), feed.num_examples
+    )
+    rows, at_both_sizes = [], {key: [] for key in chosen}
+    for index, output in enumerate(
+        progress.report(outputs, f"evaluating {name}", "images", feed.num_examples)
+    ):
+        item = source[index]
+        rows.append(scores_lib.score_image(task, output, item, how))
+        for key, baseline in chosen.items():
+            at_both_sizes[key].append(baselines.score_image(task, baseline, output, item, how))
+    scores = scores_lib.gather(rows)
+    people = scores.ids["patient_id"]
+    return scores, {
+        key: {
+            "description": baseline.description,
+            **scores_lib.score_confusions(task, *np.moveaxis(at_both_sizes[key], 1, 0), people),
+        }
+        for key, baseline in chosen.items()
+    }
 
 
 def judge_volumes(
@@ -116,12 +168,15 @@ def judge_volumes(
     names: Sequence[str],
     workdir: epath.Path,
 ) -> Iterator[Judged]:
-    """The same, of volumes."""
-    band = hu_baseline.fit(hu_baseline.voxels(system, splits["train"]))
+    """Yields name, scores and the baseline's scores of one split of volumes after the other."""
+    band = baselines.fit_band(baselines.read_voxels(system, splits["train"]))
     for name in names:
         keep_in = workdir if name == "test" else None
-        scores = volume_scores.score_split(system, state, splits[name], name, keep_in)
-        yield name, scores, hu_baseline.score(system, band, splits[name])
+        tally = baselines.BandTally(system, band)
+        scores = volume_scores.score_split(
+            system, state, splits[name], name, keep_in, also=tally.add
+        )
+        yield name, scores, {"hu_band": tally.score()}
 
 
 def choose_threshold(
@@ -157,13 +212,6 @@ def to_float32(threshold: float) -> float:
     return float(np.clip(rounded, np.nextafter(zero, one), np.nextafter(one, zero)))
 
 
-def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
-    """A copy of the config with the threshold set."""
-    changed = mlc.ConfigDict(config.to_dict())
-    changed.task.threshold = threshold
-    return changed
-
-
 def scored_weights(workdir: epath.Path, split: str) -> str:
     """Returns the digest of the weights that a split was scored with; "" if not known."""
     try:
@@ -174,86 +222,30 @@ def scored_weights(workdir: epath.Path, split: str) -> str:
     return summary.weights_digest if summary else ""
 
 
-def chosen_threshold(workdir: epath.Path, state: train_step.TrainState) -> float:
-    """Returns the threshold that was chosen on the validation split for the weights in `state`.
-
-    Summaries of earlier versions don't name the weights: theirs are taken by the step, with a
-    warning.
-
-    Raises:
-        ValueError: none was chosen for these weights, or a summary is damaged.
-    """
-    step, weights = int(state.step), checkpoint.digest_weights(state)
-    found = [run_files.load_summary(workdir, split) for split in run_files.SPLITS]
-    summaries = [summary for summary in found if summary and summary.threshold is not None]
-    for summary in summaries:
-        if summary.weights_digest == weights:
-            return summary.threshold
-    for summary in summaries:
-        if not summary.weights_digest and summary.step == step:
-            logging.warning(
-                "%s: summary_%s.json, of an earlier version, doesn't say of which weights of step "
-                "%d its threshold is; --mode=evaluate chooses it anew",
-                workdir,
-                summary.split,
-                step,
-            )
-            return summary.threshold
-    raise ValueError(
-        f"{workdir}: no threshold was chosen for these weights of step {step} yet; evaluate the "
-        "run first, with --mode=evaluate."
-    )
-
-
-def fit_baselines(system: system_lib.System, source: record.Source) -> dict[str, Any]:
-    """The brightness threshold and the mean mask that do best on the training split."""
+def fit_baselines(system: system_lib.System, feed: feed_lib.Feed) -> dict[str, baselines.Baseline]:
+    """Finds the brightness threshold and the mean mask that do best on the training split."""
+    task = system.task
     pairs = (
-        (image, levels) for image, levels, _ in fitted(system, source, "fitting the baselines")
+        (image, np.asarray(task.true_levels(mask, label)))
+        for image, mask, label in read_images(system, feed, "fitting the baselines")
     )
-    counts = baselines.count(pairs, len(system.task.levels))
+    counts = baselines.count(pairs, len(task.levels))
     return {
-        "threshold": baselines.fit_threshold(counts.histograms, system.task.levels),
-        "mean_mask": baselines.fit_mean_mask(counts.level_counts, system.task.levels),
+        "threshold": baselines.fit_threshold(counts.histograms, task.levels),
+        "mean_mask": baselines.fit_mean_mask(counts.level_counts, task.levels),
     }
 
 
-def score_baselines(
-    system: system_lib.System, chosen: dict[str, Any], source: record.Source, name: str
-) -> dict[str, dict[str, Any]]:
-    """The baselines' scores on a split, at the network's size and at the images' own."""
-    task, how = system.task, system.settings.resize
-    one_hot = np.eye(len(task.levels), dtype=np.float32)
-    people = []
-    confusions: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
-    stored: dict[str, list[np.ndarray]] = {key: [] for key in chosen}
-    for image, levels, item in fitted(system, source, f"baselines on {name}") if chosen else ():
-        people.append(item.patient_id)
-        for key, baseline in chosen.items():
-            preds = baseline.predict(image)
-            confusions[key].append(overlap.confusion_of_one(levels, preds, len(task.levels)))
-            # Labels, not brightness: a level of its own would appear where two others meet.
-            shares = resize.unfit(one_hot[preds], *item.image.shape, how)
-            own = task.true_levels(item.mask, item.label)
-            stored[key].append(
-                overlap.confusion_of_one(own, shares.argmax(axis=-1), len(task.levels))
-            )
-    return {
-        key: {
-            "description": baseline.description,
-            **scores_lib.score_confusions(
-                task, np.array(confusions[key]), np.array(stored[key]), np.array(people)
-            ),
-        }
-        for key, baseline in chosen.items()
-    }
-
-
-def fitted(
-    system: system_lib.System, source: record.Source, what: str
-) -> Iterator[tuple[np.ndarray, np.ndarray, record.Record]]:
-    """Image and levels, each [S, S] uint8 at the network's size, with the record itself."""
-    settings = system.settings
-    for index in progress.report(range(len(source)), what, "images", len(source)):
-        item = source[index]
-        image, mask = resize.fit(item.image, item.mask, settings.image_size, settings.resize)
-        yield image, system.task.true_levels(mask, item.label), item
+def read_images(
+    system: system_lib.System, feed: feed_lib.Feed, what: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields image and mask [S, S] uint8, and label [] uint8, of every example of a feed."""
+    batch_size, total = system.settings.eval_batch_size, feed.num_examples
+    # Every process reads whole batches.
+    replicate = distributed.compiled_by_all(
+        jax.jit(lambda batch: batch, out_shardings=system.shardings.replicated)
+    )
+    batches = feed.batches(order.in_turn(total), batch_size, -(-total // batch_size))
+    arrays = (jax.device_get(replicate(batch)) for batch in batches)
+    rows = (row for x in arrays for row in zip(x["images"], x["masks"], x["labels"], strict=True))
+    yield from progress.report(itertools.islice(rows, total), what, "images", total)

@@ -20,7 +20,7 @@ from jaxlung.data.feed import order, pipeline
 from jaxlung.data.sources import derived
 from jaxlung.data.splits import splits_file
 from jaxlung.host import files, progress
-from jaxlung.training import checkpoint, train_step
+from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
 
@@ -98,11 +98,8 @@ def _find_missing(
     path: epath.Path,
 ) -> dict[str, Lungs]:
     """What is kept of the same network, and the rest found."""
-    config = _load_config(run)
-    with workdir.naming_config(run):
-        system = system_lib.make_system(config)
-    state = checkpoint.load_selected(run, config.selection, system.abstract_state())
-    made_by = _digest(config, state)
+    lung_run = trained.open_run(run, _load_config(run))
+    made_by = _digest(lung_run.config, lung_run.state)
     others = {lungs.made_by for lungs in kept.values() if lungs} - {made_by}
     if others and workdir.is_trained(path):
         raise ValueError(
@@ -114,8 +111,8 @@ def _find_missing(
     for name, source in splits.items():
         lungs = kept[name]
         if lungs is None or lungs.made_by != made_by:
-            masks = _find(system, state, source, f"lungs_{name}")
-            lungs = Lungs(masks, system.settings.resize, made_by)
+            masks = _find(lung_run.system, lung_run.state, source, f"lungs_{name}")
+            lungs = Lungs(masks, lung_run.system.settings.resize, made_by)
             _save(_file(path, name), lungs, _ids(source))
         found[name] = lungs
     return found

@@ -1,6 +1,8 @@
-"""Which images a report shows, and the arrays it draws them from."""
+"""The images and slices that a report shows, as arrays in .npz files from which it draws them."""
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -9,13 +11,18 @@ from jaxlung.data import record
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.transforms import resize
 from jaxlung.host import files
+from jaxlung.metrics import overlap
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 from jaxlung.training.inference import images as image_inference
+from jaxlung.volume import hounsfield
+
+PLANES = ("axial", "coronal", "sagittal")  # Perpendicular to D, H, W.
+SHOWN_HU = (-1250.0, 250.0)  # the window in which lungs and their disease show
 
 
 def choose(ranks: np.ndarray) -> list[tuple[str, int]]:
-    """Best, median and worst images by score: two of each, or one of each of fewer than six.
+    """Chooses the best, median and worst images by score: two each, or one each of fewer than six.
 
     Args:
         ranks: [N] float64, higher is better.
@@ -48,12 +55,12 @@ def write(
     [K, S, S] uint8 greys of the levels, "kind", "image_id" [K] str, "score" [K], "score_name".
 
     Args:
-        path: where to.
-        system: the run.
+        path: file to write.
+        system: what the run's config describes.
         state: the network.
-        feed: to the split.
-        image_ids: [N] str.
-        ranks: [N] float64, the score of every image.
+        feed: feed of the split.
+        image_ids: [N] str, in the order of the feed.
+        ranks: [N] float64, the score of every image; higher is better.
     """
     chosen = choose(ranks)
     indices = [index for _, index in chosen]
@@ -73,22 +80,20 @@ def write(
         "score": ranks[indices],
         "score_name": np.array(system.task.rank_by),
     }
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    files.write_bytes(path, content.getvalue())
+    _write_npz(path, arrays)
 
 
 def write_seen(
     path: epath.Path, system: system_lib.System, source: record.Source, is_positive: np.ndarray
 ) -> None:
-    """Saves an image of either class beside what the network sees of it, as `path` (.npz).
+    """Saves an image of each class beside what the network sees of it, as `path` (.npz).
 
     Arrays: "image" [K, S, S] uint8, "seen" [K, H, W] float32 in [0, 1], "kind" and "image_id" [K]
-    str; K is 1 where there is one class.
+    str; K is 1 if there is only one class.
 
     Args:
-        path: where to.
-        system: the run.
+        path: file to write.
+        system: what the run's config describes.
         source: the split.
         is_positive: [N] bool, the class of every image.
     """
@@ -99,13 +104,66 @@ def write_seen(
         for item in items
     ]
     images, masks = (np.stack(arrays) for arrays in zip(*fitted, strict=True))
-    seen = np.asarray(system.task.inputs(system.scale(images), masks))
+    seen = np.asarray(system.task.inputs(system.step.scale(images), masks))
     arrays = {
         "image": images,
         "seen": seen[..., 0],
         "kind": np.array([levels[int(is_positive[index])] for index in indices]),
         "image_id": np.array([item.image_id for item in items]),
     }
+    _write_npz(path, arrays)
+
+
+def cut_planes(
+    item: record.VolumeRecord, preds: np.ndarray, levels: np.ndarray, confusion: np.ndarray
+) -> dict[str, Any]:
+    """Cuts the slice of each plane with most annotated voxels.
+
+    Without any, most predicted voxels or, without those, most voxels of lung decide. Coronal and
+    sagittal slices have the patient's head at the top.
+
+    Args:
+        item: the volume.
+        preds: [D, H, W] bool.
+        levels: [D, H, W] bool, the annotation.
+        confusion: [2, 2] confusion matrix of `levels` and `preds`.
+
+    Returns:
+        "image_id", "dice" and for each plane "<plane>_image" [., .] uint8, "<plane>_pred" and
+        "<plane>_target" [., .] bool, "<plane>_index" of the slice, and "<plane>_aspect", height
+        over width of a pixel.
+    """
+    arrays = {"image_id": item.image_id, "dice": overlap.binary_scores(confusion)["dice"]}
+    sought = next(
+        (mask for mask in (levels, preds, item.mask & record.LUNG != 0) if mask.any()), levels
+    )
+    for axis, plane in enumerate(PLANES):
+        others = tuple(other for other in range(3) if other != axis)
+        index = int(sought.sum(axis=others).argmax())
+        tall, wide = (item.spacing_mm[other] for other in others)
+
+        def take(array: np.ndarray, axis: int = axis, index: int = index) -> np.ndarray:
+            plane = array.take(index, axis=axis)
+            return plane if axis == 0 else plane[::-1]  # Slices grow upwards.
+
+        shown = hounsfield.scale(take(item.image), SHOWN_HU)
+        arrays |= {
+            f"{plane}_image": np.rint(255 * shown).astype(np.uint8),
+            f"{plane}_pred": take(preds),
+            f"{plane}_target": take(levels),
+            f"{plane}_index": index,
+            f"{plane}_aspect": tall / wide,
+        }
+    return arrays
+
+
+def write_planes(path: epath.Path, drawn: Sequence[dict[str, Any]]) -> None:
+    """Saves the planes of several volumes as `path` (.npz), keys "<number>_<name>"."""
+    arrays = {f"{i}_{name}": value for i, each in enumerate(drawn) for name, value in each.items()}
+    _write_npz(path, arrays)
+
+
+def _write_npz(path: epath.Path, arrays: Mapping[str, Any]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     files.write_bytes(path, content.getvalue())

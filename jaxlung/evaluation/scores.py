@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,23 +45,6 @@ class SplitScores:
     probs: np.ndarray
     bin_counts: np.ndarray
     bin_sums: np.ndarray
-
-
-def collect(
-    task: task_lib.Task,
-    outputs: Iterable[dict[str, np.ndarray]],
-    source: record.Source,
-    how: str,
-) -> SplitScores:
-    """Scores outputs against their records.
-
-    Args:
-        task: what the outputs mean.
-        outputs: of `train_step.eval_step`, image by image, in the order of `source`.
-        source: the records.
-        how: `resize` of the images, to be undone for scores at their own size.
-    """
-    return gather([score_image(task, output, source[i], how) for i, output in enumerate(outputs)])
 
 
 def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:

@@ -1,12 +1,13 @@
 """Volumes to rows of scores, on their own voxels; masks as NIfTI and planes for the report."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from jaxlung.data import record
-from jaxlung.evaluation import planes, scores
+from jaxlung.evaluation import panels, scores
 from jaxlung.host import progress
 from jaxlung.metrics import calibration, overlap, surface, volume
 from jaxlung.training import system as system_lib
@@ -23,6 +24,7 @@ def score_split(
     source: record.Source,
     name: str,
     keep_in: epath.Path | None,
+    also: Callable[[record.VolumeRecord], None] = lambda item: None,
 ) -> scores.SplitScores:
     """Predicts and scores every volume of a split.
 
@@ -33,6 +35,7 @@ def score_split(
         name: of the split, for the progress line.
         keep_in: gets `predictions/<case>.nii.gz` on the grid of the case's file, and
             `planes_<split>.npz` for the report; None keeps nothing.
+        also: called with every volume, so that it is decoded once for both.
     """
     rows, drawn = [], []
     for index in progress.report(range(len(source)), f"evaluating {name}", "volumes", len(source)):
@@ -40,15 +43,16 @@ def score_split(
         probs = volume_inference.predict_record(system, state, item)
         preds = volume_inference.find_foreground(system, probs)
         rows.append(score_volume(system, probs, preds, item))
+        also(item)
         if keep_in is not None:
             file_grid = grid.Grid(item.shape, item.affine)
             path = keep_in / "predictions" / f"{item.image_id}.nii.gz"
             path.parent.mkdir(exist_ok=True)
             nifti.write(path, grid.from_canonical(preds.astype(np.uint8), file_grid), file_grid)
             levels = system.task.true_levels(item.mask, 0) > 0
-            drawn.append(planes.cut(item, preds, levels, rows[-1]["confusion"]))
+            drawn.append(panels.cut_planes(item, preds, levels, rows[-1]["confusion"]))
     if keep_in is not None:
-        planes.write(keep_in / f"planes_{name}.npz", drawn)
+        panels.write_planes(keep_in / f"planes_{name}.npz", drawn)
     return scores.gather(rows)
 
 

@@ -3,11 +3,19 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageFile,
+    ImageOps,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from jaxlung.host import files
 from jaxlung.image import deep_colour
@@ -58,8 +66,8 @@ class Decoded:
 
 @contextlib.contextmanager
 def opened(
-    file: BinaryIO, where: str, formats: Sequence[str] | None, max_pixels: int | None = None
-) -> Iterator[Image.Image]:
+    file: BinaryIO, where: str, formats: tuple[str, ...] | None, max_pixels: int | None = None
+) -> Iterator[ImageFile.ImageFile]:
     """Opens a picture without decoding it; errors inside become one ValueError.
 
     Args:
@@ -105,7 +113,7 @@ def open_file(path: pathlib.Path) -> BinaryIO:
     return path.open("rb")
 
 
-def decode(image: Image.Image) -> Decoded:
+def decode(image: ImageFile.ImageFile) -> Decoded:
     """Decodes an open picture.
 
     Raises:
@@ -119,7 +127,9 @@ def decode(image: Image.Image) -> Decoded:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     orientation = orientation if orientation in range(1, 9) else 1
     if is_deep:
-        if kind == "TIFF" and image.tag_v2.get(_PLANES) == _SEPARATE:
+        assert file is not None  # An open image has both.
+        assert kind is not None
+        if deep_colour.tiff_tags(image).get(_PLANES) == _SEPARATE:
             raise RefusedError("a TIFF with 16-bit colours in separate planes is not supported")
         return Decoded(image, deep_colour.load(file, kind), orientation)
     image.load()
@@ -145,7 +155,7 @@ def grey(decoded: Decoded) -> np.ndarray:
     image = decoded.image
     if decoded.deep:
         return deep_colour.stretch(deep_colour.luminance(decoded.deep))
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = deep_colour.tiff_tags(image)
     if image.mode.startswith(("I", "F")):
         values = deep_colour.stretch(np.asarray(image))
         # Pillow inverts only pictures of 8 bits or fewer.
@@ -179,8 +189,8 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _require_few_scans(image: Image.Image) -> None:
-    if image.info.get("progressive"):
+def _require_few_scans(image: ImageFile.ImageFile) -> None:
+    if image.info.get("progressive") and image.fp:
         image.fp.seek(0)
         num_scans = image.fp.read().count(_SCAN)
         if num_scans > _MOST_SCANS:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import sys
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 # Pillow's raw modes end with the byte order. With the other order it keeps the low bytes.
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -26,16 +27,21 @@ class Channels:
     alpha: np.ndarray | None
 
 
-def is_deep(image: Image.Image) -> bool:
+def tiff_tags(image: Image.Image) -> Mapping[int, Any]:
+    """Returns the tags of a TIFF by number; none for other formats."""
+    return image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+
+
+def is_deep(image: ImageFile.ImageFile) -> bool:
     """Tells whether an opened image, not loaded yet, has several bands of 16 bits each."""
     if len(image.getbands()) == 1:
         return False
     if image.format == "TIFF":
-        return max(image.tag_v2.get(_BITS, (1,))) == 16
+        return max(tiff_tags(image).get(_BITS, (1,))) == 16
     return any(";16" in _raw_mode(tile[3]) for tile in image.tile)
 
 
-def load(file: BinaryIO, kind: str) -> Channels:
+def load(file: IO[bytes], kind: str) -> Channels:
     """Decodes a picture for which `is_deep` is true, upright.
 
     Args:
@@ -87,14 +93,14 @@ def stretch(values: np.ndarray) -> np.ndarray:
     return np.rint(scaled).astype(np.uint8)
 
 
-def _inspect(file: BinaryIO, kind: str) -> tuple[str, tuple[int, ...]]:
+def _inspect(file: IO[bytes], kind: str) -> tuple[str, tuple[int, ...]]:
     """Returns the raw mode, and the transparent colour or ()."""
     file.seek(0)
     with Image.open(file, formats=[kind]) as image:
         return _raw_mode(image.tile[0][3]), image.info.get("transparency", ())
 
 
-def _decode(file: BinaryIO, kind: str, raw_mode: str) -> np.ndarray:
+def _decode(file: IO[bytes], kind: str, raw_mode: str) -> np.ndarray:
     """Decodes [H, W, C] uint16 below 256, upright, with the given raw mode."""
     file.seek(0)
     with Image.open(file, formats=[kind]) as image:

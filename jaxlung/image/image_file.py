@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, ImageFile
 
 from jaxlung.image import decoder, deep_colour, mask_levels
 
@@ -123,7 +123,7 @@ def _palette_foreground(
 
 
 @contextlib.contextmanager
-def _opened(path: os.PathLike[str]) -> Iterator[Image.Image]:
+def _opened(path: os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
     """Opens a file as a PIL image that is not loaded; errors become one ValueError."""
     path = pathlib.Path(path)
     with decoder.open_file(path) as file, decoder.opened(file, str(path), _FORMATS) as image:

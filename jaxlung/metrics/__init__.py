@@ -1,1 +1,1 @@
-"""Metrics: a topic per file."""
+"""Metrics of predictions against their reference, one topic per file."""

@@ -1,9 +1,9 @@
-"""Confidence intervals by leaving out people: images of one patient are not independent.
+"""Confidence intervals by leaving out people, as images of one patient are not independent.
 
-The jackknife over people gives the standard error (Efron and Stein, 1981; of few clusters
-MacKinnon, Nielsen and Webb, 2023), Student's t the width, and the logit keeps the ends inside the
-range of the score. `docs/scores.md` has how often such intervals hold the truth; percentile and BCa
-bootstrap hold it far less often with few people.
+The jackknife over people gives the standard error (Efron and Stein, 1981; for few clusters
+MacKinnon, Nielsen and Webb, 2023), Student's t distribution the width, and the logit keeps the ends
+inside the range of the score. `docs/scores.md` says how often such intervals contain the truth;
+with few people, percentile and BCa bootstrap contain it far less often.
 """
 
 import math
@@ -12,17 +12,18 @@ import numpy as np
 from scipy import special, stats
 
 CONFIDENCE = 0.95
-MOST_GROUPS = 500  # Of more people, several are left out at a time (our choice).
+MOST_GROUPS = 500  # With more people, several are left out at a time (our choice).
 
 
 def group_people(people: np.ndarray) -> np.ndarray:
-    """Which images are left out together: those of a person, or of several where many are.
+    """Assigns images to groups that are left out together: one person each, or several.
 
     Args:
         people: [N] str, the person that each image shows, N >= 1.
 
     Returns:
-        [N] int from 0 to G - 1, G at most `MOST_GROUPS`; the same people, the same groups.
+        [N] int from 0 to G - 1, with G at most `MOST_GROUPS`. It depends only on the names and
+        their number, not on the order of images.
 
     Raises:
         ValueError: `people` is not [N] or empty.
@@ -37,29 +38,33 @@ def group_people(people: np.ndarray) -> np.ndarray:
 
 
 def weigh_each(groups: np.ndarray) -> np.ndarray:
-    """[G, N] int32: 1 where an image is of the group, of `group_people`."""
+    """Returns 1 where an image belongs to a group, else 0: [G, N] int32.
+
+    Args:
+        groups: [N] int, made by `group_people`.
+    """
     return (groups == np.arange(groups.max() + 1)[:, None]).astype(np.int32)
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean by every row of weights, images without a value left out.
+    """Returns the weighted mean for each row of weights, leaving out images without a value.
 
     Args:
         values: [N] float; NaN where the score is undefined.
-        weights: [R, N], how often each image counts.
+        weights: [R, N] int, how often each image counts.
 
     Returns:
         [R] float64; NaN where no image with a value counts.
 
     Raises:
-        ValueError: `values` are not [N] or `weights` not [R, N].
+        ValueError: `values` is not [N] or `weights` is not [R, N].
     """
     if values.ndim != 1 or weights.shape[1:] != values.shape:
         raise ValueError(
             f"weighted_mean: values {values.shape} and weights {weights.shape} must be [N], [R, N]."
         )
     known = ~np.isnan(values)
-    # Rows of their own: a float64 copy of all weights would be large.
+    # Row by row, as a float64 copy of all weights would be large.
     totals = np.array([row[known] @ values[known].astype(np.float64) for row in weights])
     counts = weights @ known.astype(np.int64)
     return np.where(counts > 0, totals / np.maximum(counts, 1), math.nan)
@@ -68,23 +73,24 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def interval(
     score: float, left_out: np.ndarray, num_people: int, low: float, high: float
 ) -> tuple[float, float]:
-    """The 95 % interval of a score, inside its range.
+    """Returns the 95 % confidence interval of a score, inside the score's range.
 
-    A score at the end of a finite range, as if all were right, has no spread to go by. There it is
-    Clopper and Pearson's (1934) of as many people who are all right: exact for means, as a mean m
-    of scores in [0, 1] lets all n people have 1 in at most m ** n of samples; and for an AUC, of
-    as many pairs of a positive and a negative person.
+    A score at an end of a finite range, such as an accuracy of 1, has no spread to estimate from.
+    There the interval is Clopper and Pearson's (1934) for as many people who are all right. It is
+    exact for means: if the true mean of scores in [0, 1] is m, all n people score 1 in at most
+    m ** n of the samples. For an AUC, people are pairs of a positive and a negative person.
 
     Args:
-        score: of everybody.
-        left_out: [G] float64, the score without each of G groups that have a part in it.
-        num_people: how many the score rests on; t has one degree of freedom less.
-        low: the least that a score can be, or -inf.
-        high: the most, or inf.
+        score: the score of all people.
+        left_out: [G] float64, the score without each of the G groups that contribute to it.
+        num_people: number of people who contribute; t has one degree of freedom less.
+        low: lowest possible score, or -inf.
+        high: highest possible score, or inf.
 
     Returns:
-        (low, high); NaN of fewer than two people, of a score that is NaN or all of whose people
-        have the same inside the range, and where leaving out a group leaves no score.
+        Lower and upper end. Both are NaN for fewer than two people, for a score that is NaN, where
+        leaving out a group leaves no score, and where leaving out a group changes nothing although
+        the score is inside its range.
     """
     unknown = (math.nan, math.nan)
     if num_people < 2 or not np.isfinite([score, *left_out]).all():
@@ -104,7 +110,7 @@ def _at_an_end(score: float, num_people: int, low: float, high: float) -> tuple[
 
 
 def _around(score: float, reach: float, low: float, high: float) -> tuple[float, float]:
-    """`score` give or take `reach`, on a scale without ends: logit, logarithm, or as it is."""
+    """Returns `score` -+ `reach`, computed on a scale without ends: logit, logarithm or linear."""
     either = np.array([-1.0, 1.0])
     if math.isfinite(high - low):
         share = (score - low) / (high - low)

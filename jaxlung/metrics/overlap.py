@@ -1,8 +1,8 @@
-"""Overlap between predicted and reference levels, all from one confusion matrix per image.
+"""Overlap of predicted and reference levels, computed from one confusion matrix per image.
 
-One rule for empty masks: Dice (F1) and IoU of two empty masks are 1, as finding nothing was right.
-A ratio of 0 to 0 has no value, NaN: precision where nothing is predicted, recall where nothing is
-annotated. Means leave NaN out and count it.
+Dice (F1) and IoU of two empty masks are 1, as finding nothing was right. Other ratios of 0 to 0 are
+undefined, NaN: precision where nothing is predicted, recall where nothing is annotated. Means leave
+NaN out and count it.
 """
 
 import math
@@ -13,12 +13,12 @@ import numpy as np
 
 
 def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array:
-    """Counts, for every image or volume, the pixels of each true level that got each predicted one.
+    """Counts the pixels of each image or volume by true and by predicted level.
 
     Args:
         levels: [B, ...] int reference in [0, num_levels).
-        preds: same shape, int.
-        num_levels: how many levels there are.
+        preds: [B, ...] int predictions in [0, num_levels).
+        num_levels: number of levels.
 
     Returns:
         [B, num_levels, num_levels] int32; rows are the reference, columns the prediction.
@@ -28,7 +28,7 @@ def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array
     """
     if levels.shape != preds.shape:
         raise ValueError(f"confusion: levels {levels.shape} and preds {preds.shape} must agree.")
-    # num_levels ** 2 masked sums fuse into one pass; a scatter-add would be serial.
+    # XLA fuses num_levels ** 2 masked sums into one pass; a scatter-add would be serial.
     pairs = [(t, p) for t in range(num_levels) for p in range(num_levels)]
     axes = tuple(range(1, levels.ndim))
     counts = [jnp.sum((levels == t) & (preds == p), axis=axes, dtype=jnp.int32) for t, p in pairs]
@@ -36,7 +36,15 @@ def confusion(levels: jax.Array, preds: jax.Array, num_levels: int) -> jax.Array
 
 
 def confusion_of_one(levels: np.ndarray, preds: np.ndarray, num_levels: int) -> np.ndarray:
-    """`confusion` of one image on the host, of any shape: [num_levels, num_levels] int64.
+    """Counts the pixels of one image or volume by true and by predicted level, on the host.
+
+    Args:
+        levels: int or bool reference in [0, num_levels), of any shape.
+        preds: int or bool predictions in [0, num_levels), the shape of `levels`.
+        num_levels: number of levels.
+
+    Returns:
+        [num_levels, num_levels] int64; rows are the reference, columns the prediction.
 
     Raises:
         ValueError: `levels` and `preds` differ in shape.
@@ -50,14 +58,15 @@ def confusion_of_one(levels: np.ndarray, preds: np.ndarray, num_levels: int) -> 
 
 
 def level_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall, F1 (= Dice) and IoU of every level.
+    """Returns precision, recall, F1 (= Dice) and IoU of every level.
 
     Args:
         confusions: [..., L, L] counts, rows the reference.
 
     Returns:
-        "precision", NaN of a level that is not predicted; "recall", NaN of one that is not in the
-        reference; "f1" and "iou", 1 of a level that is in neither. Each [..., L] float64 in [0, 1].
+        "precision", NaN for a level that is not predicted; "recall", NaN for a level that is not in
+        the reference; "f1" and "iou", 1 for a level that is in neither. Each is [..., L] float64 in
+        [0, 1].
     """
     counts = np.asarray(confusions, np.float64)
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
@@ -65,7 +74,9 @@ def level_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def micro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """The same four, hits and misses of all levels pooled; precision = recall = F1 = accuracy.
+    """Returns the scores of `level_scores` with the hits and misses of all levels pooled.
+
+    Precision, recall and F1 are then equal to the accuracy.
 
     Args:
         confusions: [..., L, L] counts, rows the reference.
@@ -79,19 +90,20 @@ def micro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def macro_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """The same four as unweighted means over the levels that have a value, as in scikit-learn.
+    """Returns unweighted means of `level_scores` over the levels that have a value.
 
     Args:
         confusions: [..., L, L] counts, rows the reference.
 
     Returns:
-        "precision", "recall", "f1", "iou", each [...] float64 in [0, 1], or NaN of no level at all.
+        "precision", "recall", "f1", "iou", each [...] float64 in [0, 1]; NaN if no level has a
+        value.
     """
     return {name: _mean_of_known(score) for name, score in level_scores(confusions).items()}
 
 
 def binary_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of one mask.
+    """Returns the scores of one binary mask.
 
     Args:
         confusions: [..., 2, 2] counts, rows the reference, foreground last.
@@ -117,15 +129,15 @@ def binary_scores(confusions: np.ndarray) -> dict[str, np.ndarray]:
 def threshold_confusions(
     levels: jax.Array, probs: jax.Array, thresholds: tuple[float, ...]
 ) -> jax.Array:
-    """`confusion` of a binary mask at several thresholds.
+    """Returns the confusion matrices of a binary mask at several thresholds.
 
     Args:
         levels: [B, ...] int reference, 0 or 1.
-        probs: same shape, float32 in [0, 1].
-        thresholds: T of them; foreground is above.
+        probs: [B, ...] float32 in [0, 1].
+        thresholds: T probabilities above which a pixel is foreground.
 
     Returns:
-        [B, T, 2, 2] int32.
+        [B, T, 2, 2] int32; rows are the reference, columns the prediction.
     """
     return jnp.stack([confusion(levels, probs > t, 2) for t in thresholds], axis=1)
 
@@ -137,7 +149,7 @@ def _is_binary(levels: np.ndarray) -> bool:
 
 
 def _confusion_of_masks(masks: np.ndarray, preds: np.ndarray) -> np.ndarray:
-    """[2, 2] int64 of bool arrays, by counting alone, in a tenth of bincount's time."""
+    """Returns [2, 2] int64 for bool arrays by counting, in a tenth of the time of bincount."""
     present, predicted = np.count_nonzero(masks), np.count_nonzero(preds)
     hits = np.count_nonzero(masks & preds)
     rest = masks.size - present - predicted + hits
@@ -155,13 +167,13 @@ def _ratios(hits: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> dic
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, of_nothing: float) -> np.ndarray:
-    # where() keeps 0 / 0 out of the branch that the other drops.
+    # np.where computes both branches: 0 / 0 would warn.
     safe = np.where(denominator > 0, denominator, 1)
     return np.where(denominator > 0, numerator / safe, of_nothing)
 
 
 def _mean_of_known(scores: np.ndarray) -> np.ndarray:
-    """The mean over the last axis without NaN; NaN of nothing, without NumPy's warning."""
+    """Returns the mean over the last axis without NaN; NaN, and no warning, if all are NaN."""
     known = ~np.isnan(scores)
     total = np.where(known, scores, 0.0).sum(axis=-1)
     return _ratio(total, known.sum(axis=-1), math.nan)

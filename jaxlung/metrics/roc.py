@@ -1,7 +1,7 @@
-"""Receiver operating characteristic of a yes/no decision by score: curve, area, threshold.
+"""Receiver operating characteristic of a yes/no decision: curve, area and threshold.
 
-TPR = TP / (TP + FN), sensitivity; FPR = FP / (FP + TN), 1 - specificity (Zhang, section
-5.3, swaps them).
+TPR = TP / (TP + FN) is the sensitivity; FPR = FP / (FP + TN) is 1 - specificity. Zhang, section
+5.3, swaps them.
 """
 
 import dataclasses
@@ -12,12 +12,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Roc:
-    """One point per distinct score, after (0, 0).
+    """An ROC curve: the point (0, 0), then one point per distinct score.
 
     Attributes:
-        fpr: [T] float64, from 0 to 1; NaN if no label is False.
-        tpr: [T] float64, from 0 to 1; NaN if no label is True.
-        thresholds: [T] float64, falling from inf; a point calls scores >= its threshold positive.
+        fpr: [T] float64, rising from 0 to 1; NaN if no label is False.
+        tpr: [T] float64, rising from 0 to 1; NaN if no label is True.
+        thresholds: [T] float64, falling from inf; scores >= a point's threshold count as positive.
     """
 
     fpr: np.ndarray
@@ -26,13 +26,13 @@ class Roc:
 
 
 def roc_curve(labels: np.ndarray, scores: np.ndarray) -> Roc:
-    """The curve from "nothing is positive" (0, 0) to "everything is" (1, 1).
+    """Returns the curve from (0, 0), where nothing counts as positive, to (1, 1), where all does.
 
-    Images of equal score change sides together: one point, one slanted segment.
+    Images of equal score change sides together, as one point at the end of a slanted segment.
 
     Args:
         labels: [N] bool.
-        scores: [N] float, higher is more likely positive.
+        scores: [N] float; higher scores are more likely positive.
 
     Raises:
         ValueError: `labels` are not bool, differ in shape from `scores`, or a score is NaN.
@@ -43,27 +43,29 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray) -> Roc:
     for is_class in (~labels, labels):
         count = np.bincount(group[is_class], minlength=len(distinct))[::-1]
         rates.append(np.cumsum([0, *count]) / (count.sum() or math.nan))
-    return Roc(*rates, thresholds=np.array([math.inf, *distinct[::-1]]))
+    fpr, tpr = rates
+    return Roc(fpr, tpr, thresholds=np.array([math.inf, *distinct[::-1]]))
 
 
 def auc(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
 ) -> float | np.ndarray:
-    """Area under the curve: how often a positive scores above a negative, ties counting half.
+    """Returns the area under the curve.
 
-    Mann and Whitney (1947); a sort, not N ** 2 pairs.
+    It is the share of pairs in which the positive scores above the negative, with ties counting
+    half (Mann and Whitney, 1947), computed by sorting.
 
     Args:
         labels: [N] bool.
-        scores: [N] float, higher is more likely positive.
+        scores: [N] float; higher scores are more likely positive.
         weights: None, or [R, N] >= 0, how often each image counts in each of R resamples.
 
     Returns:
-        float in [0, 1], or with weights [R] float64; NaN where a class is absent.
+        A float in [0, 1] or, with weights, [R] float64; NaN where a class is absent.
 
     Raises:
-        ValueError: `labels` are not bool, differ in shape from `scores`, or a score is NaN;
-            weights that are not [R, N].
+        ValueError: `labels` are not bool, differ in shape from `scores`, or a score is NaN; or
+            `weights` are not [R, N].
     """
     _check(labels, scores)
     group = np.unique(scores, return_inverse=True)[1]
@@ -71,23 +73,23 @@ def auc(
         return _area(labels, group, np.ones(len(labels)))
     if weights.ndim != 2 or weights.shape[1] != len(labels):
         raise ValueError(f"auc: weights: got {weights.shape}, want (resamples, {len(labels)}).")
-    # Row by row: a handful of [N] arrays at a time, not of [R, N].
+    # Row by row, which needs temporary arrays of [N] and not of [R, N].
     return np.array([_area(labels, group, row) for row in weights], np.float64)
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold of highest TPR - FPR (Youden's J, 1950), for calling scores > it positive.
+    """Returns the threshold with the highest TPR - FPR (Youden's J, 1950).
 
-    Thresholds lie midway between neighbouring scores; the outermost scores have 0 and 1 for
-    neighbours. Of equally good ones it is the one nearest 0.5, the lower of two as near (our
-    choice).
+    Scores above it count as positive. Candidates lie midway between neighbouring scores, with 0 and
+    1 as the outermost neighbours. Among equally good ones the nearest to 0.5 wins, and of two at
+    the same distance the lower (our choice).
 
     Args:
         labels: [N] bool, some True and some False.
         scores: [N] float in [0, 1].
 
     Returns:
-        float in [0, 1].
+        A float in [0, 1].
 
     Raises:
         ValueError: `labels` are not bool, differ in shape from `scores` or are all the same; a
@@ -105,14 +107,14 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     edges = np.unique(np.append(scores.astype(np.float64), [0, 1]))
     thresholds = np.append((edges[:-1] + edges[1:]) / 2, 1.0)  # Nothing is above 1.
     hits, alarms = (_num_above(scores[is_class], thresholds) for is_class in (labels, ~labels))
-    # J times both class sizes: whole numbers, so that equals are equal.
+    # J times both class sizes is a whole number, so that equal values compare as equal.
     youden = hits * np.sum(~labels) - alarms * np.sum(labels)
     best = thresholds[youden == youden.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
 def _area(labels: np.ndarray, group: np.ndarray, weights: np.ndarray) -> float:
-    """`group` is the rank of each image's score among the distinct scores."""
+    """Returns the area; `group` is the rank of each image's score among the distinct scores."""
     size = group.max(initial=-1) + 1
     positive = np.bincount(group[labels], weights[labels], minlength=size)
     negative = np.bincount(group[~labels], weights[~labels], minlength=size)

@@ -1,8 +1,20 @@
 """Distances between the surfaces of two masks, in mm or pixels, on the host.
 
-The surface of a mask is its foreground voxels that have a background neighbour across a face
-(4 neighbours in 2D, 6 in 3D); what lies outside the image counts as background. Distances are
+The surface of a mask is its foreground voxels with a background neighbour across a face
+(4 neighbours in 2D, 6 in 3D); everything outside the image counts as background. Distances are
 Euclidean, between voxel centres.
+
+- "hd95", Hausdorff distance: the larger of the two directed 95th percentiles. Definitions differ;
+  this is MONAI's (`compute_hausdorff_distance`, percentile=95). Others take one percentile of both
+  directions pooled, which is lower where one surface is the larger.
+- "asd", average symmetric surface distance (Heimann et al., IEEE TMI 2009): the mean over all
+  voxels of both surfaces, each with the same weight; not the mean of the two directed means.
+- "nsd", normalised surface distance or surface Dice: the share of both surfaces within a tolerance
+  of the other surface. Nikolov et al. (JMIR 2021) weigh every piece of surface by its area in mm^2,
+  found by marching cubes around the corners of voxels. Here the pieces are surface voxels of equal
+  weight, so the steps of a slanted surface count for more than their area, and the more so the more
+  the spacing differs between axes. With a tolerance below the smallest spacing, only voxels of both
+  surfaces count.
 """
 
 import math
@@ -12,7 +24,8 @@ import numpy as np
 from scipy import ndimage, spatial
 
 PERCENTILE = 95
-SPARSE = 1 / 8  # Surface voxels per voxel, both masks': below, a tree beats a distance transform.
+# Surface voxels of both masks per voxel below which a tree is faster than a distance transform.
+SPARSE = 1 / 8
 
 
 def surface_scores(
@@ -21,25 +34,25 @@ def surface_scores(
     spacing_mm: float | Sequence[float],
     tolerance_mm: float | None = None,
 ) -> dict[str, float]:
-    """All scores of this file, from one search for nearest voxels each way.
+    """Returns the surface scores of two masks, from one search for nearest voxels each way.
 
-    Two empty masks are 0 apart: finding nothing was right. If only one is empty there is no
-    distance: NaN, to be left out of means and counted; but its NSD is 0.
+    Two empty masks have distance 0 and NSD 1: finding nothing was right. If only one of them is
+    empty, distances are undefined, NaN, which means leave out and count; the NSD is 0.
 
     Args:
         pred: [H, W] or [D, H, W] bool.
-        reference: bool, same shape.
-        spacing_mm: size of a voxel along each axis, in mm, or one number for all axes; 1.0 makes
-            the distances count pixels.
-        tolerance_mm: asks for "nsd"; 0 or more.
+        reference: [H, W] or [D, H, W] bool, the shape of `pred`.
+        spacing_mm: size of a voxel along each axis in mm, or one number for all axes; 1.0 gives
+            distances in pixels.
+        tolerance_mm: tolerance of the NSD in mm, 0 or more; None to leave it out.
 
     Returns:
-        "hd95" and "asd", see `hausdorff_95` and `average_surface_distance`; in mm, >= 0 or NaN.
-        With a tolerance "nsd", see `normalised_surface_distance`; in [0, 1].
+        "hd95" and "asd" in mm, >= 0 or NaN; with a tolerance also "nsd" in [0, 1]. The module's
+        docstring defines them.
 
     Raises:
-        ValueError: arrays that are not bool, not 2D or 3D or differ in shape; a spacing that is
-            not one number above 0 per axis; a tolerance below 0.
+        ValueError: masks are not bool, not 2D or 3D, or differ in shape; spacing is not one number
+            above 0 per axis; tolerance is below 0.
     """
     spacing = _check(pred, reference, spacing_mm)
     if tolerance_mm is not None and not 0 <= tolerance_mm < math.inf:
@@ -51,66 +64,12 @@ def surface_scores(
         return {"hd95": apart, "asd": apart} | nsd
     there, back = _directed_distances(pred, reference, spacing)
     both = np.concatenate([there, back])
-    # Two voxels of 0.7 mm are not to miss a tolerance of 1.4 mm by a rounding error.
+    # Without the 1e-6, two voxels of 0.7 mm could miss a tolerance of 1.4 mm by rounding.
     nsd = {} if tolerance_mm is None else {"nsd": float(np.mean(both <= tolerance_mm + 1e-6))}
     return {
         "hd95": float(max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))),
         "asd": float(both.mean()),
     } | nsd
-
-
-def hausdorff_95(
-    pred: np.ndarray, reference: np.ndarray, spacing_mm: float | Sequence[float]
-) -> float:
-    """The larger of the two directed 95th percentiles of surface distances (HD95).
-
-    Definitions differ: this is MONAI's (`compute_hausdorff_distance`, percentile=95). Others take
-    one percentile of both directions pooled, which is lower where one surface is the larger.
-
-    Arguments, empty masks and errors as in `surface_scores`.
-
-    Returns:
-        mm, >= 0; NaN if only one mask is empty.
-    """
-    return surface_scores(pred, reference, spacing_mm)["hd95"]
-
-
-def average_surface_distance(
-    pred: np.ndarray, reference: np.ndarray, spacing_mm: float | Sequence[float]
-) -> float:
-    """The symmetric mean of surface distances (ASSD).
-
-    From every voxel of both surfaces to the other surface, each voxel weighing the same (Heimann
-    et al., IEEE TMI 2009); not the mean of the two directed means.
-
-    Arguments, empty masks and errors as in `surface_scores`.
-
-    Returns:
-        mm, >= 0; NaN if only one mask is empty.
-    """
-    return surface_scores(pred, reference, spacing_mm)["asd"]
-
-
-def normalised_surface_distance(
-    pred: np.ndarray,
-    reference: np.ndarray,
-    spacing_mm: float | Sequence[float],
-    tolerance_mm: float,
-) -> float:
-    """Share of both surfaces that lies within a tolerance of the other (NSD, surface Dice).
-
-    Nikolov et al. (JMIR 2021) weigh every piece of surface by its area in mm^2, found by marching
-    cubes around the corners of voxels. Here the pieces are surface voxels, all of one weight: steps
-    of a slanted surface count more than its area, the more so the more the spacing differs from
-    axis to axis. Distances are those between voxel centres, so that a tolerance below the smallest
-    spacing lets only voxels count that coincide.
-
-    Arguments and errors as in `surface_scores`.
-
-    Returns:
-        In [0, 1]; two empty masks 1, one empty 0.
-    """
-    return surface_scores(pred, reference, spacing_mm, tolerance_mm)["nsd"]
 
 
 def _directed_distances(
@@ -125,32 +84,32 @@ def _directed_distances(
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Of the foreground. Nothing is lost: outside it there is no surface to measure to or from."""
+    """Returns the bounding box of the foreground, which holds all of its surface."""
     (box,) = ndimage.find_objects(mask.view(np.uint8), max_label=1)
     return box
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    # The default element is the neighbours across faces; outside counts as background.
+    # The default structuring element has the neighbours across faces; outside is background.
     return mask & ~ndimage.binary_erosion(mask)
 
 
 def _distances(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """From every voxel of `source` to the nearest of `target`: [source.sum()] float64, mm."""
+    """Returns the distance in mm from each voxel of `source` to the nearest one of `target`."""
     voxels = np.count_nonzero(source) + np.count_nonzero(target)
     by = _by_tree if voxels < SPARSE * source.size else _by_transform
     return by(source, target, spacing)
 
 
 def _by_tree(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """About 2 us per surface voxel: 4 times faster than `_by_transform` for the lungs of a CT."""
+    """Takes about 2 us per surface voxel; 4 times faster than `_by_transform` for a CT's lungs."""
     tree = spatial.cKDTree(np.argwhere(target) * spacing, balanced_tree=False)
     return tree.query(np.argwhere(source) * spacing)[0]
 
 
 def _by_transform(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """About 0.2 us per voxel of any kind: faster where much is surface, as in noise."""
-    # Distances of all voxels would take several float64 copies of a CT; nearest voxels are int32.
+    """Takes about 0.2 us per voxel of any kind; faster where much is surface, as in noise."""
+    # Distances of all voxels would need several float64 copies of a CT; nearest voxels are int32.
     nearest = ndimage.distance_transform_edt(
         ~target, sampling=spacing, return_distances=False, return_indices=True
     )

@@ -1,4 +1,4 @@
-"""How much is infected: millilitres, and the share of the lung."""
+"""Extent of the infection: its volume in mL, and its share of the lung."""
 
 import math
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def ml_of_voxel(affine: np.ndarray) -> float:
-    """The volume of a voxel in mL, of a grid as skewed as a tilted gantry makes it.
+    """Returns the volume of a voxel in mL, also on the sheared grid of a tilted gantry.
 
-    The product of the spacings would be too much there: by 15 % at 30 degrees.
+    On such a grid the product of the spacings would be too large, by 15 % at 30 degrees.
 
     Args:
-        affine: [4, 4] from a voxel's index to mm, in any order of axes.
+        affine: [4, 4], from a voxel's index to mm, in any order of axes.
     """
     return float(abs(np.linalg.det(affine[:3, :3]))) / 1000
 
@@ -19,22 +19,22 @@ def ml_of_voxel(affine: np.ndarray) -> float:
 def volume_scores(
     pred: np.ndarray, reference: np.ndarray, lung: np.ndarray, voxel_ml: float
 ) -> dict[str, float]:
-    """Volumes in mL, and shares of the lung, as predicted, as annotated, and how far apart.
+    """Returns the predicted and the annotated volume and share of the lung, and their differences.
 
-    A volume counts all voxels; a share counts those inside the lung, so that none exceeds 1.
+    A volume counts all voxels. A share counts only voxels inside the lung, so that it is at most 1.
 
     Args:
-        pred: [D, H, W] bool.
-        reference: bool, same shape.
-        lung: bool, same shape; the same lung for both shares.
-        voxel_ml: the volume of a voxel, mL.
+        pred: [D, H, W] bool, the predicted infection.
+        reference: [D, H, W] bool, the annotated infection.
+        lung: [D, H, W] bool, the lung that both shares refer to.
+        voxel_ml: volume of a voxel in mL.
 
     Returns:
         "volume_ml", "true_volume_ml", "volume_error_ml" in mL; "share", "true_share" in [0, 1],
         "share_error" in [-1, 1]. Errors are predicted minus true. Shares are NaN without a lung.
 
     Raises:
-        ValueError: masks that are not bool, not 3D or differ in shape; a voxel of no volume.
+        ValueError: masks are not bool, not 3D, or differ in shape; or `voxel_ml` is not above 0.
     """
     _check(pred, reference, lung, voxel_ml)
     volume, true_volume = _count(pred) * voxel_ml, _count(reference) * voxel_ml

@@ -157,5 +157,6 @@ def _make(members: tuple[network_lib.Network, ...]) -> Ensemble:
         mean = sum(thresholds) / len(thresholds)
         above = functools.partial(task_lib.above, threshold=mean)
         task = dataclasses.replace(task, threshold=mean, postprocess=above)
-        judge = dataclasses.replace(judge, system=dataclasses.replace(judge.system, task=task))
+        step = dataclasses.replace(judge.system.step, task=task)
+        judge = dataclasses.replace(judge, system=dataclasses.replace(judge.system, step=step))
     return Ensemble(members, judge)

@@ -1,6 +1,5 @@
 """A trained run as a network for a user's images: NumPy arrays in, NumPy arrays out."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,10 +17,9 @@ from jaxlung.config import workdir
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.transforms import resize
-from jaxlung.evaluation import evaluate
 from jaxlung.host import files
 from jaxlung.parallel import sharding
-from jaxlung.training import checkpoint, train_step
+from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
 from jaxlung.volume import hounsfield
@@ -213,10 +211,8 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
             the threshold of a diagnosis wasn't chosen yet.
     """
     path = files.to_absolute(path)
-    stored = workdir.load_config(path)
-    with workdir.naming_config(path):
-        config = fit_to_machine(stored)
-    config, system, state = open_run(path, config)
+    run = trained.open_run(path, workdir.load_config(path))
+    config, system, state = run.config, run.system, run.state
     if mirror and system.inference is not None:
         inference = dataclasses.replace(system.inference, mirror=True)
         system = dataclasses.replace(system, inference=inference)
@@ -227,44 +223,6 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         mirror=mirror,
         digest=make_digest(config, state, mirror),
     )
-
-
-def open_run(
-    path: epath.Path, config: mlc.ConfigDict
-) -> tuple[mlc.ConfigDict, system_lib.System, train_step.TrainState]:
-    """Opens the checkpoint that a run selects, with the threshold that belongs to it.
-
-    Args:
-        path: the run's folder, absolute.
-        config: of the run, maybe changed in what doesn't change its weights.
-
-    Returns:
-        The config, its threshold known; what it describes; and the weights.
-
-    Raises:
-        ValueError: see `load`.
-    """
-    with workdir.naming_config(path):
-        system = system_lib.make_system(config)
-    # Opening checkpoints clears away half-written ones, which may be another process's.
-    finished = (path / "finished.txt").exists()
-    with contextlib.nullcontext() if finished else workdir.lock(path):
-        state = checkpoint.load_selected(path, config.selection, system.abstract_state())
-    if system.task.threshold == 0:
-        config = evaluate.with_threshold(config, evaluate.chosen_threshold(path, state))
-        system = system_lib.make_system(config)
-    return config, system, state
-
-
-def fit_to_machine(config: mlc.ConfigDict) -> mlc.ConfigDict:
-    """A copy of the config that suits any number of devices: it was maybe trained on others."""
-    changed = mlc.ConfigDict(config.to_dict())
-    count = len(sharding.visible_devices())
-    changed.mesh.update(data=-1, space=1)
-    changed.step.microbatches = 1
-    for name in ("batch_size", "eval_batch_size"):
-        changed.data[name] = -(-changed.data[name] // count) * count
-    return changed
 
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jaxlung.evaluation import planes
+from jaxlung.evaluation import panels
 from jaxlung.volume import hounsfield
 
 # Okabe and Ito's sky blue and vermilion, which colour-blind people can tell apart.
@@ -64,7 +64,7 @@ def draw_volume(
         others = tuple(other for other in range(3) if other != axis)
         middle = image.shape[axis] // 2
         index = middle if sought is None else int(sought.sum(axis=others).argmax())
-        grey = hounsfield.scale(_plane(image, axis, index), planes.SHOWN_HU)
+        grey = hounsfield.scale(_plane(image, axis, index), panels.SHOWN_HU)
         rows, columns = (max(1, round(lengths_mm[other] / pixel_mm)) for other in others)
         shown = _resized(np.rint(255 * grey).astype(np.uint8), rows, columns)
         layers = {

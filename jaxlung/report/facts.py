@@ -105,8 +105,8 @@ def name_loss(config: Mapping[str, Any]) -> str:
 
 def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields whose values are replaced by words."""
-    told = words.find(config.get("task_name", ""))
-    fields: dict[str, Any] = {"examples": "patches" if told.example == "patch" else "images"}
+    found = words.find(config.get("task_name", ""))
+    fields: dict[str, Any] = {"examples": "patches" if found.example == "patch" else "images"}
     if "task" in config:
         task = _in_words(config["task"]) | {"loss": name_loss(config)}
         if "lungs" in task:
@@ -114,7 +114,7 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
         fields["task"] = task
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
-        if config["selection"] == "best_score" and told.is_volumetric:
+        if config["selection"] == "best_score" and found.is_volumetric:
             fields["selection"] = "the one with the highest validation Dice"
     if config.get("control", {}).get("stop_patience") and "epochs" in config:
         fields["epochs"] = f"at most {config['epochs']}"

@@ -37,10 +37,10 @@ def find_term(key: str, task: str = "", levels: Sequence[str] = ()) -> terms.Ter
 
 def _own_terms(task: str) -> Mapping[str, terms.Term]:
     """Returns the definitions that differ from those for pixels of images."""
-    told = words.find(task)
-    if told.counts_images:
+    found = words.find(task)
+    if found.counts_images:
         return diagnosis_terms.TERMS
-    return volume_terms.TERMS if told.is_volumetric else {}
+    return volume_terms.TERMS if found.is_volumetric else {}
 
 
 def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> list[terms.Group]:
@@ -51,11 +51,11 @@ def choose_groups(keys: Collection[str], task: str, levels: Sequence[str]) -> li
         task: Name of the task.
         levels: Names of the levels.
     """
-    told = words.find(task)
+    found = words.find(task)
     all_groups: Sequence[terms.Group] = terms.GROUPS
-    if told.counts_images:
+    if found.counts_images:
         all_groups = diagnosis_terms.GROUPS
-    elif told.is_volumetric:
+    elif found.is_volumetric:
         all_groups = volume_terms.GROUPS
     groups = []
     for group in all_groups:

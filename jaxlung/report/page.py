@@ -131,16 +131,16 @@ def _choose_headlines(summary: run_files.Summary) -> list[Headline]:
         key = next((k for k in (name + terms.STORED, name) if k in summary.scores), None)
         if key is None:
             continue
-        told = [f"{who} {text}" for who, text in _find_others(summary, name, key).items()]
+        others = [f"{who} {text}" for who, text in _find_others(summary, name, key).items()]
         if undefined := summary.undefined.get(key, 0):
             number = glossary.count(summary.num_images, "image", summary.task)
-            told.insert(0, f"{summary.num_images - undefined:,} of {number}")
+            others.insert(0, f"{summary.num_images - undefined:,} of {number}")
         headlines.append(
             Headline(
                 glossary.label_with_unit(glossary.find_term(key, summary.task, summary.levels)),
                 glossary.format_score(key, summary.scores[key]),
                 glossary.format_interval(key, summary.intervals.get(key)),
-                told,
+                others,
             )
         )
     return headlines

@@ -31,7 +31,7 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
     title = "\n".join(spell_errors(summary.calibration))  # Two lines fit on a phone.
     upper.set_title(title, loc="left", color=theme.text, fontsize=11)
     target = figures.in_font(summary.levels[-1])
-    upper.set_ylabel(f"share that is {target}", color=theme.muted, parse_math=False)
+    upper.set_ylabel(f"share annotated as {target}", color=theme.muted, parse_math=False)
     upper.legend(frameon=False, labelcolor=theme.text, loc="upper left")
     edges = np.linspace(0, 1, len(counts) + 1)
     lower.bar(edges[:-1], counts, np.diff(edges), 0, align="edge", color=theme.first, alpha=0.85)

@@ -38,12 +38,9 @@ def load(workdir: epath.Path) -> Seen | None:
     path = workdir / "seen_test.npz"
     if not path.exists():
         return None
-    names = [field.name for field in dataclasses.fields(Seen)]
-    try:
-        found = Seen(**run_files.load_arrays(path, names))
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path}: want an .npz with {', '.join(names)}; {error}.") from error
-    counts = {len(getattr(found, name)) if getattr(found, name).ndim else 0 for name in names}
+    found = run_files.load_bundle(path, Seen)
+    arrays = dataclasses.astuple(found)
+    counts = {len(array) if array.ndim else 0 for array in arrays}
     if len(counts) > 1 or 0 in counts or {found.image.ndim, found.seen.ndim} != {3}:
         raise ValueError(f"{path}: want as many images [K, S, S] as views of them [K, H, W].")
     return found

@@ -152,7 +152,7 @@ def confusion_table(summary: run_files.Summary) -> Table | None:
         cells = [Cell(f"{n:,}", share) for n, share in zip(counts, shares, strict=True)]
         rows.append(Row(f"is {level}", [*cells, Cell(f"{total:,}")]))
     columns = [Column(f"called {level}") for level in summary.levels]
-    return Table([*columns, Column("together")], [Block("", rows)])
+    return Table([*columns, Column("total")], [Block("", rows)])
 
 
 def find_groups(summary: run_files.Summary, columns: Sequence[Scores]) -> list[terms.Group]:
@@ -163,7 +163,7 @@ def find_groups(summary: run_files.Summary, columns: Sequence[Scores]) -> list[t
     if all(scores.get("loss") == scores.get("loss_excess") for scores in columns):
         keys.pop("loss_excess", None)  # Binary targets have no floor: both rows would be the same.
     if summary.threshold == 0.5 and "accuracy_at_half" not in summary.paper:
-        keys.pop("accuracy_at_half", None)  # It is the accuracy.
+        keys.pop("accuracy_at_half", None)  # It equals the accuracy.
     return glossary.choose_groups(keys, summary.task, summary.levels)
 
 

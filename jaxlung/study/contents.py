@@ -169,8 +169,8 @@ def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
         "mean": "Means over several runs are followed by \N{PLUS-MINUS SIGN} and the standard "
         "deviation over the runs (n - 1), and are squares in the figure. The deviation covers all "
         "that differs between the runs: the fold, or the seed and the split if the seed sets it.",
-        "all": "Rows of volumes together use, for each volume, the run that was not trained on it: "
-        "the mean is over the volumes, and the interval over their patients.",
+        "all": "Rows of volumes together pool the folds: each volume is scored by the run that was "
+        "not trained on it. The mean is over the volumes, and the interval over their patients.",
     }
     return [text for source, text in sentences.items() if source in sources]
 
@@ -189,10 +189,10 @@ def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Resul
     ]
     for key, label in labels.items():
         counts = {result.run.label: result.summary.undefined.get(key, 0) for result in shown}
-        told = ", ".join(f"{count} in {run}" for run, count in counts.items() if count)
-        if told:
+        listed = ", ".join(f"{count} in {run}" for run, count in counts.items() if count)
+        if listed:
             kind = glossary.reword("images", shown[0].summary.task)
-            sentences.append(f"{label}: {kind} without a value are left out: {told}.")
+            sentences.append(f"{label}: {kind} without a value are left out: {listed}.")
     return sentences
 
 
@@ -204,8 +204,8 @@ def _describe_chart(labels: Mapping[str, str], table: Sequence[rows_lib.Row], sp
         known = sorted((x, who) for who, x in drawn.items() if run_facts.is_known(x))
         if known:
             ends = dict.fromkeys((known[0], known[-1]))  # One end if there is one row.
-            told = [f"{glossary.format_score(key, x)} ({who})" for x, who in ends]
-            parts.append(f"{label}: {' to '.join(told)}.")
+            shown = [f"{glossary.format_score(key, x)} ({who})" for x, who in ends]
+            parts.append(f"{label}: {' to '.join(shown)}.")
     return " ".join(parts)
 
 

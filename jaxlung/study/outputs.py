@@ -8,7 +8,7 @@ import numpy as np
 from jaxlung import job
 from jaxlung.data.feed import pipeline
 from jaxlung.study import results
-from jaxlung.training import checkpoint, system
+from jaxlung.training import system, trained
 from jaxlung.training.inference import images as image_inference
 
 
@@ -82,8 +82,7 @@ def collect(wanted: tuple[int, ...], found: Sequence[results.Result]) -> Outputs
 
 def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns "image_id" [K] str, and "image", "levels" and "probs", [K, S, S] each."""
-    parts = system.make_system(result.config)
-    if not parts.task.is_map:
+    if not system.make_task(result.config).is_map:
         raise ValueError(
             f"study: run {result.run.name} has no output for each pixel, so images can't be shown."
         )
@@ -92,11 +91,12 @@ def _predict(result: results.Result, numbers: Sequence[int]) -> dict[str, np.nda
         raise ValueError(
             f"study: the test split of run {result.run.name} differs from the first run's."
         )
-    state = checkpoint.load_selected(result.path, result.config.selection, parts.abstract_state())
-    feed = pipeline.open_feed(source, parts.settings, parts.shardings, "test")
+    run = trained.open_run(result.path, result.config)
+    settings = run.system.settings
+    feed = pipeline.open_feed(source, settings, run.system.shardings, "test")
     places = [number - 1 for number in numbers]
-    places += places[-1:] * (-len(places) % parts.settings.eval_batch_size)  # Fills the last batch.
-    outputs = image_inference.predict(parts, state, feed, places.__getitem__, len(numbers))
+    places += places[-1:] * (-len(places) % settings.eval_batch_size)  # Fills the last batch.
+    outputs = image_inference.predict(run.system, run.state, feed, places.__getitem__, len(numbers))
     rows = list(outputs)
     arrays = {key: np.stack([row[key] for row in rows]) for key in ("image", "levels", "probs")}
     return arrays | {"image_id": np.array([source[number - 1].image_id for number in numbers])}

@@ -14,7 +14,7 @@ CHART, OUTPUTS = "study.png", "figures/outputs.png"
 
 
 def build(
-    told: contents.Contents,
+    content: contents.Contents,
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
     path: epath.Path,
@@ -24,7 +24,7 @@ def build(
     The page needs no other file and no network; its links lead to the reports of the runs.
 
     Args:
-        told: Text of the study.
+        content: Text of the study.
         table: Rows of the score table, for the chart.
         images: Content of the figure of outputs; None for no such figure.
         path: The study's folder.
@@ -32,15 +32,15 @@ def build(
     Returns:
         Path of the page.
     """
-    make_chart = functools.partial(charts.score_chart, told.labels, table)
+    make_chart = functools.partial(charts.score_chart, content.labels, table)
     shown = None
     if images:
-        shown = pictures.draw_one(path / OUTPUTS, told.outputs, charts.output_panels(images))
+        shown = pictures.draw_one(path / OUTPUTS, content.outputs, charts.output_panels(images))
     text = templates.render(
         "study/page.html.jinja",
-        title=told.title,
-        told=told,
-        chart=pictures.draw_both(path / CHART, told.chart, make_chart),
+        title=content.title,
+        content=content,
+        chart=pictures.draw_both(path / CHART, content.chart, make_chart),
         outputs=shown,
         links=["study.md", "study.csv", CHART, *([OUTPUTS] if images else [])],
     )

@@ -32,10 +32,8 @@ def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epa
         ValueError, OSError: bad config, data or folder; see `job.run`.
         FloatingPointError: a loss is not finite.
     """
-    for config in configs.values():
-        system.make_system(
-            config
-        )  # A bad setting of the last run is reported before the first run starts.
+    for config in configs.values():  # A bad setting is reported before the first run starts.
+        system.make_system(config)
     make_folder(path / "runs")
     with workdir.lock(path):
         for number, one in enumerate(study.runs, 1):
@@ -67,7 +65,7 @@ def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: e
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
     images = outputs.collect(study.images, shown) if study.images else None
-    told = contents.make(study, found, table, images)
+    content = contents.make(study, found, table, images)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
-    files.write_text(path / "study.md", tables.to_markdown(told))
-    logging.info("study: %s", page.build(told, table, images, path))
+    files.write_text(path / "study.md", tables.to_markdown(content))
+    logging.info("study: %s", page.build(content, table, images, path))

@@ -21,8 +21,8 @@ def load(spec: str) -> study_lib.Study:
     try:
         study = config_file.load(spec, "get_study")
     except ValueError as error:
-        told = str(error).startswith(path)
-        raise ValueError(str(error) if told else f"{path}: {error}") from error
+        is_named = str(error).startswith(path)
+        raise ValueError(str(error) if is_named else f"{path}: {error}") from error
     if not isinstance(study, study_lib.Study):
         raise ValueError(f"{path}: get_study returns a {type(study).__name__}, want a study.Study.")
     return study

@@ -33,23 +33,23 @@ def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
     return csv_text.to_text(lines)
 
 
-def to_markdown(told: contents.Contents) -> str:
+def to_markdown(content: contents.Contents) -> str:
     """Returns the table, the remarks on it, the figures and the list of runs."""
-    parts = [f"# {told.title}"]
-    if told.generated:
-        parts.append(f"> **{told.generated}** {told.warning}")
+    parts = [f"# {content.title}"]
+    if content.generated:
+        parts.append(f"> **{content.generated}** {content.warning}")
     parts += [
         markdown.table(
-            ["run", *told.columns],
-            [[line.heading, *map(markdown.cell_text, line.cells)] for line in told.lines],
-            marks=[MARKS[line.style] for line in told.lines],
+            ["run", *content.columns],
+            [[line.heading, *map(markdown.cell_text, line.cells)] for line in content.lines],
+            marks=[MARKS[line.style] for line in content.lines],
         ),
-        markdown.bullets(told.sentences),
-        markdown.picture(told.chart, "study.png"),
+        markdown.bullets(content.sentences),
+        markdown.picture(content.chart, "study.png"),
     ]
-    if told.images:
-        parts += [told.images, markdown.picture(told.outputs, "figures/outputs.png")]
-    parts += ["## Runs", markdown.bullets([_describe_run(run) for run in told.runs])]
+    if content.images:
+        parts += [content.images, markdown.picture(content.outputs, "figures/outputs.png")]
+    parts += ["## Runs", markdown.bullets([_describe_run(run) for run in content.runs])]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

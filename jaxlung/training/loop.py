@@ -20,20 +20,27 @@ from jaxlung.training import (
     journal,
     metrics_log,
     train_step,
-    training_control,
     transfer,
     validation,
 )
+from jaxlung.training import control as control_lib
 from jaxlung.training import system as system_lib
 
 
-def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, record.Source]) -> bool:
+def train(
+    config: mlc.ConfigDict,
+    workdir: epath.Path,
+    splits: Mapping[str, record.Source],
+    *,
+    system: system_lib.System | None = None,
+) -> bool:
     """Trains for `config.epochs` or until it stops by itself, resuming from `workdir` if it can.
 
     Args:
         config: the run.
         workdir: gets `checkpoints/`, `metrics.csv` and TensorBoard events.
         splits: "train" and "validation".
+        system: what `config` describes, if it was made already.
 
     Returns:
         Whether the run is complete; False if a signal stopped it, after saving.
@@ -42,8 +49,9 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
         ValueError: a setting that can't be, an empty split, or only damaged checkpoints.
         FloatingPointError: the loss is not finite; names the step.
     """
+    system = system or system_lib.make_system(config)
     with interrupt.catch() as stop:
-        last_step, total_steps, stopped = _train(config, workdir, splits, stop)
+        last_step, total_steps, stopped = _train(config, workdir, system, splits, stop)
     if stopped:
         logging.info("saved at step %d of %d; the same command goes on", last_step, total_steps)
     return not stopped
@@ -52,16 +60,16 @@ def train(config: mlc.ConfigDict, workdir: epath.Path, splits: Mapping[str, reco
 def _train(
     config: mlc.ConfigDict,
     workdir: epath.Path,
+    system: system_lib.System,
     splits: Mapping[str, record.Source],
     stop: interrupt.Interrupt,
 ) -> tuple[int, int, bool]:
     """The loop itself; the steps that are done, those of the whole run, and if a signal came."""
-    system = system_lib.make_system(config)
     num_examples = system.settings.num_examples(len(splits["train"]))
     batch_size = system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
     state, progress = restore_or_init(workdir, system, config.init_from)
-    control = training_control.from_json(progress["control"])
+    control = control_lib.from_json(progress["control"])
     first_step = step = int(state.step)
     epoch = order.epochs_after(first_step, num_examples, batch_size)
     score_name = system.task.epoch_score[1]
@@ -125,7 +133,7 @@ def restore_or_init(
         state = system.init_state()
         if init_from:
             state = transfer.copy_network(init_from, state)
-        control = training_control.start(system.learning_rate)
+        control = control_lib.start(system.learning_rate)
         return state, make_progress(control, [], [])
     state, progress = restored
     step = int(state.step)
@@ -165,7 +173,7 @@ def open_journal(
 
 
 def make_progress(
-    control: training_control.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
+    control: control_lib.State, epoch_steps: list[list[Any]], epochs: list[metrics_log.Row]
 ) -> checkpoint_notes.Progress:
     """Returns what a checkpoint says beside the state.
 
@@ -174,18 +182,18 @@ def make_progress(
         epoch_steps: as in `journal.Journal`.
         epochs: the rows of `metrics.csv`.
     """
-    control_values = training_control.to_json(control)
+    control_values = control_lib.to_json(control)
     return {"control": control_values, "epoch_steps": epoch_steps, "epochs": list(epochs)}
 
 
 def next_epoch(
     system: system_lib.System,
     state: train_step.TrainState,
-    control: training_control.State,
+    control: control_lib.State,
     val_loss: float,
-) -> tuple[train_step.TrainState, training_control.State]:
+) -> tuple[train_step.TrainState, control_lib.State]:
     """What the next epoch begins with: maybe a lower learning rate, maybe nothing more to do."""
-    after = training_control.after_epoch(system.control, control, val_loss)
+    after = control_lib.after_epoch(system.control, control, val_loss)
     if after.learning_rate != control.learning_rate:
         logging.info("learning rate %g", after.learning_rate)
         rate = sharding.put(np.float32(after.learning_rate), system.shardings.replicated)

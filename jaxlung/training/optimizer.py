@@ -1,31 +1,38 @@
-"""Optimizers: optax chains made from a config's section."""
+"""The optimizer of a config, and the parameters that it leaves as they are (`freeze`)."""
 
+import difflib
 import math
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
+import flax.linen as nn
+import jax
 import optax
 
-from jaxlung.training import frozen
+from jaxlung.host import patterns
 
 
 def make_optimizer(
     *, learning_rate: float, weight_decay: float, b1: float, b2: float, eps: float, freeze: str
 ) -> optax.GradientTransformation:
-    """Adam with L2 weight decay added to the gradient *before* the moments, as PyTorch's `Adam`.
+    """Makes Adam with L2 weight decay added to the gradient before the moments, as in PyTorch.
 
-    Nguyen Xuan Minh Vu, section 4.3; that it is L2 and not decoupled (AdamW) is our reading.
-    Updates come out for a learning rate of 1: the rate itself is part of the training state.
+    Nguyen Xuan Minh Vu, section 4.3; we read it as L2 rather than decoupled (AdamW).
+    Updates are for a learning rate of 1: the rate itself is part of the training state.
 
     Args:
-        learning_rate: step size that training starts with; only checked here.
+        learning_rate: learning rate that training starts with; only checked here.
         weight_decay: L2 coefficient.
         b1: decay of the first moment.
         b2: decay of the second moment.
         eps: added to the root of the second moment.
-        freeze: parameters whose path this regular expression matches get no updates; "" for none.
+        freeze: regular expression; parameters whose path matches get no updates; "" for none.
 
     Raises:
-        ValueError: a learning rate that is not positive, a negative weight decay, or moments
-            that don't decay.
+        ValueError: the learning rate is not positive, the weight decay is negative, or `b1` or
+            `b2` is not in [0, 1).
     """
     if not 0 < learning_rate < math.inf:  # Also catches NaN.
         raise ValueError(f"optimizer.learning_rate: got {learning_rate}, want a number above 0.")
@@ -42,4 +49,72 @@ def make_optimizer(
     if not freeze:
         return adam
     parts = {True: optax.set_to_zero(), False: adam}
-    return optax.partition(parts, lambda params: frozen.which(params, freeze))
+    return optax.partition(parts, lambda params: find_frozen(params, freeze))
+
+
+def find_frozen(tree: Any, pattern: str) -> Any:
+    """Finds the leaves of a tree whose whole path ("encoder/conv_0/kernel") matches a pattern.
+
+    Args:
+        tree: parameters or statistics.
+        pattern: regular expression; "" matches nothing.
+
+    Returns:
+        A tree of the same structure whose leaves are bool.
+    """
+
+    def matches(path: tuple[Any, ...], leaf: Any) -> bool:
+        del leaf
+        return _matches(jax.tree_util.keystr(path, simple=True, separator="/"), pattern)
+
+    return jax.tree_util.tree_map_with_path(matches, tree)
+
+
+def require_freezable(params: Any, pattern: str) -> None:
+    """Raises ValueError for an invalid pattern, or one that freezes nothing or everything."""
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    patterns.require_quick(pattern, names, "freeze", "fullmatch")
+    leaves = jax.tree.leaves(find_frozen(params, pattern))
+    if pattern and all(leaves):
+        raise ValueError(f"freeze: got {pattern!r}, which leaves no parameter to train.")
+    if pattern and not any(leaves):
+        nearest = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)[0]
+        groups = dict.fromkeys(name.partition("/")[0] for name in names)
+        raise ValueError(
+            f"freeze: got {pattern!r}, which matches the whole path of no parameter; the nearest "
+            f"is {nearest}; all begin with one of {', '.join(groups)}."
+        )
+
+
+def still_statistics(pattern: str) -> AbstractContextManager[None]:
+    """Returns a context in which frozen BatchNorms use and keep their running statistics.
+
+    A BatchNorm is frozen if its statistics ("encoder/norm/mean") match, or all of its parameters.
+    """
+
+    def run(
+        next_fun: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        module = context.module
+        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+            still = kwargs["use_running_average"] or _is_frozen(module, pattern)
+            kwargs = kwargs | {"use_running_average": still}
+        return next_fun(*args, **kwargs)
+
+    return nn.intercept_methods(run)
+
+
+def _is_frozen(norm: nn.BatchNorm, pattern: str) -> bool:
+    uses = {"scale": norm.use_scale, "bias": norm.use_bias}
+    params = [
+        _matches("/".join((*norm.path, name)), pattern) for name, used in uses.items() if used
+    ]
+    return _matches("/".join((*norm.path, "mean")), pattern) or (bool(params) and all(params))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return bool(pattern) and re.fullmatch(pattern, path) is not None

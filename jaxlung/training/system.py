@@ -8,8 +8,6 @@ from typing import Any
 import jax
 import ml_collections as mlc
 import numpy as np
-import optax
-from jax.sharding import NamedSharding
 
 from jaxlung import models
 from jaxlung.data import record
@@ -22,7 +20,8 @@ from jaxlung.models import network
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
-from jaxlung.training import checkpoint, frozen, optimizer, train_step, training_control
+from jaxlung.training import checkpoint, optimizer, train_step
+from jaxlung.training import control as control_lib
 
 # XLA's option: a CPU's convolutions and products are Eigen's, none YNNPACK's.
 BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -31,13 +30,13 @@ STEPS_PER_DISPATCH = 10  # On accelerators, where the host would be too slow to 
 
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """How a training step is computed; section `step` of a config.
+    """The section `step` of a config.
 
     Attributes:
-        steps_per_dispatch: steps that the device takes before it asks the host again; 0 chooses
-            10 on accelerators and 1 on CPUs, whose loops are slow.
-        microbatches: see `train_step.train_step`.
-        remat: likewise.
+        steps_per_dispatch: number of steps that are sent to the device together; 0 chooses 10 on
+            accelerators and 1 on CPUs, whose loops are slow.
+        microbatches: see `train_step.Step`.
+        remat: see `train_step.Step`.
     """
 
     steps_per_dispatch: int
@@ -55,108 +54,72 @@ class System:
     """What a config describes, ready to compile.
 
     Attributes:
-        model: the network.
-        task: what its logits mean.
-        tx: the optimizer.
-        scale: makes what is stored the network's, float32 in [0, 1].
-        augment: what is varied in training.
+        step: what is computed for a batch: network, task, optimizer, input.
+        steps_per_dispatch: number of training steps that are sent to the device together.
         control: when the learning rate falls and when training stops.
-        learning_rate: that training starts with.
-        freeze: pattern of the parameters that don't train.
-        step: how training steps are computed.
+        learning_rate: learning rate that training starts with.
         shardings: where arrays live.
         settings: how records become batches.
-        inference: how whole volumes are predicted; None of images.
+        inference: how whole volumes are predicted; None for images.
         seed: [] uint32 on every device.
     """
 
-    model: network.Network
-    task: task_lib.Task
-    tx: optax.GradientTransformation
-    scale: train_step.Scale
-    augment: train_step.Augment
-    control: training_control.Settings
+    step: train_step.Step
+    steps_per_dispatch: int
+    control: control_lib.Settings
     learning_rate: float
-    freeze: str
-    step: StepSettings
     shardings: sharding.Shardings
     settings: settings_lib.Settings
     inference: settings_lib.InferenceSettings | None
     seed: jax.Array
 
     @property
+    def model(self) -> network.Network:
+        """The network."""
+        return self.step.model
+
+    @property
+    def task(self) -> task_lib.Task:
+        """What the network's logits mean."""
+        return self.step.task
+
+    @property
     def is_volumetric(self) -> bool:
-        """Whether records are volumes, and examples patches of them."""
+        """True if records are volumes and examples are patches of them."""
         return self.inference is not None
 
-    @property
-    def images_sharding(self) -> NamedSharding:
-        """Where the network's inputs live."""
-        return self.shardings.volumes if self.is_volumetric else self.shardings.images
-
-    @property
-    def steps_per_dispatch(self) -> int:
-        """Steps that are sent to the device together."""
-        default = 1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH
-        return self.step.steps_per_dispatch or default
-
     def init_state(self) -> train_step.TrainState:
-        """A fresh state, created where it will live."""
+        """Makes a fresh state, where it will live."""
         # Runs once: CPUs compile the random numbers 5 to 12 times faster with less optimisation,
         # to the same bits.
         options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
         init = jax.jit(
-            self._init_fn(), out_shardings=self.shardings.replicated, compiler_options=options
+            self._init, out_shardings=self.shardings.replicated, compiler_options=options
         )
         return init(self.seed)
 
     def abstract_state(self) -> train_step.TrainState:
-        """Shapes, types and shardings of the state; computes nothing."""
-        shapes = jax.eval_shape(self._init_fn(), self.seed)
+        """Returns shapes, types and shardings of the state; computes nothing."""
+        shapes = jax.eval_shape(self._init, self.seed)
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.shardings.replicated),
             shapes,
         )
 
     def abstract_params(self) -> Any:
-        """Shapes of the parameters; depends on neither data nor optimizer."""
-        shape = self.settings.input_shape
-        images = jax.ShapeDtypeStruct((1, *shape, 1), np.float32)
-        masks = jax.ShapeDtypeStruct((1, *shape), np.uint8)
+        """Returns shapes and types of the parameters, which don't depend on the optimizer."""
+        init = functools.partial(self.step.init_variables, input_shape=self.settings.input_shape)
+        return jax.eval_shape(init, self.seed)["params"]
 
-        def init(images: jax.Array, masks: jax.Array) -> Any:
-            inputs = self.task.inputs(images, masks)
-            return self.model.init(jax.random.key(0), inputs, train=False)["params"]
+    def _init(self, seed: jax.Array) -> train_step.TrainState:
+        return self.step.init(seed, self.settings.input_shape, self.learning_rate)
 
-        return jax.eval_shape(init, images, masks)
+    def jit_train_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
+        """Jits `(state, store, item, seed) -> (state, metrics)`, which reuses the state's memory.
 
-    def _init_fn(self) -> Callable[[jax.Array], train_step.TrainState]:
-        return functools.partial(
-            train_step.init_state,
-            model=self.model,
-            tx=self.tx,
-            task=self.task,
-            input_shape=self.settings.input_shape,
-            learning_rate=self.learning_rate,
-        )
-
-    def jit_train_step(self, take: feed_lib.Take) -> Callable[..., Any]:
-        """`(state, store, item, seed) -> (state, metrics)`; the state's memory is reused.
-
-        Takes as many steps as the item is of; metrics [K] or, of confusions, [K, L, L].
+        It takes one step for each batch of the item. Metrics are [K], confusions [K, L, L].
         """
-        one = functools.partial(
-            train_step.train_step,
-            model=self.model,
-            tx=self.tx,
-            task=self.task,
-            scale=self.scale,
-            augment=self.augment,
-            freeze=self.freeze,
-            microbatches=self.step.microbatches,
-            remat=self.step.remat,
-            images_sharding=self.images_sharding,
-        )
+        one = self.step.train
 
         def step_fn(
             state: train_step.TrainState, store: Any, item: Any, seed: jax.Array
@@ -169,7 +132,8 @@ class System:
             return state, jax.tree.map(lambda x: x[None], metrics)
 
         # On CPUs Eigen computes the weight gradient of 2D convolutions 2 to 5 times as fast as
-        # YNNPACK, XLA's choice; steps gain 1.0 to 1.5 (docs/benchmarks.md). Volumes would lose.
+        # YNNPACK, which XLA would choose; whole steps become 1.0 to 1.5 times as fast
+        # (docs/benchmarks.md). Steps on volumes would become slower.
         is_cpu = jax.default_backend() == "cpu"
         options = BY_EIGEN if is_cpu and not self.is_volumetric else None
         return jax.jit(
@@ -181,28 +145,14 @@ class System:
 
     @functools.cached_property
     def eval_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
-        """The jitted `train_step.eval_step`; compiled once, whatever the split."""
-        step_fn = functools.partial(
-            train_step.eval_step,
-            model=self.model,
-            task=self.task,
-            scale=self.scale,
-            images_sharding=self.images_sharding,
-        )
-        jitted = jax.jit(step_fn, out_shardings=self.shardings.replicated)
+        """`Step.evaluate`, jitted; compiled once for all splits."""
+        jitted = jax.jit(self.step.evaluate, out_shardings=self.shardings.replicated)
         return distributed.compiled_by_all(jitted)
 
     @functools.cached_property
     def window_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
-        """The jitted `train_step.window_step`; compiled once, whatever the volume."""
-        step_fn = functools.partial(
-            train_step.window_step,
-            model=self.model,
-            task=self.task,
-            scale=self.scale,
-            images_sharding=self.images_sharding,
-        )
-        jitted = jax.jit(step_fn, out_shardings=self.shardings.replicated)
+        """`Step.predict`, jitted; compiled once for all images or volumes."""
+        jitted = jax.jit(self.step.predict, out_shardings=self.shardings.replicated)
         return distributed.compiled_by_all(jitted)
 
 
@@ -210,7 +160,8 @@ def make_system(config: mlc.ConfigDict) -> System:
     """Makes everything that doesn't need data.
 
     Raises:
-        ValueError: a field has a value that can't be; the message names field, value and choices.
+        ValueError: a field has a value that can't be used; the message names the field, the value
+            and the choices.
     """
     require_sensible(config)
     _, settings = settings_lib.split_section(config.data.to_dict(), config.seed)
@@ -218,10 +169,10 @@ def make_system(config: mlc.ConfigDict) -> System:
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
     sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
     resident.require_memory(settings, shardings.replicated.mesh.size)
-    step = StepSettings(**config.step)
-    if settings.batch_size % (step.microbatches * shardings.num_batch_shards):
+    step_settings = StepSettings(**config.step)
+    if settings.batch_size % (step_settings.microbatches * shardings.num_batch_shards):
         raise ValueError(
-            f"step.microbatches: got {step.microbatches}, want a divisor of the "
+            f"step.microbatches: got {step_settings.microbatches}, want a divisor of the "
             f"{settings.batch_size // shardings.num_batch_shards} examples of a batch that each "
             "device has."
         )
@@ -231,39 +182,48 @@ def make_system(config: mlc.ConfigDict) -> System:
             f"mesh.space: got {shardings.num_space_shards}, want a divisor of "
             f"{rows}, the rows of the network's input."
         )
-    model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
-    system = System(
-        model=model,
+    is_volumetric = isinstance(settings, settings_lib.PatchSettings)
+    step = train_step.Step(
+        model=choose(models.MODELS, config.model_name, "model_name")(**config.model),
         task=make_task(config),
         tx=optimizer.make_optimizer(**config.optimizer, freeze=config.freeze),
-        **make_input_parts(config, settings),
-        control=training_control.Settings(**config.control),
-        learning_rate=config.optimizer.learning_rate,
+        **(make_patch_input(config) if is_volumetric else make_image_input(config)),
         freeze=config.freeze,
+        microbatches=step_settings.microbatches,
+        remat=step_settings.remat,
+        images_sharding=shardings.volumes if is_volumetric else shardings.images,
+    )
+    default = 1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH
+    system = System(
         step=step,
+        steps_per_dispatch=step_settings.steps_per_dispatch or default,
+        control=control_lib.Settings(**config.control),
+        learning_rate=config.optimizer.learning_rate,
         shardings=shardings,
         settings=settings,
+        inference=settings_lib.InferenceSettings(**config.inference) if is_volumetric else None,
         seed=sharding.put(np.uint32(config.seed), shardings.replicated),
     )
     if config.freeze:
-        frozen.require_sensible(system.abstract_params(), config.freeze)
+        optimizer.require_freezable(system.abstract_params(), config.freeze)
     return system
 
 
-def make_input_parts(config: mlc.ConfigDict, settings: settings_lib.Settings) -> dict[str, Any]:
-    """What differs between images and patches of volumes."""
-    if isinstance(settings, settings_lib.PatchSettings):
-        amounts = augment_3d.Augment3D(**config.augment)
-        return dict(
-            scale=functools.partial(preprocess.window_hu, window=tuple(config.window_hu)),
-            augment=functools.partial(augment_3d.augment, settings=amounts),
-            inference=settings_lib.InferenceSettings(**config.inference),
-        )
+def make_patch_input(config: mlc.ConfigDict) -> dict[str, Any]:
+    """Returns "scale" and "augment" of `train_step.Step` for patches of volumes."""
+    amounts = augment_3d.Augment3D(**config.augment)
+    return dict(
+        scale=functools.partial(preprocess.window_hu, window=tuple(config.window_hu)),
+        augment=functools.partial(augment_3d.augment, settings=amounts),
+    )
+
+
+def make_image_input(config: mlc.ConfigDict) -> dict[str, Any]:
+    """Returns "scale" and "augment" of `train_step.Step` for images."""
     amounts = augment.Augment(**config.augment)
     return dict(
         scale=preprocess.min_max_scale,
         augment=functools.partial(augment.augment, settings=amounts),
-        inference=None,
     )
 
 

@@ -1,11 +1,10 @@
 """The training and evaluation steps: pure functions of (state, batch, seed)."""
 
-import functools
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,12 +13,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.losses import deep_supervision
 from jaxlung.metrics import overlap
+from jaxlung.models import network
 from jaxlung.tasks import task as task_lib
-from jaxlung.training import frozen
+from jaxlung.training import optimizer
 
-Scale = Callable[[jax.Array], jax.Array]  # as stored, to [..., 1] float32 in [0, 1]
+Scale = Callable[[jax.Array], jax.Array]  # stored pixels -> [..., 1] float32 in [0, 1]
 Augment = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of the curves in a report
+# New batch statistics, then what is summed over the parts of a batch: gradients and metrics.
+PartResult = tuple[Any, tuple[Any, dict[str, jax.Array]]]
 
 
 @flax.struct.dataclass
@@ -27,11 +29,11 @@ class TrainState:
     """Everything that training changes.
 
     Attributes:
-        step: [] int32, finished updates.
+        step: [] int32, number of finished updates.
         params: float32 parameters.
-        batch_stats: float32 running statistics of BatchNorm; {} without.
-        opt_state: the optimizer's.
-        learning_rate: [] float32, of the next update.
+        batch_stats: float32 running statistics of BatchNorm; {} for a network without it.
+        opt_state: state of the optimizer.
+        learning_rate: [] float32, learning rate of the next update.
     """
 
     step: jax.Array
@@ -41,152 +43,204 @@ class TrainState:
     learning_rate: jax.Array
 
 
-def init_state(
-    seed: jax.Array,
-    *,
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    task: task_lib.Task,
-    input_shape: tuple[int, ...],
-    learning_rate: float,
-) -> TrainState:
-    """A fresh state; parameters depend on `seed` [] uint32 alone."""
-    images = jnp.zeros((1, *input_shape, 1), jnp.float32)
-    masks = jnp.zeros((1, *input_shape), jnp.uint8)
-    variables = model.init(jax.random.key(seed), task.inputs(images, masks), train=False)
-    params = variables["params"]
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=tx.init(params),
-        learning_rate=jnp.asarray(learning_rate, jnp.float32),
-    )
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What is computed for one batch. Its methods are pure functions, to be called inside jit.
 
-
-def train_step(
-    state: TrainState,
-    batch: feed_lib.Batch,
-    seed: jax.Array,
-    *,
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    task: task_lib.Task,
-    scale: Scale,
-    augment: Augment,
-    freeze: str,
-    microbatches: int,
-    remat: bool,
-    images_sharding: NamedSharding,
-) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update.
-
-    Args:
-        state: before the update.
-        batch: see `feed.Batch`.
-        seed: [] uint32; with `state.step` it gives all randomness of the step.
-        scale: makes what is stored the network's.
-        augment: images, masks, key -> both, changed.
-        freeze: pattern of the parameters that stay as they are, with their statistics.
-        microbatches: equal parts of the batch, computed one after the other, whose gradients are
-            averaged; BatchNorm's statistics are those of each part. Saves memory on accelerators.
-        remat: keep only what convolutions and dense layers return, and compute the rest again for
-            the gradient. Saves memory on accelerators; XLA undoes it on CPUs.
-
-    Returns:
-        The state after the update; the batch's mean "loss", "loss_excess" (the loss above the
-        least value that the targets allow) and "grad_norm", [] float32; and its "confusion",
-        [L, L] int32, summed over the images, of what the network said before the update.
+    Attributes:
+        model: the network.
+        task: what its logits mean.
+        tx: the optimizer.
+        scale: turns stored pixels into the network's input.
+        augment: (images, masks, key) -> images and masks, randomly changed.
+        freeze: pattern of the parameters that keep their values, and their statistics with them;
+            "" for none.
+        microbatches: number of equal parts of a batch that are computed one after the other and
+            whose gradients are averaged. BatchNorm uses the statistics of each part. Saves memory
+            on accelerators.
+        remat: keep only the results of convolutions and dense layers for the backward pass, and
+            compute the rest again. Saves memory on accelerators; XLA undoes it on CPUs.
+        images_sharding: where the network's inputs live.
     """
-    rng = jax.random.fold_in(jax.random.key(seed), state.step)
-    part = functools.partial(
-        part_step,
-        state.params,
-        model=model,
-        task=task,
-        scale=scale,
-        augment=augment,
-        freeze=freeze,
-        remat=remat,
-        images_sharding=images_sharding,
-    )
-    parts = part if microbatches == 1 else functools.partial(_over_parts, part, microbatches)
-    batch_stats, (grads, metrics) = parts(state.batch_stats, rng, batch)
-    # XLA may leave some cut; then parameters and both moments would be gathered in their place.
-    everywhere = NamedSharding(images_sharding.mesh, PartitionSpec())
-    grads = jax.lax.with_sharding_constraint(grads, everywhere)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
-    state = TrainState(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        opt_state=opt_state,
-        learning_rate=state.learning_rate,
-    )
-    return state, metrics | {"grad_norm": optax.tree.norm(grads)}
 
+    model: network.Network
+    task: task_lib.Task
+    tx: optax.GradientTransformation
+    scale: Scale
+    augment: Augment
+    freeze: str
+    microbatches: int
+    remat: bool
+    images_sharding: NamedSharding
 
-def part_step(
-    params: Any,
-    batch_stats: Any,
-    rng: jax.Array,
-    batch: feed_lib.Batch,
-    *,
-    model: nn.Module,
-    task: task_lib.Task,
-    scale: Scale,
-    augment: Augment,
-    freeze: str,
-    remat: bool,
-    images_sharding: NamedSharding,
-) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
-    """Forward and backward over a part of a batch; see `train_step`.
+    def init(
+        self, seed: jax.Array, input_shape: tuple[int, ...], learning_rate: float
+    ) -> TrainState:
+        """Returns a fresh state; its parameters depend on `seed` [] uint32 alone."""
+        variables = self.init_variables(seed, input_shape)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=self.tx.init(params),
+            learning_rate=jnp.asarray(learning_rate, jnp.float32),
+        )
 
-    Returns:
-        The statistics after it; its gradients; its "loss", "loss_excess" and "confusion".
-    """
-    rng_augment, rng_dropout = jax.random.split(rng)
-    varied = augment(scale(batch["images"]), batch["masks"], rng_augment)
-    # Whole on every device that shares them: moving pixels across a cut would be communication.
-    whole = NamedSharding(images_sharding.mesh, PartitionSpec(images_sharding.spec[0]))
-    images, masks = jax.lax.with_sharding_constraint(varied, whole)
-    images = task.inputs(jax.lax.with_sharding_constraint(images, images_sharding), masks)
-    targets = task.targets(masks, batch["labels"])
+    def init_variables(self, seed: jax.Array, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Returns fresh "params" and, of networks with BatchNorm, "batch_stats"."""
+        images = jnp.zeros((1, *input_shape, 1), jnp.float32)
+        masks = jnp.zeros((1, *input_shape), jnp.uint8)
+        inputs = self.task.inputs(images, masks)
+        return self.model.init(jax.random.key(seed), inputs, train=False)
 
-    def apply(params: Any) -> tuple[Any, dict[str, Any]]:
-        with frozen.still_statistics(freeze):
-            return model.apply(
-                {"params": params, "batch_stats": batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": rng_dropout},
+    def train(
+        self, state: TrainState, batch: feed_lib.Batch, seed: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Makes one update.
+
+        Args:
+            state: state before the update.
+            batch: see `feed.Batch`.
+            seed: [] uint32; together with `state.step` it determines all randomness of the step.
+
+        Returns:
+            The state after the update, and metrics of the network before it: the batch's mean
+            "loss", "loss_excess" (the loss above the least value that the targets allow) and
+            "grad_norm", [] float32, and its "confusion" [L, L] int32, summed over the images.
+        """
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def part(batch_stats: Any, rng: jax.Array, batch: feed_lib.Batch) -> PartResult:
+            return self.differentiate(state.params, batch_stats, rng, batch)
+
+        if self.microbatches == 1:
+            batch_stats, (grads, metrics) = part(state.batch_stats, rng, batch)
+        else:
+            batch_stats, (grads, metrics) = _over_parts(
+                part, self.microbatches, state.batch_stats, rng, batch
             )
+        # XLA may leave some cut; then parameters and both moments would be gathered in their place.
+        everywhere = NamedSharding(self.images_sharding.mesh, PartitionSpec())
+        grads = jax.lax.with_sharding_constraint(grads, everywhere)
+        updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
+        updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            learning_rate=state.learning_rate,
+        )
+        return state, metrics | {"grad_norm": optax.tree.norm(grads)}
 
-    def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
-        run = jax.checkpoint(apply, policy=_is_product) if remat else apply
-        outputs, updated = run(params)
-        loss = jnp.mean(deep_supervision.weighted(task.loss, outputs, targets))
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        return loss, (updated.get("batch_stats", {}), logits)
+    def differentiate(
+        self, params: Any, batch_stats: Any, rng: jax.Array, batch: feed_lib.Batch
+    ) -> PartResult:
+        """Runs the network forward and backward on one part of a batch.
 
-    (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
-    batch_stats, logits = aux
-    levels = task.true_levels(masks, batch["labels"])
-    preds = task.postprocess(jax.nn.sigmoid(logits))
-    metrics = {
-        "loss": loss,
-        "loss_excess": loss - jnp.mean(task.floor(targets)),
-        "confusion": jnp.sum(overlap.confusion(levels, preds, len(task.levels)), axis=0),
-    }
-    return batch_stats, (grads, metrics)
+        Returns:
+            The statistics after it, the gradients, and "loss", "loss_excess" and "confusion" as
+            `train` returns them.
+        """
+        rng_augment, rng_dropout = jax.random.split(rng)
+        varied = self.augment(self.scale(batch["images"]), batch["masks"], rng_augment)
+        # Whole on every device that shares them: moving pixels across a cut would be communication.
+        whole = NamedSharding(
+            self.images_sharding.mesh, PartitionSpec(self.images_sharding.spec[0])
+        )
+        images, masks = jax.lax.with_sharding_constraint(varied, whole)
+        images = jax.lax.with_sharding_constraint(images, self.images_sharding)
+        inputs = self.task.inputs(images, masks)
+        targets = self.task.targets(masks, batch["labels"])
+
+        def apply(params: Any) -> tuple[Any, Any]:
+            with optimizer.still_statistics(self.freeze):
+                return self.model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    inputs,
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": rng_dropout},
+                )
+
+        def mean_loss(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+            run = jax.checkpoint(apply, policy=_is_product) if self.remat else apply
+            outputs, updated = run(params)
+            loss = jnp.mean(deep_supervision.weighted(self.task.loss, outputs, targets))
+            logits = outputs[0] if isinstance(outputs, tuple) else outputs
+            return loss, (updated.get("batch_stats", {}), logits)
+
+        (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        batch_stats, logits = aux
+        levels = self.task.true_levels(masks, batch["labels"])
+        preds = self.task.postprocess(jax.nn.sigmoid(logits))
+        metrics = {
+            "loss": loss,
+            "loss_excess": loss - jnp.mean(self.task.floor(targets)),
+            "confusion": jnp.sum(overlap.confusion(levels, preds, len(self.task.levels)), axis=0),
+        }
+        return batch_stats, (grads, metrics)
+
+    def evaluate(self, state: TrainState, batch: feed_lib.Batch) -> dict[str, jax.Array]:
+        """Scores every image of a batch, with running statistics.
+
+        Args:
+            state: state whose network is scored.
+            batch: see `feed.Batch`.
+
+        Returns:
+            "loss", "loss_excess", "mse", "mae": [B] float32, means over an image's pixels;
+            "confusion": [B, L, L] int32 after post-processing, rows the reference;
+            "probs": [B, H, W] float32, the raw output; "preds" and "levels": [B, H, W] uint8, the
+            levels after post-processing and those of the reference; "image": [B, S, S] uint8, as
+            given; for binary masks also "threshold_confusions": [B, T, 2, 2] int32 at `THRESHOLDS`.
+        """
+        task, logits = self.task, self._logits(state, batch)
+        targets = task.targets(batch["masks"], batch["labels"])
+        probs = jax.nn.sigmoid(logits)
+        preds = task.postprocess(probs)
+        loss = task.loss(logits, targets)
+        levels = task.true_levels(batch["masks"], batch["labels"])
+        outputs = {
+            "loss": loss,
+            "loss_excess": loss - task.floor(targets),
+            "mse": jnp.mean((probs - targets) ** 2, axis=tuple(range(1, probs.ndim))),
+            "mae": jnp.mean(jnp.abs(probs - targets), axis=tuple(range(1, probs.ndim))),
+            "confusion": overlap.confusion(levels, preds, len(task.levels)),
+            "probs": probs[..., 0],
+            "preds": preds,
+            "levels": levels,
+            "image": batch["images"],
+        }
+        if task.is_binary_map:
+            outputs["threshold_confusions"] = overlap.threshold_confusions(
+                levels, probs[..., 0], THRESHOLDS
+            )
+        return outputs
+
+    def predict(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
+        """Returns the network's raw output for images or windows of volumes.
+
+        Args:
+            state: state whose network predicts, with its running statistics.
+            batch: "images" [B, H, W] uint8 or [B, D, H, W] int16 HU, and "masks" uint8.
+
+        Returns:
+            float32 in [0, 1] of the images' shape; [B, 1, 1] for a task without maps.
+        """
+        return jax.nn.sigmoid(self._logits(state, batch))[..., 0]
+
+    def _logits(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
+        images = jax.lax.with_sharding_constraint(self.scale(batch["images"]), self.images_sharding)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return self.model.apply(variables, self.task.inputs(images, batch["masks"]), train=False)
 
 
 def _over_parts(
     part: Callable[..., Any], count: int, batch_stats: Any, rng: jax.Array, batch: feed_lib.Batch
 ) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
-    """`part` over `count` parts of a batch: last statistics, mean gradients, metrics of all."""
+    """Runs `part` on `count` parts of a batch in turn; see `Step.train` for what it returns."""
 
     def split(array: jax.Array) -> jax.Array:
         # Every count-th row, so that each device has as many rows of every part.
@@ -209,87 +263,5 @@ def _over_parts(
 
 
 def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What `remat` keeps: results of convolutions and matrix products."""
+    """Returns whether `remat` keeps a result: those of convolutions and matrix products."""
     return primitive.name in ("conv_general_dilated", "dot_general")
-
-
-def eval_step(
-    state: TrainState,
-    batch: feed_lib.Batch,
-    *,
-    model: nn.Module,
-    task: task_lib.Task,
-    scale: Scale,
-    images_sharding: NamedSharding,
-) -> dict[str, jax.Array]:
-    """Scores of every image of a batch, with running statistics.
-
-    Args:
-        state: the network.
-        batch: see `feed.Batch`.
-        scale: makes what is stored the network's.
-
-    Returns:
-        "loss", "loss_excess", "mse", "mae": [B] float32, means over an image's pixels;
-        "confusion": [B, L, L] int32 after post-processing, rows the reference;
-        "probs": [B, H, W] float32, the raw output; "preds" and "levels": [B, H, W] uint8, after
-        post-processing and the reference; "image": [B, S, S] uint8, as given; for binary masks
-        "threshold_confusions" too, [B, T, 2, 2] int32 at `THRESHOLDS`.
-    """
-    logits = _logits(state, batch, model, task, scale, images_sharding)
-    targets = task.targets(batch["masks"], batch["labels"])
-    probs = jax.nn.sigmoid(logits)
-    preds = task.postprocess(probs)
-    loss = task.loss(logits, targets)
-    levels = task.true_levels(batch["masks"], batch["labels"])
-    outputs = {
-        "loss": loss,
-        "loss_excess": loss - task.floor(targets),
-        "mse": jnp.mean((probs - targets) ** 2, axis=tuple(range(1, probs.ndim))),
-        "mae": jnp.mean(jnp.abs(probs - targets), axis=tuple(range(1, probs.ndim))),
-        "confusion": overlap.confusion(levels, preds, len(task.levels)),
-        "probs": probs[..., 0],
-        "preds": preds,
-        "levels": levels,
-        "image": batch["images"],
-    }
-    if task.is_binary_map:
-        outputs["threshold_confusions"] = overlap.threshold_confusions(
-            levels, probs[..., 0], THRESHOLDS
-        )
-    return outputs
-
-
-def window_step(
-    state: TrainState,
-    batch: feed_lib.Batch,
-    *,
-    model: nn.Module,
-    task: task_lib.Task,
-    scale: Scale,
-    images_sharding: NamedSharding,
-) -> jax.Array:
-    """Probabilities of windows of a volume, with running statistics.
-
-    Args:
-        state: the network.
-        batch: "images" [B, D, H, W] int16 HU, "masks" uint8.
-
-    Returns:
-        [B, D, H, W] float32.
-    """
-    return jax.nn.sigmoid(_logits(state, batch, model, task, scale, images_sharding))[..., 0]
-
-
-def _logits(
-    state: TrainState,
-    batch: feed_lib.Batch,
-    model: nn.Module,
-    task: task_lib.Task,
-    scale: Scale,
-    images_sharding: NamedSharding,
-) -> jax.Array:
-    """The network's, with running statistics."""
-    images = jax.lax.with_sharding_constraint(scale(batch["images"]), images_sharding)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    return model.apply(variables, task.inputs(images, batch["masks"]), train=False)

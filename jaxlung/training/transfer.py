@@ -1,4 +1,4 @@
-"""Starting from another run's network."""
+"""Starting a run from the network of another one (`init_from` of a config)."""
 
 from typing import Any
 
@@ -8,46 +8,54 @@ from absl import logging
 from etils import epath
 
 from jaxlung.config import workdir
-from jaxlung.training import checkpoint, train_step
+from jaxlung.host import files
 from jaxlung.training import system as system_lib
+from jaxlung.training import train_step, trained
 
 
 def copy_network(run: str, state: train_step.TrainState) -> train_step.TrainState:
-    """`state` with parameters and statistics of a run's selected checkpoint.
+    """Returns `state` with the parameters and statistics of another run's selected checkpoint.
 
     Args:
-        run: folder of a trained run, of any dataset, with a network of the same shapes.
-        state: fresh.
+        run: folder of a trained run, on any dataset.
+        state: fresh state, of a network with the same shapes.
 
     Raises:
-        ValueError: no trained run there, or a network of other shapes; names the parameters.
+        ValueError: no trained run is there, or its network has other shapes; names the parameters.
     """
-    path, config, like = open_network(run, state)
-    restored = checkpoint.load_selected(path, config.selection, like)
-    logging.info("starting from the network of %s, step %d", path, int(restored.step))
+    path, config, system = open_network(run, state)
+    restored = trained.load_state(path, config, system)
+    logging.info("starting from the network of %s at step %d", path, int(restored.step))
     return state.replace(params=restored.params, batch_stats=restored.batch_stats)
 
 
 def open_network(
     run: str, state: train_step.TrainState
-) -> tuple[epath.Path, mlc.ConfigDict, train_step.TrainState]:
-    """Folder, config and abstract state of a trained run whose network has the shapes of `state`.
+) -> tuple[epath.Path, mlc.ConfigDict, system_lib.System]:
+    """Opens a trained run whose network has the shapes of `state`; reads its config alone.
+
+    Args:
+        run: folder of the trained run.
+        state: state, or abstract state, of the run that will start from it.
+
+    Returns:
+        Absolute path of the folder, config and system of the trained run.
 
     Raises:
-        ValueError: as `copy_network`; nothing was read but its config.
+        ValueError: no trained run is there, or its network has other shapes.
     """
-    path = epath.Path(run).expanduser().resolve()
+    path = files.to_absolute(run)
     try:
         config = workdir.load_config(path)
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
     if not workdir.is_trained(path):
         raise ValueError(f"init_from: {path} has no checkpoint; train it first.")
-    with workdir.naming_config(path):
-        like = system_lib.make_system(config).abstract_state()
+    config, system = trained.make_system(path, config)
+    like = system.abstract_state()
     for name in ("params", "batch_stats"):
         _require_same(path, getattr(like, name), getattr(state, name))
-    return path, config, like
+    return path, config, system
 
 
 def _require_same(path: epath.Path, theirs: Any, ours: Any) -> None:

@@ -54,6 +54,11 @@ class ConfigFileTest(parameterized.TestCase):
         assert spec == str(CONFIGS / "covidqu.py")
         assert argv[-1].endswith("configs/covidqu.py")
 
+    def test_a_shipped_config_is_loaded_with_the_flags_that_are_set(self):
+        got = config_file.load_shipped("v7_lungs", phantom=False, quick=True)
+        assert got == config_file.load(f"{CONFIGS / 'v7_lungs.py'}:quick")
+        assert config_file.load_shipped("v7_lungs") != got
+
     @parameterized.parameters(
         ("configs/covidqu.py", "runs/covidqu"),
         ("/x/covidqu.py:quick", "runs/covidqu_quick"),

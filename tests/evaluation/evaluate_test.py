@@ -13,7 +13,7 @@ from jaxlung.config import config_file
 from jaxlung.data import record
 from jaxlung.evaluation import evaluate, panels
 from jaxlung.report import seen
-from jaxlung.training import checkpoint
+from jaxlung.training import checkpoint, trained
 from jaxlung.training import system as system_lib
 from tests import array_source
 
@@ -141,7 +141,7 @@ def find_threshold(monkeypatch, config, positive, negative):
 def test_a_perfect_threshold_stays_perfect_on_the_device(monkeypatch, positive, negative):
     config = make_config(0.0)
     threshold = find_threshold(monkeypatch, config, positive, negative)
-    chosen = evaluate.with_threshold(config, threshold)
+    chosen = trained.with_threshold(config, threshold)
     postprocess = jax.jit(system_lib.make_system(chosen).task.postprocess)
     for probs, want in ((positive, 1), (negative, 0)):
         preds = postprocess(np.float32(probs).reshape(-1, 1, 1, 1))

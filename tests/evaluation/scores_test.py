@@ -40,7 +40,7 @@ class Records:
 
 
 def make_output(task, item, probs, label=0):
-    """As `train_step.eval_step` gives for one image."""
+    """As `Step.evaluate` gives for one image."""
     levels = task.true_levels(item[None], np.array([label]))[0]
     preds = task.postprocess(probs[None, ..., None])[0]
     output = {
@@ -59,9 +59,15 @@ def make_output(task, item, probs, label=0):
     return output
 
 
+def gather(task, outputs, items, how):
+    """Scores outputs against their records."""
+    pairs = zip(outputs, items, strict=True)
+    return scores_lib.gather([scores_lib.score_image(task, *pair, how) for pair in pairs])
+
+
 def collect(task, masks, probs):
     outputs = [make_output(task, m, p) for m, p in zip(masks, probs, strict=True)]
-    return scores_lib.collect(task, outputs, Records(masks), "squash")
+    return gather(task, outputs, Records(masks), "squash")
 
 
 def draw(num=4, size=9):
@@ -88,7 +94,7 @@ def collect_diagnoses(num=30, seed=0):
         make_output(COVID, blank[i], np.float32(probs[i]).reshape(1, 1), labels[i])
         for i in range(num)
     ]
-    scores = scores_lib.collect(COVID, outputs, Records(blank, labels), "squash")
+    scores = gather(COVID, outputs, Records(blank, labels), "squash")
     return scores, labels, probs.astype(np.float32)
 
 
@@ -394,7 +400,7 @@ def test_a_diagnosis_that_calls_nobody_positive_has_no_precision():
     labels = np.array([0, 0, 1, 1])
     low = np.full((1, 1), 0.1, np.float32)
     outputs = [make_output(COVID, blank[0], low, label) for label in labels]
-    scores = scores_lib.collect(COVID, outputs, Records(blank, labels), "squash")
+    scores = gather(COVID, outputs, Records(blank, labels), "squash")
     got = scores_lib.summarise(COVID, scores)["scores"]
     assert got["precision"] is None
     assert (got["sensitivity"], got["specificity"], got["f1"]) == (0, 1, 0)
@@ -414,7 +420,7 @@ def collect_squares(*pairs):
     for stored, probs in pairs:
         small = resize.fit(stored, stored, 32, "squash")[1]
         outputs.append(make_output(LUNGS, small, probs))
-    return scores_lib.collect(LUNGS, outputs, Records([stored for stored, _ in pairs]), "squash")
+    return gather(LUNGS, outputs, Records([stored for stored, _ in pairs]), "squash")
 
 
 def test_scores_at_the_stored_size_undo_the_resizing():
@@ -423,7 +429,7 @@ def test_scores_at_the_stored_size_undo_the_resizing():
     disc = (np.hypot(row - 40, column - 25) < 18).astype(np.uint8)
     _, small = resize.fit(disc, disc, 32, "squash")
     outputs = [make_output(LUNGS, small, small.astype(np.float32))]
-    collected = scores_lib.collect(LUNGS, outputs, Records([disc]), "squash")
+    collected = gather(LUNGS, outputs, Records([disc]), "squash")
     scores = scores_lib.summarise(LUNGS, collected)["scores"]
     assert scores["dice"] == 1
     assert 0.95 < scores["dice_stored"] < 1

@@ -109,7 +109,7 @@ def test_any_number_and_size_of_images(three_level):
     images = np.random.default_rng(1).integers(0, 256, (3, size, size), np.uint8)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     apply = jax.jit(functools.partial(system.model.apply, train=False))
-    logits = jax.device_get(apply(variables, system.scale(images)))
+    logits = jax.device_get(apply(variables, system.step.scale(images)))
     probs, preds = reader.load(file).run(images)
     np.testing.assert_allclose(probs, special.expit(logits[..., 0]), atol=1e-5)
     np.testing.assert_array_equal(preds, system.task.postprocess(np.asarray(probs)[..., None]))
@@ -387,7 +387,7 @@ def test_images_of_another_kind_are_refused(three_level):
 def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tmp_path):
     config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
     path, _, _ = save_run(tmp_path, config)
-    opened = (network_lib.load, functools.partial(writer.load_trained, float32=False))
+    opened = (network_lib.load, functools.partial(writer.open_run, float32=False))
     summary = path / "summary_test.json"
     weights = checkpoint.selected_weights(config.selection, path)
     scored = report_summary.make("diagnosis", {"auc": 0.9})

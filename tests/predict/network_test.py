@@ -89,7 +89,10 @@ def test_a_threshold_of_an_earlier_version_is_taken_by_its_step_and_told(tmp_pat
     path = networks.save_run(tmp_path, networks.make_config("diagnosis"))
     write_summary(path, weights_digest="")
     assert network.load(path).system.task.threshold == 0.25
-    assert "summary_test.json, of an earlier version, doesn't say of which weights" in caplog.text
+    assert (
+        "summary_test.json was written by an earlier version and doesn't say which weights"
+        in caplog.text
+    )
     write_summary(path, weights_digest="", threshold="0.25")
     with pytest.raises(ValueError, match=r"summary_test\.json: threshold: want a number"):
         network.load(path)
@@ -102,7 +105,7 @@ def test_a_run_is_loaded_by_a_relative_path(lung_run, lung_network, monkeypatch)
 
 def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_network):
     path = networks.save_run(tmp_path, networks.make_config("diagnosis"))
-    refused = r"no threshold was chosen for these weights of step 0 yet; evaluate"
+    refused = r"no threshold was chosen for these weights of step 0 yet; first run jaxlung evaluate"
     with pytest.raises(ValueError, match=refused):
         network.load(path)
     write_summary(path, weights_digest="of others")  # Of the same step, as it happens.
@@ -128,7 +131,8 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
 
 def test_a_network_of_an_unknown_role_is_refused_and_not_left_out(lung_network):
     task = dataclasses.replace(lung_network.system.task, role="heart")
-    system = dataclasses.replace(lung_network.system, task=task)
+    step = dataclasses.replace(lung_network.system.step, task=task)
+    system = dataclasses.replace(lung_network.system, step=step)
     other = dataclasses.replace(lung_network, system=system, digest="another")
     with pytest.raises(ValueError, match=r"its task finds 'heart', .* want one of lung, levels"):
         ensemble.gather([lung_network, other])
@@ -174,7 +178,8 @@ def test_thresholds_of_an_ensemble_are_averaged(lung_network):
 
 def networks_with_threshold(net, threshold):
     task = dataclasses.replace(net.system.task, threshold=threshold)
-    system = dataclasses.replace(net.system, task=task)
+    step = dataclasses.replace(net.system.step, task=task)
+    system = dataclasses.replace(net.system, step=step)
     return dataclasses.replace(net, system=system, digest=f"{threshold}")
 
 

@@ -71,7 +71,8 @@ def higher(net, role, threshold):
     above = functools.partial(task_lib.above, threshold=threshold)
     changes = dict(role=role, threshold=threshold, postprocess=above)
     task = dataclasses.replace(net.system.task, **changes)
-    system = dataclasses.replace(net.system, task=task)
+    step = dataclasses.replace(net.system.step, task=task)
+    system = dataclasses.replace(net.system, step=step)
     return dataclasses.replace(net, system=system, digest=f"{role} {threshold}")
 
 

@@ -3,13 +3,13 @@
 import io
 
 import numpy as np
-import volume_run
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
 from jaxlung.config import run_files
 from jaxlung.report import amounts, figures, volume_files
+from tests.report import volume_run
 
 DASH = "\N{EN DASH}"
 

@@ -14,7 +14,8 @@ import jaxlung
 from jaxlung import main
 from jaxlung.data.sources import datasets
 from jaxlung.predict import network
-from jaxlung.report import limits, model_card
+from jaxlung.report import limits, model_card, page
+from jaxlung.tasks import words as task_words
 from tests.report import markdown_test, report_summary
 
 SECTIONS = [  # of Mitchell et al., 2019, figure 1
@@ -404,3 +405,21 @@ class DataTest(CardTest):
         assert ["Initialised from", "lungs"] in cells
         assert not re.search("smith|clinic|home|~", text)
         assert json.loads((self.workdir / "config.json").read_text()) == config
+
+
+@pytest.mark.parametrize("is_described", [False, True])
+def test_a_new_task_needs_words_alone(is_described, tmp_path, monkeypatch):
+    found = task_words.Words(
+        description="Finds {found} on films.", headlines=("dice",), bias_note="Films fade."
+    )
+    if is_described:
+        monkeypatch.setitem(task_words.WORDS, "films", found)
+    content = report_summary.make("mask", {"iou": 0.5, "dice": 0.25}) | {"task": "films"}
+    (tmp_path / "summary_test.json").write_text(json.dumps(content))
+    text = model_card.write(tmp_path).read_text()
+    page_text = page.build(tmp_path).read_text()
+    first = "Finds lung on films." if is_described else "The task of this network is films."
+    assert f"\n{first}\n" in text
+    assert ("Films fade." in text) == is_described
+    assert ("- **Dice**" in text) == is_described
+    assert page_text.index("0.2500") < page_text.index("<h2>Scores</h2>")

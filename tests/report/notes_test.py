@@ -2,11 +2,11 @@
 
 import dataclasses
 
-import report_summary
 from absl.testing import parameterized
 
 from jaxlung.config import run_files
 from jaxlung.report import notes
+from tests.report import report_summary
 
 
 def summary_of(task="mask", **fields):

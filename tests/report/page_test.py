@@ -2,7 +2,6 @@
 
 import csv
 import html
-import html.parser
 import json
 import pathlib
 import re
@@ -11,16 +10,15 @@ import sys
 
 import numpy as np
 import pytest
-import report_summary
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
 from jaxlung.config import run_files
 from jaxlung.report import page
+from tests.report import page_parser, report_summary
 
 EVIL = "<script>alert(1)</script>"
-VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 SCORES = {
     "three_level": {
         "mse": 0.00123,
@@ -49,35 +47,6 @@ FIGURES = {
     "diagnosis": ["training", "roc_test", "calibration_test"],
 }
 PAPER = {"mse": 0.00873, "precision": 0.8856, "recall": 0.8829, "iou": 0.93337}
-
-
-class Parser(html.parser.HTMLParser):
-    """Checks that tags balance; collects tags, references, texts of cells and alt texts."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.references, self.alts, self.cells = [], [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.references += [attrs[name] for name in ("src", "href", "srcset") if name in attrs]
-        if tag == "img":
-            self.alts.append(attrs["alt"])
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in ("td", "th"):
-            self.cells.append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "td" in self.open or "th" in self.open:
-            self.cells[-1] += data
 
 
 def write_summary(workdir, split, task, **fields):
@@ -161,7 +130,7 @@ class PageTest(parameterized.TestCase):
     def test_a_whole_run_makes_a_whole_page(self, task):
         write_run(self.workdir, task)
         text = self.build()
-        parsed = Parser(text)
+        parsed = page_parser.Page(text)
         names = [f"figures/{name}.png" for name in FIGURES[task]]
         assert parsed.tags.count("img") == len(names)
         assert all(parsed.alts)
@@ -185,14 +154,10 @@ class PageTest(parameterized.TestCase):
         with self.subTest("nothing temporary stays"):
             assert not list(pathlib.Path(self.workdir).rglob("*.tmp"))
 
-    def cells_of(self, text):
-        """Row heads and cells of all tables in one list."""
-        return [" ".join(cell.split()) for cell in Parser(text).cells]
-
     def test_numbers_and_notes_stand_in_their_places(self):
         write_run(self.workdir, "three_level")
         text = self.build()
-        cells = self.cells_of(text)
+        cells = page_parser.Page(text).cells
         dash = "\N{EN DASH}"
         ours, paper = f"0.001230.3000{dash}0.4000", "0.00873"
         mse = cells.index("MSE")
@@ -219,11 +184,11 @@ class PageTest(parameterized.TestCase):
         assert "if the output is above 0.5, the threshold chosen on the validation split" in text
         assert '<span class="muted">HD95, pixels</span>' in text
         assert "95 %: 0.300\N{EN DASH}0.400" not in text  # Of Dice, not of Dice at stored size.
-        parsed = Parser(text)
+        parsed = page_parser.Page(text)
         assert "differences in colour" in parsed.alts[-1]
         assert f"best: {EVIL}, Dice 0.900" in parsed.alts[-1]
         assert "ECE 0.0101 (95 % interval 0.009\N{EN DASH}0.012), ACE 0.0700." in parsed.alts[2]
-        cells = self.cells_of(text)
+        cells = page_parser.Page(text).cells
         row = cells.index("largest")
         assert cells[row + 1 : row + 3] == ["10,000,000\N{EN DASH}19,000,000", "5"]
         for term in ("ECE", "ACE", "Quartiles of size"):
@@ -233,7 +198,7 @@ class PageTest(parameterized.TestCase):
     def test_a_diagnosis_has_its_calls_and_curve_and_no_panels(self):
         write_run(self.workdir, "diagnosis")
         text = self.build()
-        cells = self.cells_of(text)
+        cells = page_parser.Page(text).cells
         row = cells.index("is COVID-19")
         assert cells[row + 1 : row + 4] == ["110.0 %", "990.0 %", "10"]
         assert "at the threshold 0.37, chosen on the validation split" in text
@@ -255,7 +220,7 @@ class PageTest(parameterized.TestCase):
     def test_a_lone_summary_is_enough(self):
         write_summary(self.workdir, "test", "mask")
         text = self.build()
-        parsed = Parser(text)
+        parsed = page_parser.Page(text)
         assert "img" not in parsed.tags
         titles = re.findall("<h2>(.*)</h2>", text)
         assert titles == ["Scores", "Glossary", "Files"]

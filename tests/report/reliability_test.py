@@ -3,12 +3,12 @@
 import io
 
 import numpy as np
-import report_summary
 from absl.testing import parameterized
 from PIL import Image
 
 from jaxlung.config import run_files
 from jaxlung.report import figures, reliability
+from tests.report import report_summary
 
 DASH = "\N{EN DASH}"
 

@@ -1,10 +1,10 @@
 """The table of scores by size."""
 
-import report_summary
 from absl.testing import parameterized
 
 from jaxlung.config import run_files
 from jaxlung.report import sizes
+from tests.report import report_summary
 
 DASH = "\N{EN DASH}"
 

@@ -5,12 +5,12 @@ import itertools
 
 import numpy as np
 import pytest
-import volume_run
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
 
 from jaxlung.report import figures, panels, planes, volume_files
+from tests.report import volume_run
 
 
 class SubjectPlanesTest(parameterized.TestCase):

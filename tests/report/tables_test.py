@@ -1,11 +1,11 @@
 """Which number stands in which row and column."""
 
-import report_summary
 from absl.testing import parameterized
 
 from jaxlung.config import run_files
 from jaxlung.report import diagnosis_terms, glossary, tables, terms
 from jaxlung.tasks import words
+from tests.report import report_summary
 
 DASH = "\N{EN DASH}"
 LEVELS = report_summary.LEVELS["three_level"]
@@ -180,7 +180,7 @@ class TablesTest(parameterized.TestCase):
         assert [column.head for column in table.columns] == [
             "called other",
             "called COVID-19",
-            "together",
+            "total",
         ]
         assert (notes_of(table, 0), notes_of(table, 1)) == (["75.0 %", ""], ["25.0 %", ""])
         assert tables.confusion_table(summary_of({})) is None

@@ -1,12 +1,12 @@
 """Curves against the threshold, and the point that was chosen."""
 
 import numpy as np
-import report_summary
 from absl.testing import parameterized
 from sklearn import metrics
 
 from jaxlung.config import run_files
 from jaxlung.report import figures, thresholds
+from tests.report import report_summary
 
 CHOSEN = 0.4
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import volume_run
 from absl.testing import parameterized
 from etils import epath
 
 from jaxlung.report import volume_files
+from tests.report import volume_run
 
 
 class VolumeFilesTest(parameterized.TestCase):

@@ -4,8 +4,6 @@ import html
 import re
 
 import numpy as np
-import report_summary
-import volume_run
 from absl.testing import parameterized
 from etils import epath
 from PIL import Image
@@ -13,6 +11,7 @@ from PIL import Image
 from jaxlung.config import run_files
 from jaxlung.report import glossary, notes, page, tables, volume_terms
 from jaxlung.tasks import words as task_words
+from tests.report import report_summary, volume_run
 
 DASH = "\N{EN DASH}"
 SD = {"dice": 0.0812, "hd95": 3.21, "volume_ml": 30.0, "share": 0.05, "dice_pooled": None}

@@ -4,7 +4,8 @@ import csv
 import json
 
 import numpy as np
-import report_summary
+
+from tests.report import report_summary
 
 PLANES = ("axial", "coronal", "sagittal")
 SHAPE = (6, 20, 16)  # Slices, rows, columns.

@@ -1,11 +1,9 @@
 """A study's page: what the Markdown says, self-contained, escaped, in light and dark."""
 
 import base64
-import html.parser
 import io
 import re
 
-import made_study
 import numpy as np
 import pytest
 from etils import epath
@@ -13,49 +11,15 @@ from PIL import Image
 
 from jaxlung.report import figures
 from jaxlung.study import charts, contents, outputs, results, rows, runner, tables
+from tests import made_study
+from tests.report import page_parser
 
-VOID = {"meta", "img", "source"}
 DASH = "\N{EN DASH}"
 PNG = "data:image/png;base64,"
 
 
-class Parser(html.parser.HTMLParser):
-    """Checks that tags balance; collects tags, references, images, cells and all text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.references, self.images = [], [], [], []
-        self.rows, self.items, self.text = [], [], ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        self.references += [attrs[name] for name in ("src", "href", "srcset") if name in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "img":
-            self.images.append(attrs)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag in ("small", "dd"):
-            self.handle_data(" | " if tag == "small" else " ")
-        if tag in ("li", "article"):
-            self.items.append("")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += "" if "style" in self.open else data
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-        if {"li", "article"} & set(self.open):
-            self.items[-1] += data
+def parse(text):
+    return page_parser.Page(text, small=" | ")
 
 
 def tidy(text):
@@ -69,7 +33,7 @@ def unmark(markdown):
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory):
     path = tmp_path_factory.mktemp("plain")
-    return Parser(made_study.write_page(path, images=made_study.make_images()))
+    return parse(made_study.write_page(path, images=made_study.make_images()))
 
 
 @pytest.fixture
@@ -116,9 +80,9 @@ def test_the_markdown_says_nothing_that_the_page_does_not(task, tmp_path):
     images = made_study.make_images()
     made, found = made_study.make(tmp_path, task)
     shown = [result for result in found if result.run.in_table]
-    told = contents.make(made, found, rows.make(made, shown), images)
-    markdown = tables.to_markdown(told)
-    page = Parser(made_study.write_page(tmp_path, task, images=images))
+    content = contents.make(made, found, rows.make(made, shown), images)
+    markdown = tables.to_markdown(content)
+    page = parse(made_study.write_page(tmp_path, task, images=images))
     text = tidy(page.text)
     blocks, runs = markdown.split("## Runs")
     told = [line.lstrip("#>- ") for line in blocks.splitlines() if line and line[0] not in "|!"]
@@ -158,7 +122,7 @@ def test_real_images_are_no_phantoms(tmp_path, monkeypatch):
 def test_the_page_is_whole_escaped_and_needs_nothing_else(tmp_path):
     evil = made_study.EVIL
     text = made_study.write_page(tmp_path, evil=evil, images=made_study.make_images(evil))
-    page = Parser(text)
+    page = parse(text)
     assert "script" not in page.tags
     assert page.text.count(evil) == 6  # Title twice, note, group, override, image.
     data = [each for each in page.references if each.startswith(PNG)]
@@ -171,7 +135,7 @@ def test_the_page_is_whole_escaped_and_needs_nothing_else(tmp_path):
 
 @pytest.mark.usefixtures("plain_figures")
 def test_without_images_there_is_no_figure_of_them(tmp_path):
-    page = Parser(made_study.write_page(tmp_path))
+    page = parse(made_study.write_page(tmp_path))
     assert page.tags.count("img") == 1
     assert "Outputs of each run" not in page.text
     assert "figures/outputs.png" not in page.references
@@ -215,7 +179,7 @@ def test_the_page_is_written_with_the_study_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(outputs, "collect", lambda wanted, found: made_study.make_images())
     for _ in range(2):
         runner.write(made, dict.fromkeys(by_name), epath.Path(tmp_path))
-        page = Parser((tmp_path / "study.html").read_text())
+        page = parse((tmp_path / "study.html").read_text())
         links = [each for each in page.references if not each.startswith(("data:", "runs/"))]
         assert len(links) == 4
         for link in links:

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlung.tasks import tasks
 from jaxlung.predict import ensemble
+from jaxlung.tasks import tasks
 
 BINARY = dict(threshold=0.5, loss="bce", alpha=0.5)
 DIAGNOSIS = dict(crop_pixels=(0, 0, 0), threshold=0.5)

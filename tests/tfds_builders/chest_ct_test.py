@@ -1,4 +1,4 @@
-"""Phantom CTs look like what they stand for, and no threshold finds their infection."""
+"""Tests that phantom CTs resemble real ones, and that no threshold finds their infection."""
 
 import functools
 

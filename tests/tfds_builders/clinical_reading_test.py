@@ -1,4 +1,4 @@
-"""Readings in the spellings that the downloads have."""
+"""Tests of readings in the spellings of the downloads."""
 
 import math
 

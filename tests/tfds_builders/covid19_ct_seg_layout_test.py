@@ -1,4 +1,4 @@
-"""Which files of a CT download are joined, whoever named them."""
+"""Tests that the files of a CT download are joined in either naming."""
 
 import logging
 import pathlib
@@ -72,7 +72,7 @@ class LayoutTest(parameterized.TestCase):
         with self.assertLogs("absl", logging.WARNING) as logs:
             (sample,) = layout.find_samples(_names([*names, *strays, f"{_CT}/mine.nii"]))
         assert sample.ct == f"{_CT}/{_FIRST}"
-        assert f"{_CT}/mine.nii speaks of no case and is left out (1 such)" in logs.output[0]
+        assert f"{_CT}/mine.nii names no case and is left out (1 in all)" in logs.output[0]
 
     @parameterized.parameters("{} (1).zip", "{} (12)", "copy/{} (2).ZIP", "{} (1)/{}")
     def test_names_that_a_browser_numbered_are_known(self, renamed):
@@ -85,7 +85,7 @@ class LayoutTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ([f"{_CT}/{_FIRST}"], "coronacases_001.nii.gz has no lung mask"),
-        ([f"{_CT}/{_FIRST}", f"{_LUNG}/{_FIRST}"], "has no infection mask .1 such"),
+        ([f"{_CT}/{_FIRST}", f"{_LUNG}/{_FIRST}"], "has no infection mask .1 in all"),
         (
             [f"{_CT}/{_FIRST}", f"{_BOTH}/{_FIRST}", f"{_LUNG}/coronacases_002.nii.gz"],
             "Lung_Mask/coronacases_002.nii.gz is a mask without a CT",

@@ -1,4 +1,4 @@
-"""Phantom trees of CTs have the names and the oddities of the real ones."""
+"""Tests that phantom trees of CTs have the names and peculiarities of the real ones."""
 
 import csv
 import pathlib

@@ -1,4 +1,4 @@
-"""The CT builder, on phantom trees of both layouts and on tiny spoilt ones."""
+"""Tests of the CT builder on phantom trees of both layouts and on tiny damaged ones."""
 
 import gzip
 import logging

@@ -1,4 +1,4 @@
-"""The builder, on phantom trees with the names, oddities and damage of real copies."""
+"""Tests of the COVID-QU-Ex builder on phantoms with names and defects of real copies."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Downloads, with modules made up in place of Kaggle's."""
+"""Tests of Kaggle downloads, with fake modules in place of Kaggle's."""
 
 import pathlib
 import sys

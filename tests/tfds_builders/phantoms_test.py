@@ -1,4 +1,4 @@
-"""Phantoms look like what they stand for, and are the same for the same seed."""
+"""Tests that phantoms resemble real X-rays and are equal for equal seeds."""
 
 import io
 import pathlib

@@ -1,4 +1,4 @@
-"""Raw downloads with odd names, links in circles, pipes, and zips of every fault."""
+"""Tests of raw downloads with unusual names, circular links, pipes and damaged zips."""
 
 import gzip
 import os
@@ -37,7 +37,7 @@ def test_links_to_itself_and_upwards_are_followed_no_further(tmp_path, caplog):
         for name in ("x", "y", "z"):
             (place / name).symlink_to(folder)
     assert contents(raw_tree.open_folder(folder)) == PLAIN
-    assert "9 links to folders that are read anyway are left out, first" in caplog.text
+    assert "9 links are left out, as their folders are read anyway, first" in caplog.text
 
 
 def test_a_linked_folder_is_read_once_under_its_own_name_if_it_has_one(tmp_path):

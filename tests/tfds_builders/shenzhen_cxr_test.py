@@ -1,4 +1,4 @@
-"""The Shenzhen builder, on phantom trees with the names, oddities and damage of real copies."""
+"""Tests of the Shenzhen builder on phantoms with names and defects of real copies."""
 
 import io
 import logging

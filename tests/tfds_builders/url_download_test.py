@@ -1,4 +1,4 @@
-"""Downloads from a server of our own, which can be as bad as any."""
+"""Tests of downloads from a local server that fails in many ways."""
 
 import errno
 import hashlib

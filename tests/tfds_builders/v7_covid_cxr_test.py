@@ -1,4 +1,4 @@
-"""The builder of V7's dataset, on phantom trees with the places, oddities and damage of copies."""
+"""Tests of the builder of V7's dataset on phantoms with places and defects of real copies."""
 
 import gzip
 import io

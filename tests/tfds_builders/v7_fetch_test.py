@@ -1,4 +1,4 @@
-"""Fetching V7's dataset: annotations come by URL, images are asked for."""
+"""Tests of downloading V7's dataset: annotations by URL, images by the user."""
 
 import pathlib
 import shutil
@@ -31,7 +31,7 @@ class FetchTest(absltest.TestCase):
             return v7_covid_cxr_dataset_builder.Builder.fetch(self.tmp / "downloads")
 
     def test_annotations_come_and_the_images_are_asked_for(self):
-        with pytest.raises(ValueError, match="the images can't be fetched") as caught:
+        with pytest.raises(ValueError, match="the images can't be downloaded") as caught:
             self.fetch()
         assert "\n" not in str(caught.value)
         place = self.tmp / "downloads" / "v7_covid_cxr" / "images"

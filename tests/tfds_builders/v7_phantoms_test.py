@@ -1,4 +1,4 @@
-"""Phantoms of V7's dataset have the oddities of the real tree, and show what they stand for."""
+"""Tests that phantoms of V7's dataset resemble the real tree and show their diagnosis."""
 
 import io
 import json

@@ -18,7 +18,7 @@ from jaxlung.config import config_file
 from jaxlung.data.feed import pipeline
 from jaxlung.evaluation import evaluate
 from jaxlung.parallel import interrupt
-from jaxlung.training import checkpoint, journal, training_control, validation
+from jaxlung.training import checkpoint, control, journal, validation
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 from tests import array_source
@@ -258,11 +258,11 @@ def test_rates_follow_the_runs_own_validation_losses(tmp_path):
     config.optimizer.learning_rate = 0.05
     assert train.train(config, epath.Path(tmp_path), SPLITS)
     rows = read_metrics(tmp_path)
-    state, want = training_control.start(0.05), []
+    state, want = control.start(0.05), []
     for row in rows:
         want.append(state.learning_rate)
-        rules = training_control.Settings(**config.control)
-        state = training_control.after_epoch(rules, state, float(row["val_loss"]))
+        rules = control.Settings(**config.control)
+        state = control.after_epoch(rules, state, float(row["val_loss"]))
     assert [float(row["learning_rate"]) for row in rows] == want
     assert 1 < len(set(want)) < 6  # Some epochs were plateaus and some were not.
 

@@ -1,4 +1,4 @@
-"""One case as a TFDS example: CT and masks read, checked, in HU and in canonical order."""
+"""Reads one case as a TFDS example: CT in HU and masks, checked, in canonical order."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -10,13 +10,13 @@ from jaxlung.volume import hounsfield, nifti
 from tfds_builders import raw_tree
 from tfds_builders.covid19_ct_seg import layout
 
-LEFT, RIGHT, INFECTED = 1, 2, 3  # In masks of lungs and infection; the lungs' own have no 3.
+LEFT, RIGHT, INFECTED = 1, 2, 3  # Labels; masks of the lungs alone have no 3.
 
-_LABEL_TOLERANCE = 0.1  # Files stored as float have 1.9999; a half is someone's resampling.
+_LABEL_TOLERANCE = 0.1  # Files stored as float have 1.9999; a half comes from resampling.
 
 
 def features() -> tfds.features.FeaturesDict:
-    """Features of an example."""
+    """Returns the features of an example."""
 
     def volume(dtype: type, doc: str) -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=(None, None, None), dtype=dtype, encoding="zlib", doc=doc)
@@ -46,8 +46,8 @@ def make_example(tree: raw_tree.RawTree, sample: layout.Sample) -> dict[str, obj
     """Reads the files of a case as an example of `features`.
 
     Raises:
-        ValueError: naming the file: damaged, not 3D, of other voxels than its CT, or with labels
-            that are not known.
+        ValueError: a file is damaged, is not 3D, has other voxels than its CT, or has unknown
+            labels; names the file.
     """
     name = f"{tree.where}: {sample.ct}"
     values, grid = nifti.read(tree.read(sample.ct), name)
@@ -74,23 +74,28 @@ def make_example(tree: raw_tree.RawTree, sample: layout.Sample) -> dict[str, obj
 def _read_masks(
     tree: raw_tree.RawTree, sample: layout.Sample, grid: grid_lib.Grid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lungs (0, 1, 2) and infection (0, 1) on the file's grid, each of its own file if it can."""
-    both = None
-    if sample.lung_mask is None or sample.infection_mask is None:
-        both = _read_labels(tree, sample.ct, grid, sample.both_mask, INFECTED)
-    if sample.lung_mask is None:
+    """Reads lungs (0, 1, 2) and infection (0, 1), from files of their own if there are any."""
+
+    def read(mask: str, highest: int) -> np.ndarray:
+        return _read_labels(tree, sample.ct, grid, mask, highest)
+
+    if sample.lung_mask and sample.infection_mask:
+        return read(sample.lung_mask, RIGHT), read(sample.infection_mask, 1)
+    assert sample.both_mask is not None  # `layout.find_samples` requires it here.
+    both = read(sample.both_mask, INFECTED)
+    if sample.infection_mask:
         lungs = with_sides(both, grid, f"{tree.where}: {sample.both_mask}")
-    else:
-        lungs = _read_labels(tree, sample.ct, grid, sample.lung_mask, RIGHT)
-    if sample.infection_mask is None:
-        return lungs, (both == INFECTED).astype(np.uint8)
-    return lungs, _read_labels(tree, sample.ct, grid, sample.infection_mask, 1)
+        return lungs, read(sample.infection_mask, 1)
+    infection = np.asarray(both == INFECTED, np.uint8)
+    if sample.lung_mask:
+        return read(sample.lung_mask, RIGHT), infection
+    return with_sides(both, grid, f"{tree.where}: {sample.both_mask}"), infection
 
 
 def _read_labels(
     tree: raw_tree.RawTree, ct: str, grid: grid_lib.Grid, mask: str, highest: int
 ) -> np.ndarray:
-    """[I, J, K] uint8 labels of 0 to `highest`, on the grid of the CT."""
+    """Reads [I, J, K] uint8 labels from 0 to `highest`, on the grid of the CT."""
     name = f"{tree.where}: {mask}"
     values, mask_grid = nifti.read(tree.read(mask), name)
     grid_lib.require_same(f"{tree.where}: {ct}", grid, name, mask_grid)
@@ -98,15 +103,15 @@ def _read_labels(
 
 
 def to_labels(values: np.ndarray, highest: int, name: str) -> np.ndarray:
-    """Whole numbers as uint8, as files that were once resampled or scaled have 1.9999.
+    """Rounds labels to uint8, because files that were resampled or scaled have 1.9999.
 
     Args:
-        values: of any shape, integer or float.
-        highest: label; 0 is the lowest.
-        name: what errors call the file.
+        values: integers or floats, of any shape.
+        highest: highest label; the lowest is 0.
+        name: name of the file in errors.
 
     Raises:
-        ValueError: a value off [0, highest], or further than 0.1 from a whole number.
+        ValueError: a value outside [0, highest], or more than 0.1 away from a whole number.
     """
     labels = np.rint(values)
     bad = (labels < 0) | (labels > highest) | (np.abs(values - labels) > _LABEL_TOLERANCE)
@@ -119,27 +124,27 @@ def to_labels(values: np.ndarray, highest: int, name: str) -> np.ndarray:
 
 
 def with_sides(labels: np.ndarray, grid: grid_lib.Grid, name: str) -> np.ndarray:
-    """Lungs of a mask of lungs and infection: an infected voxel is of the lung nearest to it.
+    """Returns the lungs of a mask of lungs and infection; infection becomes the nearest lung.
 
-    The distance is in mm (our choice; the file doesn't say which lung is infected).
+    The distance is in mm (our choice; the file doesn't state which lung is infected).
 
     Args:
         labels: [I, J, K] uint8, 0 to 3.
-        grid: of `labels`.
-        name: what errors call the file.
+        grid: grid of `labels`.
+        name: name of the file in errors.
 
     Returns:
         [I, J, K] uint8, 0, 1 left, 2 right.
 
     Raises:
-        ValueError: infection, but no lung.
+        ValueError: there is infection but no lung.
     """
     lungs = np.where(labels == INFECTED, np.uint8(0), labels)
     if not (labels == INFECTED).any():
         return lungs
     if not lungs.any():
         raise ValueError(f"{name}: want labels 1 and 2 for the lungs, got infection (3) alone.")
-    # Three int32 for every voxel: not for those around the body.
+    # Three int32 for every voxel are kept, so leave out the voxels around the body.
     (box,) = ndimage.find_objects((labels > 0).astype(np.uint8))
     spacing_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
     nearest = ndimage.distance_transform_edt(

@@ -38,10 +38,10 @@ class Builder(raw_builder.RawBuilder):
 
     @classmethod
     def fetch(cls, folder: pathlib.Path) -> pathlib.Path:
-        """Downloads Zenodo's zips into `folder`, which it gives for `raw_dir`.
+        """Downloads Zenodo's zips into `folder`, and returns it for `raw_dir`.
 
         Raises:
-            ValueError, OSError: as `url_download.download`.
+            ValueError, OSError: see `url_download.download`.
         """
         for name, sha256 in cls.SHA256.items():
             url_download.download(cls.URL.format(name=name), folder / f"{name}.zip", sha256)
@@ -64,6 +64,6 @@ class Builder(raw_builder.RawBuilder):
     def _generate_examples(
         self, tree: raw_tree.RawTree, samples: list[layout.Sample]
     ) -> Iterator[tuple[str, dict]]:
-        # One volume at a time: they have up to 160 MB.
+        # One volume at a time, as they take up to 160 MB each.
         examples = ((sample.case_id, case.make_example(tree, sample)) for sample in samples)
         return progress.report(examples, f"reading {tree.where}", "volumes", len(samples))

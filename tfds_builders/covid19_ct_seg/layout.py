@@ -1,8 +1,8 @@
-"""Which file of a COVID-19-CT-Seg download is what.
+"""Finds the CTs and masks in a COVID-19-CT-Seg download.
 
-Zenodo has four zips, whose .nii.gz have the case's name in each. Kaggle has four folders of .nii,
-in which a CT is not called as its masks. Files are joined by the case that their names speak of,
-never by their order.
+Zenodo has four zips of .nii.gz files that are named by their case. Kaggle has four folders of .nii
+files, in which a CT and its masks have different names. Files are joined by the case in their
+names, never by their order.
 """
 
 import collections
@@ -32,20 +32,20 @@ _RADIOPAEDIA = re.compile(r"radiopaedia.*?((\d+)_\d+_\d+)", re.IGNORECASE)
 
 _MASKS = ("lung mask", "infection mask", "lung and infection mask")
 
-Files = dict[str, dict[str, str]]  # Names in a tree by kind, then by case.
+Files = dict[str, dict[str, str]]  # Names in a tree, by kind and then by case.
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Files of one case; there is a mask for its lungs and one for its infection.
+    """Files of one case, with a mask of its lungs and a mask of its infection.
 
     Attributes:
         case_id: "coronacases_001" or "radiopaedia_10_85902_1"; unique.
-        patient_id: the person: "coronacases_001", "radiopaedia_10".
-        ct: name in the tree.
-        lung_mask: name in the tree, or None.
-        infection_mask: name in the tree, or None.
-        both_mask: of lungs and infection; name in the tree, or None.
+        patient_id: name of the person: "coronacases_001", "radiopaedia_10".
+        ct: name of the CT in the tree.
+        lung_mask: name of the mask of lungs in the tree, or None.
+        infection_mask: name of the mask of infection in the tree, or None.
+        both_mask: name of the mask of lungs and infection in the tree, or None.
     """
 
     case_id: str
@@ -57,7 +57,7 @@ class Sample:
 
     @property
     def source(self) -> str:
-        """One of `SOURCES`."""
+        """Origin of the CT, one of `SOURCES`."""
         return self.case_id.partition("_")[0]
 
 
@@ -67,33 +67,26 @@ def open_tree(place: str | pathlib.Path) -> raw_tree.RawTree:
     Raises:
         ValueError: there is no such place, or no CT of this dataset, or a damaged zip.
     """
-    path = pathlib.Path(place).expanduser()
-    if not path.is_dir():
-        return raw_tree.find(path, has_cts, WANTED)
-    tree = raw_tree.open_folder_and_zips(path)
-    if not has_cts(tree):
-        shown = ", ".join(tree.names[:3]) or "no files"
-        raise ValueError(f"{tree.where}: want {WANTED}, found {shown}.")
-    return tree
+    return raw_tree.find_with_zips(place, has_cts, WANTED)
 
 
 def has_cts(tree: raw_tree.RawTree) -> bool:
-    """Whether the tree holds any CT of the dataset."""
+    """Tells whether the tree has any CT of the dataset."""
     return any(_kind(name) == "CT" and case_of(name) for name in _volumes(tree))
 
 
 def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
     """Joins CTs and masks by case, and warns of another number than the published one.
 
-    A file that is there packed and unpacked, downloaded twice, or nested in a copy of the tree,
-    is taken once.
+    A file that is present several times (packed and unpacked, downloaded twice, or in a copy of
+    the tree inside it) is taken once.
 
     Returns:
-        Samples by source, then by the numbers of the case.
+        Samples ordered by source, then by the numbers of the case.
 
     Raises:
-        ValueError: two files for one mask or CT of a case, a CT without a mask of its lungs or
-            of its infection, or a mask without a CT.
+        ValueError: two different files for one mask or CT of a case, a CT without a mask of its
+            lungs or of its infection, or a mask without a CT.
     """
     files = _files_by_kind(tree)
     _require_paired(files, tree.where)
@@ -109,9 +102,9 @@ def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
 
 
 def case_of(name: str) -> str | None:
-    """The case that a file's name speaks of, whoever named it; None if of none.
+    """Returns the case in a file's name, in Zenodo's or Kaggle's spelling; None if there is none.
 
-    "radiopaedia_org_covid-19-pneumonia-10_85902_1-dcm.nii" is of "radiopaedia_10_85902_1".
+    "radiopaedia_org_covid-19-pneumonia-10_85902_1-dcm.nii" names "radiopaedia_10_85902_1".
     """
     file = name.rpartition("/")[2]
     if match := _RADIOPAEDIA.search(file):
@@ -122,17 +115,18 @@ def case_of(name: str) -> str | None:
 
 
 def patient_of(case_id: str) -> str:
-    """The person of a case: for Radiopaedia, the first number alone.
+    """Returns the person of a case; for Radiopaedia, the first number alone.
 
-    10_85902_1 and 10_85902_3 are of one person. The authors count 29_86490_1 and 29_86491_1 as
-    two, though Radiopaedia gave them one number: kept together, they can't leak (our choice).
+    10_85902_1 and 10_85902_3 are of one person. The authors count 29_86490_1 and 29_86491_1 as two
+    people, though Radiopaedia gave them one number. Kept together, they can't leak between splits
+    (our choice).
     """
     match = _RADIOPAEDIA.search(case_id)
     return f"radiopaedia_{match[2]}" if match else case_id
 
 
 def _kind(name: str) -> str | None:
-    """One of `_MASKS` or "CT", by the innermost folder or zip that says so."""
+    """Returns one of `_MASKS` or "CT", by the innermost folder or zip that names a kind."""
     found = _KIND.findall(name)
     if not found:
         return None
@@ -141,17 +135,12 @@ def _kind(name: str) -> str | None:
 
 
 def _volumes(tree: raw_tree.RawTree) -> list[str]:
-    """NIfTI files, without what systems leave behind: __MACOSX/._coronacases_001.nii.gz."""
-    return [
-        name
-        for name in tree.names
-        if name.lower().endswith((".nii", ".nii.gz"))
-        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    ]
+    """Returns the names of NIfTI files."""
+    return tree.visible((".nii", ".nii.gz"))
 
 
 def _files_by_kind(tree: raw_tree.RawTree) -> Files:
-    files = {kind: {} for kind in ("CT", *_MASKS)}
+    files: Files = {kind: {} for kind in ("CT", *_MASKS)}
     unnamed = []
     for name in _volumes(tree):
         kind, case_id = _kind(name), case_of(name)
@@ -164,7 +153,7 @@ def _files_by_kind(tree: raw_tree.RawTree) -> Files:
         files[kind][case_id] = name if known is None else _one_of(known, name, kind, tree.where)
     if unnamed:
         logging.warning(
-            "%s: %s speaks of no case and is left out (%d such).",
+            "%s: %s names no case and is left out (%d in all).",
             tree.where,
             unnamed[0],
             len(unnamed),
@@ -173,7 +162,7 @@ def _files_by_kind(tree: raw_tree.RawTree) -> Files:
 
 
 def _one_of(known: str, other: str, kind: str, where: str) -> str:
-    """Which of two names to take, if they are one file twice: unpacked, and less deep."""
+    """Returns one of two names of the same file: the unpacked one, then the less deep one."""
 
     def unpacked(name: str) -> str:
         return re.sub(r"( \(\d+\))?(\.zip)?/", "/", name, flags=re.IGNORECASE)
@@ -191,11 +180,11 @@ def _require_paired(files: Files, where: str) -> None:
     for kind in _MASKS:
         if orphans := sorted(files[kind].keys() - cts.keys()):
             name = files[kind][orphans[0]]
-            raise ValueError(f"{where}: {name} is a mask without a CT ({len(orphans)} such).")
+            raise ValueError(f"{where}: {name} is a mask without a CT ({len(orphans)} in all).")
     for kind in ("lung mask", "infection mask"):
         if unmasked := sorted(cts.keys() - files[kind].keys() - both.keys()):
             name = cts[unmasked[0]]
-            raise ValueError(f"{where}: {name} has no {kind} ({len(unmasked)} such).")
+            raise ValueError(f"{where}: {name} has no {kind} ({len(unmasked)} in all).")
 
 
 def _order(case_id: str) -> tuple[str, list[int]]:

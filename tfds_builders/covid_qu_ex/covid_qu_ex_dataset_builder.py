@@ -16,7 +16,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Builder(raw_builder.RawBuilder):
-    """COVID-QU-Ex, from the zip that Kaggle gives or from its unpacked folder."""
+    """COVID-QU-Ex, from Kaggle's zip or from its unpacked folder."""
 
     KAGGLE_DATASET = "anasmohammedtahir/covidqu"
     KAGGLE_VERSION = 7
@@ -73,6 +73,6 @@ class Builder(raw_builder.RawBuilder):
         )
 
     def _load(self, tree: raw_tree.RawTree, sample: layout.Sample) -> dict:
-        example = {"image_id": sample.image_id, "label": sample.label}
-        example |= pixels.load(tree, sample)
+        names = {"image_id": sample.image_id, "label": sample.label}
+        example = names | pixels.load(tree, sample)
         return {name: example[name] for name in self.info.features}

@@ -1,8 +1,9 @@
-"""Which file of a COVID-QU-Ex download is what.
+"""Finds the images and masks in a COVID-QU-Ex download.
 
 Published as `Infection Segmentation Data/Infection Segmentation Data/Train/COVID-19/images/*.png`
 with sibling folders `lung masks` and `infection masks`, and the same under `Lung Segmentation
-Data` without the latter. People also keep it with single folders, underscores or extra parents.
+Data` without `infection masks`. Copies with single folders, underscores or extra parents are
+accepted too.
 """
 
 import collections
@@ -17,7 +18,7 @@ SPLITS = ("Train", "Val", "Test")
 LABELS = ("COVID-19", "Non-COVID", "Normal")
 WANTED = "COVID-QU-Ex (folders like 'Train/COVID-19/images' with PNG files)"
 
-# Files per label of LABELS. The source describes 1,166 infection test images, a paper 1,164.
+# Number of files per label of LABELS. The source states 1,166 infection test images, a paper 1,164.
 PUBLISHED = {
     "infection": {"Train": (1864, 932, 932), "Val": (466, 233, 233), "Test": (583, 292, 291)},
     "lung": {"Train": (7658, 7208, 6849), "Val": (1903, 1802, 1712), "Test": (2395, 2253, 2140)},
@@ -40,9 +41,9 @@ class Sample:
     Attributes:
         image_id: split, label and file stem ("Test/COVID-19/covid_1604"), unique.
         label: one of `LABELS`.
-        image: name in the tree.
-        lung_mask: name in the tree.
-        infection_mask: name in the tree, or None where the download has none.
+        image: name of the image in the tree.
+        lung_mask: name of the lung mask in the tree.
+        infection_mask: name of the infection mask in the tree, or None if the download has none.
     """
 
     image_id: str
@@ -53,7 +54,7 @@ class Sample:
 
 
 def is_covid_qu_ex(tree: raw_tree.RawTree) -> bool:
-    """Whether the tree holds any image of COVID-QU-Ex."""
+    """Tells whether the tree has any image of COVID-QU-Ex."""
     return any(map(_FILE.search, tree.names))
 
 
@@ -62,18 +63,18 @@ def find_samples(tree: raw_tree.RawTree, part: str) -> dict[str, list[Sample]]:
 
     Args:
         tree: a download.
-        part: "infection" or "lung". Files in folders of neither name serve both.
+        part: "infection" or "lung". Files in folders of neither name belong to both.
 
     Returns:
         Samples by split of `SPLITS`, sorted by label and file name.
 
     Raises:
         ValueError: the part is absent, a split has no images, an image has no lung mask, a mask
-            has no image, or one file is there twice.
+            has no image, or one file is present twice.
     """
     files = _files_by_kind(tree, part)
     _require_paired(files, tree.where)
-    samples = {split: [] for split in SPLITS}
+    samples: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for key in sorted(files["images"]):
         split, label, name = key
         samples[split].append(
@@ -95,7 +96,7 @@ def find_samples(tree: raw_tree.RawTree, part: str) -> dict[str, list[Sample]]:
 
 
 def _files_by_kind(tree: raw_tree.RawTree, part: str) -> dict[str, dict[tuple, str]]:
-    """Names in the tree by kind, then by (split, label, file name)."""
+    """Returns names in the tree by kind, then by (split, label, file name)."""
     parts = collections.defaultdict(list)
     for name in tree.names:
         if match := _FILE.search(name):
@@ -103,7 +104,8 @@ def _files_by_kind(tree: raw_tree.RawTree, part: str) -> dict[str, dict[tuple, s
             parts[named[-1].lower() if named else ""].append((match, name))
     if part not in parts and "" not in parts:
         raise ValueError(f"{tree.where}: want the {part} data, found only {', '.join(parts)}.")
-    files = {"images": {}, "lung masks": {}, "infection masks": {}}
+    kinds = ("images", "lung masks", "infection masks")
+    files: dict[str, dict[tuple, str]] = {kind: {} for kind in kinds}
     for match, name in parts[part] or parts[""]:
         split, label, kind, file = match.groups()
         key = (_SPELLING[split.lower()], _SPELLING[label.lower()], file)
@@ -119,14 +121,14 @@ def _require_paired(files: dict[str, dict[tuple, str]], where: str) -> None:
     for kind in ("lung masks", "infection masks"):
         if orphans := sorted(files[kind].keys() - images.keys()):
             name = files[kind][orphans[0]]
-            raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} such).")
+            raise ValueError(f"{where}: {name} is a mask without an image ({len(orphans)} in all).")
     if unmasked := sorted(images.keys() - lungs.keys()):
         name = images[unmasked[0]]
-        raise ValueError(f"{where}: {name} has no lung mask ({len(unmasked)} such).")
+        raise ValueError(f"{where}: {name} has no lung mask ({len(unmasked)} in all).")
 
 
 def _report_counts(samples: dict[str, list[Sample]], part: str, where: str) -> None:
-    """Logs how many images there are, as a warning where that is not the published number."""
+    """Logs the numbers of images, with a warning if they differ from the published ones."""
     differences = []
     for split, published in PUBLISHED[part].items():
         labels = collections.Counter(sample.label for sample in samples[split])

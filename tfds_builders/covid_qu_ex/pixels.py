@@ -10,8 +10,8 @@ def load(tree: raw_tree.RawTree, sample: layout.Sample) -> dict[str, bytes]:
     """Reads one sample.
 
     Returns:
-        PNG bytes, mode L, of `image`, `lung_mask` and `infection_mask`; masks hold 0 and 255. An
-        absent infection mask is all 0.
+        Bytes of PNG files, mode L: `image`, `lung_mask` and `infection_mask`. Masks have 0 and 255;
+        an absent infection mask becomes all 0.
 
     Raises:
         ValueError: a file that can't be decoded, has more than 8 bits a channel, or a mask of

@@ -1,8 +1,8 @@
-"""Which file of a Montgomery download is what.
+"""Finds the X-rays, masks and readings in a Montgomery download.
 
 Published as `MontgomerySet/CXR_png/*.png` beside `ManualMask/leftMask`, `ManualMask/rightMask` and
-`ClinicalReadings`, with the same file names. A bundle of both datasets joins the two masks in one
-folder `masks`.
+`ClinicalReadings`, with the same file names. A bundle with the Shenzhen X-rays has one mask of both
+lungs in a folder `masks`.
 """
 
 import collections
@@ -14,7 +14,7 @@ from tfds_builders import raw_tree, tuberculosis_cxr
 
 WANTED = "the Montgomery X-rays (a folder CXR_png with MCUCXR_*.png)"
 PUBLISHED = {"normal": 80, "tuberculosis": 58}
-# Number of an image: number of the same person's first one. The readings say so.
+# Number of an image -> number of the same person's first image, as the readings state.
 SAME_PERSON = {"0117": "0113", "0166": "0162", "0170": "0162"}
 
 
@@ -30,7 +30,7 @@ _READING = _pattern("ClinicalReadings", "txt")
 
 
 def is_montgomery(tree: raw_tree.RawTree) -> bool:
-    """Whether the tree holds any image of the dataset."""
+    """Tells whether the tree has any image of the dataset."""
     return any(map(_IMAGE.search, tree.names))
 
 
@@ -38,7 +38,7 @@ def find_samples(tree: raw_tree.RawTree) -> list[tuberculosis_cxr.Sample]:
     """Joins images, masks and readings by file name, and warns of unexpected counts.
 
     Returns:
-        Samples by file name. Masks are the left and the right one, or one of both lungs.
+        Samples ordered by file name, with a mask of each lung or one mask of both.
 
     Raises:
         ValueError: an image without its masks, a mask without its image, or one file twice.
@@ -47,8 +47,8 @@ def find_samples(tree: raw_tree.RawTree) -> list[tuberculosis_cxr.Sample]:
         tuberculosis_cxr.match_files(tree, kind)
         for kind in (_IMAGE, _LEFT, _RIGHT, _JOINED, _READING)
     )
-    for masks in (left, right, joined):
-        tuberculosis_cxr.require_images(masks, images, tree.where)
+    for found in (left, right, joined):
+        tuberculosis_cxr.require_images(found, images, tree.where)
     samples = []
     for stem, image in sorted(images.items()):
         masks = tuple(side[stem] for side in (left, right) if stem in side)

@@ -28,10 +28,10 @@ class Builder(raw_builder.RawBuilder):
 
     @classmethod
     def fetch(cls, folder: pathlib.Path) -> pathlib.Path:
-        """Downloads the zip into `folder`, unless it is there; gives its path for `raw_dir`.
+        """Downloads the zip into `folder`, unless it is there, and returns its path for `raw_dir`.
 
         Raises:
-            ValueError, OSError: as `url_download.download`.
+            ValueError, OSError: see `url_download.download`.
         """
         path = folder / "NLM-MontgomeryCXRSet.zip"
         url_download.download(cls.URL, path, cls.SHA256)
@@ -67,8 +67,8 @@ class Builder(raw_builder.RawBuilder):
         yield from raw_builder.load_in_order(samples, load, tree.where)
         if swapped:
             logging.warning(
-                "%s: %d of %d left masks lie right of the right one in the image, first %s; "
-                "both count as lung.",
+                "%s: %d of %d left masks lie to the right of the right mask, first %s; both count "
+                "as lung.",
                 tree.where,
                 len(swapped),
                 len(samples),
@@ -77,7 +77,7 @@ class Builder(raw_builder.RawBuilder):
 
 
 def _are_swapped(masks: list[Image.Image]) -> bool:
-    """Whether the left mask lies on the image's right. By name, left is the image's left."""
+    """Tells whether the mask called left, meaning the image's left, lies on the image's right."""
     if len(masks) < 2 or not all(mask.getbbox() for mask in masks):
         return False
     left, right = (

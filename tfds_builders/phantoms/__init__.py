@@ -1,1 +1,1 @@
-"""Generators of raw trees in the layout of each real download."""
+"""Generated downloads (phantoms) in the layout of each real one."""

@@ -1,7 +1,7 @@
-"""The thorax of one made-up patient, as maps of how much each part attenuates the beam.
+"""Draws the thorax of one generated patient, as maps of the beam's attenuation by each part.
 
 Positions are in the thorax frame: x from -1 (image left, the patient's right) to 1, y from -1
-(neck) to 1 (abdomen), origin between the lungs. Attenuation is in units of the trunk's own, 1.
+(neck) to 1 (abdomen), origin between the lungs. The trunk's attenuation is the unit.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ Rng = np.random.Generator
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """Where every pixel lies in the thorax.
+    """The position of every pixel in the thorax.
 
     Attributes:
-        x: [S, S] float32, thorax frame.
-        y: [S, S] float32, thorax frame.
-        matrix: [2, 2] float64, takes an image position in [-1, 1] to the thorax frame.
+        x: [S, S] float32, x of each pixel in the thorax frame.
+        y: [S, S] float32, y of each pixel in the thorax frame.
+        matrix: [2, 2] float64, maps an image position in [-1, 1] to the thorax frame.
         shift: [2] float64, added after `matrix`.
     """
 
@@ -30,11 +30,11 @@ class Frame:
     shift: np.ndarray
 
     def draw(self, strokes: list[tuple[np.ndarray, float]], blur: float) -> np.ndarray:
-        """Lines of the thorax frame as an image.
+        """Draws lines of the thorax frame as an image.
 
         Args:
             strokes: pairs of [N, 2] points (x, y) and a width, both in the thorax frame.
-            blur: half the width of an edge, in the thorax frame.
+            blur: half the width of an edge, in units of the thorax frame.
 
         Returns:
             [S, S] float32 in [0, 1].
@@ -55,10 +55,10 @@ class Lungs:
 
     Attributes:
         right: [S, S] float32, the patient's right lung, on the image's left.
-        left: [S, S] float32, the other.
+        left: [S, S] float32, the patient's left lung, on the image's right.
         diaphragm: [S, S] float32, positive below the diaphragm.
         heart: [S, S] float32, positive inside the heart and the great vessels.
-        half_width: greatest distance of a lung from the midline.
+        half_width: greatest distance of a lung from the midline, in the thorax frame.
     """
 
     right: np.ndarray
@@ -69,23 +69,23 @@ class Lungs:
 
     @property
     def depth(self) -> np.ndarray:
-        """[S, S] float32, positive inside either lung."""
+        """Depth in either lung: [S, S] float32, positive inside."""
         return np.maximum(self.right, self.left)
 
 
 def smooth_noise(rng: Rng, size: int, cells: int) -> np.ndarray:
-    """[size, size] float32 noise with unit variance at `cells` x `cells` nodes, bicubic between."""
+    """Returns [size, size] float32: unit normal at `cells` x `cells` nodes, bicubic between."""
     nodes = rng.standard_normal((cells, cells), np.float32)
     return np.asarray(Image.fromarray(nodes).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def step(depth: np.ndarray, softness: float) -> np.ndarray:
-    """0 outside, 1 inside, 0.5 at depth 0; `softness` is half the width of the edge."""
+    """Returns 0 outside, 1 inside, 0.5 at depth 0; `softness` is half the width of the edge."""
     return 0.5 + 0.5 * np.tanh(depth * (1 / softness))
 
 
 def make_frame(rng: Rng, size: int) -> Frame:
-    """A patient standing a little turned, off centre, nearer or farther, never quite symmetric."""
+    """Draws the pose of a patient: rotated, shifted, scaled and bent a little."""
     angle = np.deg2rad(rng.normal(0, 3))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turn @ np.diag(1 / rng.uniform([0.85, 0.88], [1.18, 1.15]))
@@ -100,7 +100,7 @@ def make_frame(rng: Rng, size: int) -> Frame:
 
 
 def _ellipse(frame: Frame, center: tuple, radii: tuple, degrees: float = 0.0) -> np.ndarray:
-    """Roughly the depth inside an ellipse, in the thorax frame."""
+    """Returns roughly the depth inside an ellipse, in the thorax frame."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     dx, dy = frame.x - center[0], frame.y - center[1]
     along = (dx * cos + dy * sin) / radii[0]
@@ -109,12 +109,12 @@ def _ellipse(frame: Frame, center: tuple, radii: tuple, degrees: float = 0.0) ->
 
 
 def _blend(depths: list[np.ndarray]) -> np.ndarray:
-    """Depth inside the union of shapes, the corners between them filled."""
+    """Returns the depth inside the union of shapes, with the corners between them filled."""
     return np.float32(0.03) * np.log(sum(np.exp(depth / 0.03) for depth in depths))
 
 
 def _heart(rng: Rng, frame: Frame, floor: float) -> np.ndarray:
-    """Depth inside the heart, the aortic knob and the mediastinum."""
+    """Draws the depth inside the heart, the aortic knob and the mediastinum."""
     size = rng.uniform(0.8, 1.2)
     y = floor - 0.17 * size
     ventricles = _ellipse(frame, (0.14 * size, y), (0.4 * size, 0.24 * size), rng.uniform(25, 50))
@@ -126,7 +126,7 @@ def _heart(rng: Rng, frame: Frame, floor: float) -> np.ndarray:
 
 
 def _lung(rng: Rng, frame: Frame, side: int, top: float, floor: float, width: float) -> tuple:
-    """Depth inside one lung (the heart not yet taken away) and below its diaphragm."""
+    """Draws the depth inside one lung, with the heart still in it, and below its diaphragm."""
     u, y = side * frame.x, frame.y
     apex = rng.uniform(0.27, 0.34)
     fall = floor + 0.25 - top
@@ -141,7 +141,7 @@ def _lung(rng: Rng, frame: Frame, side: int, top: float, floor: float, width: fl
 
 
 def make_lungs(rng: Rng, frame: Frame) -> Lungs:
-    """Two lungs of different height and width around a heart."""
+    """Draws two lungs of different height and width around a heart."""
     top, floor = rng.uniform(-0.82, -0.7), rng.uniform(0.3, 0.56)
     width = rng.uniform(0.66, 0.82)
     heart = _heart(rng, frame, floor)
@@ -159,7 +159,7 @@ def make_lungs(rng: Rng, frame: Frame) -> Lungs:
 
 
 def trunk(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
-    """[S, S] float32: soft tissue of neck, shoulders, trunk and abdomen; 0 is air around it."""
+    """Draws soft tissue of neck, shoulders, trunk and abdomen: [S, S] float32, 0 for air."""
     u, y = np.abs(frame.x), frame.y
     fat = rng.uniform(0.1, 0.3)
     shoulder = step(y + rng.uniform(0.82, 0.95) - 0.25 * u**2, 0.07)
@@ -168,16 +168,16 @@ def trunk(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
     arm_gap = lungs.half_width + fat + rng.uniform(0.02, 0.12) - 0.2 * np.clip(-y, 0, 1)
     arms = step(u - arm_gap, 0.02) * step(y + 0.85 - 0.5 * (u - 0.6), 0.05)
     tissue = np.maximum(body, rng.uniform(0.3, 0.65) * arms)
-    x, y = rng.uniform(0.38, 0.5), rng.uniform(0.25, 0.45)
-    breasts = np.maximum(*(_ellipse(frame, (side * x, y), (0.3, 0.24)) for side in (-1, 1)))
+    at_x, at_y = rng.uniform(0.38, 0.5), rng.uniform(0.25, 0.45)
+    breasts = np.maximum(*(_ellipse(frame, (side * at_x, at_y), (0.3, 0.24)) for side in (-1, 1)))
     tissue = tissue + float(rng.choice([0.0, 0.1, 0.18])) * step(breasts, 0.03)
     return tissue + rng.uniform(0.12, 0.3) * step(lungs.diaphragm, 0.012) * body
 
 
 def organs(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
-    """[S, S] float32: heart and mediastinum, less the air of windpipe and stomach."""
+    """Draws heart and mediastinum, less the air of windpipe and stomach: [S, S] float32."""
     shadow = np.sqrt(np.clip(lungs.heart, 0, 0.15) / 0.15) + 0.4 * step(lungs.heart, 0.008)
-    # Below the dome the heart's shadow is lost in that of the liver.
+    # Below the dome of the diaphragm, the liver's shadow covers the heart's.
     heart = rng.uniform(0.15, 0.3) * shadow * step(0.02 - lungs.diaphragm, 0.05)
     windpipe = step(0.045 - np.abs(frame.x - 0.01), 0.02) * step(-0.32 - frame.y, 0.06)
     stomach_at = (rng.uniform(0.3, 0.5), rng.uniform(0.62, 0.85))
@@ -187,16 +187,16 @@ def organs(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
 
 
 def _ribs(phase: np.ndarray, share: float) -> np.ndarray:
-    """Bands with brighter borders (the cortex), one for each unit of `phase`."""
+    """Returns bands with brighter borders (the cortex), one for each unit of `phase`."""
     wave = np.cos(2 * np.pi * phase) - math.cos(math.pi * share)
     return 0.6 * step(wave, 0.15) + 0.6 * np.exp(-((wave / 0.25) ** 2))
 
 
 def bones(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
-    """[S, S] float32: ribs (back and front), spine, collar bones, shoulder blades."""
+    """Draws ribs (back and front), spine, collar bones and shoulder blades: [S, S] float32."""
     u, y, width = np.abs(frame.x), frame.y, lungs.half_width
     spacing, start = rng.uniform(0.15, 0.19), rng.uniform(0, 1)
-    tilt = rng.normal(0, 0.04) * frame.x  # No two sides alike.
+    tilt = rng.normal(0, 0.04) * frame.x  # The two sides differ.
     arch = rng.uniform(0.7, 1.0) * u**2 - (0.35 - 0.3 * y) * u
     back = _ribs((y - arch + tilt) / spacing + start, rng.uniform(0.35, 0.45))
     back = back * step(0.62 + 0.5 * u - y, 0.15)
@@ -205,8 +205,8 @@ def bones(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
     front = front * step(u - 0.45 - 0.1 * y, 0.1)
     narrowing = 0.9 * np.clip(-0.35 - y, 0, 1) ** 1.5
     cage = step(width + 0.05 - narrowing - u, 0.02) * step(y + 0.85, 0.05) * step(0.85 - y, 0.1)
-    cage = cage * (1 - 0.75 * step(lungs.diaphragm, 0.05))  # Film is too light to show them there.
-    # Seen edge on at the sides, a rib is longer along the beam.
+    cage = cage * (1 - 0.75 * step(lungs.diaphragm, 0.05))  # The film is too light there.
+    # At the sides the beam passes along a rib, and through more of it.
     ribs = cage * (0.12 * back + 0.08 * front) * (0.8 + 0.7 * np.square(np.square(u / width)))
     vertebrae = 0.8 + 0.2 * np.cos(2 * np.pi * y / rng.uniform(0.15, 0.18))
     spine = 0.15 * step(0.085 + 0.02 * y - u, 0.02) * vertebrae
@@ -214,7 +214,7 @@ def bones(rng: Rng, frame: Frame, lungs: Lungs) -> np.ndarray:
 
 
 def _girdle(rng: Rng, frame: Frame, width: float) -> np.ndarray:
-    """Collar bones, the inner borders of the shoulder blades and the heads of the arms."""
+    """Draws collar bones, inner borders of the shoulder blades and heads of the arms."""
     rise, y = rng.uniform(0.02, 0.22), rng.uniform(-0.68, -0.56)
     t = np.linspace(0, 1, 12)
     strokes = []
@@ -229,7 +229,7 @@ def _girdle(rng: Rng, frame: Frame, width: float) -> np.ndarray:
 
 
 def vessels(rng: Rng, frame: Frame) -> np.ndarray:
-    """[S, S] float32 in [0, 1]: arteries and veins, dividing four times from the two hila."""
+    """Draws vessels that fork four times from the two hila: [S, S] float32 in [0, 1]."""
     sides = np.repeat([-1, 1], 9)
     angles = np.tile(np.linspace(-1.4, 1.5, 9), 2) + rng.normal(0, 0.15, 18)
     roots = np.stack([sides * rng.uniform(0.12, 0.2, 18), rng.uniform(-0.18, 0, 18)], 1)

@@ -1,14 +1,14 @@
-"""A made-up chest CT of a patient with COVID-19: thorax, two lungs, ground glass, consolidation.
+"""Draws a chest CT of a patient with COVID-19: thorax, lungs, ground glass and consolidation.
 
-Shapes, HU values and sizes are our choice, after what such scans show. Vessels, dependent
-(posterior) haze and walls seen through thick slices share the HU of infection: no threshold finds
-it.
+Shapes, HU values and sizes are our choice and resemble real scans. Vessels, dependent (posterior)
+haze and walls in thick slices have the same HU as infection, so no threshold separates it.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from tfds_builders.phantoms import chest_tubes
@@ -24,12 +24,12 @@ _MAX_BLOBS = 60
 
 @dataclasses.dataclass(frozen=True)
 class ChestCT:
-    """One scan, [D, H, W]: D to the patient's superior, H to posterior, W to left.
+    """One scan, arrays [D, H, W]: D to the patient's superior, H to posterior, W to left.
 
     Attributes:
         image: int16 HU.
-        lung_mask: uint8, 0, `LEFT` or `RIGHT`; infection within the lungs is lung.
-        infection_mask: uint8, 0 or 1; within the lungs.
+        lung_mask: uint8, 0, `LEFT` or `RIGHT`; includes infection.
+        infection_mask: uint8, 0 or 1; only within the lungs.
     """
 
     image: np.ndarray
@@ -39,7 +39,7 @@ class ChestCT:
 
 @dataclasses.dataclass(frozen=True)
 class _Frame:
-    """Where voxels lie: u to the left, v to the back, in half widths of the body; t, 0 to 1, up."""
+    """Positions of voxels: u to the left, v to the back, in half body widths; t, 0 to 1, up."""
 
     u: np.ndarray  # [1, 1, W]
     v: np.ndarray  # [1, H, 1]
@@ -47,13 +47,13 @@ class _Frame:
     half_width_mm: float
     height_mm: float
 
-    def points_mm(self, points: np.ndarray) -> np.ndarray:
-        """[..., 3] points (t, v, u) as millimetres along D, H, W from the frame's origin."""
+    def points_mm(self, points: npt.ArrayLike) -> np.ndarray:
+        """Returns [..., 3] points (t, v, u) in mm along D, H, W from the frame's origin."""
         scale = (self.height_mm, self.half_width_mm, self.half_width_mm)
         return np.asarray(points) * np.asarray(scale)
 
     def axes_mm(self) -> list[np.ndarray]:
-        """Positions of voxels along D, H, W in millimetres."""
+        """Returns the positions of voxels along D, H, W, mm."""
         positions = (self.t * self.height_mm, self.v * self.half_width_mm)
         return [x.ravel() for x in (*positions, self.u * self.half_width_mm)]
 
@@ -64,7 +64,7 @@ class _Lungs:
 
     Attributes:
         label: [D, H, W] uint8, 0, `LEFT` or `RIGHT`.
-        wall_mm: [D, H, W] float32, roughly the distance to the ribs, within the lungs.
+        wall_mm: [D, H, W] float32, roughly the distance to the ribs, mm; 0 outside the lungs.
     """
 
     label: np.ndarray
@@ -82,11 +82,11 @@ def make(
     """Draws one scan.
 
     Args:
-        np_rng: equal generators give equal scans.
-        shape: D, H, W; the body fills the width.
-        spacing_mm: along D, H, W.
-        infected: share of the lungs that is infected, about; more than 0. One voxel at least is.
-        has_table: draw what the patient lies on.
+        np_rng: generator; equal generators give equal scans.
+        shape: D, H, W in voxels; the body fills the width.
+        spacing_mm: spacing along D, H, W, mm.
+        infected: approximate share of the lungs that is infected, above 0; at least one voxel is.
+        has_table: whether to draw the table that the patient lies on.
 
     Raises:
         ValueError: `shape` is smaller than `MIN_SHAPE`.
@@ -127,12 +127,12 @@ def _make_frame(
 def _ellipse(
     u: np.ndarray, v: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]
 ) -> np.ndarray:
-    """Distance from `centre` (u, v), 1 on the ellipse."""
+    """Returns the distance from `centre` (u, v), 1 on the ellipse."""
     return np.hypot((u - centre[0]) / radii[0], (v - centre[1]) / radii[1])
 
 
 def _paint_trunk(np_rng: np.random.Generator, frame: _Frame, has_table: bool) -> np.ndarray:
-    """[D, H, W] float32 HU of everything but lungs, their vessels and airways."""
+    """Draws everything but lungs, their vessels and airways: [D, H, W] float32 HU."""
     u, v, t = frame.u, frame.v, frame.t
     depth = np.broadcast_to(t, (t.size, v.size, u.size))
     rim = _ellipse(u, v, (0, 0), (1, np_rng.uniform(0.68, 0.74)))
@@ -142,7 +142,7 @@ def _paint_trunk(np_rng: np.random.Generator, frame: _Frame, has_table: bool) ->
     image[(rim < 1) & (depth >= 0)] = _FAT_HU
     image[(rim < np_rng.uniform(0.86, 0.93)) & (depth >= 0)] = _MUSCLE_HU
     image += np.where(image > 0, np_rng.uniform(-10, 10), 0)
-    # Ribs run down towards the front, each slice cutting through several.
+    # Ribs slope down towards the front, so a slice cuts several.
     height = depth * frame.height_mm + 55 * v
     in_rib = (np.mod(height + np_rng.uniform(0, 26), 26) < 10) & (rim > 0.80) & (rim < 0.86)
     image[in_rib] = 380
@@ -153,7 +153,7 @@ def _paint_trunk(np_rng: np.random.Generator, frame: _Frame, has_table: bool) ->
 
 
 def _heart(np_rng: np.random.Generator, frame: _Frame) -> np.ndarray:
-    """[D, H, W] bool: the heart, more of it on the left, and the aorta beside the spine."""
+    """Draws the heart, mostly on the left, and the aorta beside the spine: [D, H, W] bool."""
     size = np_rng.uniform(0.85, 1.1)
     flat = _ellipse(frame.u, frame.v, (0.12, -0.22), (0.33 * size, 0.26 * size))
     heart = flat**2 + ((frame.t - 0.34) / (0.24 * size)) ** 2 < 1
@@ -185,7 +185,7 @@ def _make_lungs(np_rng: np.random.Generator, frame: _Frame, heart: np.ndarray) -
 def _paint_lungs(
     np_rng: np.random.Generator, frame: _Frame, lungs: _Lungs, image: np.ndarray
 ) -> np.ndarray:
-    """The image with liver, spleen, parenchyma, vessels and airways."""
+    """Returns the image with liver, spleen, parenchyma, vessels and airways added."""
     shape, inside = image.shape, lungs.label > 0
     below = (frame.t < 0.36) & (_ellipse(frame.u, frame.v, (0, 0.02), (0.78, 0.54)) < 1)
     image = np.where(below & ~inside & (image < 100), np.float32(_LIVER_HU), image)
@@ -202,12 +202,12 @@ def _paint_lungs(
 
 
 def _paint_airways(frame: _Frame, image: np.ndarray) -> np.ndarray:
-    """Trachea and main bronchi: not part of the annotated lungs, but just as dark."""
+    """Draws trachea and main bronchi, which are as dark as lungs but not annotated."""
     carina = (0.62, 0.10, 0.0)
     ends = (1.05, 0.12, 0.0), (0.50, 0.08, 0.24), (0.48, 0.08, -0.22)
     radii_mm = 8.0, 5.5, 6.0
     pairs = [frame.points_mm((carina, end)) for end in ends]
-    for extra_mm, hu in ((2.0, 0), (0.0, -970)):  # The wall, then what is in it.
+    for extra_mm, hu in ((2.0, 0), (0.0, -970)):  # The wall, then the air inside.
         tubes = [
             chest_tubes.Tube(start, end, radius + extra_mm)
             for (start, end), radius in zip(pairs, radii_mm, strict=True)
@@ -225,9 +225,9 @@ def _infect(
     infected: float,
     spacing_mm: Sequence[float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The image with opacities, and where they are: [D, H, W] bool."""
+    """Returns the image with opacities added, and their mask, [D, H, W] bool."""
     inside = lungs.label > 0
-    # More of it near the ribs, at the back and at the base.
+    # Infection is more frequent near the ribs, at the back and at the base.
     weights = np.exp(-lungs.wall_mm / 18) * np.exp(1.2 * frame.v - 1.0 * frame.t) * inside
     chances = np.cumsum(weights.ravel())
     mask = np.zeros(inside.shape, bool)
@@ -249,9 +249,9 @@ def _infect(
 def _blob(
     np_rng: np.random.Generator, shape: tuple, centre: Sequence[int], radii: np.ndarray
 ) -> tuple[tuple[slice, ...], np.ndarray]:
-    """A box, and a float32 field in it that is positive within a lump of ragged edge.
+    """Returns a box, and a float32 field in it that is positive within a lump of ragged edge.
 
-    `radii` are in voxels; the lump reaches 1.4 of them at most.
+    `radii` are in voxels; the lump extends at most 1.4 times as far.
     """
     box = tuple(
         slice(max(0, int(c - 1.4 * r)), min(size, int(c + 1.4 * r) + 2))
@@ -265,7 +265,7 @@ def _blob(
 
 
 def _opacity(np_rng: np.random.Generator, field: np.ndarray) -> np.ndarray:
-    """HU of an opacity: ground glass of -700 to -500 HU, in some with a solid core around 0 HU."""
+    """Draws an opacity in HU: ground glass, -700 to -500, in some with a core of about 0."""
     glass = np_rng.uniform(-700, -500) + 40 * _smooth_noise(np_rng, field.shape, 1.2)
     opacity = glass - 120 * np.clip(1 - field / 0.4, 0, 1)  # Fainter towards its edge.
     if np_rng.random() < 0.45:
@@ -275,6 +275,6 @@ def _opacity(np_rng: np.random.Generator, field: np.ndarray) -> np.ndarray:
 
 
 def _smooth_noise(np_rng: np.random.Generator, shape: tuple, sigma: float) -> np.ndarray:
-    """[D, H, W] float32 of about unit variance, smooth over `sigma` voxels."""
+    """Draws [D, H, W] float32 noise of about unit variance, smooth over `sigma` voxels."""
     noise = ndimage.gaussian_filter(np_rng.standard_normal(shape, np.float32), sigma)
     return noise * np.float32((2 * sigma * np.sqrt(np.pi)) ** 1.5)

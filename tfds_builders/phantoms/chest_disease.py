@@ -1,4 +1,4 @@
-"""Opacities in the lungs of a phantom: the labelled infection and what resembles it."""
+"""Draws opacities in the lungs of a phantom: labelled infection, and others that resemble it."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ Rng = np.random.Generator
 
 
 def infection(rng: Rng, frame: chest_anatomy.Frame, lungs: chest_anatomy.Lungs) -> tuple:
-    """Ground glass: patches with soft, irregular edges, mostly peripheral and basal.
+    """Draws ground glass: patches with soft, irregular edges, mostly peripheral and basal.
 
     Returns:
-        opacity: [S, S] float32 in [0, 1], how much of the air is filled.
-        mask: [S, S] bool, where it is at least half of its strength; within the lungs.
+        opacity: [S, S] float32 in [0, 1], share of the air that is filled.
+        mask: [S, S] bool, the pixels within the lungs with at least half of the full strength.
     """
     size = len(frame.x)
     inside = lungs.depth > 0
@@ -22,7 +22,7 @@ def infection(rng: Rng, frame: chest_anatomy.Frame, lungs: chest_anatomy.Lungs) 
     # Many patients have one lung far worse than the other.
     bias = 0.9 * frame.y + 1.2 * periphery + rng.normal(0, 0.5) * np.sign(frame.x)
     field = patches + bias
-    share = rng.uniform(0.08, 0.45)  # Of the lungs' area.
+    share = rng.uniform(0.08, 0.45)  # Share of the lungs' area.
     level = float(np.quantile(field[inside], 1 - share)) if inside.any() else np.inf
     strength = rng.uniform(0.3, 0.85)
     mottle = 1 + 0.25 * chest_anatomy.smooth_noise(rng, size, max(2, size // 6))
@@ -31,10 +31,10 @@ def infection(rng: Rng, frame: chest_anatomy.Frame, lungs: chest_anatomy.Lungs) 
 
 
 def lobar_pneumonia(rng: Rng, frame: chest_anatomy.Frame, lungs: chest_anatomy.Lungs) -> np.ndarray:
-    """Not labelled: one lobe, even, dense, cut off straight at the fissure; or fluid at a base.
+    """Draws an unlabelled opacity: one lobe, even and dense up to the fissure, or fluid at a base.
 
     Returns:
-        [S, S] float32 in [0, 1], how much of the air is filled.
+        [S, S] float32 in [0, 1], share of the air that is filled.
     """
     lung, side = [(lungs.right, -1), (lungs.left, 1)][rng.integers(2)]
     u = side * frame.x

@@ -1,4 +1,4 @@
-"""Branching tubes of a phantom chest: vessels, and airways."""
+"""Draws the branching tubes of a phantom chest: vessels and airways."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _GENERATIONS = 6
-_TRUNKS = (  # Directions along D, H and away from the midline: to apex, front, side and base.
+_TRUNKS = (  # To apex, front, side and base: along D, H and away from the midline.
     (0.8, 0.1, 0.6),
     (0.2, -0.7, 0.7),
     (-0.1, 0.3, 1.0),
@@ -16,12 +16,12 @@ _TRUNKS = (  # Directions along D, H and away from the midline: to apex, front, 
 
 @dataclasses.dataclass(frozen=True)
 class Tube:
-    """A straight piece with round ends.
+    """A straight piece of tube with round ends.
 
     Attributes:
-        start: [3] millimetres along D, H, W.
-        end: [3] millimetres along D, H, W.
-        radius_mm: of the round cross-section.
+        start: [3] position of one end along D, H, W, mm.
+        end: [3] position of the other end along D, H, W, mm.
+        radius_mm: radius of the round cross-section, mm.
     """
 
     start: np.ndarray
@@ -30,13 +30,13 @@ class Tube:
 
 
 def grow(np_rng: np.random.Generator, start: np.ndarray, sign: int, length_mm: float) -> list[Tube]:
-    """Vessels of one lung, forking from its hilum outwards.
+    """Draws the vessels of one lung, which fork outwards from its hilum.
 
     Args:
-        np_rng: draws their course.
-        start: [3] the hilum, millimetres along D, H, W.
+        np_rng: generator.
+        start: [3] position of the hilum along D, H, W, mm.
         sign: 1 for the lung at higher W, -1 for the other.
-        length_mm: of the first generation; later ones are shorter.
+        length_mm: length of the first generation, mm; later ones are shorter.
     """
     tubes = []
     tips = [(start, np.asarray(d) * (1, 1, sign), length_mm, 6.5) for d in _TRUNKS]
@@ -56,12 +56,12 @@ def grow(np_rng: np.random.Generator, start: np.ndarray, sign: int, length_mm: f
 def coverage(
     tubes: Sequence[Tube], axes_mm: Sequence[np.ndarray], shape: Sequence[int]
 ) -> np.ndarray:
-    """Share of every voxel that tubes fill, about: thin ones are faint in large voxels.
+    """Returns approximately the share of each voxel that tubes fill; less for thin tubes.
 
     Args:
-        tubes: in the frame of `axes_mm`; they may leave the volume.
-        axes_mm: positions of voxels along D, H, W, evenly spaced and rising.
-        shape: D, H, W.
+        tubes: tubes in the frame of `axes_mm`; they may leave the volume.
+        axes_mm: positions of voxels along D, H, W, mm, evenly spaced and increasing.
+        shape: D, H, W in voxels.
 
     Returns:
         [D, H, W] float32 in [0, 1].
@@ -79,14 +79,14 @@ def coverage(
 
 
 def _reach(tube: Tube, axis_mm: np.ndarray, i: int, voxel_mm: float) -> slice:
-    """Voxels along one axis that the tube can touch."""
+    """Returns the voxels along one axis that the tube can touch."""
     margin = tube.radius_mm + voxel_mm
     low, high = sorted((tube.start[i], tube.end[i]))
     return slice(*np.searchsorted(axis_mm, (low - margin, high + margin)))
 
 
 def _distance_mm(tube: Tube, axes_mm: Sequence[np.ndarray]) -> np.ndarray:
-    """Distance of every voxel of a box to the middle line of a tube."""
+    """Returns the distance of every voxel of a box to the centre line of a tube, mm."""
     points = np.stack(np.meshgrid(*axes_mm, indexing="ij"), axis=-1)
     course = tube.end - tube.start
     along = np.clip((points - tube.start) @ course / (course @ course), 0, 1)

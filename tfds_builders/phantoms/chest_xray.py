@@ -1,8 +1,8 @@
-"""One phantom chest X-ray with its lung and infection masks.
+"""Draws one phantom chest X-ray with its lung and infection masks.
 
-A made-up thorax (`chest_anatomy`, `chest_disease`) is added up along the beam and then filmed:
-exposure, contrast, local enhancement, blur, noise, collimation and a side marker all vary, so
-that no grey level means lung.
+The attenuation of a generated thorax (`chest_anatomy`, `chest_disease`) is shown on a film.
+Exposure, contrast, local enhancement, blur, noise, collimation and a side marker all vary, so that
+lungs have no fixed grey level.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ FINDINGS = ("infection", "lobar", "none")
 
 @dataclasses.dataclass(frozen=True)
 class ChestXray:
-    """A phantom.
+    """A phantom X-ray.
 
     Attributes:
         image: [S, S] uint8, brighter is denser.
@@ -36,7 +36,7 @@ def make(rng: Rng, size: int, finding: str) -> ChestXray:
     """Makes one phantom; equal generators give equal phantoms.
 
     Args:
-        rng: source of all variation.
+        rng: generator.
         size: height and width in pixels, at least 16.
         finding: one of `FINDINGS`.
 
@@ -61,7 +61,7 @@ def make(rng: Rng, size: int, finding: str) -> ChestXray:
 def _attenuation(
     rng: Rng, frame: chest_anatomy.Frame, lungs: chest_anatomy.Lungs, filled: np.ndarray
 ) -> np.ndarray:
-    """[S, S] float32, what the beam meets on its way."""
+    """Returns the attenuation along the beam, [S, S] float32."""
     depth = np.clip(lungs.depth, 0, None)
     air = chest_anatomy.step(lungs.depth, 0.012) * (0.55 + 0.45 * np.tanh(depth / 0.12))
     haze = 0.06 * chest_anatomy.smooth_noise(rng, len(frame.x), 40)
@@ -75,7 +75,7 @@ def _attenuation(
 
 
 def _lines(rng: Rng, frame: chest_anatomy.Frame) -> np.ndarray:
-    """Leads and tubes on some patients."""
+    """Draws leads and tubes on some patients."""
     strokes = []
     for _ in range(rng.choice([0, 0, 0, 1, 3])):
         corners = rng.uniform(-0.9, 0.9, (4, 2))
@@ -87,7 +87,7 @@ def _lines(rng: Rng, frame: chest_anatomy.Frame) -> np.ndarray:
 
 
 def _film(rng: Rng, density: np.ndarray) -> np.ndarray:
-    """[S, S] uint8, the density as a detector and its software show it."""
+    """Returns the density as a detector and its software show it, [S, S] uint8."""
     size = len(density)
     coarse = Image.fromarray(density).resize((8, 8), Image.Resampling.BOX)
     local = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))

@@ -1,4 +1,4 @@
-"""Phantom chest CTs as raw trees in the layouts of COVID-19-CT-Seg: Zenodo's and Kaggle's."""
+"""Writes phantom chest CTs in the layouts of COVID-19-CT-Seg: Zenodo's and Kaggle's."""
 
 import csv
 import gzip
@@ -11,8 +11,8 @@ import numpy as np
 
 from tfds_builders.phantoms import chest_ct, whole_tree
 
-VERSION = 1  # Of the generator; one more whenever it draws other volumes.
-THINGS = "CTs"  # what a log calls them
+VERSION = 1  # Increase it whenever the generator draws other volumes.
+THINGS = "CTs"  # Their name in logs.
 RADIOPAEDIA = (
     "4_85506_1",
     "7_85703_0",
@@ -36,8 +36,8 @@ _FOLDERS = {
     "kaggle": ("ct_scans", "lung_mask", "infection_mask", "lung_and_infection_mask"),
 }
 _HARDLY_INFECTED = "radiopaedia_29_86490_1"  # As the real one.
-_REVERSED = "radiopaedia_7_85703_0"  # Slices from top to bottom, as the real one.
-_FLOAT_MASKS = "coronacases_002"  # Labels of 1.9999, after someone's resampling.
+_REVERSED = "radiopaedia_7_85703_0"  # Slices from top to bottom, as in the real one.
+_FLOAT_MASKS = "coronacases_002"  # Labels of 1.9999, as after resampling.
 _WINDOW_HU = (-1250, 250)
 
 
@@ -47,18 +47,18 @@ def write(
     layout: Literal["zenodo", "kaggle"] = "zenodo",
     seed: int = 0,
 ) -> pathlib.Path:
-    """Writes made-up CTs with their masks; whole or not at all.
+    """Writes generated CTs with their masks; whole or not at all.
 
-    They have the oddities of the real ones: Coronacases in HU and Radiopaedia windowed to 0..255,
-    orientations that differ, one volume with its slices reversed, masks stored as float, one case
-    with hardly any infection, on Kaggle names of CTs that are not those of their masks. A file is
-    coarse: 72 to 112 voxels a row of 3.2 to 4.6 mm, 18 to 40 slices.
+    They have the peculiarities of the real ones: Coronacases in HU and Radiopaedia windowed to
+    0..255, different orientations, one volume with reversed slices, masks stored as float, one
+    case with hardly any infection, and in Kaggle's layout different names for CTs and masks. The
+    volumes are coarse: 72 to 112 voxels of 3.2 to 4.6 mm a row, 18 to 40 slices.
 
     Args:
         root: folder to make. If the same call made it before, nothing is done.
-        num_cases: CTs in all, at least 2; see `case_ids`.
-        layout: Zenodo's four folders of .nii.gz, or Kaggle's of .nii with its metadata.csv.
-        seed: equal seeds give equal trees.
+        num_cases: number of CTs, at least 2; see `case_ids`.
+        layout: "zenodo" for four folders of .nii.gz, "kaggle" for .nii with a metadata.csv.
+        seed: seed; equal seeds give equal trees.
 
     Returns:
         `root`.
@@ -77,14 +77,14 @@ def write(
 
 
 def case_ids(num_cases: int) -> list[str]:
-    """Names of cases: half Coronacases, half Radiopaedia; past 20 more Coronacases, made up."""
+    """Returns names of cases: half Coronacases, half Radiopaedia; above 20, only Coronacases."""
     num_radiopaedia = min(num_cases // 2, len(RADIOPAEDIA))
     coronacases = [f"coronacases_{n:03}" for n in range(1, num_cases - num_radiopaedia + 1)]
     return [*coronacases, *(f"radiopaedia_{name}" for name in RADIOPAEDIA[:num_radiopaedia])]
 
 
 def make_case(case_id: str, seed: int) -> tuple[chest_ct.ChestCT, tuple[float, float, float]]:
-    """The scan that a file holds, before it is windowed and turned; and its spacing in mm."""
+    """Draws a case's scan, not yet windowed or reoriented, and its spacing in mm."""
     np_rng = np.random.default_rng([seed, *case_id.encode()])
     width = int(np_rng.integers(76, 113))
     height = max(72, round(width * np_rng.uniform(0.82, 1)))
@@ -99,14 +99,15 @@ def make_case(case_id: str, seed: int) -> tuple[chest_ct.ChestCT, tuple[float, f
 
 
 def ct_name(case_id: str, layout: str) -> str:
-    """Path of the CT in a tree; on Kaggle it is not called as its masks."""
+    """Returns the path of the CT in a tree; in Kaggle's layout it differs from its masks'."""
     return f"{_FOLDERS[layout][0]}/{_stems(case_id, layout)[0]}{_suffix(layout)}"
 
 
 def mask_names(case_id: str, layout: str) -> tuple[str, str, str]:
-    """Paths of the masks in a tree: lungs, infection, both."""
-    stem = _stems(case_id, layout)[1]
-    return tuple(f"{folder}/{stem}{_suffix(layout)}" for folder in _FOLDERS[layout][1:])
+    """Returns the paths of the masks in a tree: lungs, infection, both."""
+    stem, (_, lungs, infection, both) = _stems(case_id, layout)[1], _FOLDERS[layout]
+    file = f"{stem}{_suffix(layout)}"
+    return f"{lungs}/{file}", f"{infection}/{file}", f"{both}/{file}"
 
 
 def _stems(case_id: str, layout: str) -> tuple[str, str]:
@@ -144,9 +145,9 @@ def _write_tree(root: pathlib.Path, cases: list[str], layout: str, seed: int) ->
 
 
 def _affine(case_id: str, shape: tuple, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Voxel (i, j, k) to RAS mm: files of Coronacases run to LPS, of Radiopaedia to RAS.
+    """Returns the matrix from voxel (i, j, k) to RAS mm.
 
-    Origins are not 0, and one of Radiopaedia runs to RAI.
+    Axes of Coronacases run to LPS, those of Radiopaedia to RAS, one to RAI. No origin is 0.
     """
     signs = [-1, -1, 1] if case_id.startswith("coronacases") else [1, 1, 1]
     if case_id == _REVERSED:
@@ -158,7 +159,7 @@ def _affine(case_id: str, shape: tuple, spacing_mm: tuple[float, float, float]) 
 
 
 def _turned(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """[D, H, W] to superior, posterior, left, as [i, j, k] along the axes of `affine`."""
+    """Returns [D, H, W] (superior, posterior, left) as [i, j, k] along the axes of `affine`."""
     runs_to_lps = np.sign(np.diag(affine)[:3]) == (-1, -1, 1)
     steps = [slice(None, None, 1 if same else -1) for same in runs_to_lps]
     return volume.transpose(2, 1, 0)[tuple(steps)]
@@ -172,8 +173,8 @@ def _windowed(image: np.ndarray, dtype: type) -> np.ndarray:
 def _save(path: pathlib.Path, volume: np.ndarray, affine: np.ndarray) -> None:
     content = nibabel.Nifti1Image(volume, affine).to_bytes()
     is_packed = path.name.endswith(".gz")
-    # Harder compression takes several times as long for a tenth of the size; no time, as another
-    # run must give the same bytes.
+    # Stronger compression takes several times as long and saves a tenth. Without a time stamp,
+    # because another run must give the same bytes.
     path.write_bytes(gzip.compress(content, 1, mtime=0) if is_packed else content)
 
 

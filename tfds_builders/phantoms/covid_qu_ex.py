@@ -1,4 +1,4 @@
-"""Phantom X-rays as a raw tree in the layout of the COVID-QU-Ex download."""
+"""Writes phantom X-rays in the layout of the COVID-QU-Ex download."""
 
 import pathlib
 
@@ -7,28 +7,29 @@ from PIL import Image
 
 from tfds_builders.phantoms import chest_xray, whole_tree
 
-VERSION = 1  # Of the generator; one more whenever it draws other images.
-THINGS = "X-rays"  # what a log calls them
+VERSION = 1  # Increase it whenever the generator draws other images.
+THINGS = "X-rays"  # Their name in logs.
 NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
 FINDINGS = {"COVID-19": "infection", "Non-COVID": "lobar", "Normal": "none"}
 
-_SPLIT_SHARES = {"Train": 0.64, "Val": 0.16, "Test": 0.2}  # As published,
-_LABEL_SHARES = {"COVID-19": 0.5, "Non-COVID": 0.25, "Normal": 0.25}  # both of them.
+# As published.
+_SPLIT_SHARES = {"Train": 0.64, "Val": 0.16, "Test": 0.2}
+_LABEL_SHARES = {"COVID-19": 0.5, "Non-COVID": 0.25, "Normal": 0.25}
 
 
 def write(
     root: pathlib.Path, num_images: int, image_size: int = 256, seed: int = 0
 ) -> pathlib.Path:
-    """Writes the "Infection Segmentation Data" of a made-up COVID-QU-Ex; whole or not at all.
+    """Writes a generated "Infection Segmentation Data" of COVID-QU-Ex; whole or not at all.
 
-    It has the oddities of real copies: doubled folders, spaces in names, RGB among grey images,
-    stray files, black infection masks for Non-COVID and none for Normal.
+    It has the peculiarities of real copies: doubled folders, spaces in names, RGB among grey
+    images, stray files, black infection masks for Non-COVID and none for Normal.
 
     Args:
         root: folder to make. If the same call made it before, nothing is done.
-        num_images: images in all, at least 20; split and class shares are the published ones.
+        num_images: number of images, at least 20; split and class shares are the published ones.
         image_size: height and width in pixels, at least 16.
-        seed: equal seeds give equal trees.
+        seed: seed; equal seeds give equal trees.
 
     Returns:
         `root`.
@@ -36,16 +37,13 @@ def write(
     Raises:
         ValueError: too few images, or `root` holds something else.
     """
-    if num_images < 20:
-        raise ValueError(f"num_images: want at least 20, got {num_images}.")
-    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
-    return whole_tree.write(
-        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    return whole_tree.write_xrays(
+        root, num_images, image_size, seed, least=20, write_files=_write_tree
     )
 
 
 def counts(num_images: int) -> dict[tuple[str, str], int]:
-    """Images by split and label; at least one each, rounded, so the sum may be a little off."""
+    """Returns numbers of images by split and label, at least 1; rounding may change their sum."""
     return {
         (split, label): max(1, round(num_images * share * label_share))
         for split, share in _SPLIT_SHARES.items()
@@ -77,7 +75,7 @@ def _write_sample(
     image = image.convert("RGB") if number % 3 == 0 else image
     image.save(folder / "images" / name)
     Image.fromarray(xray.lung_mask).convert("L").save(folder / "lung masks" / name)
-    # Part of Non-COVID has a black file, part has none.
+    # Some Non-COVID images have a black mask, some have none.
     if label == "COVID-19" or (label == "Non-COVID" and number % 4):
         infection = Image.fromarray(xray.infection_mask).convert("L")
         infection.save(folder / "infection masks" / name)

@@ -1,4 +1,4 @@
-"""Phantom X-rays as a raw tree in the layout of the Montgomery download."""
+"""Writes phantom X-rays in the layout of the Montgomery download."""
 
 import itertools
 import pathlib
@@ -8,30 +8,30 @@ from PIL import Image
 
 from tfds_builders.phantoms import chest_anatomy, chest_xray, whole_tree
 
-VERSION = 1  # Of the generator; one more whenever it draws other images.
-THINGS = "X-rays"  # what a log calls them
-# Numbers of images of two people, the first of each person's first.
+VERSION = 1  # Increase it whenever the generator draws other images.
+THINGS = "X-rays"  # Their name in logs.
+# Numbers of the images of two people, in order.
 PEOPLE = ((113, 117), (162, 166, 170))
 
 _TUBERCULOSIS_SHARE = 58 / 138
 _LANDSCAPE_SHARE = 41 / 138
 _SHORT_SIDE = 4020 / 4892
-_OF_OTHER_SEX = 4  # One person; published as number 80.
+_OF_OTHER_SEX = 4  # Number of the one image with sex O; published as 80.
 
 
 def write(
     root: pathlib.Path, num_images: int, image_size: int = 320, seed: int = 0
 ) -> pathlib.Path:
-    """Writes a made-up `MontgomerySet`; whole or not at all.
+    """Writes a generated `MontgomerySet`; whole or not at all.
 
-    It has the oddities of the real one: upright and lying films, a 1-bit mask per lung named by
-    the side of the image, several X-rays of one person (from 12 images on), stray files.
+    It has the peculiarities of the real one: portrait and landscape films, a 1-bit mask per lung
+    named by the side of the image, several X-rays of one person (from 12 images on), stray files.
 
     Args:
         root: folder to make. If the same call made it before, nothing is done.
-        num_images: X-rays in all, at least 2; class shares are the published ones.
+        num_images: number of X-rays, at least 2; class shares are the published ones.
         image_size: longest side in pixels, at least 16.
-        seed: equal seeds give equal trees.
+        seed: seed; equal seeds give equal trees.
 
     Returns:
         `root`.
@@ -39,16 +39,13 @@ def write(
     Raises:
         ValueError: too few images, or `root` holds something else.
     """
-    if num_images < 2:
-        raise ValueError(f"num_images: want at least 2, got {num_images}.")
-    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
-    return whole_tree.write(
-        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    return whole_tree.write_xrays(
+        root, num_images, image_size, seed, least=2, write_files=_write_tree
     )
 
 
 def stems(num_images: int) -> list[str]:
-    """File stems, normal first; numbers and class shares like the published ones."""
+    """Returns file stems, normal first; numbers and class shares are like the published ones."""
     count = max(1, round(num_images * _TUBERCULOSIS_SHARE))
     known = list(itertools.chain(*PEOPLE))
     others = (number for number in itertools.count(1) if number not in known)
@@ -73,7 +70,7 @@ def _write_sample(data: pathlib.Path, stem: str, image_size: int, seed: int) -> 
     finding = ("lobar", "infection", "infection")[person % 3] if label == "1" else "none"
     rng_seed = [seed, person]
     xray = chest_xray.make(np.random.default_rng(rng_seed), image_size, finding)
-    # Its first draw is where the person stands: x < 0 is the patient's right, the image's left.
+    # The generator draws the frame first; x < 0 is the patient's right, the image's left.
     on_left = chest_anatomy.make_frame(np.random.default_rng(rng_seed), image_size).x < 0
     np_rng = np.random.default_rng([seed, number, 1])  # The same person, filmed again.
     place = _film_box(np_rng, image_size)
@@ -89,9 +86,9 @@ def _write_sample(data: pathlib.Path, stem: str, image_size: int, seed: int) -> 
 
 
 def _film_box(np_rng: np.random.Generator, image_size: int) -> tuple[int, int, int, int]:
-    """The part of the square X-ray that is on a film of the published proportions."""
+    """Draws the part of the square X-ray that is on a film of the published proportions."""
     short = round(image_size * _SHORT_SIDE)
-    # A lying film cuts off neck or belly, an upright one the arms.
+    # A landscape film cuts off neck or belly, a portrait one the arms.
     start = round((image_size - short) * np_rng.uniform(0.3, 0.7))
     if np_rng.uniform() < _LANDSCAPE_SHARE:
         return 0, start, image_size, start + short

@@ -1,4 +1,4 @@
-"""Phantom X-rays as raw trees in the layout of the two Shenzhen downloads, X-rays and masks."""
+"""Writes phantom X-rays in the layout of the two Shenzhen downloads, X-rays and masks."""
 
 import pathlib
 
@@ -7,9 +7,9 @@ from PIL import Image
 
 from tfds_builders.phantoms import chest_xray, whole_tree
 
-VERSION = 1  # Of the generator; one more whenever it draws other images.
-THINGS = "X-rays"  # what a log calls them
-# First lines of readings and what follows; the last one is not UTF-8.
+VERSION = 1  # Increase it whenever the generator draws other images.
+THINGS = "X-rays"  # Their name in logs.
+# Readings, with %s for the finding; the last one is not UTF-8.
 READINGS = (
     b"male 45yrs\r\n%s",
     b"female24yrs\r\n%s",
@@ -30,16 +30,16 @@ _UNMASKED_EVERY = 7  # As published.
 def write(
     root: pathlib.Path, num_images: int, image_size: int = 320, seed: int = 0
 ) -> pathlib.Path:
-    """Writes a made-up `ChinaSet_AllFiles` and, beside it, its masks; whole or not at all.
+    """Writes a generated `ChinaSet_AllFiles` and its masks beside it; whole or not at all.
 
-    It has the oddities of the real one: palettes, some RGB, a size for every X-ray, one in seven
-    without a mask, readings of many spellings, stray files.
+    It has the peculiarities of the real one: palettes, some RGB, a different size for every X-ray,
+    one in seven without a mask, readings in many spellings, stray files.
 
     Args:
         root: folder to make. If the same call made it before, nothing is done.
-        num_images: X-rays in all, at least 2, with a mask or without.
-        image_size: greatest longest side in pixels, at least 24.
-        seed: equal seeds give equal trees.
+        num_images: number of X-rays, at least 2, with a mask or without.
+        image_size: longest side of the largest X-ray in pixels, at least 24.
+        seed: seed; equal seeds give equal trees.
 
     Returns:
         `root`.
@@ -47,22 +47,19 @@ def write(
     Raises:
         ValueError: too few images, or `root` holds something else.
     """
-    if num_images < 2:
-        raise ValueError(f"num_images: want at least 2, got {num_images}.")
-    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
-    return whole_tree.write(
-        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    return whole_tree.write_xrays(
+        root, num_images, image_size, seed, least=2, write_files=_write_tree
     )
 
 
 def stems(num_images: int) -> list[str]:
-    """File stems, normal first; class shares are the published ones."""
+    """Returns file stems, normal first; class shares are the published ones."""
     normal = num_images - max(1, round(num_images * _TUBERCULOSIS_SHARE))
     return [f"CHNCXR_{n:04}_{int(n > normal)}" for n in range(1, num_images + 1)]
 
 
 def has_mask(stem: str) -> bool:
-    """Whether a mask is written for the X-ray."""
+    """Tells whether a mask is written for the X-ray."""
     return _number(stem) % _UNMASKED_EVERY != 3
 
 
@@ -90,19 +87,20 @@ def _number(stem: str) -> int:
 def _film(
     np_rng: np.random.Generator, image_size: int, *, ill: bool
 ) -> tuple[Image.Image, Image.Image]:
-    """X-ray and lungs, both mode L, on a film of some size."""
+    """Draws an X-ray and its lungs, both mode L, on a film of varying size."""
     finding = str(np_rng.choice(["infection", "lobar"])) if ill else "none"
     size = round(image_size * np_rng.uniform(0.75, 1))
     xray = chest_xray.make(np_rng, size, finding)
-    width, height = np.maximum(16, np.round(size * np_rng.uniform(0.85, 1, 2))).astype(int)
+    sides = np.maximum(16, np.round(size * np_rng.uniform(0.85, 1, 2))).astype(int)
+    width, height = map(int, sides)
     left, top = (size - width) // 2, (size - height) // 2
-    box = tuple(map(int, (left, top, left + width, top + height)))
+    box = (left, top, left + width, top + height)
     image, mask = Image.fromarray(xray.image), Image.fromarray(xray.lung_mask)
     return image.crop(box), mask.crop(box).convert("L")
 
 
 def _with_palette(image: Image.Image) -> Image.Image:
-    """The same image as mode P, the brightest level first: an index says nothing of the grey."""
+    """Returns the image in mode P, brightest level first, so that indices are not grey levels."""
     levels, indices = np.unique(np.asarray(image), return_inverse=True)
     indices = len(levels) - 1 - indices.reshape(image.height, image.width)
     paletted = Image.fromarray(indices.astype(np.uint8))

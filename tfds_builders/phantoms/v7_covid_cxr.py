@@ -1,4 +1,4 @@
-"""Phantom X-rays as a raw tree in the layout that Darwin pulls V7's dataset in."""
+"""Writes phantom X-rays in the layout in which Darwin downloads V7's dataset."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ from PIL import Image
 
 from tfds_builders.phantoms import chest_xray, whole_tree
 
-VERSION = 1  # Of the generator; one more whenever it draws other images.
-THINGS = "X-rays"  # what a log calls them
+VERSION = 1  # Increase it whenever the generator draws other images.
+THINGS = "X-rays"  # Their name in logs.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".PNG", ".JPG")
-COVID_SHARE = 0.15  # Of the images; the real share of 0.07 would leave small trees without any.
+COVID_SHARE = 0.15  # With the real share of 0.07, small trees would have no COVID-19.
 MIN_CONTRAST = 25  # Grey levels; about half of the phantoms drawn with an infection have it.
-# Tags of the diagnosis, what is drawn for it, and its share of the images that are not COVID-19.
+# Tags of the diagnosis, finding to draw, and share of the images without COVID-19.
 _OTHERS = (
     (("Bacterial Pneumonia",), "lobar", 0.45),
     (("Viral Pneumonia",), "lobar", 0.2),
@@ -28,7 +28,7 @@ _BROKEN = "\ue000"  # Stands for a byte that is not UTF-8.
 
 @dataclasses.dataclass(frozen=True)
 class _Case:
-    """What one image shows, and what is said of it."""
+    """One image to draw: its finding, and its annotation."""
 
     number: int
     tags: tuple[str, ...]
@@ -40,19 +40,19 @@ class _Case:
 def write(
     root: pathlib.Path, num_images: int, image_size: int = 256, seed: int = 0
 ) -> pathlib.Path:
-    """Writes a made-up pull of `all-images`; whole or not at all.
+    """Writes a generated download of `all-images`; whole or not at all.
 
-    It has the oddities of the real one: JPEG and PNG with suffixes of all spellings, RGB among
-    grey images, images named by `filename` and some by `original_filename` or number, several
-    images a patient, one patient under two numbers, `Ignore` outlines, text that is not UTF-8,
-    and laterals and CT slices with tags alone.
+    It has the peculiarities of the real one: JPEG and PNG with suffixes in all spellings, RGB among
+    grey images, images named by `filename`, some by `original_filename` or number, several images
+    a patient, one patient under two numbers, `Ignore` outlines, text that is not UTF-8, and lateral
+    views and CT slices that only have tags.
 
     Args:
         root: folder to make. If the same call made it before, nothing is done.
-        num_images: frontal X-rays with lungs, at least 20; 15 % have COVID-19. A lateral and a
-            CT slice are added for every 20.
+        num_images: number of frontal X-rays with lungs, at least 20; 15 % have COVID-19. A lateral
+            view and a CT slice are added for every 20.
         image_size: longest side in pixels, at least 16.
-        seed: equal seeds give equal trees.
+        seed: seed; equal seeds give equal trees.
 
     Returns:
         `root`.
@@ -60,16 +60,13 @@ def write(
     Raises:
         ValueError: too few images, or `root` holds something else.
     """
-    if num_images < 20:
-        raise ValueError(f"num_images: want at least 20, got {num_images}.")
-    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
-    return whole_tree.write(
-        root, made_from, lambda folder: _write_tree(folder, num_images, image_size, seed)
+    return whole_tree.write_xrays(
+        root, num_images, image_size, seed, least=20, write_files=_write_tree
     )
 
 
 def num_covid(num_images: int) -> int:
-    """Of the frontal X-rays with lungs, those with COVID-19."""
+    """Returns the number of frontal X-rays with lungs that have COVID-19."""
     return round(COVID_SHARE * num_images)
 
 
@@ -100,7 +97,7 @@ def _cases(num_images: int) -> list[_Case]:
 
 
 def _other_cases(count: int) -> list[_Case]:
-    """Children by Kermany et al.: no patient but in the file name, two images each."""
+    """Returns cases of Kermany et al.: children named only in the file name, two images each."""
     shares = [share for _, _, share in _OTHERS]
     kinds = np.searchsorted(np.cumsum(shares), (np.arange(count) + 0.5) / count)
     cases = []
@@ -115,7 +112,7 @@ def _other_cases(count: int) -> list[_Case]:
 
 
 def _covid_case(i: int) -> _Case:
-    """By Cohen et al.: patients with one or two images; the first has two numbers."""
+    """Returns a case of Cohen et al.: patients with 1 or 2 images; the first has two numbers."""
     person = 2 * i // 3
     patient = {0: 97, 1: 178}.get(i, 300 + person)
     tags = [
@@ -154,7 +151,7 @@ def _write_case(
 
 
 def _draw(np_rng: np.random.Generator, size: int, finding: str) -> chest_xray.ChestXray:
-    """A phantom; with COVID-19 one whose opacities can be told, by the image alone."""
+    """Draws a phantom; with COVID-19, one whose opacities have at least `MIN_CONTRAST`."""
     xray = chest_xray.make(np_rng, size, finding)
     while finding == "infection" and _contrast(xray) < MIN_CONTRAST:
         xray = chest_xray.make(np_rng, size, finding)
@@ -162,7 +159,7 @@ def _draw(np_rng: np.random.Generator, size: int, finding: str) -> chest_xray.Ch
 
 
 def _contrast(xray: chest_xray.ChestXray) -> float:
-    """Grey levels by which the infected part of the lungs is brighter than the rest."""
+    """Returns by how many grey levels the infected part of the lungs is brighter than the rest."""
     free = xray.lung_mask & ~xray.infection_mask
     if not (free.any() and xray.infection_mask.any()):
         return 0.0
@@ -170,7 +167,7 @@ def _contrast(xray: chest_xray.ChestXray) -> float:
 
 
 def _outlines(np_rng: np.random.Generator, lungs: np.ndarray, index: int) -> list[dict[str, Any]]:
-    """The two lungs, and on some images what lies over them."""
+    """Returns outlines of the two lungs, and on some images of objects over them."""
     found = [{"name": "Lung", "polygon": {"path": ring}} for ring in _trace(lungs)]
     rows, columns = np.nonzero(lungs)
     spot = np_rng.integers(len(rows))
@@ -184,18 +181,18 @@ def _outlines(np_rng: np.random.Generator, lungs: np.ndarray, index: int) -> lis
 
 
 def _trace(mask: np.ndarray) -> list[list[dict[str, float]]]:
-    """Outlines of the two largest regions, in pixels; the centre of the first pixel is 0, 0.
+    """Returns outlines of the two largest regions, in pixels; the first pixel's centre is 0, 0.
 
-    They run a quarter of a pixel outside of the outermost centres.
+    They lie a quarter of a pixel outside the outermost centres.
     """
     padded = np.pad(mask.astype(np.float32), 1)  # So that every outline is closed.
-    lines = contourpy.contour_generator(z=padded).lines(0.75)
+    lines: list[np.ndarray] = contourpy.contour_generator(z=padded).lines(0.75)  # type: ignore[assignment]  # Its type depends on a setting.
     largest = sorted(lines, key=_area)[-2:]
     return [[{"x": float(x - 1), "y": float(y - 1)} for x, y in line] for line in largest]
 
 
 def _area(line: np.ndarray) -> float:
-    """Of a closed line; the shoelace formula."""
+    """Returns the area inside a closed line, by the shoelace formula."""
     x, y = line.T
     return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
 
@@ -213,7 +210,7 @@ def _darwin_json(
     size: tuple[int, int],
     outlines: list[dict[str, Any]],
 ) -> bytes:
-    """A file of Darwin's version 1.0."""
+    """Returns the content of a JSON file in Darwin's version 1.0."""
     image = {
         "seq": index + 1,
         "width": size[0],

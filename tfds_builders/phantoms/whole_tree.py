@@ -1,4 +1,4 @@
-"""Writes a generated download whole or not at all, with a receipt of what it was made from."""
+"""Writes a generated download whole or not at all, with a receipt of its settings."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_RECEIPT = "README.txt"  # A stray file of the real kind, which says what the tree was made from.
+_RECEIPT = "README.txt"  # Real downloads have such a file; here it has the settings.
 
 
 def write(
@@ -17,8 +17,8 @@ def write(
 
     Args:
         root: folder to make.
-        made_from: JSON values that say what is in it.
-        write_files: fills an empty folder.
+        made_from: settings of the generator, JSON values.
+        write_files: function that fills an empty folder.
 
     Returns:
         `root`.
@@ -36,14 +36,42 @@ def write(
     try:
         write_files(temporary)
         (temporary / _RECEIPT).write_text(receipt)
-        temporary.chmod(0o755)  # mkdtemp lets nobody else in.
+        temporary.chmod(0o755)  # mkdtemp gives no access to others.
         temporary.rename(root)
     except OSError:
-        if _read(root / _RECEIPT) != receipt:  # Else another process was first: just as well.
+        if _read(root / _RECEIPT) != receipt:  # Otherwise another process was first, which is fine.
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return root
+
+
+def write_xrays(
+    root: pathlib.Path,
+    num_images: int,
+    image_size: int,
+    seed: int,
+    *,
+    least: int,
+    write_files: Callable[[pathlib.Path, int, int, int], None],
+) -> pathlib.Path:
+    """Makes the folder `root` of X-rays, see `write`.
+
+    Args:
+        root: folder to make.
+        num_images: number of images.
+        image_size: size of images in pixels.
+        seed: seed.
+        least: smallest number of images.
+        write_files: function of an empty folder, `num_images`, `image_size` and `seed`.
+
+    Raises:
+        ValueError: too few images, or `root` holds something else.
+    """
+    if num_images < least:
+        raise ValueError(f"num_images: want at least {least}, got {num_images}.")
+    made_from = {"num_images": num_images, "image_size": image_size, "seed": seed}
+    return write(root, made_from, lambda folder: write_files(folder, num_images, image_size, seed))
 
 
 def _read(path: pathlib.Path) -> str | None:

@@ -1,7 +1,8 @@
-"""Which file of a Shenzhen download is what.
+"""Finds the X-rays, masks and readings in a Shenzhen download.
 
-The X-rays are published as `ChinaSet_AllFiles/CXR_png/*.png` beside `ClinicalReadings`; the lung
-masks elsewhere and later, as `mask/mask/*_mask.png`. A bundle keeps both in `CXR_png` and `masks`.
+The X-rays are published as `ChinaSet_AllFiles/CXR_png/*.png` beside `ClinicalReadings`. The lung
+masks were published later and elsewhere, as `mask/mask/*_mask.png`. A bundle has both, in `CXR_png`
+and `masks`.
 """
 
 import collections
@@ -17,32 +18,32 @@ PUBLISHED_IMAGES = 662
 PUBLISHED_MASKS = 566
 
 _IMAGE = re.compile(r"(?:^|/)CXR_png/(?P<stem>CHNCXR_\d+_[01])\.png$", re.IGNORECASE)
-# Other folders may hold outlines of lesions.
+# Other folders may have outlines of lesions.
 _MASK = re.compile(r"(?:^|/)masks?/(?P<stem>CHNCXR_\d+_[01])_mask\.png$", re.IGNORECASE)
 _READING = re.compile(r"(?:^|/)ClinicalReadings/(?P<stem>CHNCXR_\d+_[01])\.txt$", re.IGNORECASE)
 
 
 def has_images(tree: raw_tree.RawTree) -> bool:
-    """Whether the tree holds any X-ray of the dataset."""
+    """Tells whether the tree has any X-ray of the dataset."""
     return any(map(_IMAGE.search, tree.names))
 
 
 def has_masks(tree: raw_tree.RawTree) -> bool:
-    """Whether the tree holds any lung mask of the dataset."""
+    """Tells whether the tree has any lung mask of the dataset."""
     return any(map(_MASK.search, tree.names))
 
 
 def find_samples(
     image_tree: raw_tree.RawTree, mask_tree: raw_tree.RawTree
 ) -> list[tuberculosis_cxr.Sample]:
-    """Joins X-rays, masks and readings by file name; X-rays without a mask are left out.
+    """Joins X-rays, masks and readings by file name; leaves out X-rays without a mask.
 
     Args:
-        image_tree: has the X-rays and their readings.
-        mask_tree: has the masks; may be the same one.
+        image_tree: tree with the X-rays and their readings.
+        mask_tree: tree with the masks; may be the same tree.
 
     Returns:
-        Samples by file name. Every X-ray counts as a person of its own.
+        Samples ordered by file name. Every X-ray counts as a person of its own.
 
     Raises:
         ValueError: a mask without its X-ray, or one file twice.

@@ -19,7 +19,7 @@ from tfds_builders.shenzhen_cxr import layout
 
 
 class Builder(raw_builder.RawBuilder):
-    """Shenzhen X-rays that have a lung mask, from both downloads, each packed or not."""
+    """Shenzhen X-rays with lung masks, from two downloads, each packed or unpacked."""
 
     URL = "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"
     KAGGLE_DATASET = "yoctoman/shcxr-lung-mask"
@@ -37,12 +37,12 @@ class Builder(raw_builder.RawBuilder):
 
     @classmethod
     def fetch(cls, folder: pathlib.Path) -> pathlib.Path:
-        """Downloads X-rays and masks into `folder`, which it gives for `raw_dir`.
+        """Downloads X-rays and masks into `folder`, and returns it for `raw_dir`.
 
         Raises:
-            ValueError, OSError: as `url_download.download` and `kaggle_download.download`.
+            ValueError, OSError: see `url_download.download` and `kaggle_download.download`.
         """
-        # The masks first: what they need may be lacking, and the X-rays take long.
+        # The masks first: a package or account may be missing, and the X-rays take long.
         masks = kaggle_download.download(cls.KAGGLE_DATASET, cls.KAGGLE_VERSION, folder)
         if masks != folder:  # In kagglehub's cache, away from the X-rays.
             shutil.copytree(masks, folder / "shcxr-lung-mask", dirs_exist_ok=True)

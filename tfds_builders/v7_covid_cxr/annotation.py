@@ -1,4 +1,4 @@
-"""What is known of one image, whatever the format of its annotation."""
+"""The annotation of one image, whichever format it was read from."""
 
 import dataclasses
 import json
@@ -10,22 +10,23 @@ import numpy as np
 from tfds_builders import raw_tree
 
 LUNG, IGNORE = "Lung", "Ignore"
-Shape = tuple[np.ndarray, ...]  # Rings, [N, 2] float32 x and y in pixels; inside is even-odd.
+# Rings, each [N, 2] float32 of x and y in pixels; the inside follows the even-odd rule.
+Shape = tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """Lungs and tags of an image.
+    """The lungs and tags of an image.
 
     Attributes:
-        image_id: Darwin's number of the image, or else the stem of its file.
-        name: of the annotation's file in the tree.
-        file_names: names that the image's file may have, best first.
+        image_id: Darwin's number of the image, or the stem of its file if there is none.
+        name: name of the annotation's file in the tree.
+        file_names: names that the image's file may have, most likely first.
         size: columns and rows in pixels that the lungs are drawn on.
-        tags: as written, "View/PA" or "Age:55".
-        lungs: outlines; may be empty.
-        mask: name of a PNG mask in place of outlines, or None.
-        lung_level: grey level of lung in that mask.
+        tags: tags as written, "View/PA" or "Age:55".
+        lungs: outlines of lungs, may be ().
+        mask: name of a PNG mask that replaces outlines, or None.
+        lung_level: grey level of lungs in `mask`.
     """
 
     image_id: str
@@ -39,7 +40,7 @@ class Annotation:
 
     @property
     def has_lungs(self) -> bool:
-        """Whether there is an outline or a mask of lungs."""
+        """True if there is an outline or a mask of lungs."""
         return bool(self.lungs) or self.mask is not None
 
 
@@ -47,7 +48,7 @@ def read_json(tree: raw_tree.RawTree, name: str) -> Any:
     """Reads a .json or .json.gz file; bytes that are not UTF-8 become U+FFFD.
 
     Raises:
-        ValueError: it is cut short or no JSON; names it.
+        ValueError: the file is truncated or not JSON; names the file.
     """
     is_packed = name.lower().endswith(".gz")
     content = raw_tree.read_gzip(tree, name) if is_packed else tree.read(name)
@@ -58,10 +59,10 @@ def read_json(tree: raw_tree.RawTree, name: str) -> Any:
 
 
 def make_size(width: Any, height: Any) -> tuple[int, int]:
-    """Columns and rows.
+    """Returns width and height as columns and rows.
 
     Raises:
-        ValueError: not whole, positive numbers.
+        ValueError: they are not positive whole numbers.
     """
     for value in (width, height):
         if not isinstance(value, int) or value < 1:
@@ -70,10 +71,10 @@ def make_size(width: Any, height: Any) -> tuple[int, int]:
 
 
 def make_shape(rings: list[list[tuple[float, float]]]) -> Shape:
-    """Outlines of one object; rings of fewer than three points enclose nothing and are dropped.
+    """Makes the shape of one object; drops rings of fewer than three points, which enclose nothing.
 
     Raises:
-        ValueError: a coordinate that is not a finite number.
+        ValueError: a coordinate is not a finite number.
     """
     for x, y in (point for ring in rings for point in ring):
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -82,6 +83,6 @@ def make_shape(rings: list[list[tuple[float, float]]]) -> Shape:
 
 
 def require_known_class(name: str) -> None:
-    """Refuses a drawn object that is neither lung nor to be ignored."""
+    """Raises ValueError for a drawn object whose class is neither `LUNG` nor `IGNORE`."""
     if name not in (LUNG, IGNORE):
         raise ValueError(f"want outlines of {LUNG} or {IGNORE}, got {name!r}")

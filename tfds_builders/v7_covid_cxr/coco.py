@@ -1,4 +1,4 @@
-"""COCO JSON, one file for all images, as Darwin exports it (with tags)."""
+"""Reads COCO JSON, one file for all images, as Darwin exports it (with tags)."""
 
 import collections
 import pathlib
@@ -8,21 +8,21 @@ from tfds_builders.v7_covid_cxr import annotation, darwin
 
 
 def is_coco(content: Any) -> bool:
-    """Whether a file's JSON is of this format."""
+    """Tells whether JSON has this format."""
     return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
 def parse(content: dict[str, Any], where: str, name: str) -> list[annotation.Annotation]:
-    """Reads the file.
+    """Returns the annotations of all images in a file.
 
     Args:
-        content: its JSON.
-        where: the download, for messages.
-        name: of the file in it.
+        content: JSON of the file.
+        where: name of the download, for messages.
+        name: name of the file in the download.
 
     Raises:
-        ValueError: not of this format, an object of an unknown class, or a lung that is not given
-            as polygons; names the file.
+        ValueError: another format, an object of an unknown class, or a lung that is not given as
+            polygons; names the file.
     """
     try:
         lungs = _lungs_by_image(content)
@@ -38,7 +38,7 @@ def parse(content: dict[str, Any], where: str, name: str) -> list[annotation.Ann
 
 def _lungs_by_image(content: dict[str, Any]) -> dict[Any, list[annotation.Shape]]:
     classes = {category["id"]: category["name"] for category in content["categories"]}
-    lungs = collections.defaultdict(list)
+    lungs: dict[Any, list[annotation.Shape]] = collections.defaultdict(list)
     for item in content["annotations"]:
         class_name = classes[item["category_id"]]
         annotation.require_known_class(class_name)
@@ -48,7 +48,7 @@ def _lungs_by_image(content: dict[str, Any]) -> dict[Any, list[annotation.Shape]
 
 
 def _shapes(item: dict[str, Any]) -> list[annotation.Shape]:
-    """One shape a polygon: COCO joins the polygons of an object, it knows no holes."""
+    """Returns a shape for each polygon, as COCO has no holes and joins an object's polygons."""
     if not isinstance(item["segmentation"], list):
         raise ValueError(f"want polygons, got another segmentation in annotation {item['id']}")
     polygons = [list(zip(flat[::2], flat[1::2], strict=True)) for flat in item["segmentation"]]

@@ -1,7 +1,7 @@
-"""Darwin's own JSON, one file an image, in its versions 1.0 and 2.0.
+"""Reads Darwin's own JSON, one file for each image, in its versions 1.0 and 2.0.
 
-1.0 has `image.{width,height,filename,original_filename,url}` and `polygon.path` (or
-`complex_polygon.path`, a list of paths); 2.0 has `item.{name,slots}` and `polygon.paths`.
+Version 1.0 has `image.{width,height,filename,original_filename,url}` and `polygon.path` (or
+`complex_polygon.path`, a list of paths). Version 2.0 has `item.{name,slots}` and `polygon.paths`.
 """
 
 import pathlib
@@ -14,21 +14,21 @@ _IMAGE_NUMBER = re.compile(r"/images/(\d+)/")  # In the address of the original.
 
 
 def is_darwin(content: Any) -> bool:
-    """Whether a file's JSON is of this format."""
+    """Tells whether JSON has this format."""
     return isinstance(content, dict) and ("image" in content or "item" in content)
 
 
 def parse(content: dict[str, Any], where: str, name: str) -> annotation.Annotation:
-    """Reads the file of one image.
+    """Returns the annotation of one image from its file.
 
     Args:
-        content: its JSON.
-        where: the download, for messages.
-        name: of the file in it.
+        content: JSON of the file.
+        where: name of the download, for messages.
+        name: name of the file in the download.
 
     Raises:
-        ValueError: not of this format, an outline of an unknown class, or coordinates that are
-            no numbers; names the file.
+        ValueError: another format, an outline of an unknown class, or coordinates that are not
+            numbers; names the file.
     """
     try:
         return _parse(content, name)
@@ -41,7 +41,7 @@ def parse(content: dict[str, Any], where: str, name: str) -> annotation.Annotati
 
 
 def image_number(address: str | None) -> str | None:
-    """Darwin's number of an image, from the address of its original."""
+    """Returns Darwin's number of an image, from the address of its original; None if unknown."""
     match = _IMAGE_NUMBER.search(address or "")
     return match and match[1]
 
@@ -69,7 +69,7 @@ def _parse(content: dict[str, Any], name: str) -> annotation.Annotation:
 
 
 def _image_2_0(item: dict[str, Any]) -> dict[str, Any]:
-    """The description of an image in 2.0, in the words of 1.0."""
+    """Returns the description of an image in version 2.0 with the field names of 1.0."""
     slot = item["slots"][0]
     source = (slot.get("source_files") or [{}])[0]
     return {
@@ -82,7 +82,7 @@ def _image_2_0(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rings(item: dict[str, Any]) -> list[list[tuple[float, float]]]:
-    """Rings of an outline: `path` is one, or several of a complex polygon; `paths` are several."""
+    """Returns the rings of an outline: `path` is one ring or, if complex, several, as `paths`."""
     polygon = item.get("polygon") or item["complex_polygon"]
     rings = polygon.get("paths") or polygon["path"]
     if rings and isinstance(rings[0], dict):

@@ -1,4 +1,4 @@
-"""Which image belongs to which annotation, and which of them are frontal X-rays with lungs."""
+"""Joins images with annotations, and selects the frontal X-rays with lungs."""
 
 import collections
 import dataclasses
@@ -15,10 +15,10 @@ class Sample:
     """A frontal X-ray with lungs.
 
     Attributes:
-        annotation: its lungs.
-        image: name in the tree.
-        facts: from its tags.
-        patient_id: never empty.
+        annotation: annotation of the image, with lungs.
+        image: name of the image in the tree.
+        facts: facts from the image's tags.
+        patient_id: name of the person, never "".
     """
 
     annotation: annotation.Annotation
@@ -28,21 +28,23 @@ class Sample:
 
 
 def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
-    """Joins images and annotations, and says how many are left out and why.
+    """Joins images and annotations, and logs how many are left out and why.
 
     Args:
-        tree: a download.
+        tree: the download.
 
     Returns:
         The frontal X-rays with lungs, sorted by image id.
 
     Raises:
-        ValueError: a damaged annotation, two of one image, or no annotation has its image.
+        ValueError: a damaged annotation, two annotations of one image, or no annotation has its
+            image.
     """
     annotations = sources.read_annotations(tree)
     _require_unique(annotations, tree.where)
     images = _Images(tree)
-    left_out, absent, samples = collections.Counter(), [], []
+    left_out: collections.Counter[str] = collections.Counter()
+    absent, samples = [], []
     for item in annotations:
         facts = tags.read(item.tags)
         if reason := _why_left_out(item, facts):
@@ -60,11 +62,11 @@ def find_samples(tree: raw_tree.RawTree) -> list[Sample]:
 
 
 class _Images:
-    """Finds images by whole name, or else by its stem (people convert the files)."""
+    """A finder of images by name, or by stem, because people convert the files."""
 
     def __init__(self, tree: raw_tree.RawTree) -> None:
         self._tree = tree
-        self._by_name = collections.defaultdict(list)
+        self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         for name in sources.image_names(tree):
             path = pathlib.PurePosixPath(name)
             self._by_name[path.name].append(name)
@@ -79,7 +81,7 @@ class _Images:
         return None
 
     def _require_same(self, found: list[str], item: annotation.Annotation) -> None:
-        """Copies of one file are harmless."""
+        """Raises ValueError if files of one name differ; copies of one file are harmless."""
         if len(found) > 1 and len({self._tree.read(name) for name in found}) > 1:
             raise ValueError(
                 f"{self._tree.where}: {item.name}: want one image, "
@@ -93,7 +95,7 @@ def _make_sample(item: annotation.Annotation, image: str, facts: tags.Facts) -> 
 
 
 def _require_unique(annotations: list[annotation.Annotation], where: str) -> None:
-    names = {}
+    names: dict[str, str] = {}
     for item in annotations:
         if item.image_id in names and item.name == names[item.image_id]:
             raise ValueError(f"{where}: {item.name} has image {item.image_id} twice.")

@@ -13,17 +13,18 @@ def load(tree: raw_tree.RawTree, sample: layout.Sample, longest_side: int | None
     """Reads one sample.
 
     Args:
-        tree: a download.
-        sample: of it.
-        longest_side: pixels at most; smaller images stay as they are. None keeps all.
+        tree: the download.
+        sample: sample to read.
+        longest_side: largest height or width to store, pixels; smaller images stay as they are.
+            None keeps the size of all.
 
     Returns:
-        PNG bytes, mode L, of `image` and `lung_mask` (0 and 255), and `native_height` and
-        `native_width` in pixels, the size that the lungs were drawn on.
+        Bytes of PNG files, mode L, `image` and `lung_mask` (0 and 255), and the size that the lungs
+        were drawn on, `native_height` and `native_width` in pixels.
 
     Raises:
-        ValueError: an image that can't be decoded, or of another shape than its annotation;
-            lungs outside of it.
+        ValueError: an image that can't be decoded or has other proportions than its annotation, or
+            lungs outside the image.
     """
     image = png.decode(tree, sample.image)
     native = sample.annotation.size
@@ -32,21 +33,21 @@ def load(tree: raw_tree.RawTree, sample: layout.Sample, longest_side: int | None
             f"{tree.where}: {sample.image}: want the {native[0]} x {native[1]} pixels of "
             f"{sample.annotation.name}, got {image.size[0]} x {image.size[1]}."
         )
-    size = _stored_size(image.size, longest_side)
+    size = png.fitting(image.size, longest_side)
     planes = {
         "image": image.resize(size, Image.Resampling.LANCZOS),
-        "lung_mask": _shrink(_native_mask(tree, sample.annotation), size),
+        "lung_mask": png.resize_mask(_native_mask(tree, sample.annotation), size),
     }
     pngs = {name: png.encode(plane) for name, plane in planes.items()}
     return pngs | {"native_width": native[0], "native_height": native[1]}
 
 
 def draw(lungs: tuple[annotation.Shape, ...], size: tuple[int, int]) -> Image.Image:
-    """Fills the shapes, of which a hole is a part left out.
+    """Fills shapes, leaving out their holes; overlapping shapes are joined.
 
     Args:
-        lungs: in pixels; what overlaps is joined.
-        size: columns and rows.
+        lungs: shapes in pixels.
+        size: columns and rows of the result.
 
     Returns:
         Mode L, 0 and 255.
@@ -60,7 +61,7 @@ def draw(lungs: tuple[annotation.Shape, ...], size: tuple[int, int]) -> Image.Im
 
 def _fill(ring: np.ndarray, size: tuple[int, int]) -> Image.Image:
     canvas = Image.new("L", size)
-    # PIL cuts fractions off, which would shift the outline by half a pixel.
+    # PIL truncates fractions, which would shift the outline by half a pixel.
     ImageDraw.Draw(canvas).polygon(np.rint(ring).ravel().tolist(), fill=255)
     return canvas
 
@@ -79,23 +80,7 @@ def _native_mask(tree: raw_tree.RawTree, item: annotation.Annotation) -> Image.I
     return mask
 
 
-def _shrink(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Averages over areas, and keeps what is more than half full."""
-    if mask.size == size:
-        return mask
-    # As float, for 8 bits would round one half up.
-    share = mask.convert("F").resize(size, Image.Resampling.BOX)
-    return Image.fromarray(np.asarray(share) > 127.5).convert("L")
-
-
 def _is_rescaled(size: tuple[int, int], native: tuple[int, int]) -> bool:
-    """Whether `size` is `native` times a number, within a pixel; people store smaller copies."""
+    """Tells whether `size` is a scaled `native`, within a pixel: people store smaller copies."""
     scale = max(size) / max(native)
     return all(abs(got - want * scale) <= 1 for got, want in zip(size, native, strict=True))
-
-
-def _stored_size(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
-    if longest_side is None or max(size) <= longest_side:
-        return size
-    scale = longest_side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -1,6 +1,7 @@
-"""PNG masks named by the image's number, `all-images-semantic-masks/1676192.png`, without tags.
+"""Reads PNG masks named by the image's number, `all-images-semantic-masks/1676192.png`.
 
-Grey levels stand in `class_mapping.csv`: 0 background, 127 Ignore (which covers lung), 255 Lung.
+They have no tags. `class_mapping.csv` lists grey levels: 0 background, 127 Ignore (which covers
+lung), 255 Lung.
 """
 
 import concurrent.futures
@@ -16,14 +17,14 @@ _DEFAULT_LEVELS = {"__background__": 0, annotation.IGNORE: 127, annotation.LUNG:
 
 
 def parse(tree: raw_tree.RawTree, masks: list[str]) -> list[annotation.Annotation]:
-    """Reads the masks of a folder, all of them, to know which have lungs.
+    """Reads all masks of a folder, to find those with lungs.
 
     Args:
-        tree: a download.
-        masks: names in it.
+        tree: the download.
+        masks: names of the masks in the tree.
 
     Raises:
-        ValueError: a mask that can't be decoded or has a grey level of no class, or a damaged
+        ValueError: a mask that can't be decoded or has an unknown grey level, or a damaged
             class_mapping.csv; names the file.
     """
     mapping = str(pathlib.PurePosixPath(masks[0]).with_name(MAPPING))
@@ -33,7 +34,7 @@ def parse(tree: raw_tree.RawTree, masks: list[str]) -> list[annotation.Annotatio
 
 
 def _levels(tree: raw_tree.RawTree, name: str) -> dict[str, int]:
-    """Grey levels by class name."""
+    """Reads the grey level of each class."""
     lines = tree.read(name).decode("utf-8-sig", errors="replace").splitlines()
     try:
         rows = csv.DictReader(lines)

@@ -1,7 +1,7 @@
-"""Where a download has its annotations, in which format, and which files are images.
+"""Finds the annotations, their format, and the images of a download.
 
-Darwin pulls `images/` and `releases/all-images/annotations/<name>.json`; GitHub has zips of JSON,
-COCO and PNG masks, and no images. People mix both, and pack or unpack folders.
+Darwin downloads `images/` and `releases/all-images/annotations/<name>.json`. GitHub has zips of
+JSON, COCO and PNG masks, but no images. A download may mix both, packed or unpacked.
 """
 
 import collections
@@ -35,22 +35,15 @@ def open_tree(place: str | pathlib.Path) -> raw_tree.RawTree:
     Raises:
         ValueError: there is no such place, or nothing of this dataset, or a damaged zip.
     """
-    path = pathlib.Path(place).expanduser()
-    if not path.is_dir():
-        return raw_tree.find(place, _has_annotations, WANTED)
-    tree = raw_tree.open_folder_and_zips(path)
-    if not _has_annotations(tree):
-        shown = ", ".join(tree.names[:3]) or "no files"
-        raise ValueError(f"{tree.where}: want {WANTED}, found {shown}; {IMAGES_FROM}.")
-    return tree
+    return raw_tree.find_with_zips(place, _has_annotations, WANTED, f"; {IMAGES_FROM}")
 
 
 def image_names(tree: raw_tree.RawTree) -> list[str]:
-    """Files that can be X-rays: JPEG and PNG outside of folders of masks or thumbnails."""
+    """Returns the JPEG and PNG files outside folders of masks or thumbnails."""
     mapped = _mapped_folders(tree)
     return [
         name
-        for name in _visible(tree, _IMAGE_SUFFIXES)
+        for name in tree.visible(_IMAGE_SUFFIXES)
         if not _NO_IMAGES.search(_folder(name)) and _folder(name) not in mapped
     ]
 
@@ -59,7 +52,7 @@ def read_annotations(tree: raw_tree.RawTree) -> Annotations:
     """Reads the largest set of the best format: Darwin's JSON, COCO, or PNG masks.
 
     Raises:
-        ValueError: a damaged file, which it names, or no annotations.
+        ValueError: there are no annotations, or a file is damaged; names the file.
     """
     sets = _read_json_sets(tree)
     kind = next((kind for kind, found in sets.items() if found), "PNG masks")
@@ -67,14 +60,14 @@ def read_annotations(tree: raw_tree.RawTree) -> Annotations:
     if not found:
         raise ValueError(f"{tree.where}: want {WANTED}, found other JSON files only.")
     sizes = {place: len(items) for place, items in found.items()}
-    place = max(sizes, key=sizes.get)
+    place = max(sizes, key=sizes.__getitem__)
     logging.info("%s: annotations are %s, %d in %s", tree.where, kind, sizes.pop(place), place)
     if sizes:
-        logging.info("%s: not read, being the smaller sets: %s", tree.where, sizes)
+        logging.info("%s: not read, because they are smaller sets: %s", tree.where, sizes)
     if kind == "PNG masks":
         logging.warning(
             "%s: PNG masks have no tags, so every image is labelled %r whatever its diagnosis, and "
-            "patients are unknown but where file names tell them: splits are by image; V7's "
+            "patients are unknown unless file names tell them: splits are by image; V7's "
             "annotations/all-images.zip has the tags.",
             tree.where,
             tags.LABELS[0],
@@ -83,9 +76,10 @@ def read_annotations(tree: raw_tree.RawTree) -> Annotations:
 
 
 def _read_json_sets(tree: raw_tree.RawTree) -> dict[str, dict[str, Annotations]]:
-    """Annotations by format, then by place; JSON of other kinds is none of ours."""
-    darwin_sets, coco_sets = collections.defaultdict(list), {}
-    names = _visible(tree, _JSON_SUFFIXES)
+    """Reads annotations by format, then by place; ignores other JSON files."""
+    darwin_sets: dict[str, Annotations] = collections.defaultdict(list)
+    coco_sets: dict[str, Annotations] = {}
+    names = tree.visible(_JSON_SUFFIXES)
     what = f"reading annotations of {tree.where}"
     for name in progress.report(names, what, "files", len(names)):
         content = annotation.read_json(tree, name)
@@ -98,7 +92,7 @@ def _read_json_sets(tree: raw_tree.RawTree) -> dict[str, dict[str, Annotations]]
 
 
 def _read_mask_sets(tree: raw_tree.RawTree) -> dict[str, Annotations]:
-    folders = collections.defaultdict(list)
+    folders: dict[str, list[str]] = collections.defaultdict(list)
     for name in _mask_names(tree):
         folders[_folder(name)].append(name)
     return {folder: semantic.parse(tree, names) for folder, names in folders.items()}
@@ -108,23 +102,13 @@ def _mask_names(tree: raw_tree.RawTree) -> list[str]:
     mapped = _mapped_folders(tree)
     return [
         name
-        for name in _visible(tree, (".png",))
+        for name in tree.visible((".png",))
         if _folder(name) in mapped or _MASKS.search(_folder(name).rpartition("/")[2])
     ]
 
 
 def _has_annotations(tree: raw_tree.RawTree) -> bool:
-    return bool(_visible(tree, _JSON_SUFFIXES) or _mask_names(tree))
-
-
-def _visible(tree: raw_tree.RawTree, suffixes: tuple[str, ...]) -> list[str]:
-    """Names without what systems and programs leave behind: .v7/metadata.json, ._1676192.json."""
-    return [
-        name
-        for name in tree.names
-        if name.lower().endswith(suffixes)
-        and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    ]
+    return bool(tree.visible(_JSON_SUFFIXES) or _mask_names(tree))
 
 
 def _mapped_folders(tree: raw_tree.RawTree) -> set[str]:

@@ -1,4 +1,4 @@
-"""What the tags of an image say: diagnosis, view, sex, age and who the patient is."""
+"""Reads the tags of an image: diagnosis, view, sex, age and patient."""
 
 import collections
 import dataclasses
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 COVID_19 = "COVID-19"
 LABELS = ("other", COVID_19)
 
-# Of the published classes, those that name a disease or its absence.
+# Published classes that name a disease or its absence.
 _FINDINGS = frozenset(
     {"ARDS", "Bacterial Pneumonia", COVID_19, "Chlamydophila", "E.Coli", "Fungal Pneumonia"}
     | {"Influenza", "Klebsiella", "Legionella", "Lipoid pneumonia", "MERS-CoV", "Mycoplasma"}
     | {"No Finding", "No Pneumonia (healthy)", "Nocardia", "Pneumocystis", "Pneumonia", "SARS"}
     | {"Streptococcus", "Tuberculosis", "Undefined Pneumonia", "Varicella", "Viral Pneumonia"}
 )
-# Known, but not stored.
+# Known keys that are not stored.
 _CLINICAL = frozenset(
     {"Extubated", "ICU_admission", "In_ICU_scan", "Intubation", "Intubation_present", "Survival"}
     | {"Leukocyte_count", "Lymphocyte_count", "Lymphocyte_count_on_admission", "Neutrophil_count"}
@@ -24,7 +24,7 @@ _CLINICAL = frozenset(
 )
 _STORED = frozenset({"Age", "CT", "PatientID", "Sex", "View", "X-ray"})
 _SIDEWAYS = frozenset({"l", "ll", "lateral", "axial", "coronal", "sagittal"})
-_SAME_PATIENT = {"178": "97"}  # Two numbers of one person in Cohen's collection.
+_SAME_PATIENT = {"178": "97"}  # One person has two numbers in Cohen's collection.
 # Kermany's names: person12_bacteria_34.jpeg, BACTERIA-1008087-0001.jpeg, NORMAL2-IM-0027-0001.jpeg.
 _KERMANY_PERSON = re.compile(
     r"(?<![A-Za-z0-9])(person\d+(?=_(?:bacteria|virus)_)"
@@ -34,16 +34,16 @@ _KERMANY_PERSON = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """Of one image.
+    """Facts about one image, from its tags.
 
     Attributes:
-        label: one of `LABELS`.
-        finding: all diseases, or their absence, joined by ", "; "" if no tag says.
-        modality: "CT", "X-ray" or "".
-        view: "PA", "AP", "AP Supine", "Lateral", "Axial"; "" unknown.
-        sex: "M", "F" or "".
-        age_years: NaN unknown.
-        patient: number of the patient, or "".
+        label: diagnosis, one of `LABELS`.
+        finding: all diseases, or their absence, joined by ", "; "" if unknown.
+        modality: "CT" or "X-ray"; "" if unknown.
+        view: "PA", "AP", "AP Supine", "Lateral", "Axial"; "" if unknown.
+        sex: "M" or "F"; "" if unknown.
+        age_years: age in years, NaN if unknown.
+        patient: number of the patient; "" if unknown.
     """
 
     label: str
@@ -56,13 +56,14 @@ class Facts:
 
     @property
     def is_frontal(self) -> bool:
-        """Whether no tag says that it was taken from the side, or is a slice."""
+        """True unless a tag says that the image is a lateral view or a slice."""
         return self.view.lower() not in _SIDEWAYS
 
 
 def read(names: Iterable[str]) -> Facts:
     """Reads the tags of an image; `View/PA` and `Age:55` are keys with values."""
-    found, findings = {}, []
+    found: dict[str, str] = {}
+    findings = []
     for name in names:
         key, value = _split(name)
         if name in _FINDINGS:
@@ -81,14 +82,14 @@ def read(names: Iterable[str]) -> Facts:
 
 
 def patient_id(patient: str, image_id: str, file_names: Iterable[str]) -> str:
-    """Whose image it is; never empty, equal only for one person.
+    """Returns the name of the person; never "", and the same for all images of one person.
 
-    Kermany's numbers count bacterial and viral cases apart, so that two people may share one:
-    they are kept together, as a split by patient can afford.
+    Kermany numbers bacterial and viral cases separately, so two people may share a number. They are
+    kept together, which does no harm in a split by patient.
 
     Args:
-        patient: number from the tags, or "".
-        image_id: tells unknown patients apart.
+        patient: number of the patient from the tags, or "".
+        image_id: id of the image, which distinguishes unknown patients.
         file_names: names of the image's file.
     """
     if patient:
@@ -100,7 +101,7 @@ def patient_id(patient: str, image_id: str, file_names: Iterable[str]) -> str:
 
 
 def count_unknown(names: Iterable[str]) -> collections.Counter:
-    """Counts the kinds of tags that this module doesn't know."""
+    """Counts the tags of unknown kinds, by kind."""
     kinds = (_split(name)[0] for name in names if name not in _FINDINGS)
     return collections.Counter(kind for kind in kinds if kind not in _CLINICAL | _STORED)
 

@@ -16,7 +16,7 @@ class Config(tfds.core.BuilderConfig):
     """A size that images are stored at.
 
     Attributes:
-        longest_side: pixels; larger images are scaled down to it. None keeps them as they are.
+        longest_side: largest height or width in pixels; None keeps images as they are.
     """
 
     longest_side: int | None = None
@@ -31,7 +31,7 @@ def _scaled_to(longest_side: int) -> Config:
 
 
 class Builder(raw_builder.RawBuilder):
-    """The frontal X-rays with lungs, from what Darwin pulls or from GitHub's annotations."""
+    """Frontal X-rays with lungs, with the annotations of a Darwin download or of GitHub."""
 
     ANNOTATIONS_URL = (
         "https://raw.githubusercontent.com/v7labs/covid-19-xray-dataset/master/"
@@ -50,17 +50,17 @@ class Builder(raw_builder.RawBuilder):
     )
 
     @classmethod
-    def fetch(cls, folder: str | pathlib.Path) -> pathlib.Path:
-        """Downloads the annotations; the images can't be had without an account.
+    def fetch(cls, folder: pathlib.Path) -> pathlib.Path:
+        """Downloads the annotations, but not the images, which need an account.
 
         Args:
-            folder: for downloads; this one's go into its folder of the builder's name.
+            folder: folder of downloads; a folder of the builder's name is made in it.
 
         Returns:
-            That folder, as `raw_dir`, if images already lie there.
+            Path of the made folder for `raw_dir`, if images are already there.
 
         Raises:
-            ValueError: the annotations can't be fetched, or there are no images yet; says how to
+            ValueError: the annotations can't be downloaded, or there are no images yet; says how to
                 get them and where to put them.
             OSError: the annotations can't be written.
         """
@@ -68,7 +68,7 @@ class Builder(raw_builder.RawBuilder):
         url_download.download(cls.ANNOTATIONS_URL, place / "annotations" / "all-images.zip")
         if not sources.image_names(sources.open_tree(place)):
             raise ValueError(
-                f"{place}: the annotations are there, the images can't be fetched: "
+                f"{place}: the annotations are there, the images can't be downloaded: "
                 f"{sources.IMAGES_FROM}, and put them into {place / 'images'}."
             )
         return place

@@ -153,7 +153,7 @@ def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarra
     In one array, a patch of any volume is one dynamic slice. No patch reaches the padding beside
     smaller volumes.
     """
-    slab = {
+    slab: dict[str, np.ndarray] = {
         "images": np.full(shape, hounsfield.LOWEST_HU, np.int16),
         "masks": np.zeros(shape, np.uint8),
     }

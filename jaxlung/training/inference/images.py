@@ -18,7 +18,7 @@ def predict(
     record_at: order.Order,
     num_images: int,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields `train_step.eval_step`'s outputs for one image after the other.
+    """Yields the outputs of `Step.evaluate` for one image after the other.
 
     Args:
         system: the run.

@@ -1,4 +1,4 @@
-"""Both feeds give the same batches; every record is seen once per epoch."""
+"""Tests that both feeds give the same batches, with every record once per epoch."""
 
 import dataclasses
 

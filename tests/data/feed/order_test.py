@@ -1,4 +1,4 @@
-"""Which record stands where: permutations, epochs, steps."""
+"""Tests of the order of records: permutations, epochs and steps."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""Patches: inside their volume, the same by both feeds, on what is sought as often as asked."""
+"""Tests of patches: inside their volume, equal in both feeds, centred as often as asked."""
 
 import dataclasses
 

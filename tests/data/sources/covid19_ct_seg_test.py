@@ -1,4 +1,4 @@
-"""Records of prepared CTs: bits, geometry, and names without volumes."""
+"""Tests of records of prepared CTs: bits, geometry, and names without unpacking volumes."""
 
 from unittest import mock
 

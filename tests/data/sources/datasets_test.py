@@ -1,4 +1,4 @@
-"""Datasets that are split here: no patient in two splits, each group in its share."""
+"""Tests of datasets that are split here: no patient in two splits, each group in its share."""
 
 import collections
 
@@ -138,7 +138,7 @@ def test_v7_masks_without_diagnoses_are_split_by_image_and_not_as_the_paper(
     message = r"got 'paper', .* these annotations have no diagnoses .*data\.protocol=halves"
     with pytest.raises(ValueError, match=message):
         open_v7(tmp_path / "data", "paper", **fields)
-    assert "patients are unknown but where file names tell them: splits are by image" in caplog.text
+    assert "patients are unknown unless file names tell them: splits are by image" in caplog.text
     halves = open_v7(tmp_path / "data", "halves", **fields)
     assert [len(halves[name]) for name in ("train", "validation", "test")] == [6, 2, 2]
 

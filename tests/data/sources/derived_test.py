@@ -1,4 +1,4 @@
-"""Parts of sources, and several as one."""
+"""Tests of parts of sources, and of several sources joined."""
 
 import numpy as np
 from absl.testing import parameterized

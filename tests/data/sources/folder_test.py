@@ -1,4 +1,4 @@
-"""Folders and CSVs of a user's own images, written here, read back, and spoilt in every way."""
+"""Tests of folders and CSVs of a user's own images, intact and damaged in many ways."""
 
 import csv
 import os

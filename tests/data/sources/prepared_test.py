@@ -1,4 +1,4 @@
-"""Datasets that a builder prepares: phantoms, downloads, and what is not there."""
+"""Tests of prepared datasets: phantoms, downloads and missing data."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Datasets that several runs want at once, full disks, and what killed runs left behind."""
+"""Tests of preparing: several runs at once, full disks, and remains of killed runs."""
 
 import errno
 import pathlib

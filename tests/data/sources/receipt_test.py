@@ -1,4 +1,4 @@
-"""Prepared data that were damaged, cut or copied by half: one sentence, with the file."""
+"""Tests that damaged, truncated or partly copied data are an error that names the file."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Splits of patients: sizes, independence from order, stability."""
+"""Tests of splits by patient: sizes, independence from order, stability."""
 
 import collections
 import hashlib

@@ -1,4 +1,4 @@
-"""Who is in which split, whatever the images are called."""
+"""Tests of the CSV of splits, with all kinds of image names."""
 
 import os
 import types

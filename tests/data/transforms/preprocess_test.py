@@ -1,4 +1,4 @@
-"""Scaling inside jit."""
+"""Tests of scaling inside jit."""
 
 import jax
 import jax.numpy as jnp

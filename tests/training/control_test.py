@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from jaxlung.training import training_control
+from jaxlung.training import control
 
 PAPER_002 = dict(
     plateau_patience=3,
@@ -22,18 +22,18 @@ PAPER_002 = dict(
 
 
 def make(**changes):
-    return training_control.Settings(**PAPER_002 | changes)
+    return control.Settings(**PAPER_002 | changes)
 
 
 def run(settings, losses, learning_rate=1.0, stored=False):
     """The states after each epoch; `stored`: through JSON text between any two."""
-    state = training_control.start(learning_rate)
+    state = control.start(learning_rate)
     states = []
     for loss in losses:
         if stored:
-            text = json.dumps(training_control.to_json(state), allow_nan=False)
-            state = training_control.from_json(json.loads(text))
-        state = training_control.after_epoch(settings, state, loss)
+            text = json.dumps(control.to_json(state), allow_nan=False)
+            state = control.from_json(json.loads(text))
+        state = control.after_epoch(settings, state, loss)
         states.append(state)
     return states
 
@@ -83,7 +83,7 @@ class Keras:
 
 
 def draw_settings(np_rng):
-    return training_control.Settings(
+    return control.Settings(
         plateau_patience=int(np_rng.integers(0, 4)),
         plateau_factor=float(np_rng.choice([0.1, 0.5])),
         plateau_min_delta=float(np_rng.choice([0.0, 0.1])),
@@ -141,7 +141,7 @@ class AfterEpochTest(parameterized.TestCase):
 
     def test_patience_0_is_never(self):
         settings = make(plateau_patience=0, stop_patience=0)
-        assert run(settings, [5.0] * 50)[-1] == training_control.start(1.0)
+        assert run(settings, [5.0] * 50)[-1] == control.start(1.0)
 
     def test_the_two_rules_do_not_see_each_other(self):
         losses = np.random.default_rng(0).random(30).tolist()
@@ -153,7 +153,7 @@ class AfterEpochTest(parameterized.TestCase):
     def test_a_state_is_not_changed(self):
         state = run(make(), [5.0, 5.0])[-1]
         before = dataclasses.asdict(state)
-        training_control.after_epoch(make(), state, 9.0)
+        control.after_epoch(make(), state, 9.0)
         assert dataclasses.asdict(state) == before
 
 
@@ -166,11 +166,11 @@ class JsonTest(parameterized.TestCase):
         assert run(settings, losses, stored=True) == run(settings, losses)
 
     def test_other_fields_are_an_error(self):
-        values = training_control.to_json(training_control.start(1.0))
+        values = control.to_json(control.start(1.0))
         with pytest.raises(ValueError, match=r"got fields learning_rate, .*plateau_best"):
-            training_control.from_json({"learning_rate": 1.0})
+            control.from_json({"learning_rate": 1.0})
         with pytest.raises(ValueError, match="got fields epoch, "):
-            training_control.from_json(values | {"epoch": 3})
+            control.from_json(values | {"epoch": 3})
 
 
 class SettingsTest(parameterized.TestCase):
@@ -192,4 +192,4 @@ class SettingsTest(parameterized.TestCase):
 
     def test_a_config_section_is_the_arguments(self):
         section = mlc.ConfigDict(PAPER_002 | {"min_learning_rate": 0})
-        assert training_control.Settings(**section) == make(min_learning_rate=0)
+        assert control.Settings(**section) == make(min_learning_rate=0)

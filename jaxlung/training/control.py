@@ -1,7 +1,7 @@
-"""What validation losses decide: a lower learning rate, or the end of training.
+"""Lowers the learning rate and ends training, depending on the validation losses.
 
 The rules are those of Keras 3, `ReduceLROnPlateau` and `EarlyStopping` in mode "min", as pure
-functions of a small state that goes into checkpoints. The two rules don't see each other.
+functions of a small state that is saved in checkpoints. The two rules are independent.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """A config's `control` section.
+    """The section `control` of a config.
 
     Attributes:
         plateau_patience: epochs without improvement before the learning rate is reduced; 0: never
@@ -22,7 +22,7 @@ class Settings:
         min_learning_rate: the learning rate is not reduced below this.
         stop_patience: epochs without improvement before training stops; 0: never (in Keras, 0
             acts as 1). 1 stops when the loss did not fall once.
-        stop_min_delta: as `plateau_min_delta`, for stopping.
+        stop_min_delta: for stopping, a loss lower by no more than this is no improvement, nats.
 
     Raises:
         ValueError: a field is out of range.
@@ -54,17 +54,17 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is remembered from epoch to epoch.
+    """The state of both rules between two epochs.
 
     Attributes:
-        learning_rate: of the next epoch.
-        plateau_best: lowest validation loss that counted as an improvement; None before any,
-            which every loss improves on.
-        plateau_wait: epochs since then, or since a reduction or cooldown.
+        learning_rate: learning rate of the next epoch.
+        plateau_best: lowest validation loss that counted as an improvement; None before the
+            first epoch, on which every loss improves.
+        plateau_wait: epochs since `plateau_best`, or since the last reduction or cooldown.
         plateau_cooldown: epochs of cooldown that are left.
-        stop_best: as `plateau_best`, for stopping.
-        stop_wait: epochs since then.
-        stopped: training is over.
+        stop_best: lowest validation loss that counted as an improvement for stopping.
+        stop_wait: epochs since `stop_best`.
+        stopped: True once training is over.
     """
 
     learning_rate: float
@@ -77,18 +77,18 @@ class State:
 
 
 def start(learning_rate: float) -> State:
-    """Before the first epoch."""
+    """Returns the state before the first epoch."""
     return State(learning_rate=float(learning_rate))
 
 
 def after_epoch(settings: Settings, state: State, val_loss: float) -> State:
-    """The state that the next epoch begins with.
+    """Returns the state with which the next epoch begins.
 
     Args:
-        settings: the rules.
-        state: that this epoch began with.
-        val_loss: at its end, finite. So the first epoch improves on nothing at all, and Keras's
-            rule that it never stops training needs no code.
+        settings: settings of both rules.
+        state: state with which this epoch began.
+        val_loss: validation loss at the end of this epoch, finite. The first epoch always
+            improves, so Keras's rule that it never stops training needs no code.
     """
     val_loss = float(val_loss)  # NumPy's float32 is not JSON and compares in 32 bits.
     assert math.isfinite(val_loss), val_loss
@@ -96,15 +96,15 @@ def after_epoch(settings: Settings, state: State, val_loss: float) -> State:
 
 
 def to_json(state: State) -> dict[str, Any]:
-    """Plain values only: `json` writes them without loss."""
+    """Returns the state as plain values, which `json` writes without loss."""
     return dataclasses.asdict(state)
 
 
 def from_json(values: dict[str, Any]) -> State:
-    """The inverse of `to_json`.
+    """Reads what `to_json` returned.
 
     Raises:
-        ValueError: other fields than a state's.
+        ValueError: the fields are not those of a state.
     """
     names = [field.name for field in dataclasses.fields(State)]
     if sorted(values) != sorted(names):

@@ -1,0 +1,148 @@
+"""Opening a trained run: its config, network, selected checkpoint and threshold, in one place."""
+
+import contextlib
+import dataclasses
+import os
+
+import ml_collections as mlc
+from absl import logging
+from etils import epath
+
+from jaxlung.config import run_files, workdir
+from jaxlung.host import files
+from jaxlung.parallel import sharding
+from jaxlung.training import checkpoint, train_step
+from jaxlung.training import system as system_lib
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained run, ready to predict.
+
+    Attributes:
+        path: folder of the run, absolute.
+        config: config of the run, fitted to this machine, with its threshold filled in.
+        system: what `config` describes.
+        state: the selected checkpoint.
+    """
+
+    path: epath.Path
+    config: mlc.ConfigDict
+    system: system_lib.System
+    state: train_step.TrainState
+
+    @property
+    def step(self) -> int:
+        """Number of finished updates."""
+        return int(self.state.step)
+
+
+def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
+    """Opens the checkpoint that a run selects, with the threshold that was chosen for it.
+
+    Args:
+        path: folder of the run.
+        config: config of the run, from `workdir.load_config`; it may be changed in fields that
+            don't change the weights.
+
+    Raises:
+        ValueError: a field of the config can't be used, there is no good checkpoint, another
+            process is training in the folder, or no threshold was chosen for these weights yet.
+    """
+    path = files.to_absolute(path)
+    config, system = make_system(path, config)
+    state = load_state(path, config, system)
+    if system.task.threshold == 0:
+        config = with_threshold(config, chosen_threshold(path, state))
+        system = system_lib.make_system(config)
+    return Trained(path, config, system, state)
+
+
+def make_system(
+    path: epath.Path, config: mlc.ConfigDict
+) -> tuple[mlc.ConfigDict, system_lib.System]:
+    """Returns a run's config fitted to this machine, and the system that it describes.
+
+    Raises:
+        ValueError: a field of the config can't be used; the message names the run's `config.json`.
+    """
+    with workdir.naming_config(path):
+        config = fit_to_machine(config)
+        return config, system_lib.make_system(config)
+
+
+def load_state(
+    path: epath.Path, config: mlc.ConfigDict, system: system_lib.System
+) -> train_step.TrainState:
+    """Loads the checkpoint that a run's config selects.
+
+    Raises:
+        ValueError: there is no good checkpoint, or another process is training in the folder.
+    """
+    with _lock_unfinished(path):
+        return checkpoint.load_selected(path, config.selection, system.abstract_state())
+
+
+def _lock_unfinished(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps training from removing a checkpoint while it is read."""
+    finished = (path / "finished.txt").exists()
+    # Nobody trains in a folder of a finished run, nor can we lock one that we can't write.
+    if finished or not os.access(path, os.W_OK):
+        return contextlib.nullcontext()
+    return workdir.lock(path)
+
+
+def fit_to_machine(config: mlc.ConfigDict) -> mlc.ConfigDict:
+    """Returns a copy of the config that suits the number of devices of this machine.
+
+    All devices share each batch, whose size is rounded up to a multiple of their number.
+    """
+    changed = mlc.ConfigDict(config.to_dict())
+    count = len(sharding.visible_devices())
+    changed.mesh.update(data=-1, space=1)
+    for name in ("batch_size", "eval_batch_size"):
+        changed.data[name] = -(-changed.data[name] // count) * count
+    if changed.data.batch_size % (changed.step.microbatches * count):
+        changed.step.microbatches = 1
+    return changed
+
+
+def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
+    """Returns a copy of the config with `task.threshold` set."""
+    changed = mlc.ConfigDict(config.to_dict())
+    changed.task.threshold = threshold
+    return changed
+
+
+def chosen_threshold(path: epath.Path, state: train_step.TrainState) -> float:
+    """Returns the threshold that was chosen on the validation split for the weights in `state`.
+
+    Summaries written by earlier versions don't name the weights. They are matched by their step,
+    with a warning.
+
+    Raises:
+        ValueError: no threshold was chosen for these weights, or a summary is damaged.
+    """
+    step, weights = int(state.step), checkpoint.digest_weights(state)
+    found = [run_files.load_summary(path, split) for split in run_files.SPLITS]
+    summaries = [(x, x.threshold) for x in found if x is not None and x.threshold is not None]
+    for summary, threshold in summaries:
+        if summary.weights_digest == weights:
+            return threshold
+    for summary, threshold in summaries:
+        if not summary.weights_digest and summary.step == step:
+            logging.warning(
+                "%s: summary_%s.json was written by an earlier version and doesn't say which "
+                "weights of step %d its threshold is for; to choose it again, run jaxlung "
+                "evaluate --workdir=%s --split=%s",
+                path,
+                summary.split,
+                step,
+                path,
+                summary.split,
+            )
+            return threshold
+    raise ValueError(
+        f"{path}: no threshold was chosen for these weights of step {step} yet; first run "
+        f"jaxlung evaluate --workdir={path} --split=validation."
+    )
