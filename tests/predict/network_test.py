@@ -1,4 +1,4 @@
-"""Trained runs as networks: evaluation's own numbers, at any size, alone and together."""
+"""Loaded networks agree with evaluation at any size, alone and in ensembles."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def lung_network(lung_run):
 
 
 def eval_probs(net, images):
-    """What evaluation says of images of any size, one batch each."""
+    """Returns evaluation's outputs for images of any size, one batch each."""
     settings = net.system.settings
     outputs = []
     for image in images:
@@ -139,7 +139,7 @@ def test_a_network_of_an_unknown_role_is_refused_and_not_left_out(lung_network):
 
 
 class Fake:
-    """As much of a network as an ensemble of masks looks at."""
+    """The parts of a network that an ensemble of masks uses."""
 
     def __init__(self, threshold):
         self.role, self.digest, self.path = "lung", str(threshold), "runs/fake"
