@@ -4,14 +4,13 @@ import functools
 import io
 
 import numpy as np
-import page_test
 import pytest
 from etils import epath
 from PIL import Image
 
 from jaxlung.report import page
 from tests import made_study
-from tests.report import browser, volume_run
+from tests.report import browser, page_test, volume_run
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on PATH")
 PHONE, DESK = 400, 1200  # pixels
