@@ -190,7 +190,7 @@ def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
     """Returns the columns of `metrics.csv`, [epochs] float64; {} before the first finished epoch.
 
     Raises:
-        ValueError: it can't be read, lacks one of `METRICS`, or holds other than numbers.
+        ValueError: the file can't be read, lacks one of `METRICS`, or holds text for a number.
     """
     path = workdir / "metrics.csv"
     rows = load_rows(path)
@@ -203,7 +203,7 @@ def load_metrics(workdir: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _to_column(path: epath.Path, name: str, cells: Sequence[str]) -> np.ndarray:
-    """Numbers, NaN for what is not known."""
+    """Returns the numbers of a column; NaN for empty cells."""
     try:
         column = np.array([float(cell or "nan") for cell in cells])
     except ValueError as error:
@@ -214,13 +214,13 @@ def _to_column(path: epath.Path, name: str, cells: Sequence[str]) -> np.ndarray:
 
 
 def find_epoch_score(metrics: Mapping[str, np.ndarray]) -> str:
-    """The score that was taken after every epoch, of training and validation; "" without one."""
+    """Returns the score logged each epoch for training and validation; "" if there is none."""
     scores = (name for name in metrics if f"val_{name}" in metrics and name not in LOSSES)
     return next(scores, "")
 
 
 def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> ImageScores | None:
-    """The first of the scores `names` that `scores_<split>.csv` has; None without any."""
+    """Returns the first of the scores `names` in `scores_<split>.csv`; None if it has none."""
     rows = load_rows(workdir / f"scores_{split}.csv")
     name = next((name for name in names if rows and name in rows[0]), None)
     if name is None:
@@ -230,7 +230,7 @@ def load_image_scores(workdir: epath.Path, split: str, names: Sequence[str]) -> 
 
 
 def load_rows(path: epath.Path) -> list[dict[str, str]]:
-    """Rows of a CSV file by their columns' names; [] without the file."""
+    """Returns the rows of a CSV file as dicts by column; [] if the file doesn't exist."""
     if not path.exists():
         return []
     try:
@@ -240,7 +240,7 @@ def load_rows(path: epath.Path) -> list[dict[str, str]]:
 
 
 def to_number(text: str) -> float:
-    """The number in a cell of a table; NaN for an empty cell or a word."""
+    """Returns the number in a cell of a table; NaN for an empty cell or a word."""
     try:
         return float(text)
     except ValueError:
@@ -248,11 +248,11 @@ def to_number(text: str) -> float:
 
 
 def load_arrays(path: epath.Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays `names` of an .npz file, or all of them.
+    """Returns the arrays `names` of an .npz file, or all of them.
 
     Raises:
-        ValueError: it can't be read; the caller names the file.
-        KeyError: it lacks one.
+        ValueError: the file can't be read; the caller names it.
+        KeyError: the file lacks an array.
     """
     try:
         with path.open("rb") as file:
@@ -268,7 +268,7 @@ def load_bundle(path: epath.Path, kind: type[Bundle]) -> Bundle:
     """Reads an .npz file into a dataclass whose fields are its arrays.
 
     Raises:
-        ValueError: it can't be read, or lacks an array.
+        ValueError: the file can't be read, or lacks an array; names it.
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # any dataclass
     try:
@@ -278,10 +278,10 @@ def load_bundle(path: epath.Path, kind: type[Bundle]) -> Bundle:
 
 
 def load_panels(workdir: epath.Path) -> Panels | None:
-    """`panels_test.npz`; None if there is none, or no image in it.
+    """Reads `panels_test.npz`; returns None if the file doesn't exist or holds no image.
 
     Raises:
-        ValueError: it can't be read, lacks an array, or its arrays don't fit.
+        ValueError: the file can't be read or lacks an array, or its arrays differ in shape.
     """
     path = workdir / "panels_test.npz"
     if not path.exists():

@@ -1,6 +1,5 @@
 """Writes a trained run as one file (`jaxlung export`): for JAX without Flax, or as ONNX."""
 
-import dataclasses
 import datetime
 import importlib
 import importlib.metadata
@@ -29,31 +28,13 @@ from jaxlung.export import reader
 from jaxlung.host import files
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib
-from jaxlung.training import train_step
-from jaxlung.training import trained as trained_lib
+from jaxlung.training import train_step, trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 NOTICE = "No medical device: for research, not for diagnosis or treatment."
 PACKAGES = ("jaxlung", "jax", "jaxlib", "flax", "numpy")
 ONNX_PACKAGES = ("jax2onnx", "onnx", "onnxruntime")  # of the extra "onnx"
 Weights = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """The selected network of a run, ready to be written.
-
-    Attributes:
-        config: the run's config, with the threshold filled in; computes in float32 for ONNX.
-        system: made from the config.
-        step: number of finished updates.
-        weights: parameters and running statistics by path, "params/encoder_0/conv_0/kernel".
-    """
-
-    config: mlc.ConfigDict
-    system: system_lib.System
-    step: int
-    weights: Weights
 
 
 def export(workdir: epath.Path, output: pathlib.Path) -> None:
@@ -73,14 +54,14 @@ def export(workdir: epath.Path, output: pathlib.Path) -> None:
     is_onnx = output.suffix.lower() == ".onnx"
     if is_onnx:
         require_onnx(output)
-    trained = load_trained(workdir, float32=is_onnx)
-    content = to_onnx(trained) if is_onnx else to_jaxlung(trained)
+    run = open_run(workdir, float32=is_onnx)
+    content = to_onnx(run) if is_onnx else to_jaxlung(run)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(epath.Path(output), content)
     except OSError as error:
         raise ValueError(f"FILE: can't write {output} ({error.strerror}).") from error
-    logging.info("step %d of %s: %s, %d bytes", trained.step, workdir, output, len(content))
+    logging.info("step %d of %s: %s, %d bytes", run.step, workdir, output, len(content))
 
 
 def require_place(output: pathlib.Path, workdir: epath.Path) -> None:
@@ -100,26 +81,26 @@ def _is_export(path: pathlib.Path) -> bool:
     return content[:1] in (b"P", b"\x08") and reader.FORMAT.encode() in content
 
 
-def load_trained(workdir: epath.Path, *, float32: bool) -> Trained:
-    """Reads a run's selected network; `float32` computes in it whatever the run did."""
+def open_run(workdir: epath.Path, *, float32: bool) -> trained.Trained:
+    """Opens a run's selected network; with `float32` it computes in that, whatever the run did."""
     workdir = files.to_absolute(workdir)
     config = mlc.ConfigDict(workdir_lib.load_config(workdir).to_dict())
     if float32:
         config.model.dtype = "float32"
-    run = trained_lib.open_run(workdir, config)
-    return Trained(run.config, run.system, run.step, flatten(run.state))
+    return trained.open_run(workdir, config)
 
 
-def to_jaxlung(trained: Trained) -> bytes:
+def to_jaxlung(run: trained.Trained) -> bytes:
     """Returns the bytes of the file that `reader.load` reads.
 
     The weights are arguments of the program, not constants in it. NumPy can read them without JAX,
     and XLA doesn't try to fold 124 MB of constants when it compiles.
     """
-    program = make_program(trained.system, trained.weights)
+    weights = flatten(run.state)
+    program = make_program(run.system, weights)
     members = {reader.PROGRAM: bytes(program.serialize())}
-    members |= {_member(name): to_npy(x) for name, x in trained.weights.items()}
-    manifest = make_manifest(trained, make_inputs(trained.system)) | {
+    members |= {_member(name): to_npy(x) for name, x in weights.items()}
+    manifest = make_manifest(run, weights, make_inputs(run.system)) | {
         "platforms": list(program.platforms),
         "calling_convention": program.calling_convention_version,
         "sha256": {name: reader.sha256(content) for name, content in members.items()},
@@ -138,15 +119,14 @@ def require_onnx(output: pathlib.Path) -> None:
             ) from error
 
 
-def to_onnx(trained: Trained) -> bytes:
+def to_onnx(run: trained.Trained) -> bytes:
     """Returns the bytes of the ONNX file, for images of the trained size, checked against JAX."""
     from jaxlung.export import onnx_export  # Needs packages that only the extra "onnx" installs.
 
-    inputs = make_inputs(trained.system, any_size=False)
-    manifest = make_manifest(trained, inputs) | {"format": f"{reader.FORMAT}.onnx"}
+    weights, inputs = flatten(run.state), make_inputs(run.system, any_size=False)
+    manifest = make_manifest(run, weights, inputs) | {"format": f"{reader.FORMAT}.onnx"}
     manifest["versions"] |= versions(ONNX_PACKAGES)
-    predict = make_predict(trained.system)
-    return onnx_export.build(predict, trained.weights, inputs, manifest)
+    return onnx_export.build(make_predict(run.system), weights, inputs, manifest)
 
 
 def flatten(state: train_step.TrainState) -> Weights:
@@ -164,8 +144,8 @@ def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, ja
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         variables = flax.traverse_util.unflatten_dict(weights, sep="/")
         images = system.step.scale(batch["images"])
-        # A task that hides nothing looks at no mask.
-        inputs = system.task.inputs(images, batch.get("masks"))
+        # A task that hides nothing ignores the masks.
+        inputs = system.task.inputs(images, batch.get("masks"))  # type: ignore[arg-type]
         logits: Any = system.model.apply(variables, inputs, train=False)
         probs = jax.nn.sigmoid(logits)
         return probs[..., 0], system.task.postprocess(probs)
@@ -208,9 +188,11 @@ def borders(task: task_lib.Task) -> list[float]:
     return [(low + high) / 2 / 255 for low, high in itertools.pairwise(task.greys)]
 
 
-def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+def make_manifest(
+    run: trained.Trained, weights: Weights, inputs: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, Any]:
     """Returns the description in a file of either kind, as JSON values; see docs/export.md."""
-    system, task = trained.system, trained.system.task
+    system, task = run.system, run.system.task
     settings = system.settings
     return {
         "format": reader.FORMAT,
@@ -218,11 +200,11 @@ def make_manifest(trained: Trained, inputs: Mapping[str, jax.ShapeDtypeStruct]) 
         "notice": NOTICE,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **versions(PACKAGES)},
-        "config": workdir_lib.to_json(trained.config),
+        "config": workdir_lib.to_json(run.config),
         "checkpoint": {
-            "selection": trained.config.selection,
-            "step": trained.step,
-            "weights_sha256": digest(trained.weights),
+            "selection": run.config.selection,
+            "step": run.step,
+            "weights_sha256": digest(weights),
         },
         "task": task.name,
         "records": task.records,

@@ -1,4 +1,4 @@
-"""A trained run as a network for somebody's images: NumPy in, NumPy out."""
+"""A trained run as a network for a user's images: NumPy arrays in, NumPy arrays out."""
 
 import dataclasses
 import hashlib
@@ -15,6 +15,7 @@ from etils import epath
 
 from jaxlung.config import workdir
 from jaxlung.data import record
+from jaxlung.data import settings as settings_lib
 from jaxlung.data.transforms import resize
 from jaxlung.host import files
 from jaxlung.parallel import sharding
@@ -26,14 +27,14 @@ from jaxlung.volume import hounsfield
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """The selected checkpoint of a run; made by `load`.
+    """The selected network of a run, made by `load`.
 
     Attributes:
         path: the run's folder.
-        system: what its config describes, laid out over this machine's devices.
-        state: the weights, without the optimizer's part.
-        mirror: whether it looks at mirror images too.
-        digest: of all that predictions depend on, hexadecimal.
+        system: the run's system, laid out over this machine's devices.
+        state: the weights, without the optimizer's state.
+        mirror: True to average outputs with those of mirror images.
+        digest: SHA-256 of everything that predictions depend on, in hexadecimal.
     """
 
     path: epath.Path
@@ -44,17 +45,17 @@ class Network:
 
     @property
     def role(self) -> str:
-        """What the network finds; see `task.Task`."""
+        """The role of the network's task, see `task.Task`."""
         return self.system.task.role
 
     @property
     def needs_lungs(self) -> bool:
-        """Whether it sees only the inside of the lungs, and must be told where they are."""
+        """True if the network sees the inside of the lungs alone, so that it needs a lung mask."""
         return self.system.task.needs_lungs
 
     @property
     def is_volumetric(self) -> bool:
-        """Whether it is for CTs, and not for X-rays."""
+        """True if the network is for CTs, False if it is for X-rays."""
         return self.system.is_volumetric
 
     def predict(
@@ -63,20 +64,21 @@ class Network:
         lungs: np.ndarray | None = None,
         spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> np.ndarray:
-        """What is found in one image, at its own size.
+        """Returns the mask of one image at its own size.
 
         Args:
-            image: an X-ray [H, W] uint8, upright, bone white; or, for a network of CTs, [D, H, W]
-                int16 HU, growing to the patient's superior, posterior and left.
-            lungs: where the lungs are, of the image's shape, for a network that `needs_lungs`;
-                anything but 0 is lung.
-            spacing_mm: of a CT's voxels along D, H, W; an X-ray has no use for it.
+            image: an X-ray [H, W] uint8, upright, bone white; or, for a network for CTs, [D, H, W]
+                int16 HU, whose axes point to the patient's superior, posterior and left.
+            lungs: mask of the lungs, of the image's shape, for a network that `needs_lungs`; any
+                value but 0 is lung.
+            spacing_mm: distances between a CT's voxels along D, H, W; ignored for an X-ray.
 
         Returns:
-            uint8 of the image's shape, an index into `system.task.levels`; of a diagnosis [1, 1].
+            uint8 of the image's shape, indices into `system.task.levels`; [1, 1] for a diagnosis.
 
         Raises:
-            ValueError: an image of another type or shape, a spacing that no CT has, or no lungs.
+            ValueError: the image has another type or shape, the spacing is outside of what CTs
+                have, or the lungs are missing.
         """
         return self.preds(self.probs(image, lungs, spacing_mm))
 
@@ -86,13 +88,11 @@ class Network:
         lungs: np.ndarray | None = None,
         spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> np.ndarray:
-        """The network's raw output, float32 in [0, 1]; otherwise as `predict`."""
+        """Returns the network's raw output, float32 in [0, 1]; see `predict` for the rest."""
         require_image(image, self.is_volumetric)
         if not self.is_volumetric:
             return self.predict_pictures([image], None if lungs is None else [lungs])[0]
-        if self.needs_lungs and lungs is None:
-            raise ValueError(f"{self.path}: want `lungs` too; this network sees nothing else.")
-        mask = np.zeros(image.shape, np.uint8) if lungs is None else to_bits(lungs, image.shape)
+        mask = self._pack_lungs(image, lungs)
         if doubt := hounsfield.doubt(image, window="none"):
             logging.warning("the image has %s", doubt)
         affine = np.diag([*spacing_mm[::-1], 1.0])
@@ -104,17 +104,17 @@ class Network:
     def predict_pictures(
         self, images: Sequence[np.ndarray], lungs: Sequence[np.ndarray] | None = None
     ) -> list[np.ndarray]:
-        """Raw outputs of X-rays.
+        """Returns the raw outputs for X-rays.
 
         Args:
             images: [H, W] uint8 each, upright, bone white; sizes may differ.
-            lungs: of the same shapes, for a network that `needs_lungs`.
+            lungs: masks of the lungs, of the same shapes, for a network that `needs_lungs`.
 
         Returns:
-            [H, W] float32 in [0, 1] for each, at its own size; [1, 1] of a diagnosis.
+            [H, W] float32 in [0, 1] for each image, at its own size; [1, 1] for a diagnosis.
 
         Raises:
-            ValueError: no lungs for a network that needs them, or lungs of another shape.
+            ValueError: the network needs lungs and there are none, or they have another shape.
         """
         fitted = [
             self.fit(image, None if lungs is None else lungs[i]) for i, image in enumerate(images)
@@ -125,27 +125,29 @@ class Network:
     def fit(
         self, image: np.ndarray, lungs: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """An X-ray [H, W] uint8 and its lungs at the network's size, both [S, S] uint8."""
-        if self.needs_lungs and lungs is None:
-            raise ValueError(f"{self.path}: want lungs too; this network sees nothing else.")
-        mask = np.zeros(image.shape, np.uint8) if lungs is None else to_bits(lungs, image.shape)
-        settings = self.system.settings
+        """Resizes an X-ray [H, W] uint8 and its lungs to the network's [S, S] uint8.
+
+        Raises:
+            ValueError: the network needs lungs and there are none, or they have another shape.
+        """
+        mask = self._pack_lungs(image, lungs)
+        settings = self._image_settings
         return resize.fit(image, mask, settings.image_size, settings.resize)
 
     def predict_fitted(self, fitted: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Raw outputs of pairs that `fit` made, any number: [N, S, S] float32, or [N, 1, 1].
+        """Returns the raw outputs for N pairs made by `fit`: [N, S, S] float32, or [N, 1, 1].
 
-        The device gets batches of one size, the last one filled up, so that one program serves all.
+        All batches have one size, the last one filled up, so that one program is compiled.
         """
         size = self.system.settings.eval_batch_size
         parts = [fitted[start : start + size] for start in range(0, len(fitted), size)]
         batches = [jax.tree.map(lambda *x: pad(x, size), *part) for part in parts]
-        # The device has all of them before the first is waited for.
+        # All batches are queued on the device before the first output is waited for.
         outputs = [self._forward(images, masks) for images, masks in batches]
         return np.concatenate(jax.device_get(outputs))[: len(fitted)]
 
     def _forward(self, images: np.ndarray, masks: np.ndarray) -> jax.Array:
-        """Raw outputs of a batch; with `mirror` the mean over it and its mirror image."""
+        """Returns the raw outputs for a batch; with `mirror` averaged with its mirror image's."""
         batch = {"images": images, "masks": masks}
         outputs = self._step(batch)
         if not self.mirror:
@@ -157,24 +159,38 @@ class Network:
         return self.system.window_step(self.state, sharding.put(batch, self.system.shardings.batch))
 
     def unfit(self, probs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """A raw output at the size of the image that it is of; a diagnosis stays [1, 1]."""
+        """Resizes a raw output to the size of its image; a diagnosis stays [1, 1]."""
         if not self.system.task.is_map:
             return probs
-        return resize.unfit(probs, *shape, self.system.settings.resize)
+        return resize.unfit(probs, *shape, self._image_settings.resize)
 
     def predict_volume(self, item: record.VolumeRecord) -> np.ndarray:
-        """Probabilities of a CT on its own voxels, [D, H, W] float32.
+        """Returns the probabilities of a CT on its own voxels, [D, H, W] float32.
 
-        Where the network sees lungs alone, the record's mask says where they are.
+        For a network that `needs_lungs` the record's mask must hold the lungs.
         """
         probs = volume_inference.predict_record(self.system, self.state, item)
-        return np.clip(probs, 0, 1, out=probs)  # A weighted mean may round to above 1.
+        return np.clip(probs, 0, 1, out=probs)  # A weighted mean may be rounded to above 1.
 
     def preds(self, probs: np.ndarray) -> np.ndarray:
-        """Raw outputs of one image to its levels: uint8 of the same shape."""
+        """Returns the levels of one image's raw output, uint8 of the same shape."""
         if self.is_volumetric:
             return volume_inference.find_foreground(self.system, probs).astype(np.uint8)
-        return np.asarray(self.system.task.postprocess(probs[..., None]))
+        return np.asarray(self.system.task.postprocess(probs[..., None]))  # type: ignore[arg-type]
+
+    @property
+    def _image_settings(self) -> settings_lib.ImageSettings:
+        settings = self.system.settings
+        assert isinstance(settings, settings_lib.ImageSettings)
+        return settings
+
+    def _pack_lungs(self, image: np.ndarray, lungs: np.ndarray | None) -> np.ndarray:
+        """Returns the lungs as a packed mask, uint8; 0 if there are none and none are needed."""
+        if lungs is not None:
+            return to_bits(lungs, image.shape)
+        if self.needs_lungs:
+            raise ValueError(f"{self.path}: the network sees the lungs alone; want `lungs`, too.")
+        return np.zeros(image.shape, np.uint8)
 
 
 @jax.jit
@@ -187,30 +203,30 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
 
     Args:
         path: folder of a trained run.
-        mirror: also look at mirror images, and take the mean: of X-rays left to right, of CTs in
-            the plane of the slices. Twice and four times the work.
+        mirror: average outputs with those of mirror images: for X-rays left to right, at twice the
+            work; for CTs in the plane of the slices, at four times the work.
 
     Raises:
-        ValueError: no run there, no good checkpoint, training at work on it, or a diagnosis whose
-            threshold nobody chose yet.
+        ValueError: the folder has no run or no good checkpoint, another process trains in it, or
+            the threshold of a diagnosis wasn't chosen yet.
     """
     path = files.to_absolute(path)
     run = trained.open_run(path, workdir.load_config(path))
     config, system, state = run.config, run.system, run.state
-    if mirror and system.is_volumetric:
+    if mirror and system.inference is not None:
         inference = dataclasses.replace(system.inference, mirror=True)
         system = dataclasses.replace(system, inference=inference)
     return Network(
         path=path,
         system=system,
-        state=state.replace(opt_state=()),
+        state=dataclasses.replace(state, opt_state=()),
         mirror=mirror,
         digest=make_digest(config, state, mirror),
     )
 
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:
-    """SHA-256 of weights, task, input and post-processing."""
+    """Returns the SHA-256 of weights, task, input and post-processing."""
     weights = jax.device_get(checkpoint.digest_state(state))
     names = ("image_size", "patch_size", "spacing_mm", "resize", "crop_to_lungs")
     parts: list[Any] = [{name: int(x) for name, x in weights.items()}, config.task.to_dict()]
@@ -226,10 +242,10 @@ def pad(arrays: Sequence[np.ndarray], size: int) -> np.ndarray:
 
 
 def to_bits(lungs: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Lungs as a packed mask, uint8.
+    """Returns the lungs as a packed mask, uint8.
 
     Raises:
-        ValueError: of another shape than the image.
+        ValueError: the lungs have another shape than the image.
     """
     if lungs.shape != shape:
         raise ValueError(f"lungs: got {lungs.shape}, want the image's shape {shape}.")
@@ -241,5 +257,5 @@ def require_image(image: np.ndarray, is_volumetric: bool) -> None:
     ndim, dtype, what = (3, np.int16, "[D, H, W]") if is_volumetric else (2, np.uint8, "[H, W]")
     if image.ndim != ndim or image.dtype != dtype or 0 in image.shape:
         raise ValueError(
-            f"image: got {image.shape} {image.dtype}, want {what} {np.dtype(dtype)}, none empty."
+            f"image: want {what} {np.dtype(dtype)}, not empty, got {image.shape} {image.dtype}."
         )

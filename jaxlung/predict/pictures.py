@@ -126,7 +126,7 @@ def _dicom(path: pathlib.Path, max_pixels: int) -> Picture:
 def _picture(path: pathlib.Path, kind: str, max_pixels: int) -> Picture:
     with (
         decoder.open_file(path) as file,
-        decoder.opened(file, str(path), [kind], max_pixels) as image,
+        decoder.opened(file, str(path), (kind,), max_pixels) as image,
     ):
         if kind == "TIFF" and getattr(image, "n_frames", 1) > 1:
             raise decoder.RefusedError("want one picture a file, got a TIFF of several pages")

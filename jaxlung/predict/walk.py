@@ -30,7 +30,7 @@ def matching(pattern: pathlib.Path) -> list[pathlib.Path]:
     The pattern ** stands for any number of folders.
     """
     base = fixed_part(pattern)
-    found = []
+    found: list[pathlib.Path] = []
     for match in _expand(base, pattern.relative_to(base).parts):
         found += _entries(match) if os.path.isdir(match) else [match]
     return _files(found)

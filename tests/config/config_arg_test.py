@@ -1,4 +1,4 @@
-"""What stands after the colon of --config."""
+"""The argument after the colon of --config is parsed into variants."""
 
 import pytest
 from absl.testing import parameterized

@@ -14,7 +14,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 def parse_command_line(arguments):
-    """The config that ml_collections makes of `--config=FILE` and overrides, or its refusal."""
+    """Returns ml_collections' own config of `--config=FILE` and overrides, or its error."""
     argv, values = ["jaxlung", *arguments], flags.FlagValues()
     try:
         config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)

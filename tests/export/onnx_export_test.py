@@ -1,4 +1,4 @@
-"""ONNX files: onnxruntime against the run's own evaluation, and what is refused."""
+"""ONNX files: onnxruntime agrees with the run's own evaluation, and errors are reported."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def make_config(spec, **changes):
 
 
 def export_run(folder, config, head_factor=8):
-    """The file of a run whose untrained network has outputs on both sides of its borders."""
+    """Exports a run of an untrained network with outputs on both sides of its thresholds."""
     path = epath.Path(folder / "run")
     workdir.open_for(config, path)
     system = system_lib.make_system(config)

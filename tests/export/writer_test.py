@@ -44,7 +44,7 @@ np.savez(sys.argv[3], **{name: network.predict(images[name]) for name in images}
 
 
 def save_run(path, config):
-    """A run of an untrained network whose output is on both sides of its borders."""
+    """Saves a run of an untrained network with outputs on both sides of its thresholds."""
     path = epath.Path(path)
     workdir.open_for(config, path)
     system = system_lib.make_system(config)
@@ -62,7 +62,7 @@ def image_config(**changes):
 
 
 def run_eval_step(system, state, images, masks=None):
-    """The run's own "probs" and "preds" of [B, S, S] uint8."""
+    """Returns the run's own "probs" and "preds" for images [B, S, S] uint8."""
     batch = {
         "images": images,
         "masks": np.zeros_like(images) if masks is None else masks,
@@ -73,7 +73,7 @@ def run_eval_step(system, state, images, masks=None):
 
 @pytest.fixture(scope="module")
 def three_level(tmp_path_factory):
-    """A run, and the file that was made of it."""
+    """Returns an exported file, and the system and state of its run."""
     folder = tmp_path_factory.mktemp("three_level")
     path, system, state = save_run(folder / "run", image_config())
     writer.export(path, folder / "out" / "model.jaxlung")
@@ -195,7 +195,7 @@ def test_images_and_lungs_fit_and_return_as_in_training(how, shape):
 
 
 def rewrite(file, target, changes, compression=zipfile.ZIP_STORED):
-    """A copy of the zip; None leaves a member out."""
+    """Copies the zip with other members; None leaves a member out."""
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(target, "w", compression) as copy:
         for name in archive.namelist():
             if changes.get(name, b"") is not None:
@@ -237,7 +237,7 @@ def test_damaged_and_foreign_files_are_told_in_a_sentence(three_level, tmp_path)
 
 
 def forge(file, target, **changes):
-    """A copy with other fields in its manifest, and with digests that say so."""
+    """Copies the zip with other fields in its manifest, and with matching digests."""
     with zipfile.ZipFile(file) as archive:
         manifest = json.loads(archive.read(reader.MANIFEST)) | changes
     manifest[reader.DIGEST] = reader.digest(manifest)
@@ -387,7 +387,7 @@ def test_images_of_another_kind_are_refused(three_level):
 def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tmp_path):
     config = config_file.load(config_file.resolve("v7_diagnosis:quick"))
     path, _, _ = save_run(tmp_path, config)
-    opened = (network_lib.load, functools.partial(writer.load_trained, float32=False))
+    opened = (network_lib.load, functools.partial(writer.open_run, float32=False))
     summary = path / "summary_test.json"
     weights = checkpoint.selected_weights(config.selection, path)
     scored = report_summary.make("diagnosis", {"auc": 0.9})

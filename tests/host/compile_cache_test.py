@@ -1,4 +1,4 @@
-"""Where compiled programs are kept."""
+"""Compiled programs are kept in a cache folder."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ NAMES = (
 
 @pytest.fixture(autouse=True)
 def settings():
-    """Brings JAX's own back."""
+    """Restores JAX's own settings."""
     before = {name: getattr(jax.config, name) for name in NAMES}
     yield
     for name, value in before.items():

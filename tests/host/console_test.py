@@ -1,4 +1,4 @@
-"""What reaches the terminal."""
+"""Only our own messages reach the terminal."""
 
 import subprocess
 import sys

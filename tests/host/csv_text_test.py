@@ -1,4 +1,4 @@
-"""Tables of anybody's names: nothing in them is a formula, and all of them read back exactly."""
+"""CSV tables with arbitrary text: no cell is a formula, and all text reads back exactly."""
 
 import csv
 import io

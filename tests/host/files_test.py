@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files are written whole or not at all."""
 
 import itertools
 import os
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 
 @pytest.fixture
 def room_for_64kb():
-    """No file may grow larger: the system takes a part of what is written, as of a full disk."""
+    """Limits the size of files: the system then takes a part of a write, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
     yield

@@ -1,4 +1,4 @@
-"""Turns among processes: waited for, told, and free again after kill -9."""
+"""Locks between processes: a second one waits, says so, and goes on after a kill -9."""
 
 import errno
 import fcntl

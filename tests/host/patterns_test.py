@@ -1,4 +1,4 @@
-"""Patterns that are none, that never end, and ones that people use."""
+"""Invalid, endless and ordinary regular expressions."""
 
 import time
 

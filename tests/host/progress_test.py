@@ -1,4 +1,4 @@
-"""Progress lines: none for short work, one now and then for long work."""
+"""Progress is logged for long work only."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""One CT made as arithmetic, as NIfTI by nibabel and as DICOM by pydicom; bombs and damage."""
+"""One computed CT, written as NIfTI by nibabel and as DICOM by pydicom, reads the same."""
 
 import concurrent.futures
 import gzip

@@ -1,4 +1,4 @@
-"""Damaged files of every format, by a seed: cut, spoilt, misnamed, empty, lying, exploding."""
+"""Makes damaged files of every format: cut, changed, misnamed, empty, false headers, bombs."""
 
 import functools
 import gzip

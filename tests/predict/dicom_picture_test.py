@@ -1,4 +1,4 @@
-"""DICOM X-rays written with pydicom, against PS3.3's formulas written out; and spoilt ones."""
+"""DICOM X-rays written with pydicom agree with the formulas of PS3.3; damaged ones are refused."""
 
 import io
 import types

@@ -1,4 +1,4 @@
-"""Damaged files by dozens: each ends in one table, with honest numbers or with a reason."""
+"""Dozens of damaged files: each ends in one table, with its numbers or with a reason."""
 
 import csv
 import math
@@ -54,8 +54,8 @@ def numeric(row):
 
 
 def command(path, source, output, log):
-    """Exit code and most memory in bytes of the command itself."""
-    args = ["--mode=predict", f"--workdir={path}", f"--input={source}", f"--output={output}"]
+    """Returns the exit code and the peak memory in bytes of the command itself."""
+    args = ["predict", str(source), str(output), f"--model={path}"]
     with open(log, "w") as file:
         child = subprocess.Popen(
             [sys.executable, "-m", "jaxlung.main", *args], stderr=file, stdout=file, cwd=ROOT

@@ -1,4 +1,4 @@
-"""What is found, in which order and under which names; and that names stay where they belong."""
+"""Inputs are found in order under unique names that stay inside the output folder."""
 
 import gzip
 import os
@@ -46,7 +46,7 @@ class InputsTest(parameterized.TestCase):
         return path
 
     def find(self, pattern="", **kwargs):
-        """Names with their kinds, in order."""
+        """Returns names and kinds, in order."""
         items = inputs.find(str(self.root / pattern), **kwargs)
         assert all(isinstance(item.path, pathlib.Path) for item in items)
         return {item.name: item.kind for item in items}

@@ -1,4 +1,4 @@
-"""Trained runs as networks: evaluation's own numbers, at any size, alone and together."""
+"""Loaded networks agree with evaluation at any size, alone and in ensembles."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def lung_network(lung_run):
 
 
 def eval_probs(net, images):
-    """What evaluation says of images of any size, one batch each."""
+    """Returns evaluation's outputs for images of any size, one batch each."""
     settings = net.system.settings
     outputs = []
     for image in images:
@@ -115,7 +115,7 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
     diagnosis = network.load(path)
     assert diagnosis.system.task.threshold == 0.25
     assert (diagnosis.role, diagnosis.needs_lungs) == ("diagnosis", True)
-    with pytest.raises(ValueError, match=r"want lungs too"):
+    with pytest.raises(ValueError, match=r"the network sees the lungs alone"):
         diagnosis.predict(IMAGES[0])
     with pytest.raises(ValueError, match=r"sees the lungs alone; add a network that finds lungs"):
         ensemble.gather([diagnosis])
@@ -131,14 +131,15 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
 
 def test_a_network_of_an_unknown_role_is_refused_and_not_left_out(lung_network):
     task = dataclasses.replace(lung_network.system.task, role="heart")
-    system = dataclasses.replace(lung_network.system, task=task)
+    step = dataclasses.replace(lung_network.system.step, task=task)
+    system = dataclasses.replace(lung_network.system, step=step)
     other = dataclasses.replace(lung_network, system=system, digest="another")
     with pytest.raises(ValueError, match=r"its task finds 'heart', .* want one of lung, levels"):
         ensemble.gather([lung_network, other])
 
 
 class Fake:
-    """As much of a network as an ensemble of masks looks at."""
+    """The parts of a network that an ensemble of masks uses."""
 
     def __init__(self, threshold):
         self.role, self.digest, self.path = "lung", str(threshold), "runs/fake"
@@ -195,7 +196,7 @@ def test_what_does_not_go_together_is_told(lung_network):
     "image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4), "u1")]
 )
 def test_images_of_another_kind_are_told(image, lung_network):
-    with pytest.raises(ValueError, match=r"image: got .*, want \[H, W\] uint8"):
+    with pytest.raises(ValueError, match=r"image: want \[H, W\] uint8, not empty, got"):
         lung_network.predict(image)
     with pytest.raises(ValueError, match=r"lungs: got \(2, 2\), want the image's shape \(4, 4\)"):
         network.to_bits(np.ones((2, 2)), (4, 4))

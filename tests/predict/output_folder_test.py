@@ -1,4 +1,4 @@
-"""Predictions never take the place of inputs, of a run's files, or of anybody's own."""
+"""Predictions never overwrite inputs, a run's files or other files."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Two inputs never share an output: what is accepted is apart, what is refused is not."""
+"""Two inputs never share an output: names that would collide are refused, others accepted."""
 
 import itertools
 import pathlib
@@ -21,7 +21,7 @@ def endings_of(roles, work, **options):
 
 
 def clashes(names, endings):
-    """Whether outputs can't all be files on a disk that doesn't know case, by their whole paths."""
+    """Returns True if outputs collide on a file system that ignores case."""
     paths = [pathlib.PurePosixPath(f"{name}{end}".lower()) for name in names for end in endings]
     paths += [pathlib.PurePosixPath(name) for name in outputs.TABLES]
     folders = {folder for path in paths for folder in path.parents}

@@ -1,4 +1,4 @@
-"""Predicting on files: masks on their grids, tables, bad files, stopping and going on."""
+"""Predictions on files: masks on their grids, tables, bad files, stopping and resuming."""
 
 import csv
 import dataclasses

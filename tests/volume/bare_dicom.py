@@ -1,4 +1,4 @@
-"""DICOM files without what should stand before the dataset, for tests."""
+"""Writes DICOM files without preamble and file header."""
 
 from pydicom import filewriter, uid
 

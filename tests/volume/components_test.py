@@ -1,4 +1,4 @@
-"""Connected pieces against a flood fill and by hand."""
+"""Connected components agree with a flood fill and with cases worked by hand."""
 
 import itertools
 
