@@ -228,6 +228,7 @@ def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) 
 def log_scores(path: epath.Path, split: str, records: str) -> None:
     """Logs the main scores of the network and of each baseline on a split, a line each."""
     summary = run_files.load_summary(path, split)
+    assert summary is not None  # Evaluation has just written it.
     count = summary.num_images
     network = {"scores": summary.scores, "undefined": summary.undefined}
     for name, part in ({"network": network} | summary.baselines).items():

@@ -132,7 +132,7 @@ class System:
     def _init(self, seed: jax.Array) -> train_step.TrainState:
         return self.step.init(seed, self.settings.input_shape, self.learning_rate)
 
-    def jit_train_step(self, take: feed_lib.Take) -> Callable[..., Any]:
+    def jit_train_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
         """Jits `(state, store, item, seed) -> (state, metrics)`, which reuses the state's memory.
 
         It takes one step for each batch of the item. Metrics are [K], confusions [K, L, L].
