@@ -37,10 +37,11 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     """
     # Bad settings are reported before data are read.
     system = system_lib.make_system(config)
+    state = system.abstract_state()  # Raises for an image size that the network can't take.
     require_both_classes(config)
     system.abstract_params()  # Tracing a network raises ValueError for sizes that it can't take.
     if config.init_from and not workdir.is_trained(path):
-        transfer.open_network(config.init_from, system.abstract_state())
+        transfer.open_network(config.init_from, state)
     if config.task.get("lungs") == "predicted":
         lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
     workdir.open_for(config, path)
@@ -214,6 +215,7 @@ def warn_of_shared(splits: Mapping[str, record.Source], config: mlc.ConfigDict) 
 def log_scores(path: epath.Path, split: str, records: str) -> None:
     """Logs the main scores of the network and of each baseline on a split, a line each."""
     summary = run_files.load_summary(path, split)
+    assert summary is not None  # Evaluation has just written it.
     count = summary.num_images
     network = {"scores": summary.scores, "undefined": summary.undefined}
     for name, part in ({"network": network} | summary.baselines).items():

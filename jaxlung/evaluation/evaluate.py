@@ -142,7 +142,8 @@ def score_images(
     outputs = image_inference.predict(
         system, state, feed, order.in_turn(feed.num_examples), feed.num_examples
     )
-    rows, at_both_sizes = [], {key: [] for key in chosen}
+    rows = []
+    at_both_sizes: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {key: [] for key in chosen}
     for index, output in enumerate(
         progress.report(outputs, f"evaluating {name}", "images", feed.num_examples)
     ):
@@ -155,7 +156,9 @@ def score_images(
     return scores, {
         key: {
             "description": baseline.description,
-            **scores_lib.score_confusions(task, *np.moveaxis(at_both_sizes[key], 1, 0), people),
+            **scores_lib.score_confusions(
+                task, *np.moveaxis(np.array(at_both_sizes[key]), 1, 0), people
+            ),
         }
         for key, baseline in chosen.items()
     }

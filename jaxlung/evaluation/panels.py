@@ -133,7 +133,10 @@ def cut_planes(
         "<plane>_target" [., .] bool, "<plane>_index" of the slice, and "<plane>_aspect", height
         over width of a pixel.
     """
-    arrays = {"image_id": item.image_id, "dice": overlap.binary_scores(confusion)["dice"]}
+    arrays: dict[str, Any] = {
+        "image_id": item.image_id,
+        "dice": overlap.binary_scores(confusion)["dice"],
+    }
     sought = next(
         (mask for mask in (levels, preds, item.mask & record.LUNG != 0) if mask.any()), levels
     )
