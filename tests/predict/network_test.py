@@ -131,7 +131,8 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
 
 def test_a_network_of_an_unknown_role_is_refused_and_not_left_out(lung_network):
     task = dataclasses.replace(lung_network.system.task, role="heart")
-    system = dataclasses.replace(lung_network.system, task=task)
+    step = dataclasses.replace(lung_network.system.step, task=task)
+    system = dataclasses.replace(lung_network.system, step=step)
     other = dataclasses.replace(lung_network, system=system, digest="another")
     with pytest.raises(ValueError, match=r"its task finds 'heart', .* want one of lung, levels"):
         ensemble.gather([lung_network, other])
