@@ -66,3 +66,10 @@ def test_a_report_comes_with_a_model_card(tmp_path):
         assert main.run_on_a_run(epath.Path(tmp_path)) == 0
     for name in ("report.html", "MODEL_CARD.md"):
         assert "0.8123" in (tmp_path / name).read_text()
+
+
+def test_a_field_of_the_runs_own_config_is_set_to_evaluate_it(tmp_path):
+    path, override = tmp_path / "run", "--config.data.root=moved"
+    with flagsaver.flagsaver():
+        command = main.parse(["main", "--mode=evaluate", f"--workdir={path}", override])
+    assert (str(command.path), command.overrides) == (str(path), [override])

@@ -182,7 +182,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(whole_run, 
         file.write_bytes(file.read_bytes()[:100])
     with caplog.at_level(logging.WARNING):
         assert train.train(make_config(), epath.Path(tmp_path), SPLITS)
-    assert "checkpoints/5: checkpoint 5" in caplog.text
+    assert "checkpoints/5: damaged checkpoint" in caplog.text
     assert_same_run(tmp_path, whole_run)
 
 
