@@ -166,7 +166,7 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
         raise ValueError(f"{path}: not a run's folder (there is no config.json).")
     try:
         content = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not readable as JSON ({error}).") from error
     _require_config(file, content)
     config = mlc.ConfigDict(_lists_to_tuples(content))
