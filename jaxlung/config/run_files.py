@@ -179,7 +179,7 @@ def load_json(path: epath.Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:  # Not JSON, or not even text.
+    except (ValueError, RecursionError) as error:  # Not JSON, not even text, or nested too deep.
         raise ValueError(f"{path}: want JSON, got something else ({error}).") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: want a JSON object, got {type(content).__name__}.")

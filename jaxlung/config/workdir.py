@@ -143,7 +143,8 @@ def require_outside(
     closed = {os.path.realpath(run) for run in runs}
     for folder in (place, *place.parents):
         wanted = _FILES[:1] if str(folder) in closed else _FILES
-        if all((folder / name).exists() for name in wanted):
+        # Unlike pathlib, os.path takes a name that is too long for one that isn't there.
+        if all(os.path.exists(folder / name) for name in wanted):
             raise ValueError(
                 f"{argument}: {output} is in the run {folder}, whose files must stay as training "
                 "and evaluation left them; choose a place outside."

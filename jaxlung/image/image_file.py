@@ -101,8 +101,11 @@ def refuse_lossy_levels(path: os.PathLike[str], foreground_levels: Sequence[int]
 
 def _foreground(decoded: decoder.Decoded, foreground_levels: Sequence[int]) -> np.ndarray:
     channels = decoder.channels(decoded)
-    if decoded.image.mode == "P" and mask_levels.has_colours(channels):
-        return _palette_foreground(channels, np.asarray(decoded.image), foreground_levels)
+    if decoded.image.mode == "P":
+        indices = np.asarray(decoded.image)
+        if mask_levels.has_colours(channels):
+            return _palette_foreground(channels, indices, foreground_levels)
+        _require_told_apart(channels, indices)
     if foreground_levels:
         return mask_levels.chosen(channels, foreground_levels)
     return mask_levels.foreground(channels, is_lossy=decoded.is_lossy)
@@ -120,6 +123,16 @@ def _palette_foreground(
     if len(used) > mask_levels.MOST_LEVELS:  # A drawing in many colours, stored in a palette.
         return mask_levels.foreground(channels, is_lossy=False)
     return mask_levels.split(indices, is_lossy=False)
+
+
+def _require_told_apart(channels: deep_colour.Channels, indices: np.ndarray) -> None:
+    """Raises ValueError if a palette shows as black all over what its indices tell apart."""
+    used = np.unique(indices)
+    if len(used) > 1 and not mask_levels.strengths(channels).any():
+        raise ValueError(
+            f"want a background and a foreground, got a palette in which all of the indices "
+            f"{','.join(map(str, used[:6]))}{',...' * (len(used) > 6)} are black."
+        )
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ def require_safe(
         ValueError: a folder of outputs holds inputs or lies in a run, or a file there exists that
             no prediction wrote.
     """
-    holders = {_holder(item): item.path for item in items}
+    # A row of a CSV may be no path at all (too long, a NUL): not for is_dir() or resolve().
+    holders = {_holder(item): item.path for item in items if os.path.lexists(item.path)}
     for folder in sorted({output, *((output / item.name).parent for item in items)}):
         workdir.require_outside("OUTPUT", folder, runs)
         if beside := holders.get(folder.resolve()):

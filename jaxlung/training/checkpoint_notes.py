@@ -61,7 +61,7 @@ def load(folder: epath.Path) -> Notes:
     """
     try:
         content = json.loads((folder / "progress" / "metadata").read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError) as error:
         raise Damaged(f"its notes can't be read ({error})") from error
     if isinstance(content, dict) and "digests" in content and not _FIELDS & set(content):
         return _from_earlier(folder, content)
@@ -89,7 +89,7 @@ def _earlier_rank(folder: epath.Path) -> float | None:
     try:
         metrics = json.loads((folder / "metrics" / "metrics").read_text())
         return float(metrics["rank"] if "rank" in metrics else metrics["val_loss"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

@@ -24,7 +24,10 @@ class RunFilesTest(parameterized.TestCase):
             run_files.load_summaries(self.workdir)
 
     @parameterized.parameters(
-        ("{", "want JSON"), ("[]", "want a JSON object, got list"), ('{"split": "test"}', "lacks")
+        ("{", "want JSON"),
+        ("[" * 100_000, "want JSON"),
+        ("[]", "want a JSON object, got list"),
+        ('{"split": "test"}', "lacks"),
     )
     def test_a_damaged_summary_is_named(self, text, message):
         self.write("summary_test.json", text)

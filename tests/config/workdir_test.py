@@ -185,8 +185,9 @@ def test_a_folder_that_can_not_be_made_is_named(config):
         workdir.open_for(config, epath.Path("/dev/null/x"))
 
 
-def test_a_damaged_config_is_named(tmp_path):
-    (tmp_path / "config.json").write_text('{"seed": ')
+@pytest.mark.parametrize("text", ['{"seed": ', "[" * 100_000])
+def test_a_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config.json: want JSON, got something else"):
         workdir.load_config(epath.Path(tmp_path))
 

@@ -227,6 +227,13 @@ class MaskKindTest(FileTest):
         image = palette_image(1 - DISC, [[255, 0, 0], [0, 0, 0]])
         np.testing.assert_array_equal(self.read_mask(image), DISC)
 
+    def test_a_palette_of_nothing_but_black_is_no_empty_mask(self):
+        black = palette_image(DISC, [[0, 0, 0], [0, 0, 0]])
+        with pytest.raises(ValueError, match=r"a\.png: .* all of the indices 0,1 are black"):
+            self.read_mask(black)
+        assert not self.read_mask(palette_image(0 * DISC, [[0, 0, 0], [0, 0, 0]])).any()
+        np.testing.assert_array_equal(self.read_mask(black, transparency=b"\0\xff"), DISC)
+
     @parameterized.parameters(3, 6)
     def test_soft_edges_are_cut_at_half(self, steepness):
         soft = np.clip(128 + (25 - np.hypot(ROW - 40, COLUMN - 50)) * steepness, 0, 255)

@@ -31,6 +31,12 @@ def test_a_folder_of_its_own_is_good_inside_the_input_too(folder):
         require_safe(folder / output, folder / "in")
 
 
+@pytest.mark.parametrize("row", ["x" * 300 + ".png", "y/" * 3000 + "b.png", "n\0/b.png", "n/b.png"])
+def test_a_row_that_is_no_path_stops_nothing(folder, row):
+    (folder / "list.csv").write_text(f"path\nin/a.png\n{row}\n")
+    require_safe(folder / "out", folder / "list.csv")
+
+
 @pytest.mark.parametrize("pattern", ["in/a.png", "list.csv", "in/*.png"])
 def test_outputs_do_not_lie_beside_inputs(folder, pattern):
     (folder / "list.csv").write_text("path\nin/a.png\n")

@@ -9,6 +9,7 @@ from etils import epath
 from jaxlung.training import checkpoint_notes as notes_lib
 
 PROGRESS = {"control": {"plateau_best": 0.25, "stopped": False}, "epochs": [{"loss": math.nan}]}
+DEEP = "[" * 100_000  # more than Python's JSON descends
 NOTES = notes_lib.Notes(
     PROGRESS, -0.75, {".params['kernel']": notes_lib.Leaf(17, "float32", (2, 3))}
 )
@@ -48,7 +49,7 @@ def test_no_changed_byte_goes_unnoticed(tmp_path):
     assert named > 0.9 * len(good)  # Between two values a space may become a tab.
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"digests": 3}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", '{"digests": 3}', "\x00", DEEP])
 def test_other_content_is_damage(tmp_path, text):
     write(tmp_path, {})
     (tmp_path / "progress" / "metadata").write_text(text)
@@ -65,7 +66,9 @@ def test_notes_of_earlier_versions_are_read(tmp_path, name):
     assert got == want
 
 
-@pytest.mark.parametrize("metrics", ["", "{", "[]", "3", "{}", '{"rank": null}', '{"rank": "x"}'])
+@pytest.mark.parametrize(
+    "metrics", ["", "{", "[]", "3", "{}", '{"rank": null}', '{"rank": "x"}', DEEP]
+)
 def test_a_damaged_rank_of_an_earlier_version_is_not_known(tmp_path, metrics):
     assert notes_lib.load(write_earlier(tmp_path, metrics)).rank is None
 

@@ -50,7 +50,7 @@ def check(folder: pathlib.Path, raw_dir: str) -> None:
         made_from = note["raw_dir"]
         # Earlier versions listed no files.
         bytes_of, sha256 = dict(note.get("bytes", {})), dict(note.get("sha256", {}))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(folder / FILE, folder, str(error)) from error
     for name in [*bytes_of, *sha256]:
         _require(folder, name, (folder / name).is_file(), "it is missing")

@@ -80,14 +80,18 @@ def test_a_shard_that_was_copied_by_half_is_told_before_any_is_read(data_dir, da
         open_splits(data_dir)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"raw_dir": "x", "bytes": 3}', '{"bytes": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"raw_dir": "x", "bytes": 3}', '{"bytes": {}}', "[" * 100_000]
+)
 def test_a_damaged_note_is_named(data_dir, text):
     (data_dir / PLACE / receipt.FILE).write_text(text)
     with pytest.raises(ValueError, match=rf"{receipt.FILE}: damaged \("):
         open_splits(data_dir)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "0.9.0"}', '{"splits": 3}', "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": "0.9.0"}', '{"splits": 3}', "\0", "[" * 100_000]
+)
 def test_older_notes_without_digests_leave_it_to_tfds(data_dir, text):
     forget_files(data_dir / PLACE)
     assert len(open_splits(data_dir)["train"])
