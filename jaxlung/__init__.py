@@ -8,17 +8,17 @@ if typing.TYPE_CHECKING:
 
 
 def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> "network.Network":
-    """A trained run as a network for NumPy arrays; see `jaxlung.predict.network`.
+    """Opens a trained run as a network for NumPy arrays; see `jaxlung.predict.network`.
 
         model = jaxlung.load("runs/covidqu")
         mask = model.predict(image)  # [H, W] uint8 to [H, W] uint8, an index into the levels
 
     Args:
         path: folder of a trained run.
-        mirror: also look at mirror images, and take the mean.
+        mirror: True averages the predictions for an image and its mirror image.
 
     Raises:
-        ValueError: no trained run there.
+        ValueError: the folder holds no trained run.
     """
     from jaxlung.predict import network  # Here: `import jaxlung` must stay light.
 

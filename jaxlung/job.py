@@ -39,7 +39,6 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     system = system_lib.make_system(config)
     state = system.abstract_state()  # Raises for an image size that the network can't take.
     require_both_classes(config)
-    system.abstract_params()  # Tracing a network raises ValueError for sizes that it can't take.
     if config.init_from and not workdir.is_trained(path):
         transfer.open_network(config.init_from, state)
     if config.task.get("lungs") == "predicted":

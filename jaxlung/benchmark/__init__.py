@@ -1,6 +1,5 @@
 """The speed of a config on this machine: input alone, the step alone, and both as in training."""
 
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -64,11 +63,6 @@ def run(config: mlc.ConfigDict, *, seconds: float = 10.0, profile_dir: str = "")
     if distributed.is_main():
         sys.stdout.write(table.make(found))
     return found
-
-
-def to_line(found: dict[str, Any]) -> str:
-    """Returns what `run` found as one line of JSON."""
-    return json.dumps(found)
 
 
 def _device() -> jax.Device:

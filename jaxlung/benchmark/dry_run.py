@@ -1,6 +1,5 @@
 """The cost of a config without running it: parameters, FLOPs and memory of the training step."""
 
-import json
 from typing import Any
 
 import jax
@@ -44,11 +43,6 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
         costs["memory_bytes"] / 2**30,
     )
     return costs
-
-
-def to_line(costs: dict[str, int | float]) -> str:
-    """Returns what `dry_run` found as one line of JSON."""
-    return json.dumps(costs)
 
 
 def unit_of(system: system_lib.System) -> str:

@@ -1,6 +1,7 @@
 """`jaxlung benchmark`: the speed of a config."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile",
         metavar="DIR",
         type=arguments.given,
-        help="write a profiler trace of a few steps here",
+        help="write a profiler trace of a few steps to this folder",
     )
     arguments.add_meeting(parser)
 
@@ -35,7 +36,7 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
 
         found = benchmark.run(config, profile_dir=args.profile or "")
         if distributed.is_main():
-            sys.stdout.write(benchmark.to_line(found) + "\n")
+            sys.stdout.write(json.dumps(found) + "\n")
         return 0
 
     return start

@@ -1,6 +1,7 @@
 """`jaxlung train`: the whole job of a config."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
@@ -40,7 +41,7 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         from jaxlung.benchmark import dry_run
 
         if args.dry_run:
-            sys.stdout.write(dry_run.to_line(dry_run.dry_run(config)) + "\n")
+            sys.stdout.write(json.dumps(dry_run.dry_run(config)) + "\n")
         else:
             job.run(config, path)
         return 0

@@ -14,28 +14,6 @@ SHIPPED = {"config": "", "study": "studies"}  # kind of file -> its folder insid
 _ARGUMENTS = {"config": "--config", "study": "NAME"}  # kind of file -> the argument that names it
 
 
-def resolve_argument(argv: Sequence[str]) -> tuple[list[str], str]:
-    """Resolves `--config=SPEC` (or `--config SPEC`) among command-line arguments.
-
-    Returns:
-        The arguments with SPEC replaced by the path of its file, and the resolved spec, or "".
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    argv, spec = list(argv), ""
-    for index, argument in enumerate(argv):
-        name, equals, value = argument.partition("=")
-        if name not in ("--config", "-config"):
-            continue
-        if equals:
-            spec = resolve(value)
-            argv[index] = f"--config={spec}"
-        elif index + 1 < len(argv):
-            spec = argv[index + 1] = resolve(argv[index + 1])
-    return argv, spec
-
-
 def resolve(spec: str, kind: str = "config") -> str:
     """Finds the file of a config or a study.
 
@@ -115,8 +93,8 @@ def load_shipped(name: str, **flags: bool) -> mlc.ConfigDict:
     The file may lie anywhere: the config comes from the installed jaxlung, or from its checkout.
 
     Args:
-        name: of the config, "covidqu".
-        **flags: its variants that are true or false, such as `phantom` and `quick`.
+        name: name of the config, such as "covidqu".
+        **flags: variants of the config that are true or false, such as `phantom` and `quick`.
     """
     arg = ",".join(flag for flag, is_set in flags.items() if is_set)
     return load(f"{shipped_configs()[name]}:{arg}")
@@ -129,31 +107,24 @@ def default_workdir(spec: str, folder: str = "runs") -> str:
     return f"{folder}/" + "_".join(filter(None, words))
 
 
-def check_overrides(config: mlc.ConfigDict, argv: Sequence[str]) -> None:
-    """Raises ValueError if a `--config.FIELD` names a field that the config doesn't have.
-
-    The message names the nearest field.
-    """
-    for argument in argv:
-        name = argument.lstrip("-").partition("=")[0]
-        if argument.startswith("-") and name.startswith("config."):
-            require_field(config, name.removeprefix("config."))
-
-
 def set_overrides(config: mlc.ConfigDict, overrides: Sequence[str]) -> mlc.ConfigDict:
     """Sets fields of a config from "--config.FIELD=VALUE", as the command line writes them.
 
     Args:
         config: the config; changed in place.
-        overrides: one for each field; a later one of the same field wins.
+        overrides: the changes; the last one of a field wins.
 
     Returns:
         `config`.
 
     Raises:
-        ValueError: the config has no such field, or the value has another type.
+        ValueError: the config has no such field, in which case the message names the nearest one;
+            or the value has another type.
     """
-    check_overrides(config, overrides)
+    for override in overrides:
+        name = override.lstrip("-").partition("=")[0]
+        if override.startswith("-") and name.startswith("config."):
+            require_field(config, name.removeprefix("config."))
     argv = ["jaxlung", *overrides]
     values = flags.FlagValues()
     try:

@@ -120,9 +120,9 @@ class InferenceSettings:
     Attributes:
         overlap: share of a window that the next one covers again, [0, 1).
         validation_overlap: `overlap` for validation during training, which should be quick.
-        mirror: whether to average over all mirror images of every window, in the plane of slices.
+        mirror: True averages over all mirror images of every window, in the plane of slices.
         keep_largest: number of connected parts of the foreground to keep; 0 keeps all.
-        inside_lungs: whether to remove foreground outside the annotated lungs.
+        inside_lungs: True removes foreground outside the annotated lungs.
     """
 
     overlap: float

@@ -18,7 +18,7 @@ def use(environ: Mapping[str, str]) -> None:
     """Makes JAX keep compiled programs in the user's cache folder.
 
     JAX_COMPILATION_CACHE_DIR chooses another folder, JAX_ENABLE_COMPILATION_CACHE=false turns the
-    cache off. If the folder can't be written, JAX warns and goes on without it.
+    cache off. If the folder can't be written, JAX warns and compiles without a cache.
 
     Args:
         environ: the environment variables.

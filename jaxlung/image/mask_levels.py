@@ -58,7 +58,7 @@ def foreground(channels: deep_colour.Channels, *, is_lossy: bool) -> np.ndarray:
 
     Args:
         channels: bands of the mask.
-        is_lossy: whether values are approximate.
+        is_lossy: True if values are approximate, as in a JPEG.
 
     Returns:
         [H, W] bool; all False for a mask of zeros, all True for one of another single grey.
@@ -88,7 +88,7 @@ def split(values: np.ndarray, *, is_lossy: bool) -> np.ndarray:
 
     Args:
         values: [H, W] unsigned integers.
-        is_lossy: whether values are approximate, as in a JPEG.
+        is_lossy: True if values are approximate, as in a JPEG.
 
     Raises:
         ValueError: there are more than two levels, or no background.

@@ -39,9 +39,9 @@ class Task:
         greys: the 8-bit grey that shows each level in a figure.
         records: what a log calls the records, "images" or "volumes".
         needs: bits of `record` that a dataset must annotate.
-        needs_lungs: whether the network sees only what lies inside the lungs, so that a lung mask
+        needs_lungs: True if the network sees only what lies inside the lungs, so that a lung mask
             must come with every image.
-        is_map: whether every pixel has an output of its own.
+        is_map: True if every pixel has an output of its own.
         threshold: probability above which a pixel belongs to level 1; None with more than two
             levels; 0 to choose it on the validation split (0.5 is used until then).
         inputs: function of images [B, S, S, 1] float32 in [0, 1] and packed masks [B, S, S] uint8
@@ -60,7 +60,7 @@ class Task:
             leave it out and count it.
         pooled_scores: function like `image_scores`, for confusion matrices summed over the images
             of a split.
-        averages_images: whether the table of a split also has the means of `image_scores`.
+        averages_images: True if the table of a split also has the means of `image_scores`.
         rank_by: name of the image score, never NaN, that orders images from worst to best; "" if no
             panels are drawn.
         epoch_score: name of the pooled score, never NaN, that is logged after each epoch, and its
@@ -92,7 +92,7 @@ class Task:
 
     @property
     def is_binary_map(self) -> bool:
-        """Whether the output is one mask, which has an outline, and a Dice at every threshold."""
+        """True if the output is one mask, which has an outline, and a Dice at every threshold."""
         return self.is_map and len(self.levels) == 2
 
 

@@ -124,7 +124,7 @@ def _reduce_on_plateau(settings: Settings, state: State, val_loss: float) -> Sta
         )
     wait = state.plateau_wait + (not cooldown)  # In a cooldown it is 0 and stays so.
     learning_rate = state.learning_rate
-    # At the floor nothing happens and, as in Keras, the count goes on.
+    # At the lowest rate nothing happens and, as in Keras, `wait` keeps growing.
     if wait >= settings.plateau_patience and learning_rate > settings.min_learning_rate:
         learning_rate = max(learning_rate * settings.plateau_factor, settings.min_learning_rate)
         wait, cooldown = 0, settings.plateau_cooldown

@@ -48,12 +48,6 @@ class ConfigFileTest(parameterized.TestCase):
         with pytest.raises(ValueError, match=f"mine.py: .*{message}"):
             config_file.load(str(path))
 
-    @parameterized.parameters((["prog", "--config=covidqu"],), (["prog", "--config", "covidqu"],))
-    def test_both_ways_of_writing_the_flag(self, argv):
-        argv, spec = config_file.resolve_argument(argv)
-        assert spec == str(CONFIGS / "covidqu.py")
-        assert argv[-1].endswith("configs/covidqu.py")
-
     def test_a_shipped_config_is_loaded_with_the_flags_that_are_set(self):
         got = config_file.load_shipped("v7_lungs", phantom=False, quick=True)
         assert got == config_file.load(f"{CONFIGS / 'v7_lungs.py'}:quick")
@@ -76,7 +70,7 @@ class ConfigFileTest(parameterized.TestCase):
     def test_an_unknown_field_names_the_nearest(self, argument, message):
         config = config_file.load(str(CONFIGS / "covidqu.py"))
         with pytest.raises(ValueError, match=message):
-            config_file.check_overrides(config, [argument])
+            config_file.set_overrides(config, [argument])
 
     @parameterized.parameters(
         ((),),
@@ -110,7 +104,3 @@ class ConfigFileTest(parameterized.TestCase):
         config = config_file.load(str(CONFIGS / "covidqu.py"))
         with pytest.raises(ValueError, match=argument.lstrip("-").partition("=")[0]):
             config_file.set_overrides(config, [argument])
-
-    def test_known_fields_pass(self):
-        config = config_file.load(str(CONFIGS / "covidqu.py"))
-        config_file.check_overrides(config, ["--config.data.batch_size=4", "--workdir=x"])

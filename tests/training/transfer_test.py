@@ -20,7 +20,7 @@ SPLITS = {
 def make_config(**changes):
     config = config_file.load(config_file.resolve("covidqu:quick"))
     config.epochs = 1
-    # As in train_test.py: what was compiled there serves here too.
+    # As in loop_test.py: what was compiled there serves here too.
     config.augment.update(flip_probability=0.5, shift_fraction=0.1)
     config.update_from_flattened_dict(changes)
     return config

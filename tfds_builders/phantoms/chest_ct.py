@@ -86,7 +86,7 @@ def make(
         shape: D, H, W in voxels; the body fills the width.
         spacing_mm: spacing along D, H, W, mm.
         infected: approximate share of the lungs that is infected, above 0; at least one voxel is.
-        has_table: whether to draw the table that the patient lies on.
+        has_table: True draws the table that the patient lies on.
 
     Raises:
         ValueError: `shape` is smaller than `MIN_SHAPE`.

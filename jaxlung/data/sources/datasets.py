@@ -33,7 +33,7 @@ def open_splits(
         fields: "name" ("covid_qu_ex/infection", "cxr_lungs/512"), and the dataset's own fields.
         needs: bits of `record` that the task must find annotated.
         seed: seed of splits that are drawn.
-        may_prepare: whether missing data may be prepared, generated or downloaded.
+        may_prepare: True if missing data may be prepared, generated or downloaded.
 
     Returns:
         "train", "validation" and "test".

@@ -28,7 +28,7 @@ _OF_TFDS = re.compile(r"incomplete\.[A-Z0-9]{6}_\d+\.\d+\.\d+")
 
 
 def is_made(place: pathlib.Path) -> bool:
-    """Tells whether a dataset is prepared: whether its folder, which appears whole, has files."""
+    """Returns True if a dataset is prepared: its folder, which appears whole, has files."""
     return place.is_dir() and any(place.iterdir())
 
 
