@@ -35,7 +35,7 @@ EPOCHS = 100  # as in the paper
 
 
 class EpochEnds(std_logging.Handler):
-    """Notes the times of the log lines that end epochs, in seconds."""
+    """The times of the log lines that end epochs, in seconds."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ class RawTree:
     def visible(self, suffixes: tuple[str, ...]) -> list[str]:
         """Returns the names with one of `suffixes`, without hidden and system files.
 
-        Such are `.v7/metadata.json` and `__MACOSX/._1676192.json`.
+        Examples are `.v7/metadata.json` and `__MACOSX/._1676192.json`.
         """
         return [
             name for name in self.names if name.lower().endswith(suffixes) and not _is_hidden(name)

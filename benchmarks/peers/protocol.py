@@ -14,7 +14,7 @@ SECONDS_TO_END = 15
 
 
 class Refused(Exception):
-    """A worker could not do what it was asked; the message gives the reason in one line."""
+    """The error of a worker that could not do what it was asked; the message is one line."""
 
 
 def serve(handlers: Mapping[str, Handler]) -> None:

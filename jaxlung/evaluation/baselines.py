@@ -87,8 +87,8 @@ def score_image(
     """Returns a baseline's confusion matrices of one image at the network's and at its own size.
 
     Args:
-        task: what the levels mean.
-        baseline: what predicts.
+        task: task of the network.
+        baseline: the baseline to score.
         output: "image" and "levels" [S, S] uint8 of `Step.evaluate`.
         item: the record itself.
         how: `resize` of the image to the network's size, to be undone.
@@ -151,7 +151,7 @@ def count(pairs: Iterable[tuple[np.ndarray, np.ndarray]], num_levels: int) -> Co
 
 
 def fit_threshold(histograms: np.ndarray, level_names: Sequence[str]) -> ThresholdBaseline:
-    """Cuts brightness into L bands and names them: the best of all cuts and all names.
+    """Finds the cuts of brightness into L bands, and the level of each band, that score best.
 
     Best is the highest IoU of level 1 for two levels, the highest mean IoU over the levels for
     three. Bands may be empty; a level that is neither there nor predicted has IoU 1. Of equally
@@ -320,7 +320,7 @@ class BandTally:
 
     Args:
         system: what the run's config describes.
-        band: what predicts.
+        band: the baseline to score.
     """
 
     def __init__(self, system: system_lib.System, band: HuBand) -> None:

@@ -95,7 +95,7 @@ def judge_images(
     names: Sequence[str],
     workdir: epath.Path,
 ) -> Iterator[Judged]:
-    """Yields name, scores and baselines' scores of one split of images after the other."""
+    """Scores splits of images in turn; yields name, scores and baselines' scores of each."""
     task, train_feed, chosen = system.task, None, {}
     if task.is_map:
         train_feed = open_feed(system, splits, "train")
@@ -171,7 +171,7 @@ def judge_volumes(
     names: Sequence[str],
     workdir: epath.Path,
 ) -> Iterator[Judged]:
-    """Yields name, scores and the baseline's scores of one split of volumes after the other."""
+    """Scores splits of volumes in turn; yields name, scores and the baseline's scores of each."""
     band = baselines.fit_band(baselines.read_voxels(system, splits["train"]))
     for name in names:
         keep_in = workdir if name == "test" else None
@@ -187,7 +187,7 @@ def choose_threshold(
 ) -> float:
     """Chooses the threshold that is best on the validation split (Youden's J).
 
-    It is 0.5 if the split has only one class. For tasks without maps only.
+    It is 0.5 if the split has only one class. Only tasks without maps have such a threshold.
     """
     feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
     everything = order.in_turn(feed.num_examples)

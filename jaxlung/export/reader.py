@@ -7,7 +7,7 @@ For CTs it imports `reader_ct`, which needs SciPy and the rooms `data` and `volu
 
     manifest.json         describes the network, its inputs and outputs; holds all SHA-256 digests
     program.jax_export    the program by `jax.export`: StableHLO for CPU, CUDA and TPU
-    weights/<path>.npy    the program's other arguments beside the images
+    weights/<path>.npy    the program's other arguments besides the images
 
 The program scales the input, runs the network and applies the thresholds, all at the network's own
 input size. This module resizes an X-ray to that size and the result back, with the same result as
@@ -294,7 +294,7 @@ def _judge(manifest: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _judge_volumes(how: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Yields the checks of the fields inside "volumes", as `_judge`."""
+    """Yields the names and checks of the fields of "volumes", as `_judge` does."""
     yield "volumes", {*VOLUME_FIELDS, *VOLUME_SWITCHES} <= set(how)
     spacing, counts = how["spacing_mm"], [how["batch_size"], how["keep_largest"]]
     are_lengths = _are_numbers(spacing, 3, 0, 100)  # 0 keeps an axis.
@@ -307,13 +307,13 @@ def _judge_volumes(how: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _is_list(value: Any, kind: type) -> bool:
-    return isinstance(value, list) and all(type(x) is kind for x in value)  # True is no int.
+    return isinstance(value, list) and all(type(x) is kind for x in value)  # True is an int, too.
 
 
 def _are_numbers(value: Any, length: int, low: float, high: float) -> bool:
     if not isinstance(value, list) or len(value) != length:
         return False
-    return all(type(x) in (int, float) and low <= x <= high for x in value)  # NaN is not.
+    return all(type(x) in (int, float) and low <= x <= high for x in value)  # Also False for NaN.
 
 
 def _require_fit(

@@ -82,7 +82,7 @@ def _is_export(path: pathlib.Path) -> bool:
 
 
 def open_run(workdir: epath.Path, *, float32: bool) -> trained.Trained:
-    """Opens a run's selected network; with `float32` it computes in that, whatever the run did."""
+    """Opens a run's selected network; `float32` makes it compute in float32 in any case."""
     workdir = files.to_absolute(workdir)
     config = mlc.ConfigDict(workdir_lib.load_config(workdir).to_dict())
     if float32:
@@ -182,7 +182,7 @@ def make_inputs(
 
 
 def borders(task: task_lib.Task) -> list[float]:
-    """Returns the probabilities between the levels: a pixel's level is the number below its own."""
+    """Returns the probabilities between the levels; a level is the number of borders below."""
     if task.threshold is not None:
         return [task.threshold]
     return [(low + high) / 2 / 255 for low, high in itertools.pairwise(task.greys)]

@@ -13,7 +13,7 @@ from absl import logging
 
 
 class _Formatter(std_logging.Formatter):
-    """Formats log lines as "10:42:07 message", with the level's name from WARNING up."""
+    """The format of log lines: "10:42:07 message", with the level's name from WARNING up."""
 
     def __init__(self, prefix: str = "") -> None:
         super().__init__()

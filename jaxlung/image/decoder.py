@@ -41,7 +41,7 @@ _BIG_TIFF = 43  # The number in the header of a 64-bit TIFF.
 
 
 class RefusedError(ValueError):
-    """A file that may be intact, but is refused; has the reason, and `opened` adds the name."""
+    """The error for a file that is refused though it may be intact; `opened` adds its name."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _palette_foreground(
 
 
 def _require_told_apart(channels: deep_colour.Channels, indices: np.ndarray) -> None:
-    """Raises ValueError if a palette shows as black all over what its indices tell apart."""
+    """Raises ValueError if a palette has several indices in use, and all of them are black."""
     used = np.unique(indices)
     if len(used) > 1 and not mask_levels.strengths(channels).any():
         raise ValueError(

@@ -43,7 +43,7 @@ def require_count(field: str, value: int) -> None:
 
 
 def require_counts(field: str, values: Sequence[int], at_least: int) -> None:
-    """Raises ValueError unless `values` are whole numbers above 0, and 1 or 2 of them at least."""
+    """Raises ValueError unless `values` are at least `at_least` (1 or 2) whole numbers above 0."""
     good = len(values) >= at_least and all(isinstance(v, int) and v > 0 for v in values)
     number = {1: "one", 2: "two"}[at_least]
     require(field, tuple(values), good, f"{number} or more counts above 0")

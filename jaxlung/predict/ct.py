@@ -1,4 +1,4 @@
-"""Reads a user's CT, NIfTI or DICOM series, as a record and writes masks on its own grid."""
+"""Reads a user's CT (NIfTI or DICOM series) as a record, and writes masks on its own grid."""
 
 import os
 import pathlib

@@ -74,7 +74,7 @@ def read(path: os.PathLike[str] | str, max_pixels: int) -> Picture:
 
 @contextlib.contextmanager
 def limit(max_pixels: int) -> Iterator[None]:
-    """Sets Pillow's own limit, one for the whole process, to twice `max_pixels` meanwhile.
+    """Sets Pillow's limit, which the process shares, to twice `max_pixels` for the body.
 
     It also covers sizes that only Pillow checks, such as the tiles that a TIFF declares.
     """

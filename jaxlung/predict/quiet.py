@@ -17,7 +17,7 @@ _num_inside = 0
 
 @contextlib.contextmanager
 def region() -> Iterator[None]:
-    """Silences warnings, pydicom's validation of unused values and libtiff's messages meanwhile.
+    """Silences warnings, pydicom's validation of unused values and libtiff's messages in the body.
 
     Pillow raises what libtiff would print.
 

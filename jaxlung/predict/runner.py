@@ -37,7 +37,7 @@ from jaxlung.predict import (
 T = TypeVar("T")
 
 DONE, SOME_FAILED = 0, 3
-_MOST_THREADS = 4  # that read, and as many that write
+_MOST_THREADS = 4  # threads that read; as many others write
 _MOST_REASON = 500  # characters: messages may quote half of a damaged file
 # Errors after which no other output could be written either, so that the command stops.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-# Our choices.
+# Our choice of limits.
 _LEAST_SECOND = 0.1  # least size of a second lung, relative to the largest component
 # Highest valley between two lungs, relative to the lower peak. In 62 real and made-up cases, single
 # lungs had 0.9 or more, lungs that touch or are bridged 0.72 or less.

@@ -40,7 +40,7 @@ def image_panels(
 
     Args:
         panels: The images.
-        is_binary: Whether masks are binary. If so, the last column colours the difference;
+        is_binary: True if masks are binary. Then the last column colours the difference;
             otherwise it draws the outlines of prediction and annotation.
         theme: Colours; dark by default, as X-rays are read on dark screens.
     """

@@ -52,7 +52,7 @@ _DISTANCE = (
 
 
 def make_ece(unit: str) -> Term:
-    """Returns the definition of the expected calibration error over units, as "pixel"."""
+    """Returns the definition of the expected calibration error over units such as "pixel"."""
     return Term(
         "ECE",
         f"Expected calibration error (Naeini et al., 2015): {unit}s are sorted into 15 equal bins"

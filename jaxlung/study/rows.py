@@ -33,7 +33,7 @@ class Row:
         undefined: Score -> number of images without it, which are left out; of runs in a mean row.
         total: Number of images; of runs in a mean row.
         facts: Further cells of the CSV.
-        in_chart: Whether the chart shows the row.
+        in_chart: True if the chart shows the row.
     """
 
     source: str

@@ -19,7 +19,7 @@ class RunFacts:
         facts: Seed, epochs and the step that was scored, in words.
         headlines: Label -> main score of the task, with its unit and interval.
         split: The split of these scores.
-        in_table: Whether the run has a row in the score table.
+        in_table: True if the run has a row in the score table.
         report: Path of its report, relative to the study's folder.
     """
 

@@ -62,7 +62,7 @@ class PaperRow:
     Attributes:
         label: Label of the row.
         scores: Column -> score.
-        in_chart: Whether they are on the same scale as our scores, so that the chart shows them.
+        in_chart: True if they are on the same scale as our scores, so that the chart shows them.
     """
 
     label: str

@@ -1,1 +1,1 @@
-"""The loop, its step, checkpoints, and the network of a trained run."""
+"""Training: the loop, its step, the system, checkpoints, and opening a trained run."""

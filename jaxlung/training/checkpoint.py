@@ -26,7 +26,7 @@ _TROUBLE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_
 
 @dataclasses.dataclass
 class _LatestAndBest(preservation_policy.PreservationPolicy):
-    """Keeps the latest two steps and the one of the lowest rank.
+    """A policy that keeps the latest two steps and the one of the lowest rank.
 
     Attributes:
         ranks: ranks by step of the checkpoints that existed when the manager was opened.

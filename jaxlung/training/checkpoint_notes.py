@@ -14,7 +14,7 @@ _FIELDS = {"progress", "rank", "leaves", "sha256"}
 
 
 class Damaged(ValueError):
-    """A checkpoint differs from what was saved."""
+    """The error for a checkpoint that differs from what was saved."""
 
 
 @dataclasses.dataclass(frozen=True)

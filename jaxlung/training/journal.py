@@ -24,7 +24,7 @@ class Means(NamedTuple):
 
 
 class Journal:
-    """Collects the metrics of steps and fetches them from the device only at log points.
+    """The metrics of all steps, which are fetched from the device only at log points.
 
     Args:
         log: table that gets a row per epoch.

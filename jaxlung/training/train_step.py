@@ -120,7 +120,7 @@ class Step:
             batch_stats, (grads, metrics) = _over_parts(
                 part, self.microbatches, state.batch_stats, rng, batch
             )
-        # XLA may leave some cut; then parameters and both moments would be gathered in their place.
+        # XLA may leave some gradients sharded, and gather the parameters and both moments instead.
         everywhere = NamedSharding(self.images_sharding.mesh, PartitionSpec())
         grads = jax.lax.with_sharding_constraint(grads, everywhere)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)

@@ -1,4 +1,4 @@
-"""Opening a trained run: its config, network, selected checkpoint and threshold, in one place."""
+"""Opens a trained run: its config, network, selected checkpoint and threshold, in one place."""
 
 import contextlib
 import dataclasses

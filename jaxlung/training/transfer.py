@@ -1,4 +1,4 @@
-"""Starting a run from the network of another one (`init_from` of a config)."""
+"""Starts a run from the network of another one (`init_from` of a config)."""
 
 import dataclasses
 from typing import Any

@@ -96,8 +96,8 @@ class Draw:
         """Returns a patch's volume and the place of its first voxel.
 
         Args:
-            position: of the patch in the run.
-            index: of the patch in its epoch.
+            position: position of the patch in the run.
+            index: index of the patch in its epoch.
 
         Returns:
             Number of the volume, and slice, row and column in it.

@@ -72,7 +72,7 @@ class Part:
             needs: bits of `record` that must be annotated.
             data_dir: folder of prepared datasets.
             raw_dir: path of the download, a zip or a folder; "" for the builder's manual folder.
-            download: fetch the download instead, as far as that can be done.
+            download: True fetches the download, where the builder can do that.
             phantom_images: number of images to generate in place of the download; 0 for none.
             may_prepare: False only opens what was prepared, and writes nothing.
 

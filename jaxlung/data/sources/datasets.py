@@ -53,7 +53,7 @@ def may_lack(fields: Mapping[str, Any], needs: int) -> Callable[[str], bool]:
     """Returns a function that tells whether a group of records may show no foreground at all.
 
     In a user's own folders these are the groups that are declared negative. In other datasets
-    every group may, unless the task looks for lungs, which everybody has.
+    every group may show none, unless the task looks for lungs, which everybody has.
 
     Args:
         fields: as for `open_splits`.

@@ -79,13 +79,18 @@ class WithLungs:
 def divide(
     source: record.Source[record.Item], split_of: Mapping[str, str]
 ) -> dict[str, Subset[record.Item]]:
-    """Returns the source in splits, from patient_id -> split."""
+    """Divides a source by patient; returns the records of each split.
+
+    Args:
+        source: the records.
+        split_of: patient_id -> split.
+    """
     indices = indices_of(source, split_of)
     return {split: Subset(source, own) for split, own in indices.items()}
 
 
 def indices_of(source: record.Source, split_of: Mapping[str, str]) -> dict[str, list[int]]:
-    """Returns the positions of each split's records, from patient_id -> split."""
+    """Returns the positions of each split's records; `split_of` maps patient_id to split."""
     people = source.people()
     return {
         split: [i for i, (_, patient) in enumerate(people) if split_of[patient] == split]

@@ -93,7 +93,7 @@ class Prepared(record.Source[record.Item]):
 
     @functools.cached_property
     def _whos_and_groups(self) -> list[tuple[tuple[str, str], str]]:
-        """Names and groups of all records, which are all read for it, once."""
+        """Returns ((image_id, patient_id), group) of every record; reads all records, once."""
         return [(self._who(example), self._group(example)) for example in self._undecoded]
 
     def _who(self, example: Mapping[str, Any]) -> tuple[str, str]:

@@ -83,7 +83,7 @@ def augment(
     Args:
         images: [B, H, W, 1] float32 in [0, 1].
         masks: [B, H, W] uint8 bits.
-        rng: a key, used up here.
+        rng: a random key, which must not be used again.
         settings: ranges of the changes; if all are zero, the arguments are returned.
 
     Returns:
@@ -107,7 +107,7 @@ def random_matrices(rng: jax.Array, shape: tuple[int, int, int], settings: Augme
     It flips, zooms, shears and rotates the content about the image's centre, then shifts it.
 
     Args:
-        rng: a key, used up here.
+        rng: a random key, which must not be used again.
         shape: (B, H, W).
         settings: ranges of the changes.
 
@@ -156,7 +156,7 @@ def vary_exposure(images: jax.Array, rng: jax.Array, settings: Augment) -> jax.A
 
     Args:
         images: [B, H, W, 1] float32 in [0, 1].
-        rng: a key, used up here.
+        rng: a random key, which must not be used again.
         settings: ranges of the changes.
 
     Returns:

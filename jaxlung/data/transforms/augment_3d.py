@@ -76,7 +76,7 @@ def augment(
     Args:
         images: [B, D, H, W, 1] float32 in [0, 1].
         masks: [B, D, H, W] uint8 bits.
-        rng: a key, used up here.
+        rng: a random key, which must not be used again.
         settings: ranges of the changes; if all are zero, the arguments are returned.
 
     Returns:
@@ -114,7 +114,7 @@ def flip(
     Args:
         images: [B, D, H, W, 1].
         masks: [B, D, H, W].
-        rng: a key, used up here.
+        rng: a random key, which must not be used again.
         probability: probabilities along D, H and W, each in [0, 1].
     """
     draws = jax.vmap(lambda rng: jax.random.uniform(rng, (3,), jnp.float32))(
@@ -148,7 +148,7 @@ def add_noise(images: jax.Array, rng: jax.Array, noise_std: float) -> jax.Array:
 
     Args:
         images: [B, D, H, W, 1] float32 in [0, 1].
-        rng: a key, used up here.
+        rng: a random key, which must not be used again.
         noise_std: standard deviation, where images are in [0, 1].
     """
     noise = jax.vmap(lambda rng: jax.random.normal(rng, images.shape[1:], jnp.float32))(
