@@ -75,6 +75,13 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
+def make_info(builder: tfds.core.GeneratorBasedBuilder) -> tfds.core.DatasetInfo:
+    """Returns the features and the homepage of either builder."""
+    return builder.dataset_info_from_configs(
+        features=features(), homepage=HOMEPAGE, supervised_keys=("image", "lung_mask")
+    )
+
+
 def match_files(tree: raw_tree.RawTree, pattern: re.Pattern[str]) -> dict[str, str]:
     """Finds files by their path.
 

@@ -5,43 +5,16 @@ import types
 
 import pytest
 
+from benchmarks import cases
 from jaxlung import benchmark
-from jaxlung.benchmark import device_peaks, timing
-from jaxlung.config import config_file
+from jaxlung.benchmark import device_peaks
 
 MADE_UP = device_peaks.Peaks(2e12, 1e12, 1e11, 1e9, "a data sheet")
 
 
-def load(spec="covidqu:quick", **fields):
-    config = config_file.load(config_file.resolve(spec))
-    config.update_from_flattened_dict(fields)
-    return config
-
-
-@pytest.fixture
-def nowhere(tmp_path):
-    """Fields of a config whose data are not prepared."""
-    return {"data.data_dir": str(tmp_path / "none")}
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Time that passes only when told to."""
-
-    class Clock:
-        now = 0.0
-
-        def spend(self, seconds):
-            self.now += seconds
-
-    clock = Clock()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
-    return clock
-
-
-def test_a_benchmark_returns_json_values_of_what_its_table_shows(nowhere, capsys, tmp_path):
+def test_a_benchmark_returns_json_values_of_what_its_table_shows(capsys, tmp_path):
     trace = tmp_path / "trace"
-    found = benchmark.run(load(**nowhere), seconds=0.01, profile_dir=str(trace))
+    found = benchmark.run(cases.load("covidqu:quick", {}), seconds=0.01, profile_dir=str(trace))
     assert json.loads(json.dumps(found)) == found
     shown = capsys.readouterr().out
     for name in ("input", "step", "training"):
@@ -63,10 +36,10 @@ def test_a_benchmark_returns_json_values_of_what_its_table_shows(nowhere, capsys
     assert list(trace.rglob("*.xplane.pb"))
 
 
-def test_several_steps_at_once_are_counted_one_by_one_on_either_feed(nowhere, monkeypatch, capsys):
+def test_several_steps_at_once_are_counted_one_by_one_on_either_feed(monkeypatch, capsys):
     monkeypatch.setattr(device_peaks, "find", lambda kind: MADE_UP)
-    fields = {"step.steps_per_dispatch": 2, "data.placement": "host", **nowhere}
-    found = benchmark.run(load(**fields), seconds=0.01)
+    fields = {"step.steps_per_dispatch": 2, "data.placement": "host"}
+    found = benchmark.run(cases.load("covidqu:quick", fields), seconds=0.01)
     assert found["config"]["steps_per_dispatch"] == 2
     assert 0.9 < found["flops_per_step"] / (4 * 5_308_416) < 1
     want = 4 / found["step_images_per_s"]["median"]  # Seconds of a step of 4 images.

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from benchmarks import cases
 from jaxlung.benchmark import data
 from jaxlung.config import config_file
 from jaxlung.data.feed import order, pipeline
@@ -12,20 +13,8 @@ from jaxlung.data.sources import datasets
 from jaxlung.training import system as system_lib
 
 
-def load(spec="covidqu:quick", **fields):
-    config = config_file.load(config_file.resolve(spec))
-    config.update_from_flattened_dict(fields)
-    return config
-
-
-@pytest.fixture
-def nowhere(tmp_path):
-    """Fields of a config whose data are not prepared."""
-    return {"data.data_dir": str(tmp_path / "none")}
-
-
-def test_generated_volumes_give_patches_with_foreground(nowhere):
-    config = load("covid19_ct:quick", **nowhere, **{"data.spacing_mm": (2.0, 0.0, 1.5)})
+def test_generated_volumes_give_patches_with_foreground():
+    config = cases.load("covid19_ct:quick", {"data.spacing_mm": (2.0, 0.0, 1.5)})
     system = system_lib.make_system(config)
     source, what = data.open_source(config, system.settings)
     assert what == "2 generated volumes in memory, nothing to decode"
@@ -39,7 +28,9 @@ def test_generated_volumes_give_patches_with_foreground(nowhere):
 
 
 def test_prepared_data_are_found_where_training_prepares_them(tmp_path):
-    config = load(**{"data.data_dir": str(tmp_path), "data.phantom_images": 20})
+    config = cases.load(
+        "covidqu:quick", {"data.data_dir": str(tmp_path), "data.phantom_images": 20}
+    )
     settings = system_lib.make_system(config).settings
     before, _ = data.open_source(config, settings)
     assert isinstance(before, data.InMemory)
@@ -68,12 +59,12 @@ def test_only_data_that_are_prepared_are_opened(spec, phantoms, files, want, tmp
     for folder in files:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "dataset_info.json").touch()
-    config = load(spec, **{"data.data_dir": str(tmp_path), "data.phantom_images": phantoms})
+    config = cases.load(spec, {"data.data_dir": str(tmp_path), "data.phantom_images": phantoms})
     assert datasets.is_prepared(config.data) == want
 
 
 def test_a_folder_of_ones_own_is_opened_if_it_is_named():
-    config = load("folder")
+    config = config_file.load(config_file.resolve("folder"))
     assert not datasets.is_prepared(config.data)
     config.data.root = str(pathlib.Path("anywhere"))
     assert datasets.is_prepared(config.data)

@@ -1,24 +1,8 @@
 """Timing against a clock that we set ourselves."""
 
 import numpy as np
-import pytest
 
 from jaxlung.benchmark import timing
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Time that passes only when told to."""
-
-    class Clock:
-        now = 0.0
-
-        def spend(self, seconds):
-            self.now += seconds
-
-    clock = Clock()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
-    return clock
 
 
 def test_seconds_per_dispatch_are_those_of_the_clock_and_slow_things_repeat_five_times(clock):

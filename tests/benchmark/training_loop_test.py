@@ -4,28 +4,15 @@ import time
 
 import jax
 import numpy as np
-import pytest
 
+from benchmarks import cases
 from jaxlung.benchmark import data, loop
-from jaxlung.config import config_file
 from jaxlung.data.feed import order, pipeline
 from jaxlung.training import system as system_lib
 
 
-def load(spec="covidqu:quick", **fields):
-    config = config_file.load(config_file.resolve(spec))
-    config.update_from_flattened_dict(fields)
-    return config
-
-
-@pytest.fixture
-def nowhere(tmp_path):
-    """Fields of a config whose data are not prepared."""
-    return {"data.data_dir": str(tmp_path / "none")}
-
-
-def test_training_goes_through_the_feeds_items_and_the_step_alone_stays_with_one(nowhere):
-    config = load(**nowhere)
+def test_training_goes_through_the_feeds_items_and_the_step_alone_stays_with_one():
+    config = cases.load("covidqu:quick", {})
     system = system_lib.make_system(config)
     source, _ = data.open_source(config, system.settings)
     feed = pipeline.open_feed(source, system.settings, system.shardings, "train")

@@ -38,11 +38,7 @@ class Builder(raw_builder.RawBuilder):
         return path
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tuberculosis_cxr.features(),
-            homepage=tuberculosis_cxr.HOMEPAGE,
-            supervised_keys=("image", "lung_mask"),
-        )
+        return tuberculosis_cxr.make_info(self)
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
