@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
+from tests.tfds_builders import builder_case
 from tfds_builders import raw_tree
 from tfds_builders.covid_qu_ex import covid_qu_ex_dataset_builder, layout, pixels
 from tfds_builders.phantoms import covid_qu_ex
@@ -23,11 +24,7 @@ _FIRST = "Train/COVID-19/{}/covid_1.png"
 
 
 def _prepare(data_dir: pathlib.Path, raw_dir: pathlib.Path, config: str = "infection"):
-    builder = covid_qu_ex_dataset_builder.Builder(
-        config=config, data_dir=data_dir, raw_dir=str(raw_dir), file_format="array_record"
-    )
-    builder.download_and_prepare(file_format="array_record")
-    return builder
+    return builder_case.prepare(covid_qu_ex_dataset_builder.Builder, data_dir, raw_dir, config)
 
 
 def _records(builder) -> dict[str, list[dict]]:
@@ -47,23 +44,15 @@ def _zip(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _cut_short(path: pathlib.Path) -> None:
-    path.write_bytes(path.read_bytes()[:-60])
-
-
 def _overwrite_with_text(path: pathlib.Path) -> None:
     path.write_text("<html>not found</html>")
-
-
-def _save_deep(path: pathlib.Path) -> None:
-    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(path)
 
 
 def _shrink(path: pathlib.Path) -> None:
     Image.new("L", (8, 12)).save(path)
 
 
-class BuilderTest(parameterized.TestCase):
+class BuilderTest(builder_case.BuilderCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -72,14 +61,6 @@ class BuilderTest(parameterized.TestCase):
         cls.raw = covid_qu_ex.write(cls.made / "raw", 40, image_size=16)
         cls.builder = _prepare(cls.made / "prepared", cls.raw)
         cls.records = _records(cls.builder)
-
-    def setUp(self):
-        super().setUp()
-        self.tmp = pathlib.Path(self.create_tempdir().full_path)
-
-    def copy(self) -> pathlib.Path:
-        """A tree of its own to spoil."""
-        return pathlib.Path(shutil.copytree(self.raw, self.tmp / "raw"))
 
     def test_every_record_holds_the_pixels_of_its_files(self):
         label_names = self.builder.info.features["label"].names
@@ -206,10 +187,10 @@ class BuilderTest(parameterized.TestCase):
         self._assert_same_records(_prepare(self.tmp / "data", raw))
 
     @parameterized.parameters(
-        ("images", _cut_short, "can't be decoded"),
+        ("images", builder_case.cut_short, "can't be decoded"),
         ("images", _overwrite_with_text, "can't be decoded"),
-        ("images", _save_deep, "want 8 bits a channel"),
-        ("lung masks", _cut_short, "can't be decoded"),
+        ("images", builder_case.save_deep, "want 8 bits a channel"),
+        ("lung masks", builder_case.cut_short, "can't be decoded"),
         ("lung masks", _shrink, "want its image's 16 x 16 pixels, got 8 x 12"),
         ("infection masks", _shrink, "want its image's 16 x 16 pixels, got 8 x 12"),
     )
@@ -296,7 +277,7 @@ class BuilderTest(parameterized.TestCase):
 
     def test_zip_cut_short_is_named(self):
         path = _zip(self.raw, self.tmp / "covidqu.zip")
-        _cut_short(path)
+        builder_case.cut_short(path)
         with pytest.raises(ValueError, match=r"covidqu\.zip: not a whole zip file"):
             _prepare(self.tmp / "data", path)
 

@@ -1,5 +1,6 @@
 """Tests of the Montgomery builder on phantoms with names and defects of real copies."""
 
+import functools
 import io
 import logging
 import pathlib
@@ -14,6 +15,7 @@ from absl.testing import absltest, parameterized
 from PIL import Image, ImageChops
 from scipy import ndimage
 
+from tests.tfds_builders import builder_case
 from tfds_builders import png, raw_tree, url_download
 from tfds_builders.montgomery_cxr import layout, montgomery_cxr_dataset_builder
 from tfds_builders.phantoms import montgomery_cxr
@@ -21,17 +23,7 @@ from tfds_builders.phantoms import montgomery_cxr
 _NUM_IMAGES = 14
 _SIZE = 40
 
-
-def _prepare(data_dir: pathlib.Path, raw_dir: pathlib.Path, config: str = "native"):
-    builder = montgomery_cxr_dataset_builder.Builder(
-        config=config, data_dir=data_dir, raw_dir=str(raw_dir), file_format="array_record"
-    )
-    builder.download_and_prepare(file_format="array_record")
-    return builder
-
-
-def _records(builder) -> dict[str, dict]:
-    return {r["image_id"].decode(): r for r in builder.as_data_source("full")}
+_prepare = functools.partial(builder_case.prepare, montgomery_cxr_dataset_builder.Builder)
 
 
 def _pixels(path: pathlib.Path) -> np.ndarray:
@@ -45,14 +37,6 @@ def _zip(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
         for file in sorted(root.rglob("*.*")):
             archive.write(file, file.relative_to(root).as_posix())
     return path
-
-
-def _cut_short(path: pathlib.Path) -> None:
-    path.write_bytes(path.read_bytes()[:-60])
-
-
-def _save_deep(path: pathlib.Path) -> None:
-    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(path)
 
 
 def _shrink(path: pathlib.Path) -> None:
@@ -76,7 +60,7 @@ def _as_bundle(data: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
     return root
 
 
-class BuilderTest(parameterized.TestCase):
+class BuilderTest(builder_case.BuilderCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -84,22 +68,7 @@ class BuilderTest(parameterized.TestCase):
         shutil.rmtree(cls.made, ignore_errors=True)
         cls.raw = montgomery_cxr.write(cls.made / "raw", _NUM_IMAGES, image_size=_SIZE)
         cls.builder = _prepare(cls.made / "prepared", cls.raw)
-        cls.records = _records(cls.builder)
-
-    def setUp(self):
-        super().setUp()
-        self.tmp = pathlib.Path(self.create_tempdir().full_path)
-
-    def copy(self) -> pathlib.Path:
-        """A tree of its own to spoil."""
-        return pathlib.Path(shutil.copytree(self.raw, self.tmp / "raw"))
-
-    def _assert_same_records(self, builder):
-        got = _records(builder)
-        assert got.keys() == self.records.keys()
-        for stem, record in self.records.items():
-            for name, want in record.items():
-                np.testing.assert_array_equal(got[stem][name], want)
+        cls.records = builder_case.records_by_id(cls.builder)
 
     def test_every_record_holds_its_files(self):
         data = self.raw / "MontgomerySet"
@@ -131,31 +100,31 @@ class BuilderTest(parameterized.TestCase):
         assert people["MCUCXR_0001"] == {"MCUCXR_0001_0"}
 
     def test_prepared_folder_opens_without_the_builder(self):
-        self._assert_same_records(tfds.builder_from_directory(self.builder.data_dir))
+        self.assert_same_records(tfds.builder_from_directory(self.builder.data_dir))
 
     @parameterized.parameters("NLM-MontgomeryCXRSet.zip", "archive.zip")
     def test_zip_gives_the_records_of_the_folder(self, name):
         path = _zip(self.raw, self.tmp / "place" / name)
         # The zip itself, or the folder that holds it.
         raw_dir = path if name == "archive.zip" else path.parent
-        self._assert_same_records(_prepare(self.tmp / "data", raw_dir))
+        self.assert_same_records(_prepare(self.tmp / "data", raw_dir))
 
     @parameterized.parameters(
         "Montgomery/MontgomerySet", "Montgomery-County-CXR-Set/MontgomerySet", "any name"
     )
     def test_other_parents_give_the_same_records(self, parents):
         shutil.copytree(self.raw / "MontgomerySet", self.tmp / "raw" / parents)
-        self._assert_same_records(_prepare(self.tmp / "data", self.tmp / "raw"))
+        self.assert_same_records(_prepare(self.tmp / "data", self.tmp / "raw"))
 
     @parameterized.parameters("Lung Segmentation", "data/Lung Segmentation")
     def test_bundle_with_joined_masks_gives_the_same_records(self, parents):
         _as_bundle(self.raw / "MontgomerySet", self.tmp / "raw" / parents)
-        self._assert_same_records(_prepare(self.tmp / "data", self.tmp / "raw"))
+        self.assert_same_records(_prepare(self.tmp / "data", self.tmp / "raw"))
 
     def test_bundle_that_holds_itself_counts_once(self):
         for parents in ("Lung Segmentation", "data/Lung Segmentation"):
             _as_bundle(self.raw / "MontgomerySet", self.tmp / "raw" / parents)
-        self._assert_same_records(_prepare(self.tmp / "data", self.tmp / "raw"))
+        self.assert_same_records(_prepare(self.tmp / "data", self.tmp / "raw"))
 
     def test_stray_files_are_passed_over(self):
         raw = self.copy()
@@ -163,12 +132,12 @@ class BuilderTest(parameterized.TestCase):
             for name in ("._MCUCXR_0001_0.png", ".DS_Store", "MCUCXR_0001_0.png.bak", "x.png"):
                 (folder / name).write_text("stray")
         (raw / "MontgomerySet" / "montgomery_consensus_roi.csv").write_text("stray")
-        self._assert_same_records(_prepare(self.tmp / "data", raw))
+        self.assert_same_records(_prepare(self.tmp / "data", raw))
 
     def test_an_image_without_a_reading_is_no_error(self):
         raw = self.copy()
         (raw / "MontgomerySet/ClinicalReadings/MCUCXR_0001_0.txt").unlink()
-        record = _records(_prepare(self.tmp / "data", raw))["MCUCXR_0001_0"]
+        record = builder_case.records_by_id(_prepare(self.tmp / "data", raw))["MCUCXR_0001_0"]
         assert (record["reading"], record["sex"]) == (b"", b"")
         assert np.isnan(record["age_years"])
 
@@ -181,7 +150,7 @@ class BuilderTest(parameterized.TestCase):
             path = data / kind / "MCUCXR_0002_0.png"
             image = Image.open(io.BytesIO(path.read_bytes()))
             image.resize((1262, 1536), Image.Resampling.NEAREST).save(path)
-        records = _records(_prepare(self.tmp / "data", raw, config))
+        records = builder_case.records_by_id(_prepare(self.tmp / "data", raw, config))
         got = records.pop("MCUCXR_0002_0")
         assert (got["native_height"], got["native_width"]) == (1536, 1262)
         assert got["image"].shape == (longest_side, round(1262 / 1536 * longest_side), 1)
@@ -191,9 +160,9 @@ class BuilderTest(parameterized.TestCase):
             np.testing.assert_array_equal(record["image"], self.records[stem]["image"])
 
     @parameterized.parameters(
-        ("CXR_png", _cut_short, "can't be decoded"),
-        ("CXR_png", _save_deep, "want 8 bits a channel"),
-        ("ManualMask/leftMask", _cut_short, "can't be decoded"),
+        ("CXR_png", builder_case.cut_short, "can't be decoded"),
+        ("CXR_png", builder_case.save_deep, "want 8 bits a channel"),
+        ("ManualMask/leftMask", builder_case.cut_short, "can't be decoded"),
         ("ManualMask/rightMask", _shrink, r"want its image's \d+ x \d+ pixels, got 8 x 12"),
     )
     def test_damaged_file_is_named(self, folder, spoil, reason):
@@ -236,7 +205,7 @@ class BuilderTest(parameterized.TestCase):
         told = [line for line in logs.output if "14 of 14 left masks" in line]
         self.assertLen(told, 1)
         assert "MCUCXR_0001_0.png" in told[0]
-        self._assert_same_records(builder)
+        self.assert_same_records(builder)
 
     def test_masks_on_their_side_or_empty_give_no_warning(self):
         raw = self.copy()

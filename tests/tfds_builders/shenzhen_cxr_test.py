@@ -1,5 +1,6 @@
 """Tests of the Shenzhen builder on phantoms with names and defects of real copies."""
 
+import functools
 import io
 import logging
 import pathlib
@@ -13,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl.testing import absltest, parameterized
 from PIL import Image
 
+from tests.tfds_builders import builder_case
 from tfds_builders import kaggle_download, raw_tree, url_download
 from tfds_builders.phantoms import shenzhen_cxr
 from tfds_builders.shenzhen_cxr import layout, shenzhen_cxr_dataset_builder
@@ -22,17 +24,7 @@ _SIZE = 40
 _FIRST_IMAGE = "ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png"
 _FIRST_MASK = "mask/mask/CHNCXR_0001_0_mask.png"
 
-
-def _prepare(data_dir: pathlib.Path, raw_dir: pathlib.Path, config: str = "native"):
-    builder = shenzhen_cxr_dataset_builder.Builder(
-        config=config, data_dir=data_dir, raw_dir=str(raw_dir), file_format="array_record"
-    )
-    builder.download_and_prepare(file_format="array_record")
-    return builder
-
-
-def _records(builder) -> dict[str, dict]:
-    return {r["image_id"].decode(): r for r in builder.as_data_source("full")}
+_prepare = functools.partial(builder_case.prepare, shenzhen_cxr_dataset_builder.Builder)
 
 
 def _open(path: pathlib.Path) -> Image.Image:
@@ -56,19 +48,11 @@ def _zip(folder: pathlib.Path, path: pathlib.Path) -> None:
             archive.write(file, file.relative_to(folder.parent).as_posix())
 
 
-def _cut_short(path: pathlib.Path) -> None:
-    path.write_bytes(path.read_bytes()[:-60])
-
-
-def _save_deep(path: pathlib.Path) -> None:
-    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(path)
-
-
 def _shrink(path: pathlib.Path) -> None:
     Image.new("L", (8, 12)).save(path)
 
 
-class BuilderTest(parameterized.TestCase):
+class BuilderTest(builder_case.BuilderCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -76,22 +60,7 @@ class BuilderTest(parameterized.TestCase):
         shutil.rmtree(cls.made, ignore_errors=True)
         cls.raw = shenzhen_cxr.write(cls.made / "raw", _NUM_IMAGES, image_size=_SIZE)
         cls.builder = _prepare(cls.made / "prepared", cls.raw)
-        cls.records = _records(cls.builder)
-
-    def setUp(self):
-        super().setUp()
-        self.tmp = pathlib.Path(self.create_tempdir().full_path)
-
-    def copy(self) -> pathlib.Path:
-        """A tree of its own to spoil."""
-        return pathlib.Path(shutil.copytree(self.raw, self.tmp / "raw"))
-
-    def _assert_same_records(self, builder):
-        got = _records(builder)
-        assert got.keys() == self.records.keys()
-        for stem, record in self.records.items():
-            for name, want in record.items():
-                np.testing.assert_array_equal(got[stem][name], want)
+        cls.records = builder_case.records_by_id(cls.builder)
 
     def test_every_record_holds_its_files(self):
         data = self.raw / "ChinaSet_AllFiles"
@@ -128,7 +97,7 @@ class BuilderTest(parameterized.TestCase):
         assert {"CHNCXR_0003_0", "CHNCXR_0010_0"}.isdisjoint(self.records)
 
     def test_prepared_folder_opens_without_the_builder(self):
-        self._assert_same_records(tfds.builder_from_directory(self.builder.data_dir))
+        self.assert_same_records(tfds.builder_from_directory(self.builder.data_dir))
 
     @parameterized.product(images_packed=[False, True], masks_packed=[False, True])
     def test_each_download_may_be_packed(self, images_packed, masks_packed):
@@ -138,14 +107,14 @@ class BuilderTest(parameterized.TestCase):
                 _zip(self.raw / name, place / f"{name}.zip")
             else:
                 shutil.copytree(self.raw / name, place / "unpacked" / name)
-        self._assert_same_records(_prepare(self.tmp / "data", place))
+        self.assert_same_records(_prepare(self.tmp / "data", place))
 
     @parameterized.parameters("ChinaSet_AllFiles/ChinaSet_AllFiles", "Shenzhen-Hospital-CXR-Set")
     def test_other_parents_give_the_same_records(self, parents):
         raw = self.tmp / "raw"
         shutil.copytree(self.raw / "ChinaSet_AllFiles", raw / parents)
         shutil.copytree(self.raw / "mask/mask", raw / "shcxr-lung-mask/mask/mask")
-        self._assert_same_records(_prepare(self.tmp / "data", raw))
+        self.assert_same_records(_prepare(self.tmp / "data", raw))
 
     @parameterized.parameters(False, True)
     def test_bundle_of_both_datasets_gives_the_same_records(self, packed):
@@ -160,7 +129,7 @@ class BuilderTest(parameterized.TestCase):
         if packed:
             raw = self.tmp / "archive.zip"
             _zip(self.tmp / "raw" / "data", raw)
-        self._assert_same_records(_prepare(self.tmp / "data", raw))
+        self.assert_same_records(_prepare(self.tmp / "data", raw))
 
     def test_stray_files_and_outlines_of_lesions_are_passed_over(self):
         raw = self.copy()
@@ -171,12 +140,12 @@ class BuilderTest(parameterized.TestCase):
             (raw / "ChinaSet_AllFiles" / name).mkdir()
             (raw / "ChinaSet_AllFiles" / name / "CHNCXR_0012_1.png").write_text("stray")
             (raw / "ChinaSet_AllFiles" / name / "CHNCXR_0012_1_mask.png").write_text("stray")
-        self._assert_same_records(_prepare(self.tmp / "data", raw))
+        self.assert_same_records(_prepare(self.tmp / "data", raw))
 
     def test_an_image_without_a_reading_is_no_error(self):
         raw = self.copy()
         shutil.rmtree(raw / "ChinaSet_AllFiles/ClinicalReadings")
-        for record in _records(_prepare(self.tmp / "data", raw)).values():
+        for record in builder_case.records_by_id(_prepare(self.tmp / "data", raw)).values():
             assert (record["reading"], record["sex"]) == (b"", b"")
             assert np.isnan(record["age_years"])
 
@@ -184,20 +153,20 @@ class BuilderTest(parameterized.TestCase):
         raw = self.copy()
         mask = np.asarray(_open(raw / _FIRST_MASK)) // 255
         Image.fromarray(mask).save(raw / _FIRST_MASK)
-        self._assert_same_records(_prepare(self.tmp / "data", raw))
+        self.assert_same_records(_prepare(self.tmp / "data", raw))
 
     def test_size_is_limited(self):
         raw = self.copy()
         for name in (_FIRST_IMAGE, _FIRST_MASK):
             _open(raw / name).resize((1100, 1000), Image.Resampling.NEAREST).save(raw / name)
-        got = _records(_prepare(self.tmp / "data", raw, "512"))["CHNCXR_0001_0"]
+        got = builder_case.records_by_id(_prepare(self.tmp / "data", raw, "512"))["CHNCXR_0001_0"]
         assert (got["native_height"], got["native_width"]) == (1000, 1100)
         assert got["image"].shape == got["lung_mask"].shape == (465, 512, 1)
 
     @parameterized.parameters(
-        (_FIRST_IMAGE, _cut_short, "can't be decoded"),
-        (_FIRST_IMAGE, _save_deep, "want 8 bits a channel"),
-        (_FIRST_MASK, _cut_short, "can't be decoded"),
+        (_FIRST_IMAGE, builder_case.cut_short, "can't be decoded"),
+        (_FIRST_IMAGE, builder_case.save_deep, "want 8 bits a channel"),
+        (_FIRST_MASK, builder_case.cut_short, "can't be decoded"),
         (_FIRST_MASK, _shrink, r"want its image's \d+ x \d+ pixels, got 8 x 12"),
     )
     def test_damaged_file_is_named(self, name, spoil, reason):
@@ -275,7 +244,7 @@ class FetchTest(absltest.TestCase):
             shutil.rmtree(self.folder, ignore_errors=True)
             got = [self._fetch(download_masks) for _ in range(2)]  # Again does no harm.
             builder = _prepare(self.tmp / download_masks.__name__, got[1])
-            self.assertLen(_records(builder), 5)
+            self.assertLen(builder_case.records_by_id(builder), 5)
 
     def test_something_else_than_a_zip_is_named(self):
         with pytest.raises(ValueError, match=r"ChinaSet_AllFiles\.zip: want a zip, .*remove it"):

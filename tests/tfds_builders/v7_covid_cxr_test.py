@@ -1,5 +1,6 @@
 """Tests of the builder of V7's dataset on phantoms with places and defects of real copies."""
 
+import functools
 import gzip
 import io
 import json
@@ -15,23 +16,14 @@ from absl.testing import absltest, parameterized
 from matplotlib import path as mpl_path
 from PIL import Image
 
+from tests.tfds_builders import builder_case
 from tfds_builders.phantoms import v7_covid_cxr
 from tfds_builders.v7_covid_cxr import sources, v7_covid_cxr_dataset_builder
 
 _ANNOTATIONS = "releases/all-images/annotations"
 _NUM_IMAGES = 40
 
-
-def _prepare(data_dir: pathlib.Path, raw_dir: pathlib.Path, config: str = "native"):
-    builder = v7_covid_cxr_dataset_builder.Builder(
-        config=config, data_dir=data_dir, raw_dir=str(raw_dir), file_format="array_record"
-    )
-    builder.download_and_prepare(file_format="array_record")
-    return builder
-
-
-def _records(builder) -> dict[str, dict]:
-    return {r["image_id"].decode(): r for r in builder.as_data_source("full")}
+_prepare = functools.partial(builder_case.prepare, v7_covid_cxr_dataset_builder.Builder)
 
 
 def _contents(raw: pathlib.Path) -> dict[str, dict]:
@@ -73,7 +65,7 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.sum(a & b) / (np.sum(a) + np.sum(b))
 
 
-class TreeCase(parameterized.TestCase):
+class TreeCase(builder_case.BuilderCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -81,23 +73,8 @@ class TreeCase(parameterized.TestCase):
         shutil.rmtree(cls.made, ignore_errors=True)
         cls.raw = v7_covid_cxr.write(cls.made / "raw", _NUM_IMAGES, image_size=32)
         cls.builder = _prepare(cls.made / "prepared", cls.raw)
-        cls.records = _records(cls.builder)
+        cls.records = builder_case.records_by_id(cls.builder)
         cls.contents = _contents(cls.raw)
-
-    def setUp(self):
-        super().setUp()
-        self.tmp = pathlib.Path(self.create_tempdir().full_path)
-
-    def copy(self) -> pathlib.Path:
-        """A tree of its own to spoil."""
-        return pathlib.Path(shutil.copytree(self.raw, self.tmp / "raw"))
-
-    def assert_same_records(self, builder, but=()):
-        got = _records(builder)
-        assert got.keys() == self.records.keys()
-        for number, want in self.records.items():
-            for name in want.keys() - set(but):
-                np.testing.assert_array_equal(got[number][name], want[name], err_msg=name)
 
 
 class BuilderTest(TreeCase):
@@ -162,7 +139,7 @@ class BuilderTest(TreeCase):
         path.write_text(json.dumps(content))
         with self.assertLogs("absl", logging.INFO) as logs:
             builder = _prepare(self.tmp / "data", raw)
-        self.assertLen(_records(builder), _NUM_IMAGES - 1)
+        self.assertLen(builder_case.records_by_id(builder), _NUM_IMAGES - 1)
         lines = [line for line in logs.output if "left out" in line]
         self.assertLen(lines, 1)
         assert "39 frontal X-rays with lungs, 6 of them COVID-19" in lines[0]
@@ -183,9 +160,9 @@ class SizeTest(TreeCase):
         image = {"width": 2048, "height": 1024, "filename": "1.png", "original_filename": ""}
         annotations = [{"name": "Lung", "polygon": {"path": lungs}}]
         (folder / "1.json").write_text(json.dumps({"image": image, "annotations": annotations}))
-        native = _records(_prepare(self.tmp / "data", folder))["1"]
+        native = builder_case.records_by_id(_prepare(self.tmp / "data", folder))["1"]
         np.testing.assert_array_equal(native["image"][..., 0], levels)
-        small = _records(_prepare(self.tmp / "data", folder, "256"))["1"]
+        small = builder_case.records_by_id(_prepare(self.tmp / "data", folder, "256"))["1"]
         assert small["image"].shape == (128, 256, 1)
         blocks = (native["lung_mask"][..., 0] > 0).reshape(128, 8, 256, 8)
         # Sums of the 64 pixels, so that a half is exactly a half.
@@ -197,7 +174,7 @@ class SizeTest(TreeCase):
         self.assertBetween(got.std(), 0.8 * means.std(), 1.6 * means.std())
         assert np.corrcoef(got.ravel(), means.ravel())[0, 1] > 0.8
         assert (small["native_height"], small["native_width"]) == (1024, 2048)
-        large = _records(_prepare(self.tmp / "data", folder, "1024"))["1"]
+        large = builder_case.records_by_id(_prepare(self.tmp / "data", folder, "1024"))["1"]
         assert large["image"].shape == large["lung_mask"].shape == (512, 1024, 1)
 
     def test_smaller_images_are_not_enlarged(self):
@@ -206,14 +183,14 @@ class SizeTest(TreeCase):
     @parameterized.parameters((0.5, ".png"), (0.77, ".jpg"))
     def test_smaller_copies_of_the_images_take_the_outlines_with_them(self, scale, suffix):
         raw = v7_covid_cxr.write(self.tmp / "raw", 20, image_size=96)
-        records = _records(_prepare(self.tmp / "whole", raw))
+        records = builder_case.records_by_id(_prepare(self.tmp / "whole", raw))
         for path in (raw / "images").glob("[0-9a-zA-Z]*.*[gG]"):
             with Image.open(path) as image:
                 size = [round(scale * side) for side in image.size]
                 smaller = image.convert("L").resize(size)
             path.unlink()
             smaller.save(path.with_suffix(suffix))
-        for number, record in _records(_prepare(self.tmp / "data", raw)).items():
+        for number, record in builder_case.records_by_id(_prepare(self.tmp / "data", raw)).items():
             want = records[number]
             assert record["native_width"] == want["native_width"]
             height, width, _ = record["image"].shape
@@ -302,7 +279,7 @@ class PlaceTest(TreeCase):
         self.assert_same_records(
             builder, but=("label", "finding", "view", "sex", "age_years", "patient_id")
         )
-        records = _records(builder).values()
+        records = builder_case.records_by_id(builder).values()
         assert {r["finding"] for r in records} == {b""}
         self.assertLen({r["patient_id"] for r in records}, len(self.records))
 
@@ -376,7 +353,7 @@ class PlaceTest(TreeCase):
         _image_path(raw, number, content["image"]).unlink()
         with self.assertLogs("absl", logging.INFO) as logs:
             builder = _prepare(self.tmp / "data", raw)
-        assert _records(builder).keys() == self.records.keys() - {number}
+        assert builder_case.records_by_id(builder).keys() == self.records.keys() - {number}
         self.assertLen([line for line in logs.output if "1 without an image file" in line], 1)
         shutil.rmtree(raw / "images")
         with pytest.raises(ValueError, match="none of 40 annotations has its image") as caught:
