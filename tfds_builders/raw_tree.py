@@ -51,11 +51,6 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
-def open_folder(folder: pathlib.Path) -> RawTree:
-    """Lists a folder and everything below it; follows links to folders, each folder once."""
-    return _folder_tree(folder, _list_files(folder))
-
-
 def _folder_tree(folder: pathlib.Path, path_of: Mapping[str, pathlib.Path]) -> RawTree:
     def read(name: str) -> bytes:
         path = path_of[name]
@@ -169,6 +164,8 @@ def _require_size(where: str, name: str, size: int) -> None:
 
 def open_folder_and_zips(folder: pathlib.Path) -> RawTree:
     """Lists a folder and the files in its zips, "a.zip/inside/b.png"; leaves out hidden zips.
+
+    Links to folders are followed, but each folder is listed once.
 
     Raises:
         ValueError: see `open_zip`.

@@ -173,7 +173,7 @@ class BuilderTest(builder_case.BuilderCase):
         path = self.tmp / "x.png"
         (image if mode == "P" else image.convert(mode)).save(path)
         sample = layout.Sample("x", "Normal", "x.png", "x.png", None)
-        pngs = pixels.load(raw_tree.open_folder(self.tmp), sample)
+        pngs = pixels.load(raw_tree.open_folder_and_zips(self.tmp), sample)
         got = {name: np.asarray(Image.open(io.BytesIO(png))) for name, png in pngs.items()}
         np.testing.assert_array_equal(got["image"], levels)
         np.testing.assert_array_equal(got["lung_mask"], np.where(levels > 127, 255, 0))

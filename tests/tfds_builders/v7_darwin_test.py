@@ -90,7 +90,7 @@ class FormatTest(parameterized.TestCase):
         """The only annotation of a folder with one file."""
         text = content if isinstance(content, bytes) else json.dumps(content).encode()
         (self.folder / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-        (found,) = sources.read_annotations(raw_tree.open_folder(self.folder))
+        (found,) = sources.read_annotations(raw_tree.open_folder_and_zips(self.folder))
         return found
 
     def _assert_lungs(self, item, wanted):
@@ -189,7 +189,7 @@ class FormatTest(parameterized.TestCase):
     def test_gzip_cut_short_is_named(self):
         (self.folder / "x.json.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])
         with pytest.raises(ValueError, match=r"x\.json\.gz is damaged"):
-            sources.read_annotations(raw_tree.open_folder(self.folder))
+            sources.read_annotations(raw_tree.open_folder_and_zips(self.folder))
 
     def test_two_points_enclose_nothing(self):
         content = _darwin_1([{"name": "Lung", "polygon": {"path": _points(_OUTER[:2])}}])
@@ -212,7 +212,7 @@ class SemanticTest(parameterized.TestCase):
         if mapping:
             (self.folder / semantic.MAPPING).write_text(mapping)
         with self.assertLogs("absl", "WARNING") as logs:
-            tree = raw_tree.open_folder(self.folder.parent)
+            tree = raw_tree.open_folder_and_zips(self.folder.parent)
             items = {item.image_id: item for item in sources.read_annotations(tree)}
         self.assertLen([line for line in logs.output if "no tags" in line], 1)
         return tree, items
@@ -314,7 +314,7 @@ class DrawTest(absltest.TestCase):
         Image.new("L", (8, 8)).save(folder / "x.png")
         item = annotation.Annotation("x", "x.json", (), (8, 8), lungs=((ring,), (other,)))
         sample = layout.Sample(item, "x.png", tags.read([]), "x")
-        got = pixels.load(raw_tree.open_folder(folder), sample, 2)
+        got = pixels.load(raw_tree.open_folder_and_zips(folder), sample, 2)
         stored = np.asarray(Image.open(io.BytesIO(got["lung_mask"])))
         np.testing.assert_array_equal(stored, [[0, 255], [0, 255]])
 

@@ -54,7 +54,7 @@ class PhantomTest(parameterized.TestCase):
         kinds = {(item["name"], kind) for item in items for kind in item if "polygon" in kind}
         assert kinds == {("Lung", "polygon"), ("Ignore", "polygon"), ("Ignore", "complex_polygon")}
         assert sum(b"\xe1rio" in text for text in texts) == 1
-        found = raw_tree.open_folder(self.raw).names
+        found = raw_tree.open_folder_and_zips(self.raw).names
         assert f"{_ANNOTATIONS}/.v7/metadata.json" in found
 
     def test_covid_shows_in_the_lungs(self):
