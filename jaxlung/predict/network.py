@@ -187,6 +187,7 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
     """
     path = files.to_absolute(path)
     stored = workdir.load_config(path)
+    sharding.visible_devices()  # Here: a kind of device that is missing isn't the config's fault.
     with workdir.naming_config(path):
         config = fit_to_machine(stored)
         role = find_role(config)
