@@ -86,7 +86,7 @@ def use_32_bits() -> None:
     """Turns off what `JAX_ENABLE_X64` turns on, so that runs are equal wherever they are made."""
     import jax
 
-    if jax.config.jax_enable_x64:
+    if jax.config.read("jax_enable_x64"):
         logging.info("JAX_ENABLE_X64 is set; jaxlung computes in 32 bits all the same")
         jax.config.update("jax_enable_x64", False)
 

@@ -99,7 +99,8 @@ def score_image(
     preds = baseline.predict(output["image"])
     # Labels, not brightness: a level of its own would appear where two others meet.
     one_hot = np.eye(len(task.levels), dtype=np.float32)[preds]
-    own_preds = resize.unfit(one_hot, *item.image.shape, how).argmax(axis=-1)
+    height, width = item.image.shape
+    own_preds = resize.unfit(one_hot, height, width, how).argmax(axis=-1)
     own_levels = task.true_levels(item.mask, item.label)
     return (
         overlap.confusion_of_one(output["levels"], preds, len(task.levels)),

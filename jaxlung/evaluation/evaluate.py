@@ -157,7 +157,10 @@ def score_images(
         key: {
             "description": baseline.description,
             **scores_lib.score_confusions(
-                task, *np.moveaxis(np.array(at_both_sizes[key]), 1, 0), people
+                task,
+                np.array([fitted for fitted, _ in at_both_sizes[key]]),
+                np.array([own for _, own in at_both_sizes[key]]),
+                people,
             ),
         }
         for key, baseline in chosen.items()

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -104,7 +105,8 @@ def write_seen(
         resize.fit(item.image, item.mask, settings.image_size, settings.resize) for item in items
     ]
     images, masks = (np.stack(arrays) for arrays in zip(*fitted, strict=True))
-    seen = np.asarray(system.task.inputs(system.step.scale(images), masks))
+    scaled = system.step.scale(jnp.asarray(images))
+    seen = np.asarray(system.task.inputs(scaled, jnp.asarray(masks)))
     arrays = {
         "image": images,
         "seen": seen[..., 0],

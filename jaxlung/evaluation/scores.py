@@ -88,7 +88,8 @@ def score_image(
     }
     row |= {name: output[name] for name in PIXEL_MEANS}
     if task.is_map:
-        probs = resize.unfit(output["probs"], *item.image.shape, how)
+        height, width = item.image.shape
+        probs = resize.unfit(output["probs"], height, width, how)
         preds = task.postprocess(probs[..., None])
         levels = task.true_levels(item.mask, item.label)
         row["stored"] = overlap.confusion_of_one(levels, preds, len(task.levels))

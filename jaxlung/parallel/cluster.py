@@ -45,7 +45,7 @@ def find(
     Raises:
         ValueError: some of the three settings are missing, or their values can't be used.
     """
-    flags = (coordinator, num_processes, process_id)
+    flags: tuple[Any, ...] = (coordinator, num_processes, process_id)
     names = ("--coordinator", "--num_processes", "--process_id")
     if all(value is None for value in flags) and "JAX_COORDINATOR_ADDRESS" in environ:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")

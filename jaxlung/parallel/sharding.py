@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA = "data"  # splits the batch
 SPACE = "space"  # splits the rows of an image, or of every slice of a volume
@@ -32,6 +32,13 @@ class Shardings:
     steps: NamedSharding
     images: NamedSharding
     volumes: NamedSharding
+
+    @property
+    def mesh(self) -> Mesh:
+        """All devices."""
+        mesh = self.replicated.mesh
+        assert isinstance(mesh, Mesh)  # As `make_shardings` made it.
+        return mesh
 
     @property
     def num_batch_shards(self) -> int:
@@ -129,7 +136,8 @@ def put(arrays: Any, where: NamedSharding) -> Any:
 def local_rows(batch_size: int, shards: Shardings) -> np.ndarray:
     """Returns the rows of a batch that the devices of this process hold, ascending."""
     parts = shards.batch.addressable_devices_indices_map((batch_size,)).values()
-    return np.unique(np.concatenate([np.arange(batch_size)[part] for (part,) in parts]))
+    rows = [np.arange(batch_size)[index] for index in parts if index is not None]
+    return np.unique(np.concatenate(rows))
 
 
 def put_rows(

@@ -176,7 +176,7 @@ class Network:
         """Returns the levels of one image's raw output, uint8 of the same shape."""
         if self.is_volumetric:
             return volume_inference.find_foreground(self.system, probs).astype(np.uint8)
-        return np.asarray(self.system.task.postprocess(probs[..., None]))  # type: ignore[arg-type]
+        return np.asarray(self.system.task.postprocess(probs[..., None]))
 
     @property
     def _image_settings(self) -> settings_lib.ImageSettings:

@@ -83,7 +83,7 @@ def _train(
     feed = pipeline.open_feed(splits["train"], system.settings, system.shardings, "train")
     validate = validation.open_split(system, splits["validation"])
     step_fn = distributed.compiled_by_all(system.jit_train_step(feed.take))
-    votes = distributed.Votes(system.shardings.replicated.mesh)
+    votes = distributed.Votes(system.shardings.mesh)
     logging.info("compiling the training step")
     together = system.steps_per_dispatch
     dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]

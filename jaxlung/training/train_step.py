@@ -234,7 +234,9 @@ class Step:
     def _logits(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
         images = jax.lax.with_sharding_constraint(self.scale(batch["images"]), self.images_sharding)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return self.model.apply(variables, self.task.inputs(images, batch["masks"]), train=False)
+        inputs = self.task.inputs(images, batch["masks"])
+        logits: Any = self.model.apply(variables, inputs, train=False)  # No tuple outside training.
+        return logits
 
 
 def _over_parts(

@@ -66,6 +66,7 @@ def make_system(
     Raises:
         ValueError: a field of the config can't be used; the message names the run's `config.json`.
     """
+    sharding.visible_devices()  # First: a missing device is not the config's fault.
     with workdir.naming_config(path):
         config = fit_to_machine(config)
         return config, system_lib.make_system(config)

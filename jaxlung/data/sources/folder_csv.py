@@ -4,11 +4,14 @@ import csv
 import dataclasses
 import pathlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from absl import logging
 
 from jaxlung.config import run_files
 from jaxlung.data.sources import folder_tree
 
+_OPTIONAL = ("patient", "split")  # columns that a CSV may lack
 # Values of a split column, in lower case.
 _SPLIT_NAMES = {name: name for name in run_files.SPLITS} | {"val": "validation"}
 
@@ -90,13 +93,25 @@ def _rows(path: pathlib.Path, columns: Columns) -> Iterator[tuple[str, dict[str,
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: can't be read as CSV in UTF-8 ({error}).") from error
     for field, heading in dataclasses.asdict(columns).items():
-        optional = field in ("patient", "split")
-        if heading not in headings and not (optional and heading == ""):
+        if heading not in headings and not (field in _OPTIONAL and heading == ""):
             raise ValueError(
                 f"{path}: no column {heading!r} for csv_{field}_column, got "
                 f"{' and '.join(map(repr, headings)) or 'nothing'}; want commas between columns."
             )
+    _tell_unread(path, headings, columns)
     yield from rows
+
+
+def _tell_unread(path: pathlib.Path, headings: Sequence[str], columns: Columns) -> None:
+    """Warns of a column that is called a patient's or a split's, and isn't named as such."""
+    for field in _OPTIONAL:
+        alike = [heading for heading in headings if field in heading.lower()]
+        if alike and not getattr(columns, field):
+            logging.warning(
+                "%s: the column %r isn't read; if it has each image's %s, add "
+                "--config.data.csv_%s_column=%s",
+                *(path, alike[0], field, field, alike[0]),
+            )
 
 
 def _path_in(path: pathlib.Path, row: dict[str, str], heading: str, place: str) -> pathlib.Path:

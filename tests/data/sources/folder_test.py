@@ -339,6 +339,18 @@ class CsvTest(FolderTest):
         splits = open_splits(csv=path, patient_pattern=r"^(p\d)_")
         assert set.union(*patients_of(splits).values()) == {f"p{i}" for i in range(5)}
 
+    def test_columns_of_patients_and_splits_are_not_passed_over_silently(self):
+        path = self.write_csv("image,mask,Patient_ID,split", *self.rows(",train"))
+        with self.assertLogs("absl", "WARNING") as logged:
+            open_splits(csv=path)
+        told = "\n".join(logged.output)
+        assert "table.csv: the column 'Patient_ID' isn't read" in told
+        assert "--config.data.csv_patient_column=Patient_ID" in told
+        assert "--config.data.csv_split_column=split" in told
+        path = self.write_csv("image,mask,Patient_ID", *self.rows())
+        with self.assertNoLogs("absl", "WARNING"):
+            open_splits(csv=path, csv_patient_column="Patient_ID")
+
     def test_an_empty_patient_is_a_patient_of_its_own(self):
         rows = [row.rsplit(",", 1)[0] + "," for row in self.rows()]
         path = self.write_csv("image,mask,patient", *rows)
