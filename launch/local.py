@@ -222,7 +222,7 @@ def first_failure(codes: Sequence[int | None]) -> int:
 
 
 def exit_code(code: int) -> int:
-    """Returns a return code of subprocess as a shell gives it: 128 + the number of a signal."""
+    """Returns the exit code that a shell reports: 128 + the signal's number for a negative code."""
     return code if code >= 0 else 128 - code
 
 

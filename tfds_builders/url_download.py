@@ -70,7 +70,7 @@ def _fetch(url: str, file: BinaryIO) -> None:
 
 
 def _blocks(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
-    """Yields the response in mebibytes; errors of reading become ValueError, unlike of writing."""
+    """Yields the response in mebibytes; only errors of reading become ValueError."""
     while True:
         try:
             block = response.read(_MEBIBYTE)

@@ -169,7 +169,7 @@ def _load_config(run: epath.Path) -> mlc.ConfigDict:
 
 
 def _digest(config: mlc.ConfigDict, state: train_step.TrainState) -> str:
-    """Digests all that masks depend on: the checkpoint, the threshold and the images' size."""
+    """Returns a digest of what masks depend on: checkpoint, threshold and the images' size."""
     digests = jax.device_get(checkpoint.digest_state(state))
     data = {name: config.data[name] for name in ("image_size", "resize")}
     parts = [{name: int(x) for name, x in digests.items()}, config.task.to_dict(), data]

@@ -71,7 +71,7 @@ def score_image(
     """Returns one image's entries of every array of `SplitScores`, by name.
 
     Args:
-        task: what the output means.
+        task: task of the network.
         output: outputs of `Step.evaluate` for the image.
         item: record of the image.
         how: `resize` of the image to the network's size, to be undone for scores at its own size.
@@ -164,7 +164,7 @@ def score_confusions(
     """Returns "scores", "intervals" and "undefined" from confusion matrices alone.
 
     Args:
-        task: what the levels mean.
+        task: task of the network.
         confusions: [N, L, L] at the network's size.
         stored: [N, L, L] at the images' own size.
         people: [N] str.
@@ -234,7 +234,7 @@ def draw_roc(
     """Returns the ROC curve of the images, at most 500 points; {} for maps or a single class.
 
     Args:
-        task: what the output means.
+        task: task of the network.
         scores: scores of the split.
         judged: `summarise_part` of all images, which has their AUC.
     """

@@ -35,7 +35,7 @@ def score_split(
         name: name of the split, for the progress line.
         keep_in: folder that gets `predictions/<case>.nii.gz` on the grid of the case's file, and
             `planes_<split>.npz` for the report; None keeps nothing.
-        also: called with every volume, so that it is decoded once for both.
+        also: function that is called with every volume, which saves decoding the split again.
     """
     rows, drawn = [], []
     for index in progress.report(range(len(source)), f"evaluating {name}", "volumes", len(source)):

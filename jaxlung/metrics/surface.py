@@ -102,13 +102,19 @@ def _distances(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> n
 
 
 def _by_tree(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Takes about 2 us per surface voxel; 4 times faster than `_by_transform` for a CT's lungs."""
+    """Searches a k-d tree, which takes about 2 us per surface voxel.
+
+    For a CT's lungs that is 4 times faster than `_by_transform`.
+    """
     tree = spatial.cKDTree(np.argwhere(target) * spacing, balanced_tree=False)
     return tree.query(np.argwhere(source) * spacing)[0]
 
 
 def _by_transform(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Takes about 0.2 us per voxel of any kind; faster where much is surface, as in noise."""
+    """Transforms the whole box, which takes about 0.2 us per voxel, on a surface or not.
+
+    That is faster where much is surface, as in noise.
+    """
     # Distances of all voxels would need several float64 copies of a CT; nearest voxels are int32.
     nearest = ndimage.distance_transform_edt(
         ~target, sampling=spacing, return_distances=False, return_indices=True
