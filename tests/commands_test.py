@@ -10,6 +10,7 @@ import pytest
 
 from jaxlung import main
 from jaxlung.config import config_file
+from jaxlung.host import console
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ", ".join(config_file.shipped_configs())
@@ -89,10 +90,25 @@ def test_a_wrong_command_line_exits_with_2_before_jax_starts():
         ),
     ],
 )
-def test_what_goes_wrong_later_exits_with_1_and_offers_the_traceback(args, sentence, tmp_path):
-    done = run(*(arg.format(tmp=tmp_path) for arg in args), cwd=tmp_path)
+def test_what_goes_wrong_later_returns_1_and_offers_the_traceback(
+    args, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    # JAX is started here, and other tests are to see what the libraries log.
+    monkeypatch.setattr(main, "start_jax", lambda cluster: None)
+    monkeypatch.setattr(console, "quiet_libraries", lambda: None)
+    code = main.main(["jaxlung", *(arg.format(tmp=tmp_path) for arg in args)])
+    told = capsys.readouterr().err
+    assert code == 1
+    assert sentence.format(tmp=tmp_path) in told
+    assert "Traceback" not in told
+    assert told.rstrip().endswith("(--debug shows the traceback.)")
+
+
+def test_what_goes_wrong_later_exits_with_1_and_one_sentence_at_the_end(tmp_path):
+    done = run("evaluate", f"--workdir={tmp_path}")
     assert done.returncode == 1
-    assert sentence.format(tmp=tmp_path) in done.stderr
+    assert f"{tmp_path}: not a run's folder" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.rstrip().endswith("(--debug shows the traceback.)")
 
