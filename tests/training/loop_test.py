@@ -68,15 +68,6 @@ class StopAt:
         return self._source[index]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def fuse_as_users_do():
-    """Steps that take their batch from the device and from the host are equal to the bit then."""
-    with pytest.MonkeyPatch.context() as patch:
-        for_users = system_lib.BY_EIGEN | {"xla_cpu_use_fusion_emitters": True}
-        patch.setattr(system_lib, "BY_EIGEN", for_users)
-        yield
-
-
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole")
