@@ -9,8 +9,7 @@ import tempfile
 # compared. On a busy machine four devices may come to a collective more than 40 seconds apart,
 # after which XLA would end the process.
 os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
-    "--xla_cpu_use_fusion_emitters=false "
+    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=1 "
     "--xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
