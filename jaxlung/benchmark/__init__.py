@@ -78,12 +78,12 @@ def _rates(training: loop.Loop, system: system_lib.System, seconds: float) -> di
         100 * (1 - step / train)
         for step, train in zip(times["step"], times["training"], strict=True)
     ]
-    return {
-        f"{name}_{_units(system)}_per_s": _spread([examples / each for each in dispatches])
-        for name, dispatches in times.items()
-    } | {
-        "step_seconds": statistics.median(times["step"]) / training.num_steps,
-        "training_seconds": statistics.median(times["training"]) / training.num_steps,
+    rates = {name: _spread([examples / each for each in all_of]) for name, all_of in times.items()}
+    batch_size = system.settings.batch_size
+    return {f"{name}_{_units(system)}_per_s": spread for name, spread in rates.items()} | {
+        # From the median rate: the median time of an even number of repeats is another number.
+        "step_seconds": batch_size / rates["step"]["median"],
+        "training_seconds": batch_size / rates["training"]["median"],
         "gap_percent": statistics.median(slower),
         "repeats": len(slower),
     }
