@@ -17,7 +17,7 @@ from jaxlung.data.feed import resident
 from jaxlung.data.sources import datasets
 from jaxlung.data.transforms import augment, augment_3d, preprocess
 from jaxlung.models import network
-from jaxlung.parallel import distributed, sharding
+from jaxlung.parallel import cudnn, distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
 from jaxlung.training import checkpoint, optimizer, train_step
@@ -201,6 +201,8 @@ def make_system(config: mlc.ConfigDict) -> System:
             f"{rows}, the rows of the network's input."
         )
     is_volumetric = isinstance(settings, settings_lib.PatchSettings)
+    if is_volumetric and jax.default_backend() == "gpu":
+        cudnn.require_sound_3d(config.model.dtype)
     step = train_step.Step(
         model=choose(models.MODELS, config.model_name, "model_name")(**config.model),
         task=make_task(config),
