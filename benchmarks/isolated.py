@@ -4,6 +4,7 @@ Each has the device, its memory and its compiled programs to itself. One that ha
 only itself. The waiting process never starts JAX, which would take most of a GPU's memory.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -11,10 +12,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 LONGEST_REASON = 160  # characters
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 class FailedError(Exception):
@@ -53,11 +57,24 @@ def run(
     limit_s: float,
     environ: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns the stdout of `python -m module arguments`; passes its stderr on when it ends.
+    """Returns the stdout of `lines`, as one text."""
+    return "".join(lines(module, arguments, limit_s, environ))
+
+
+def lines(
+    module: str,
+    arguments: Sequence[str],
+    limit_s: float,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Yields the lines that `python -m module arguments` prints, as it prints them.
+
+    Its stderr is passed on when it ends.
 
     Raises:
         FailedError: the command failed or took longer than `limit_s` seconds.
     """
+    late = threading.Event()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
@@ -66,27 +83,44 @@ def run(
             text=True,
             env=os.environ | dict(environ or {}),
             start_new_session=True,  # So that processes that it starts can be stopped too.
+            preexec_fn=end_with_parent,
         )
-        try:
-            text, _ = process.communicate(timeout=max(limit_s, 0.1))
-        except subprocess.TimeoutExpired:
-            raise FailedError(f"stopped after {limit_s:.0f} s") from None
-        finally:
+
+        def stop() -> None:
+            late.set()
             _stop(process)
+
+        timer = threading.Timer(max(limit_s, 0.1), stop)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            yield from process.stdout
+            process.wait()
+        finally:
+            timer.cancel()
+            _stop(process)
+            process.stdout.close()
             log.seek(0)
             told = log.read()
             sys.stderr.write(told)
+    if late.is_set():
+        raise FailedError(f"stopped after {limit_s:.0f} s")
     if process.returncode:
         reason = "".join(told.strip().splitlines()[-1:])[:LONGEST_REASON]
         raise FailedError(f"{module} ended with code {process.returncode}: {reason}")
-    return text
+
+
+def end_with_parent() -> None:
+    """Makes Linux kill this process when its parent is killed, so that it leaves the device."""
+    if _PRCTL is not None:
+        _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """Kills a process that still runs, and those that it started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
 
 
 def main(name: str, arguments: str) -> None:
