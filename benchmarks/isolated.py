@@ -5,7 +5,6 @@ only itself. The waiting process never starts JAX, which would take most of a GP
 """
 
 import ctypes
-import importlib
 import json
 import os
 import signal
@@ -18,7 +17,11 @@ from typing import Any
 
 LONGEST_REASON = 160  # characters
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
-_PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
+# Runs a module like `python -m`, after `end_with_parent`.
+START = (
+    "import runpy, sys; from benchmarks import isolated; isolated.end_with_parent(); "
+    "sys.argv.pop(0); runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
 
 
 class FailedError(Exception):
@@ -44,7 +47,7 @@ def call(
         FailedError: the function raised an exception, crashed or took too long.
     """
     name = f"{function.__module__}:{function.__name__}"
-    text = run("benchmarks.isolated", [name, json.dumps(arguments)], limit_s, environ)
+    text = run("benchmarks.isolated_call", [name, json.dumps(arguments)], limit_s, environ)
     answer = json.loads(text.splitlines()[-1])
     if "error" in answer:
         raise FailedError(answer["error"])
@@ -77,13 +80,12 @@ def lines(
     late = threading.Event()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-c", START, module, *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             env=os.environ | dict(environ or {}),
             start_new_session=True,  # So that processes that it starts can be stopped too.
-            preexec_fn=end_with_parent,
         )
 
         def stop() -> None:
@@ -112,8 +114,9 @@ def lines(
 
 def end_with_parent() -> None:
     """Makes Linux kill this process when its parent is killed, so that it leaves the device."""
-    if _PRCTL is not None:
-        _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -121,29 +124,3 @@ def _stop(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def main(name: str, arguments: str) -> None:
-    """Calls `module:function` with arguments in JSON; prints the result as the last line."""
-    module, _, function = name.partition(":")
-    try:
-        answer = {"result": getattr(importlib.import_module(module), function)(**_read(arguments))}
-    except Exception as error:  # Any error is a row of the table.
-        reason = next(iter(str(error).splitlines()), "")
-        answer = {"error": f"{type(error).__name__}: {reason}"[:LONGEST_REASON]}
-    print("\n" + json.dumps(answer), flush=True)
-
-
-def _read(arguments: str) -> dict[str, Any]:
-    return {name: _freeze(value) for name, value in json.loads(arguments).items()}
-
-
-def _freeze(value: Any) -> Any:
-    """Returns a value with tuples in place of lists, as configs have them."""
-    if isinstance(value, dict):
-        return {name: _freeze(each) for name, each in value.items()}
-    return tuple(map(_freeze, value)) if isinstance(value, list) else value
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

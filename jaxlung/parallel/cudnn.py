@@ -1,9 +1,10 @@
 """Refuses versions of cuDNN that compute 3D convolutions wrongly.
 
 On NVIDIA GPUs XLA computes every convolution by cuDNN, and JAX doesn't check for these versions.
-PyTorch avoids them: 9.8 to 9.14 in float16 and bfloat16 (its issue 163539, pull request 166480),
-9.10.2 to 9.15 in TensorFloat-32 (pull request 167024). Only some shapes are affected, which nobody
-has listed, and nothing in the results shows it. So they are refused, with what to install.
+PyTorch avoids them: 9.8 to 9.14 in float16 and bfloat16 with channels first (its issue 163539, pull
+request 166480), 9.10.2 to 9.15 in TensorFloat-32 (pull request 167024). Some shapes are wrong,
+which nobody has listed, and nothing in the results shows it. So these versions are refused in every
+layout, with what to install.
 """
 
 import ctypes

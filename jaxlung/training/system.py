@@ -212,7 +212,7 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
             f"{rows}, the rows of the network's input."
         )
     is_volumetric = isinstance(settings, settings_lib.PatchSettings)
-    if is_volumetric and jax.default_backend() == "gpu":
+    if is_volumetric and shardings.platform == "gpu" and not shardings.are_described:
         cudnn.require_sound_3d(config.model.dtype)
     step = train_step.Step(
         model=choose(models.MODELS, config.model_name, "model_name")(**config.model),

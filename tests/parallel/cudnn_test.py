@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from jaxlung.config import config_file
-from jaxlung.parallel import cudnn
+from jaxlung.parallel import cudnn, sharding
 from jaxlung.training import system as system_lib
 
 
@@ -56,7 +56,7 @@ def test_only_volumes_on_gpus_are_checked(load, monkeypatch):
         for name in ("covidqu:quick", "covid19_ct:quick")
     )
     system_lib.make_system(volumes)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(sharding.Shardings, "platform", "gpu")
     system_lib.make_system(images)
     with pytest.raises(ValueError, match="cuDNN"):
         system_lib.make_system(volumes)
