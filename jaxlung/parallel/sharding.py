@@ -125,6 +125,11 @@ def visible_devices() -> list[jax.Device]:
         raise _no_such_device(str(error).partition(" (set JAX")[0]) from error
 
 
+def leave_accelerators() -> None:
+    """Makes JAX use the CPU alone; call it before anything else of JAX."""
+    jax.config.update("jax_platforms", "cpu")
+
+
 def _no_such_device(reason: str) -> ValueError:
     wanted = jax.config.values["jax_platforms"]
     told = f"JAX_PLATFORMS: got {wanted!r}, and" if wanted else "JAX_PLATFORM_NAME:"
