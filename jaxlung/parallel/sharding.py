@@ -16,7 +16,7 @@ _NO_DEVICE = re.compile(r"Unable to initialize backend (?!.*(DEADLINE|UNAVAIL))|
 
 @dataclasses.dataclass(frozen=True)
 class Shardings:
-    """Where arrays live.
+    """The places of arrays on the devices of a run.
 
     Attributes:
         replicated: for parameters, statistics, resident data and scalars; whole on every device.

@@ -51,7 +51,7 @@ class StepSettings:
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """What a config describes, ready to compile.
+    """The objects that a config describes, ready to compile.
 
     Attributes:
         step: what is computed for a batch: network, task, optimizer, input.
@@ -80,7 +80,7 @@ class System:
 
     @property
     def task(self) -> task_lib.Task:
-        """What the network's logits mean."""
+        """The task, which gives the network's logits their meaning."""
         return self.step.task
 
     @property
