@@ -24,8 +24,8 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from benchmarks import collectives, page
-from jaxlung.benchmark import dry_run
+from benchmarks import page
+from jaxlung.benchmark import collectives, dry_run
 from jaxlung.config import config_file
 from jaxlung.data.feed import stream
 from jaxlung.parallel import sharding

@@ -17,7 +17,7 @@ _NO_DEVICE = re.compile(r"Unable to initialize backend (?!.*(DEADLINE|UNAVAIL))|
 
 @dataclasses.dataclass(frozen=True)
 class Shardings:
-    """Where arrays live.
+    """The places of arrays on the devices of a run.
 
     Attributes:
         replicated: for parameters, statistics, resident data and scalars; whole on every device.
@@ -123,6 +123,11 @@ def visible_devices() -> list[jax.Device]:
         if not _NO_DEVICE.match(str(error)):
             raise
         raise _no_such_device(str(error).partition(" (set JAX")[0]) from error
+
+
+def leave_accelerators() -> None:
+    """Makes JAX use the CPU alone; call it before anything else of JAX."""
+    jax.config.update("jax_platforms", "cpu")
 
 
 def _no_such_device(reason: str) -> ValueError:

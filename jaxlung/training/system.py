@@ -49,7 +49,7 @@ class StepSettings:
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """What a config describes, ready to compile.
+    """The objects that a config describes, ready to compile.
 
     Attributes:
         step: what is computed for a batch: network, task, optimizer, input.
@@ -83,7 +83,7 @@ class System:
 
     @property
     def task(self) -> task_lib.Task:
-        """What the network's logits mean."""
+        """The task, which gives the network's logits their meaning."""
         return self.step.task
 
     @property

@@ -46,7 +46,7 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What is computed for one batch. Its methods are pure functions, to be called inside jit.
+    """The computation of one batch. Its methods are pure functions, to be called inside jit.
 
     Attributes:
         model: the network.
