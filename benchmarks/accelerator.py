@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import inference, input, isolated, lines, numerics, page, plan, targets
+from benchmarks import goals, inference, input, isolated, lines, numerics, page, plan
 from benchmarks.commands import layers
 from benchmarks.peers import cases, measure, protocol
 from jaxlung.benchmark import device_peaks
@@ -285,8 +285,8 @@ def epoch_cells(found: Mapping[str, Any]) -> dict[str, str]:
     """Returns the row of a line of `benchmarks.epochs`."""
     if "epoch" in found:
         return {"": f"epoch {found['epoch']}", "seconds": f"{found['seconds']:.1f}"}
-    minutes = found[f"minutes_of_{targets.EPOCHS}_epochs"]
-    return {"": f"{targets.EPOCHS} epochs, estimated", "seconds": f"{60 * minutes:,.0f}"}
+    minutes = found[f"minutes_of_{goals.EPOCHS}_epochs"]
+    return {"": f"{goals.EPOCHS} epochs, estimated", "seconds": f"{60 * minutes:,.0f}"}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

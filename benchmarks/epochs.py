@@ -24,14 +24,14 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from benchmarks import cases, machine, targets
+from benchmarks import cases, goals, machine
 from jaxlung.benchmark import data
 from jaxlung.data.sources import derived
 from jaxlung.host import compile_cache
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 
-NUM_VALIDATION = 932  # COVID-QU-Ex, infection, as `targets.TRAINING_IMAGES`
+NUM_VALIDATION = 932  # COVID-QU-Ex, infection, as `goals.TRAINING_IMAGES`
 
 
 class EpochEnds(std_logging.Handler):
@@ -90,7 +90,7 @@ def measure(
         "first_epoch_seconds": first,
         "epoch_seconds": seconds,
         "images_per_s": num_images[0] / later,
-        f"minutes_of_{targets.EPOCHS}_epochs": (first + (targets.EPOCHS - 1) * later) / 60,
+        f"minutes_of_{goals.EPOCHS}_epochs": (first + (goals.EPOCHS - 1) * later) / 60,
     }
 
 
@@ -109,7 +109,7 @@ def main(argv: Sequence[str]) -> None:
         found = measure("covidqu:quick", {}, (64, 16), args.epochs)
     else:
         fields = {"data.batch_size": args.batch_size, "model.dtype": args.dtype}
-        found = measure("covidqu", fields, (targets.TRAINING_IMAGES, NUM_VALIDATION), args.epochs)
+        found = measure("covidqu", fields, (goals.TRAINING_IMAGES, NUM_VALIDATION), args.epochs)
     found["machine"] = machine.describe()
     print(json.dumps(found))
 

@@ -8,7 +8,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from benchmarks import page, targets
+from benchmarks import goals, page
 
 SILENT_S = 20  # seconds without a line after which one says what is going on
 
@@ -70,7 +70,7 @@ def read(out: pathlib.Path) -> list[page.Finding]:
 
 def write_page(out: pathlib.Path, findings: Sequence[page.Finding]) -> None:
     """Writes OUT/accelerator.md, whole or not at all."""
-    text = page.section([*findings, *targets.find(findings)])
+    text = page.section([*findings, *goals.find(findings)])
     new = out / "accelerator.md.new"
     new.write_text(f"# An accelerator in a quarter of an hour\n\n{text}\n")
     new.replace(out / "accelerator.md")

@@ -15,6 +15,7 @@ import pytest
 from benchmarks import (
     cases,
     epochs,
+    goals,
     isolated,
     isolated_call,
     machine,
@@ -23,7 +24,6 @@ from benchmarks import (
     plan,
     run,
     step,
-    targets,
 )
 from jaxlung.parallel import sharding
 from jaxlung.training import journal
@@ -357,8 +357,8 @@ def test_a_hundred_epochs_are_the_first_and_99_like_the_others(monkeypatch, caps
     assert found["minutes_of_100_epochs"] == pytest.approx((30 + 99 * 3) / 60)
 
 
-def test_targets_are_judged_by_what_was_measured():
-    empty = [row.cells["measured"] for row in targets.find([])]
+def test_goals_are_judged_by_what_was_measured():
+    empty = [row.cells["measured"] for row in goals.find([])]
     assert empty == ["not measured"] * 4
 
     def step_row(case, dtype, rate):
@@ -376,7 +376,7 @@ def test_targets_are_judged_by_what_was_measured():
         {"mode": "channels_last+autocast", "ratio": {"median": 0.5}},
         {"mode": "compile+channels_last+autocast", "ratio": {"median": 1.4}},
     ]
-    found = targets.find([page.Finding("T", numbers=row) for row in rows])
+    found = goals.find([page.Finding("T", numbers=row) for row in rows])
     assert [(row.cells["measured"], row.cells[""]) for row in found] == [
         ("2,100.0", "reached"),
         ("3.9", "reached"),

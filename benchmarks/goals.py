@@ -1,4 +1,4 @@
-"""Compares our targets for one H200 in bfloat16 with what `benchmarks.accelerator` measured."""
+"""Compares our goals for one H200 in bfloat16 with what `benchmarks.accelerator` measured."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ TRAINING_IMAGES = 3728  # COVID-QU-Ex, infection
 
 
 def find(findings: Sequence[page.Finding]) -> list[page.Finding]:
-    """Returns a row for each target, with the best measurement of any form.
+    """Returns a row for each goal, with the best measurement of any form.
 
     Quick runs don't count.
     """
@@ -41,12 +41,12 @@ def find(findings: Sequence[page.Finding]) -> list[page.Finding]:
     ]
 
 
-def _row(what: str, target: float, measured: float | None, spec: str) -> page.Finding:
-    cells = {"target": what, "wanted": f"{target:,}", "measured": "not measured", "": ""}
+def _row(what: str, goal: float, measured: float | None, spec: str) -> page.Finding:
+    cells = {"goal": what, "wanted": f"{goal:,}", "measured": "not measured", "": ""}
     if measured is not None:
-        good = measured <= target if "at most" in what else measured >= target
+        good = measured <= goal if "at most" in what else measured >= goal
         cells |= {"measured": format(measured, spec), "": "reached" if good else "missed"}
-    return page.Finding("Targets, for one H200 in bfloat16", cells, measured)
+    return page.Finding("Goals, for one H200 in bfloat16", cells, measured)
 
 
 def _best_rate(rows: Sequence[dict[str, Any]], case: str) -> float | None:
