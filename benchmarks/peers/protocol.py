@@ -26,7 +26,6 @@ def serve(handlers: Mapping[str, Handler]) -> None:
 
     An exception is answered by `{"error": reason}`. Anything that other code prints goes to stderr.
     """
-    isolated.end_with_parent()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     for line in sys.stdin:
@@ -46,7 +45,7 @@ def reason(error: BaseException) -> str:
 
 
 class Worker:
-    """A process that runs `python -m module` and answers one request at a time.
+    """A process that runs a module and answers one request at a time.
 
     Args:
         python: interpreter of the process.
@@ -57,7 +56,7 @@ class Worker:
     def __init__(self, python: str, module: str, environ: Mapping[str, str]) -> None:
         self._module = module
         self._process = subprocess.Popen(
-            [python, "-m", module],
+            [python, "-c", isolated.START, module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,5 +1,7 @@
 """What every network says of itself."""
 
+import re
+
 import flax.errors
 import jax
 import jax.numpy as jnp
@@ -25,8 +27,8 @@ def init(network, shape):
     )
 
 
-def make(name):
-    config = config_file.load(config_file.resolve(f"{CONFIGS[name]}:quick"))
+def make(name, variant=":quick"):
+    config = config_file.load(config_file.resolve(f"{CONFIGS[name]}{variant}"))
     assert config.model_name == name
     size = config.data.get("patch_size") or (config.data.image_size,) * 2
     if name in ("unet", "residual_unet"):
@@ -54,6 +56,22 @@ def test_parameters_fit_every_size_that_the_multiples_allow_and_no_other(name):
             larger[axis] -= 1
             with pytest.raises(ValueError, match=r"model: got .* want multiples of"):
                 init(network, larger)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_convolution_has_a_stride_and_a_dilation(name):
+    # For those in bfloat16 cuDNN may have no plan (https://github.com/jax-ml/jax/issues/37922).
+    network, size = make(name, variant="")
+    x = jax.ShapeDtypeStruct((1, *size, 1), jnp.float32)
+    program = jax.make_jaxpr(lambda x: network.init(jax.random.key(0), x, train=False))(x)
+    convolutions = re.findall(r"conv_general_dilated\[(.*?)\]", str(program), re.DOTALL)
+    assert convolutions
+    for text in convolutions:
+        strides, dilations = (
+            {int(n) for n in re.search(rf"{word}=\(([\d, ]+)\)", text)[1].split(",")}
+            for word in ("window_strides", "rhs_dilation")
+        )
+        assert strides == {1} or dilations == {1}
 
 
 def test_a_diagnosis_fits_one_size_alone():
