@@ -12,13 +12,16 @@ next case begins; nothing begins after `--limit_s`.
 
 Programs are compiled one at a time: XLA and cuDNN choose algorithms by timing them on the device,
 and a second process there would spoil their choice. Only `numerics`, which times nothing, compiles
-networks side by side. All parts share a cache of compiled programs in OUT/compiled.
+networks side by side. All parts share a fresh cache of compiled
+programs, or that of JAX_COMPILATION_CACHE_DIR. One GPU is used.
 
-Exit code: 0; 1 if `numerics` found a wrong result; 2 for a bad command line; 143 after SIGTERM.
+OUT/log.txt has what the processes wrote to stderr. Exit code: 0; 1 if `numerics` found a wrong
+result, or JAX doesn't start; 2 for a bad command line; 143 after SIGTERM.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -26,8 +29,10 @@ import os
 import pathlib
 import signal
 import sys
+import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -114,6 +119,17 @@ class Bench:
             "input": lambda: self.suite("input", input.run),
         }
 
+    def run(self, name: str) -> None:
+        """Runs a part, if there is time; its failure is a row."""
+        if self.left() <= 0:
+            self.report.add(page.Finding("Not measured", text=f"{name}: no time was left"))
+            return
+        try:
+            self.parts[name]()
+        except Exception as error:  # The next part may work.
+            traceback.print_exc()
+            self.report.add(page.unmeasured("Not measured", error, name))
+
     def left(self) -> float:
         """Returns the seconds that are left."""
         return self.end - time.monotonic()
@@ -125,7 +141,10 @@ class Bench:
     def describe(self) -> None:
         """Reports the device; without one nothing can be measured."""
         self.report.begin("starting JAX")
-        self.device = self.ours.ask("hello")
+        try:
+            self.device = self.ours.ask("hello")
+        except protocol.Refused as error:
+            sys.exit(f"JAX doesn't start: {error}")
         versions = ", ".join(f"{k} {v}" for k, v in self.device["versions"].items())
         text = f"{datetime.date.today()}, {self.device['device']}, {versions}"
         text += "; tiny cases, these figures mean nothing" * self.args.quick
@@ -147,6 +166,9 @@ class Bench:
         row = {"case": case, "mode": "+".join(words)}
         try:
             self.report.begin(f"compiling {case} in PyTorch")
+            hello = self.theirs.ask("hello")
+            if hello["platform"] != self.device["platform"]:
+                raise protocol.Refused(f"PyTorch runs on {hello['platform']}")
             sections = load(Form(case)).to_dict()
             theirs = self.theirs.ask(
                 "make", sections=sections, network="", words=words, source="memory"
@@ -164,11 +186,13 @@ class Bench:
             return
         cells = row | {
             "jaxlung per s": page.with_range(**rates["jax"], spec=",.1f"),
-            "PyTorch per s": page.with_range(**rates["torch"], spec=",.1f"),
+            f"PyTorch {hello['versions']['torch']} per s": page.with_range(
+                **rates["torch"], spec=",.1f"
+            ),
             "jaxlung / PyTorch": page.with_range(**rates["ratio"], spec=".2f"),
             "compile, s": f"{made['first_seconds']:.0f} and {theirs['first_seconds']:.0f}",
         }
-        self.report.add(page.Finding(PEERS, cells, row | rates | {"torch_made": theirs}))
+        self.report.add(page.Finding(PEERS, cells, row | rates | hello))
 
     def each(self, forms: Sequence[Form]) -> None:
         """Measures forms one after the other."""
@@ -309,7 +333,7 @@ def main(argv: Sequence[str]) -> int:
     if args.render:
         lines.write_page(args.out, lines.read(args.out))
         return 0
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.out.absolute() / "compiled"))
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     begin = time.monotonic()
     report = lines.Report(args.out, begin)
     bench = Bench(args, report, begin + args.limit_s)
@@ -318,21 +342,25 @@ def main(argv: Sequence[str]) -> int:
         print(f"--parts: got {', '.join(unknown)}, want some of {', '.join(bench.parts)}.")
         return 2
     threading.Thread(target=report.watch, daemon=True).start()
-    try:
+    with tempfile.TemporaryDirectory(prefix="compiled-") as cache, contextlib.closing(bench):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
         bench.describe()
         for name in names:
-            if bench.left() <= 0:
-                report.add(page.Finding("Not measured", text=f"{name}: no time was left"))
-                continue
-            bench.parts[name]()
-    finally:
-        bench.close()
+            bench.run(name)
     report.say(f"done: {args.out / 'accelerator.md'}")
     return int(bench.wrong)
+
+
+def redirect_stderr(path: pathlib.Path) -> None:
+    """Sends the stderr of this process, and of those that it starts, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        os.dup2(file.fileno(), 2)
 
 
 if __name__ == "__main__":
     # All is written; the processes that were started end with this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os._exit(128 + number))
+    redirect_stderr(parse(sys.argv[1:]).out / "log.txt")
     sys.exit(main(sys.argv[1:]))

@@ -93,14 +93,18 @@ def find_kernels(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str
             processes[event["pid"]] = event["args"]["name"]
         elif event.get("ph") == "M" and event["name"] == "thread_name":
             threads[event["pid"], event["tid"]] = event["args"]["name"]
-    has_device = any(name.startswith("/device:") for name in processes.values())
+    on_device = {
+        key: name for key, name in threads.items() if processes[key[0]].startswith("/device:")
+    }
+    wanted = (
+        "Stream" if any(name.startswith("Stream") for name in on_device.values()) else "XLA Ops"
+    )
     for event in events:
         if event.get("ph") != "X":
             continue
         operation = event.get("args", {}).get("hlo_op", "")
-        line = threads.get((event["pid"], event["tid"]), "")
-        on_device = processes.get(event["pid"], "").startswith("/device:")
-        if (on_device and re.match("Stream|XLA Ops", line)) or (not has_device and operation):
+        line = on_device.get((event["pid"], event["tid"]), "")
+        if line.startswith(wanted) or (not on_device and operation):
             yield event["name"], operation, event["dur"]
 
 

@@ -38,7 +38,8 @@ class FakeSide:
         if do in self.fails:
             raise protocol.Refused(f"{do} was killed after 120 s")
         if do == "hello":
-            return {"platform": "gpu", "device": "NVIDIA H200", "versions": {"jax": "0.11"}}
+            versions = {"jax": "0.11", "torch": "2.11"}
+            return {"platform": "gpu", "device": "NVIDIA H200", "versions": versions}
         if do == "profile":
             return {"ms_by_kind": KINDS, "kernels": []}
         return MADE
@@ -71,6 +72,7 @@ def test_ours_comes_first_then_its_kernels_then_pytorch(tmp_path, capsys):
     assert row in text
     assert "| 5.00 | 2.00 |" in text
     assert "| 1.00 (1.00 to 1.00) | 45 and 45 |" in text
+    assert "| PyTorch 2.11 per s |" in text
     out = capsys.readouterr().out
     assert "per s 400.0" in out
     assert out.count("\n") > len(bench.report.findings)  # Also a line before each.
@@ -119,6 +121,15 @@ def test_half_a_line_is_dropped_and_the_page_is_written_again(tmp_path):
         file.write('{"table": "Tra')
     assert accelerator.main([str(tmp_path), "--render"]) == 0
     assert (tmp_path / "accelerator.md").read_text() == text
+
+
+def test_a_part_that_fails_is_a_row_and_the_next_one_begins(tmp_path):
+    bench = make_bench(tmp_path)
+    bench.parts["forms"] = lambda: 1 / 0
+    bench.run("forms")
+    bench.run("peers")
+    assert tables(bench)[1:3] == ["Not measured", accelerator.STEPS]
+    assert "forms: not measured: division by zero" in (tmp_path / "accelerator.md").read_text()
 
 
 def test_unknown_parts_list_the_choices(tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import kernels
 
 GPU, HOST = 1, 2
-STREAM, MODULES, PYTHON = 10, 11, 20
+STREAM, MODULES, OPS, PYTHON = 10, 11, 12, 20
 
 
 def meta(kind, pid, name, **more):
@@ -27,6 +27,7 @@ NAMES = [
     meta("process", HOST, "/host:CPU"),
     meta("thread", GPU, "Stream #14(Compute)", tid=STREAM),
     meta("thread", GPU, "XLA Modules", tid=MODULES),
+    meta("thread", GPU, "XLA Ops", tid=OPS),
     meta("thread", HOST, "python", tid=PYTHON),
 ]
 # Names of kernels of one H200.
@@ -43,6 +44,7 @@ EVENTS = [
     ran("gemm_fusion_dot_7", "gemm_fusion_dot.7", 100),
     ran("MemcpyD2D", "", 50),
     ran("jit_step_fn", "", 9999, tid=MODULES),  # the whole program
+    ran("loop_add_fusion.3", "loop_add_fusion.3", 9999, tid=OPS),  # the same as on the stream
     ran("Execute", "loop_add_fusion.3", 9999, pid=HOST, tid=PYTHON),
 ]
 
@@ -61,6 +63,17 @@ def test_kernels_of_a_device_are_added_up_by_kind():
     }
     name, kind, ms, calls = found["kernels"][0]
     assert ("wgrad" in name, kind, ms, calls) == (True, "convolution, weight gradient", 1.5, 0.5)
+
+
+def test_a_tpu_has_a_line_of_operations():
+    events = [
+        meta("process", GPU, "/device:TPU:0"),
+        meta("thread", GPU, "XLA Ops", tid=OPS),
+        meta("thread", GPU, "Steps", tid=MODULES),
+        ran("convolution.1", "convolution.1", 3000, tid=OPS),
+        ran("0", "", 9999, tid=MODULES),
+    ]
+    assert kernels.summarise(events, num_steps=3)["ms_by_kind"] == {"convolution": 1.0}
 
 
 @pytest.mark.parametrize(
