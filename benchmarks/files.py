@@ -17,7 +17,7 @@ from jaxlung.training import system as system_lib
 from jaxlung.training import trained
 from tfds_builders.phantoms import chest_xray
 
-NUM_THREADS = 4  # as in `runner.run`
+NUM_THREADS = 4  # as in `runner.predict`
 NUM_PHANTOMS = 20  # different X-rays
 
 
@@ -45,9 +45,7 @@ def measure(
 
         def predict(num_passes: int) -> None:
             for _ in range(num_passes):
-                jobs = runner.predict(
-                    items, picture_work, team, options, NUM_THREADS, lambda: False
-                )
+                jobs = runner.predict(items, picture_work, team, options, lambda: False)
                 errors = [job.error for job in jobs if job.error]
                 if errors:
                     raise ValueError(errors[0])

@@ -44,7 +44,8 @@ def require_sound_3d(dtype: str) -> None:
     Raises:
         ValueError: this version computes them wrongly.
     """
-    if dtype == "float32" and jax.config.jax_default_matmul_precision in FULL_PRECISION:
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if dtype == "float32" and precision in FULL_PRECISION:
         return
     version = loaded_version()
     first_wrong, first_right = WRONG.get(dtype, (0, 0))

@@ -15,6 +15,7 @@ import pytest
 from benchmarks import (
     cases,
     epochs,
+    files,
     goals,
     isolated,
     isolated_call,
@@ -306,6 +307,13 @@ def test_numbers_of_a_wrong_device_end_with_code_1(monkeypatch, capsys):
     assert numerics.main(["--quick", "--configs=covidqu,covid19_ct"]) == 1
     assert capsys.readouterr().out.count("**too large**") == 1
     assert numerics.main(["--quick", "--configs=covidqu"]) == 0
+
+
+@pytest.mark.slow
+def test_files_are_predicted_and_decoded():
+    rates = files.measure("cxr_lungs:quick", {}, num_files=2, side=64, seconds=0.0)
+    assert rates.keys() == {"predict", "decode"}
+    assert min(rates["predict"] + rates["decode"]) > 0
 
 
 @pytest.mark.slow
