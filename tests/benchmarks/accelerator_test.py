@@ -207,8 +207,9 @@ def test_every_form_is_a_config_that_can_be(monkeypatch):
         json.dumps(form.fields | form.xla)
 
 
-def test_pytorch_has_the_form_of_nnunet():
+def test_pytorch_has_the_form_of_nnunet(monkeypatch):
     torch = pytest.importorskip("torch")
+    monkeypatch.setattr(sharding, "visible_devices", lambda: jax.devices()[:1])
     from benchmarks.peers import torch_networks
 
     config = accelerator.load(accelerator.Form("nnunet_form_b2"))
