@@ -76,7 +76,9 @@ def compile_one(
         "target", "program", "num_devices", "mesh" (data, space), "batch_size" over all devices,
         "unit" ("image" or "patch"), "dtype", "jax" (its version) and "compile_seconds";
         "memory", as in `_memory`; "flops" of convolutions and products, as `flops.count` counts
-        them; "bytes", as in `_bytes`; "collectives", kind -> (number, bytes);
+        them; "bytes", as in `_bytes`, with those "on_chip" (in a TPU's own memory, which `_bytes`
+        leaves out) and those that "xla" counts, on the chip too, or None; "collectives", kind ->
+        (number, bytes);
         "unknown_loops", the number of instructions in loops of unknown length, which count once;
         "least_seconds", the shortest time by the data sheet for "products" and for "memory";
         "largest", the instructions that move most.
@@ -87,9 +89,13 @@ def compile_one(
     traced = function.trace(*args)
     compiled = traced.lower().compile(compiler_options=dict(target.options))
     seconds = time.perf_counter() - start
-    parsed = hlo.parse(compiled.as_text())
+    text = compiled.as_text()
+    parsed = hlo.parse(text)
     moves = traffic.find(parsed)
-    num_bytes = _bytes(moves, compiled)
+    num_bytes = _bytes(moves)
+    everywhere = traffic.find(hlo.parse(text.replace("S(1)", "")))
+    num_bytes["on_chip"] = traffic.total(everywhere) - num_bytes["total"]
+    num_bytes["xla"] = (compiled.cost_analysis() or {}).get("bytes accessed")
     num_flops = flops.count(traced.jaxpr.jaxpr) / len(target.devices)
     sent = [each for each in collectives.find(parsed) if each.count is not None]
     is_training = program == "train"
@@ -135,30 +141,23 @@ def _memory(compiled: jax.stages.Compiled, target: targets.Target) -> dict[str, 
     }
 
 
-def _bytes(moves: list[traffic.Move], compiled: jax.stages.Compiled) -> dict[str, Any]:
-    """Returns bytes read and written.
+def _bytes(moves: list[traffic.Move]) -> dict[str, Any]:
+    """Returns bytes read and written in the device's memory.
 
     Returns:
         "convolutions", "products" (of matrices), "other", and "total"; of these "turned", by
         transposes and copies, and "turned_volumes", those of arrays with five axes or more;
-        "channels_first", by convolutions in which cuDNN turns its operands once more; "xla", as XLA
-        counts all of them, or None.
+        "channels_first", by convolutions in which cuDNN turns its operands once more.
     """
-    kinds = {
-        name: traffic.total(moves, kind)
-        for name, kind in (
-            ("convolutions", "convolution"),
-            ("products", "product"),
-            ("other", "other"),
-        )
-    }
     turned = [move for move in moves if move.is_turn]
-    return kinds | {
-        "total": sum(kinds.values()),
-        "turned": sum(move.num_bytes for move in turned),
-        "turned_volumes": sum(move.num_bytes for move in turned if move.num_axes > 4),
-        "channels_first": sum(move.num_bytes for move in moves if move.channels_first),
-        "xla": (compiled.cost_analysis() or {}).get("bytes accessed"),
+    return {
+        "convolutions": traffic.total(moves, "convolution"),
+        "products": traffic.total(moves, "product"),
+        "other": traffic.total(moves, "other"),
+        "total": traffic.total(moves),
+        "turned": traffic.total(turned),
+        "turned_volumes": traffic.total([move for move in turned if move.num_axes > 4]),
+        "channels_first": traffic.total([move for move in moves if move.channels_first]),
     }
 
 
@@ -186,7 +185,11 @@ def table(found: dict[str, Any]) -> str:
         "read and written": f"{_gb(moved['total'])}: {_gb(moved['convolutions'])} in convolutions, "
         f"{_gb(outside)} outside ({outside / per / 1e9:.3f} GB for each {found['unit']}), of it "
         f"{_gb(moved['products'])} in products"
-        + (f"; XLA counts {_gb(moved['xla'])}" if moved["xla"] else ""),
+        + (
+            f"; {_gb(moved['on_chip'])} on the chip; XLA counts {_gb(moved['xla'])} in all"
+            if moved["xla"]
+            else ""
+        ),
         "layout conversions": f"{_gb(moved['turned'])} by transposes and copies"
         + f", {_gb(moved['channels_first'])} in convolutions with channels first"
         * bool(moved["channels_first"]),
