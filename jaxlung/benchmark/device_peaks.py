@@ -2,6 +2,13 @@
 
 Numbers are for one JAX device. That is a chip, except on TPU v2, v3 and 7x, where it is one of the
 two cores of a chip.
+
+The rows were checked on 2026-11-27. Against XLA's descriptions of GPUs, which give cores, clocks,
+operations per clock, memory and bandwidth (openxla/xla, xla/backends/gpu/target_config/specs/):
+V100 SXM2 16GB, A100 SXM4, H100 80GB HBM3, H100 PCIE, H200, B200. Against copies of the data sheet:
+L40S, B200; of Google's pages: TPU v5e, v5p, v6e. Cores x clock x operations give the FLOP/s of T4,
+A10, L4, RTX 3090, 4090, 5090 and 6000 Ada. Not checked again: V100S, the other V100, A100 PCIE,
+H100 NVL, H200 NVL, GH200, TPU v2, v3, v4 and 7x; and the bandwidth of L4 and of the RTX cards.
 """
 
 import dataclasses
@@ -38,7 +45,7 @@ class Peaks:
         float32: FLOP/s of matrix products of float32 at JAX's default precision: TF32 on NVIDIA
             since Ampere, plain float32 before; one pass in bfloat16 on TPUs.
         bandwidth: bytes/s between the device and its memory.
-        memory: bytes.
+        memory: bytes; for devices with a `chip`, as the device tells.
         source: document that the numbers are from.
         chip: None where programs can't be compiled without the device, and for TPUs, which libtpu
             knows.
@@ -108,7 +115,7 @@ PEAKS = {
     "B200": Peaks(
         2250e12,
         1100e12,
-        8000e9,
+        7700e9,
         180e9,
         "NVIDIA HGX B200 data sheet, half of its figures with sparsity",
     ),
