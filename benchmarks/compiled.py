@@ -82,6 +82,7 @@ def cells(name: str, found: Mapping[str, Any]) -> dict[str, str]:
         "sent": sent(found["collectives"]),
         "products, ms": f"{1e3 * least['products']:.2f}",
         "memory, ms": f"{1e3 * least['memory']:.2f}",
+        "links, ms": "" if least["links"] is None else f"{1e3 * least['links']:.2f}",
         "compiled in": f"{found['compile_seconds']:.0f} s",
     }
 

@@ -1,11 +1,12 @@
 """What the compilers for an H200 and for TPUs say of small configs, where they are installed."""
 
 import json
+import types
 
 import jax
 import pytest
 
-from jaxlung.benchmark import compiled, targets
+from jaxlung.benchmark import compiled, device_peaks, targets
 from jaxlung.config import config_file
 
 IMAGES = {
@@ -104,6 +105,23 @@ def test_four_tpus_send_gradients_and_statistics_and_gather_nothing(compile_step
     moved = found["bytes"]
     assert 0.5 < (moved["total"] + moved["on_chip"]) / moved["xla"] < 1.1
     assert moved["on_chip"] > moved["total"]
+
+
+def test_a_ring_sends_all_but_a_devices_own_part_and_sums_twice():
+    def seconds(sent, name, count, platform="gpu"):
+        peaks = device_peaks.PEAKS[name]
+        device = types.SimpleNamespace(platform=platform)
+        return compiled.link_seconds(sent, count, targets.Target(name, (device,), peaks, {}))
+
+    sums = {"all-reduce": (40, 450_000_000)}
+    assert seconds({}, "H200", 1) == 0.0
+    assert seconds(sums, "H200", 8) == pytest.approx(2 * 7 / 8 * 1e-3)
+    assert seconds({"all-gather": (1, 450_000_000)}, "H200", 8) == pytest.approx(7 / 8 * 1e-3)
+    both = sums | {"collective-permute": (2, 450_000_000)}
+    assert seconds(both, "H200", 2) == pytest.approx(1e-3 + 1e-3)
+    assert seconds(sums, "H200", 16) is None  # Between hosts.
+    assert seconds(sums, "TPU v5e", 256, "tpu") == pytest.approx(2 * 255 / 256 * 0.45 / 200)
+    assert seconds(sums, "TPU v4", 4, "tpu") is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ FOUND = {
     "flops": 4.5e12,
     "bytes": {"convolutions": 3e9, "products": 1e9, "other": 7e9, "turned": 5e8},
     "collectives": {"all-reduce": (40, 124e6)},
-    "least_seconds": {"products": 4.5e-3, "memory": 2.3e-3},
+    "least_seconds": {"products": 4.5e-3, "memory": 2.3e-3, "links": None},
 }
 
 
@@ -36,6 +36,7 @@ def test_a_row_is_for_one_device():
         "sent": "40 all-reduce: 124.0 MB",
         "products, ms": "4.50",
         "memory, ms": "2.30",
+        "links, ms": "",
         "compiled in": "12 s",
     }
     too_large = FOUND | {"memory": {"total": 2**40, "fits": False}, "collectives": {}}
