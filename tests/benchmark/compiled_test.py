@@ -8,6 +8,7 @@ import pytest
 
 from jaxlung.benchmark import compiled, device_peaks, targets
 from jaxlung.config import config_file
+from jaxlung.training import system as system_lib
 
 IMAGES = {
     "model.widths": (32, 64, 128),
@@ -105,6 +106,15 @@ def test_four_tpus_send_gradients_and_statistics_and_gather_nothing(compile_step
     moved = found["bytes"]
     assert 0.5 < (moved["total"] + moved["on_chip"]) / moved["xla"] < 1.1
     assert moved["on_chip"] > moved["total"]
+
+
+def test_a_system_for_described_devices_is_of_their_kind():
+    config = config_file.load(config_file.resolve("covidqu:quick"))
+    system = system_lib.make_system(config, describe("h200:2").devices)
+    assert (system.platform, system.shardings.mesh.size) == ("gpu", 2)
+    assert system.steps_per_dispatch == system_lib.STEPS_PER_DISPATCH
+    assert isinstance(system.seed, jax.ShapeDtypeStruct)
+    assert all(x.sharding.mesh == system.shardings.mesh for x in jax.tree.leaves(system.seed))
 
 
 def test_a_ring_sends_all_but_a_devices_own_part_and_sums_twice():
