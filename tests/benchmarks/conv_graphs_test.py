@@ -1,0 +1,187 @@
+"""Graphs of cuDNN for the convolutions of a U-Net: what they compute, and what they would gain."""
+
+import collections
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import parameterized
+
+from benchmarks.peers import conv_graphs
+from jaxlung.config import config_file
+from jaxlung.training import system
+
+AXES = ("NCHW", "OIHW", "NCHW")
+BATCH = 2
+LEVEL = conv_graphs.Level(channels=3, size=4, forwards=1, gradients=1)
+
+
+class Tensor:
+    """A tensor of `FakeGraph`, whose value is known at once."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def set_output(self, is_output):
+        return self
+
+    def set_data_type(self, dtype):
+        return self
+
+    def set_dim(self, shape):
+        assert self.value.shape == tuple(shape)
+        return self
+
+    def set_stride(self, strides):
+        return self
+
+
+class FakeGraph:
+    """Computes with JAX what cuDNN's graph of the same calls describes."""
+
+    def __init__(self, np_rng):
+        self.np_rng = np_rng
+
+    def tensor(self, dim, stride, data_type):
+        return Tensor(jnp.asarray(self.np_rng.normal(size=dim), jnp.float32))
+
+    def mul(self, a, b):
+        return Tensor(a.value * b.value)
+
+    def add(self, a, b):
+        return Tensor(a.value + b.value)
+
+    def relu(self, x):
+        return Tensor(jnp.maximum(x.value, 0))
+
+    def relu_backward(self, loss, input):
+        return Tensor(jnp.where(input.value > 0, loss.value, 0))
+
+    def conv_fprop(self, image, weight, padding, stride, dilation):
+        return Tensor(convolve(image.value, weight.value))
+
+    def conv_dgrad(self, loss, filter, padding, stride, dilation):
+        # The input has the shape of the result: 3 channels both, and the size is kept.
+        transposed = jax.linear_transpose(lambda x: convolve(x, filter.value), loss.value)
+        return Tensor(*transposed(loss.value))
+
+    def reduction(self, value, mode):
+        assert mode == "add"
+        return Tensor(jnp.sum(value.value, (0, 2, 3), keepdims=True))
+
+    def validate(self):
+        pass
+
+    def build_operation_graph(self):
+        pass
+
+    def create_execution_plans(self, modes):
+        pass
+
+
+def convolve(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=AXES)
+
+
+def computed(graph):
+    """Returns the values of a graph's tensors by name."""
+    np_rng = np.random.default_rng(0)
+    fake = types.SimpleNamespace(
+        pygraph=lambda **_: FakeGraph(np_rng),
+        data_type=types.SimpleNamespace(BFLOAT16="bfloat16", FLOAT="float32"),
+        reduction_mode=types.SimpleNamespace(ADD="add"),
+        heur_mode=types.SimpleNamespace(A="a", FALLBACK="fallback"),
+    )
+    _, tensors = conv_graphs.build(graph, LEVEL, BATCH, fake)
+    return {name: tensor.value for name, tensor in tensors.items()}
+
+
+class ConvGraphsTest(parameterized.TestCase):
+    def test_levels_are_those_of_the_network(self):
+        config = config_file.load(config_file.resolve("covidqu"))
+        params = system.make_system(config).abstract_params()
+        forwards, gradients = collections.Counter(), collections.Counter()
+        for block in params.values():
+            for name, layer in block.items():
+                if name.startswith("conv_"):
+                    forwards[layer["kernel"].shape[-1]] += 1
+                    gradients[layer["kernel"].shape[-1]] += name == "conv_1"
+        want = [(channels, forwards[channels], gradients[channels]) for channels in forwards]
+        got = [(level.channels, level.forwards, level.gradients) for level in conv_graphs.LEVELS]
+        assert sorted(got) == sorted(want)
+        sizes = [config.data.image_size // 2**i for i in range(len(config.model.widths))]
+        assert [level.size for level in conv_graphs.LEVELS] == sizes
+
+    @parameterized.parameters(*conv_graphs.GRAPHS)
+    def test_a_graph_computes_what_stands_around_a_convolution(self, graph):
+        got = computed(graph)
+        if graph.is_gradient:
+
+            def loss(x):  # x is before the ReLU; its gradient is y.
+                rectified = jnp.maximum(x, 0) if graph.masks else x
+                return jnp.sum(convolve(rectified, got["kernel"]) * got["x"])
+
+            want = jax.grad(loss)(got.get("mask", got["y"]))
+        else:
+            x = got["x"]
+            if graph.normalises:
+                x = jnp.maximum(x * got["scale"] + got["shift"], 0)
+            want = convolve(x, got["kernel"])
+        np.testing.assert_allclose(got["y"], want, atol=1e-5)
+        assert ("sum" in got) == graph.sums
+        if graph.sums:
+            products = want * got.get("factor", want)
+            for name, value in (("sum", want), ("sum_of_products", products)):
+                total = np.sum(value, (0, 2, 3), keepdims=True)
+                np.testing.assert_allclose(got[name], total, atol=1e-4)
+
+    def test_strides_put_channels_innermost(self):
+        array = np.empty((2, 5, 6, 3), np.uint8).transpose(0, 3, 1, 2)
+        assert conv_graphs.channels_last(array.shape) == list(array.strides)
+
+    def test_a_graph_gains_the_passes_that_it_spares(self):
+        graph = conv_graphs.Graph("three", spared=3)
+        # One pass over 2 x 4 x 4 x 3 bfloat16 is 192 bytes, 0.192 s at 1000 bytes a second.
+        gain = conv_graphs.gain_of(graph, LEVEL, BATCH, plain=1.0, seconds=1.5, bandwidth=1000)
+        np.testing.assert_allclose(gain, 0.076)
+
+    def test_a_wrong_sum_is_noticed(self):
+        total = np.full((1, 3, 1, 1), 32.0)
+        data = {"y": np.ones((2, 3, 4, 4)), "sum": total, "sum_of_products": total}
+        assert conv_graphs.error_of_sums(data) == 0
+        np.testing.assert_allclose(conv_graphs.error_of_sums(data | {"sum": 1.5 * total}), 0.5)
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """A GPU that copies 1 TB/s, computes a level in 1 ms, and has no plan for masks."""
+
+    class NotSupportedError(Exception):
+        pass
+
+    def measure(graph, level, batch, torch, cudnn):
+        if graph.masks and not graph.sums:
+            raise NotSupportedError("no plan")
+        return (0.0012 if graph.sums and level.size < 256 else 0.001), "eng4"
+
+    monkeypatch.setattr(conv_graphs, "measure", measure)
+    monkeypatch.setattr(conv_graphs, "measure_bandwidth", lambda torch: 1e12)
+    return types.SimpleNamespace(cudnnGraphNotSupportedError=NotSupportedError)
+
+
+def test_it_says_what_a_step_gains_and_what_cudnn_cannot(fake_gpu, capsys):
+    conv_graphs.report(conv_graphs.measure_all(1, 60, None, fake_gpu))
+    out = capsys.readouterr().out
+    assert out.count("not available: no plan") == len(conv_graphs.LEVELS)
+    # One pass over 256 x 256 x 64 is 8.39 us at 1 TB/s; the other levels lose.
+    assert "  64 channels, 256²: forward, sums" in out
+    assert "gains +0.008 ms" in out
+    assert "gains -0.196 ms" in out
+    assert "a step gains 0.03 ms by: forward, sums" in out
+
+
+def test_it_stops_when_time_is_up(fake_gpu, capsys):
+    assert conv_graphs.measure_all(1, -1, None, fake_gpu) == []
+    assert "stopped after" in capsys.readouterr().out
