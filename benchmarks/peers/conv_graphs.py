@@ -115,6 +115,7 @@ def measure_all(
     """
     end = time.monotonic() + limit_s
     bandwidth = measure_bandwidth(torch)
+    handle = cudnn.create_handle()
     print(f"copies {bandwidth / 1e12:.2f} TB/s; bfloat16, batch {batch}", flush=True)
     gains = []
     plain: dict[tuple[Level, bool], float] = {}
@@ -124,7 +125,7 @@ def measure_all(
             break
         line = f"{level.channels:4d} channels, {level.size:3d}²: {graph.name:31s}"
         try:
-            seconds, plan = measure(graph, level, batch, torch, cudnn)
+            seconds, plan = measure(graph, level, batch, torch, cudnn, handle)
         except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
             print(f"{line} not available: {str(error)[:200]}", flush=True)
             continue
@@ -169,14 +170,15 @@ def report(gains: Sequence[tuple[Graph, Level, float]]) -> None:
             print(f"a step gains {total * 1e3:.2f} ms by: {graph.name}", flush=True)
 
 
-def measure(graph: Graph, level: Level, batch: int, torch: Any, cudnn: Any) -> tuple[float, str]:
-    """Returns the seconds of the fastest of `PLANS` plans, and its name.
+def measure(
+    graph: Graph, level: Level, batch: int, torch: Any, cudnn: Any, handle: Any
+) -> tuple[float, str]:
+    """Returns the seconds of the fastest of `PLANS` plans that is right, and its name.
 
     Raises:
         cudnn.cudnnGraphNotSupportedError: cuDNN has no plan for it on this device.
         RuntimeError: no plan gives the right sums.
     """
-    handle = cudnn.create_handle()
     built, tensors = build(graph, level, batch, cudnn, handle=handle)
     data = {name: _example(tensor, torch, cudnn) for name, tensor in tensors.items()}
     arguments = {tensor: data[name] for name, tensor in tensors.items()}

@@ -154,6 +154,61 @@ class ConvGraphsTest(parameterized.TestCase):
         np.testing.assert_allclose(conv_graphs.error_of_sums(data | {"sum": 1.5 * total}), 0.5)
 
 
+class Memory:
+    """An array of a GPU that PyTorch allocated."""
+
+    def __init__(self, value):
+        self.value = np.array(value)
+
+    def zero_(self):
+        self.value[:] = 0
+
+    def float(self):
+        return self.value
+
+
+class Plans:
+    """A graph with a fast plan whose sums are wrong, a right one, and a right but slower one."""
+
+    def __init__(self):
+        self.executed = -1
+
+    def get_execution_plan_count(self):
+        return 3
+
+    def build_plan_at_index(self, index):
+        pass
+
+    def get_workspace_size_plan_at_index(self, index):
+        return 0
+
+    def get_plan_name_at_index(self, index):
+        return f"plan {index}"
+
+    def execute_plan_at_index(self, arguments, workspace, index, handle):
+        assert handle == "handle"
+        self.executed = index
+        for name in conv_graphs.SUMS:  # Adds to what is there, as blocks of threads do.
+            arguments[name].value += 1.5 if index == 0 else 1
+
+
+def test_the_fastest_right_plan_is_chosen(monkeypatch):
+    plans = Plans()
+    values = {"y": np.ones((1, 1, 1, 1)), "sum": np.full((1, 1, 1, 1), 9.0)}
+    values["sum_of_products"] = values["sum"]
+
+    def seconds(run, torch):
+        run()
+        return 1.0 + plans.executed
+
+    monkeypatch.setattr(conv_graphs, "build", lambda *_, handle: (plans, {n: n for n in values}))
+    monkeypatch.setattr(conv_graphs, "_example", lambda name, *_: Memory(values[name]))
+    monkeypatch.setattr(conv_graphs, "_seconds", seconds)
+    torch = types.SimpleNamespace(empty=lambda *_, **__: None, uint8=None)
+    got = conv_graphs.measure(conv_graphs.GRAPHS[1], LEVEL, BATCH, torch, None, "handle")
+    assert got == (2.0, "plan 1")
+
+
 @pytest.fixture
 def fake_gpu(monkeypatch):
     """A GPU that copies 1 TB/s, computes a level in 1 ms, and has no plan for masks."""
@@ -161,14 +216,16 @@ def fake_gpu(monkeypatch):
     class NotSupportedError(Exception):
         pass
 
-    def measure(graph, level, batch, torch, cudnn):
+    def measure(graph, level, batch, torch, cudnn, handle):
         if graph.masks and not graph.sums:
             raise NotSupportedError("no plan")
         return (0.0012 if graph.sums and level.size < 256 else 0.001), "eng4"
 
     monkeypatch.setattr(conv_graphs, "measure", measure)
     monkeypatch.setattr(conv_graphs, "measure_bandwidth", lambda torch: 1e12)
-    return types.SimpleNamespace(cudnnGraphNotSupportedError=NotSupportedError)
+    return types.SimpleNamespace(
+        cudnnGraphNotSupportedError=NotSupportedError, create_handle=lambda: None
+    )
 
 
 def test_it_says_what_a_step_gains_and_what_cudnn_cannot(fake_gpu, capsys):
