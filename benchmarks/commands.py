@@ -9,22 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks import isolated, page, plan
+from benchmarks import layers as layer_rows
 from benchmarks.peers import cases as peer_cases
 
 SCALING = "Data that meshes of devices send in a training step"
 PEERS = "jaxlung beside PyTorch, in turn on the same machine"
-LAYERS = "Forms of layers"
-# The most important cases come first, in case time runs out.
-ACCELERATOR_PEERS = (
-    "covidqu_256_b64",
-    "covid19_ct_128x128x128_b2",
-    "covidqu_256_b16",
-    "covidqu_256_b256",
-    "covid19_ct_8x128x128_b5",
-    "cxr_lungs_512_b16",
-    "v7_lungs_256_b32",
-    "monai_basic_256_b64",
-)
+LAYERS = f"Forms of layers. {layer_rows.HOW}"
 
 
 def scaling(settings: plan.Plan) -> Iterator[page.Finding]:
@@ -40,8 +30,13 @@ def scaling(settings: plan.Plan) -> Iterator[page.Finding]:
 
 def layers(settings: plan.Plan) -> Iterator[page.Finding]:
     """Runs `benchmarks.layers`."""
-    arguments = [f"--seconds={settings.seconds}", *["--quick"] * settings.quick]
-    yield from _markdown_and_json(LAYERS, "layers", arguments, settings)
+    arguments = ["--json", f"--seconds={settings.seconds}", *["--quick"] * settings.quick]
+    try:
+        for line in isolated.lines("benchmarks.layers", arguments, settings.left()):
+            row = json.loads(line)
+            yield page.Finding(LAYERS, layer_rows.cells(row), row)
+    except isolated.FailedError as error:
+        yield page.unmeasured(LAYERS, error)
 
 
 def peers(settings: plan.Plan) -> Iterator[page.Finding]:
@@ -51,7 +46,7 @@ def peers(settings: plan.Plan) -> Iterator[page.Finding]:
         missing = isolated.FailedError("no PyTorch here; give --torch_python=PATH/TO/python")
         yield page.unmeasured(PEERS, missing)
         return
-    names = settings.choose(["covidqu_64_b8"], peer_cases.CPU_CASES, ACCELERATOR_PEERS)
+    names = settings.choose(["covidqu_64_b8"], peer_cases.CPU_CASES, peer_cases.GPU_CASES)
     for name in names:
         try:
             rows = _measure_peers(name, settings)

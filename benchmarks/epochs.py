@@ -1,18 +1,19 @@
 """Times a few epochs of the training of Nguyen Xuan Minh Vu and estimates the time of all 100.
 
-    python -m benchmarks.epochs --out=epochs.json                       # an accelerator
+    python -m benchmarks.epochs                       # an accelerator
     python -m benchmarks.epochs --quick
 
 Trains as `jaxlung train` does, with checkpoints and validation, on 3,728 generated images of
 256 x 256 in memory, and validates on 932 more. The first epoch includes start-up and compilation.
-The estimate comes from the later ones, each up to the end of its validation.
+The estimate comes from the later ones, each up to the end of its validation. When an epoch ends it
+is printed as a line of JSON; the last line has the estimate.
 """
 
 import argparse
+import itertools
 import json
 import logging as std_logging
 import os
-import pathlib
 import statistics
 import sys
 import tempfile
@@ -23,28 +24,33 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from benchmarks import cases, machine
+from benchmarks import cases, goals, machine
 from jaxlung.benchmark import data
 from jaxlung.data.sources import derived
 from jaxlung.host import compile_cache
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 
-NUM_TRAIN, NUM_VALIDATION = 3728, 932  # COVID-QU-Ex, infection
-EPOCHS = 100  # as in the paper
+NUM_VALIDATION = 932  # COVID-QU-Ex, infection, as `goals.TRAINING_IMAGES`
 
 
 class EpochEnds(std_logging.Handler):
-    """The times of the log lines that end epochs, in seconds."""
+    """The times of the log lines that end epochs; prints each.
+
+    Attributes:
+        times: seconds; first the time of the start.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.times: list[float] = []
+        self.times = [time.perf_counter()]
 
     def emit(self, record: std_logging.LogRecord) -> None:
         """Notes the time of a line that ends an epoch."""
         if str(record.msg).startswith("epoch %d of"):
             self.times.append(time.perf_counter())
+            found = {"epoch": len(self.times) - 1, "seconds": self.times[-1] - self.times[-2]}
+            print(json.dumps(found), flush=True)
 
 
 def measure(
@@ -72,11 +78,9 @@ def measure(
     ends = EpochEnds()
     logging.get_absl_logger().addHandler(ends)
     logging.set_verbosity(logging.INFO)
-    begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         train.train(loaded, epath.Path(folder) / "run", splits)
-    seconds = [end - start for start, end in zip(ends.times, ends.times[1:], strict=False)]
-    first = ends.times[0] - begin
+    first, *seconds = [end - start for start, end in itertools.pairwise(ends.times)]
     later = statistics.median(seconds)
     return {
         "config": config,
@@ -86,18 +90,17 @@ def measure(
         "first_epoch_seconds": first,
         "epoch_seconds": seconds,
         "images_per_s": num_images[0] / later,
-        f"minutes_of_{EPOCHS}_epochs": (first + (EPOCHS - 1) * later) / 60,
+        f"minutes_of_{goals.EPOCHS}_epochs": (first + (goals.EPOCHS - 1) * later) / 60,
     }
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs the command line; prints the result and writes it to `--out`."""
+    """Runs the command line; prints each epoch, then the result."""
     parser = argparse.ArgumentParser("benchmarks.epochs", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few tiny images")
     parser.add_argument("--batch_size", type=int, default=16, help="the paper's is 16")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--epochs", type=int, default=3, help="2 or more")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.epochs < 2:
         parser.error(f"--epochs: got {args.epochs}, want 2 or more.")
@@ -106,12 +109,9 @@ def main(argv: Sequence[str]) -> None:
         found = measure("covidqu:quick", {}, (64, 16), args.epochs)
     else:
         fields = {"data.batch_size": args.batch_size, "model.dtype": args.dtype}
-        found = measure("covidqu", fields, (NUM_TRAIN, NUM_VALIDATION), args.epochs)
+        found = measure("covidqu", fields, (goals.TRAINING_IMAGES, NUM_VALIDATION), args.epochs)
     found["machine"] = machine.describe()
-    text = json.dumps(found)
-    if args.out:
-        args.out.write_text(text + "\n")
-    print(text)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -4,17 +4,24 @@ Each has the device, its memory and its compiled programs to itself. One that ha
 only itself. The waiting process never starts JAX, which would take most of a GPU's memory.
 """
 
-import importlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 LONGEST_REASON = 160  # characters
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+# Runs a module like `python -m`, after `end_with_parent`.
+START = (
+    "import runpy, sys; from benchmarks import isolated; isolated.end_with_parent(); "
+    "sys.argv.pop(0); runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
 
 
 class FailedError(Exception):
@@ -40,7 +47,7 @@ def call(
         FailedError: the function raised an exception, crashed or took too long.
     """
     name = f"{function.__module__}:{function.__name__}"
-    text = run("benchmarks.isolated", [name, json.dumps(arguments)], limit_s, environ)
+    text = run("benchmarks.isolated_call", [name, json.dumps(arguments)], limit_s, environ)
     answer = json.loads(text.splitlines()[-1])
     if "error" in answer:
         raise FailedError(answer["error"])
@@ -53,63 +60,67 @@ def run(
     limit_s: float,
     environ: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns the stdout of `python -m module arguments`; passes its stderr on when it ends.
+    """Returns the stdout of `lines`, as one text."""
+    return "".join(lines(module, arguments, limit_s, environ))
+
+
+def lines(
+    module: str,
+    arguments: Sequence[str],
+    limit_s: float,
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Yields the lines that `python -m module arguments` prints, as it prints them.
+
+    Its stderr is passed on when it ends.
 
     Raises:
         FailedError: the command failed or took longer than `limit_s` seconds.
     """
+    late = threading.Event()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-c", START, module, *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
             env=os.environ | dict(environ or {}),
             start_new_session=True,  # So that processes that it starts can be stopped too.
         )
-        try:
-            text, _ = process.communicate(timeout=max(limit_s, 0.1))
-        except subprocess.TimeoutExpired:
-            raise FailedError(f"stopped after {limit_s:.0f} s") from None
-        finally:
+
+        def stop() -> None:
+            late.set()
             _stop(process)
+
+        timer = threading.Timer(max(limit_s, 0.1), stop)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            yield from process.stdout
+            process.wait()
+        finally:
+            timer.cancel()
+            _stop(process)
+            process.stdout.close()
             log.seek(0)
             told = log.read()
             sys.stderr.write(told)
+    if late.is_set():
+        raise FailedError(f"stopped after {limit_s:.0f} s")
     if process.returncode:
         reason = "".join(told.strip().splitlines()[-1:])[:LONGEST_REASON]
         raise FailedError(f"{module} ended with code {process.returncode}: {reason}")
-    return text
+
+
+def end_with_parent() -> None:
+    """Makes Linux kill this process when its parent is killed, so that it leaves the device."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """Kills a process that still runs, and those that it started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def main(name: str, arguments: str) -> None:
-    """Calls `module:function` with arguments in JSON; prints the result as the last line."""
-    module, _, function = name.partition(":")
-    try:
-        answer = {"result": getattr(importlib.import_module(module), function)(**_read(arguments))}
-    except Exception as error:  # Any error is a row of the table.
-        reason = next(iter(str(error).splitlines()), "")
-        answer = {"error": f"{type(error).__name__}: {reason}"[:LONGEST_REASON]}
-    print("\n" + json.dumps(answer), flush=True)
-
-
-def _read(arguments: str) -> dict[str, Any]:
-    return {name: _freeze(value) for name, value in json.loads(arguments).items()}
-
-
-def _freeze(value: Any) -> Any:
-    """Returns a value with tuples in place of lists, as configs have them."""
-    if isinstance(value, dict):
-        return {name: _freeze(each) for name, each in value.items()}
-    return tuple(map(_freeze, value)) if isinstance(value, list) else value
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+        process.wait()

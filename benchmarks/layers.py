@@ -1,6 +1,7 @@
 """Measures every layer in its textbook form and in forms that could be faster.
 
-    python -m benchmarks.layers                      # this device: Markdown, then a line of JSON
+    python -m benchmarks.layers                      # this device: Markdown
+    python -m benchmarks.layers --json               # a line of JSON for each form, when measured
     python -m benchmarks.layers --only=pooling       # layers whose name contains "pooling"
     python -m benchmarks.layers --quick              # tiny sizes: the figures mean nothing
 
@@ -29,6 +30,10 @@ ACCELERATOR = (
     (5, 8, 128, 128, 32),
 )
 LEAST_ROUNDS = 5
+HOW = (
+    "Speed relative to the first form of each layer (lower to upper quartile over rounds); the "
+    "form in use is in bold"
+)
 COLUMNS = ("layer", "form", "forward", "forward + gradient", "ms", "ms with gradient")
 
 
@@ -90,21 +95,24 @@ def _summary(first: np.ndarray, this: np.ndarray) -> dict[str, Any]:
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns rows of `measure` as a table, with the form in use in bold."""
-    return page.table([dict(zip(COLUMNS, _cells(row), strict=True)) for row in rows])
+    return page.table([cells(row) for row in rows])
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the row of a form."""
     size = " x ".join(map(str, row["shape"]))
     form = f"**{row['form']}**" if row["is_used"] else row["form"]
     both = row["forward"], row["gradient"]
     speeds = [page.with_range(*each["speed"], ".2f") for each in both]
-    return f"{row['layer']}, {size}", form, *speeds, *(f"{each['ms']:.2f}" for each in both)
+    texts = f"{row['layer']}, {size}", form, *speeds, *(f"{each['ms']:.2f}" for each in both)
+    return dict(zip(COLUMNS, texts, strict=True))
 
 
 def main() -> None:
-    """Runs the command line; prints Markdown and then a line of JSON."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, few rounds")
+    parser.add_argument("--json", action="store_true", help="lines of JSON, as they come")
     parser.add_argument("--only", default="", help="layers whose name contains this")
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="approximate time for each layer"
@@ -118,14 +126,16 @@ def main() -> None:
     if not chosen:
         parser.error(f"--only: got {args.only!r}, want part of a layer's name, as 'convolution'.")
     seconds = 0.0 if args.quick else args.seconds
-    rows = [row for layer in chosen for row in measure(layer, dtype, seconds)]
-    device = jax.devices()[0].device_kind
-    print(
-        f"{device}, {dtype}, jax {jax.__version__}. Speed relative to the first form of each layer "
-        "(lower to upper quartile over rounds); the form in use is in bold.\n"
-    )
-    print(markdown(rows))
-    print(json.dumps({"device": device, "dtype": dtype, "jax": jax.__version__, "rows": rows}))
+    rows = []
+    for layer in chosen:
+        rows += (measured := measure(layer, dtype, seconds))
+        for row in measured if args.json else ():
+            print(json.dumps(row | {"dtype": dtype}), flush=True)
+    if not args.json:
+        print(
+            f"{jax.devices()[0].device_kind}, {dtype}, jax {jax.__version__}. {HOW}.\n\n"
+            f"{markdown(rows)}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python -m benchmarks.numerics                      # every network, 64 x 64 images; minutes
     python -m benchmarks.numerics --quick              # two tiny networks
-    python -m benchmarks.numerics --out=numerics.json
 
 Compares logits, loss and gradients of one training batch. Both devices run in one process, each
 with its own compilation, so that layers have the form for each platform. Differences are relative,
@@ -21,9 +20,7 @@ compared with itself.
 import argparse
 import concurrent.futures
 import dataclasses
-import json
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -173,24 +170,22 @@ def differences(got: Outputs, want: Outputs) -> dict[str, float]:
     }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Returns the rows as Markdown."""
-    return page.section(
-        [
-            page.Finding(
-                "Differences from the CPU in float32, relative",
-                {
-                    "config": row["config"],
-                    "mode": row["mode"],
-                    "output": row["output"],
-                    "difference": f"{row['difference']:.1e}",
-                    "tolerance": f"{row['tolerance']:.1e}",
-                    "": "" if row["equal"] else "**too large**",
-                },
-            )
-            for row in rows
-        ]
-    )
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """Returns a row of the table."""
+    return {
+        "config": row["config"],
+        "mode": row["mode"],
+        "output": row["output"],
+        "difference": f"{row['difference']:.1e}",
+        "tolerance": f"{row['tolerance']:.1e}",
+        "": "" if row["equal"] else "**too large**",
+    }
+
+
+def compare_by_name(name: str, quick: bool) -> list[dict[str, Any]]:
+    """Returns `compare` of a key of `CHANGES`, or of its tiny variant."""
+    fields = dict.fromkeys(("data.batch_size", "data.eval_batch_size"), BATCH * jax.device_count())
+    return compare(f"{name}:quick", fields) if quick else compare(name, fields | CHANGES[name])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -198,21 +193,17 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("benchmarks.numerics", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two tiny networks")
     parser.add_argument("--configs", default="", help="names, separated by commas; default: all")
-    parser.add_argument("--out", type=pathlib.Path, help="JSON file to write")
     args = parser.parse_args(argv)
-    fields = dict.fromkeys(("data.batch_size", "data.eval_batch_size"), BATCH * jax.device_count())
     names = args.configs.split(",") if args.configs else QUICK if args.quick else CHANGES
     if unknown := set(names) - set(CHANGES):
         parser.error(f"--configs: got {', '.join(unknown)}, want some of {', '.join(CHANGES)}.")
     compile_cache.use(os.environ)
-    runs = [(f"{name}:quick", {}) if args.quick else (name, CHANGES[name]) for name in names]
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        found = list(pool.map(lambda run: compare(run[0], fields | run[1]), runs))
+        found = list(pool.map(lambda name: compare_by_name(name, args.quick), names))
     rows = [row for each in found for row in each]
     kind = jax.devices()[0].device_kind
-    print(f"{kind} against the CPU, jax {jax.__version__}\n\n{table(rows)}")
-    if args.out:
-        args.out.write_text(json.dumps({"device": kind, "rows": rows}, indent=1) + "\n")
+    print(f"{kind} against the CPU, jax {jax.__version__}\n")
+    print(page.table([cells(row) for row in rows]))
     return int(not all(row["equal"] for row in rows))
 
 

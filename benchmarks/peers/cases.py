@@ -6,6 +6,7 @@ from typing import Any
 
 import ml_collections as mlc
 
+from benchmarks import cases as suite_cases
 from benchmarks.peers import data
 from jaxlung.config import config_file
 
@@ -39,6 +40,9 @@ STILL_SLIM_UNET = {"model.noise_std": 0.0, "model.border": 4}
 DECAYED = {"optimizer.learning_rate": 1e-3, "optimizer.weight_decay": 1e-2}
 
 CASES = {
+    # To try it out.
+    "quick": Case("covidqu:quick", _images(32, 4)),
+    "quick_ct": Case("covid19_ct:quick", {"data.batch_size": 2}),
     # For CPUs.
     "covidqu_64_b8": Case("covidqu", _images(64, 8)),
     "covidqu_256_b2": Case("covidqu", _images(256, 2)),
@@ -54,6 +58,7 @@ CASES = {
     "v7_lungs_256_b32": Case("v7_lungs", _images(256, 32)),
     "covid19_ct_8x128x128_b5": Case("covid19_ct", _patches((8, 128, 128), 5)),
     "covid19_ct_128x128x128_b2": Case("covid19_ct", _patches((128, 128, 128), 2)),
+    "nnunet_form_b2": Case("covid19_ct", _patches(suite_cases.CUBE, 2) | suite_cases.NNUNET_FORM),
     "monai_basic_256_b64": Case("covidqu", _images(256, 64), "monai_basic_unet"),
     "monai_256_b64": Case("covidqu", _images(256, 64), "monai_unet"),
     # For `--check`: every network at full width, small images, nothing random.
@@ -70,13 +75,14 @@ CPU_CASES = (
     "covid19_ct_8x64x64_b2",
     "monai_basic_64_b8",
 )
-GPU_CASES = (
-    "covidqu_256_b16",
+GPU_CASES = (  # The most important come first, in case time runs out.
     "covidqu_256_b64",
+    "nnunet_form_b2",
+    "covidqu_256_b16",
     "covidqu_256_b256",
+    "covid19_ct_8x128x128_b5",
     "cxr_lungs_512_b16",
     "v7_lungs_256_b32",
-    "covid19_ct_8x128x128_b5",
     "covid19_ct_128x128x128_b2",
     "monai_basic_256_b64",
 )

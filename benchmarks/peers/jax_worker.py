@@ -1,7 +1,11 @@
 """jaxlung's side: its own training step on its own feed, in a process of its own."""
 
 import importlib.metadata
+import itertools
+import json
+import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import flax
@@ -9,7 +13,9 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
+from benchmarks import isolated_call, kernels
 from benchmarks.peers import cases, data, protocol
+from jaxlung.benchmark import dry_run, flops
 from jaxlung.data import record
 from jaxlung.data.feed import order, pipeline
 from jaxlung.training import system as system_lib
@@ -74,6 +80,31 @@ class Training:
         dispatches = (range(step, step + self._steps_per_dispatch) for step in starts)
         example_at = order.shuffled(config.seed, self.feed.num_examples)
         self._items = self.feed.items(example_at, self.system.settings.batch_size, dispatches)
+
+    def compile(self, options: Mapping[str, Any]) -> dict[str, float]:
+        """Compiles the program of a dispatch, with options of XLA on top of jaxlung's.
+
+        Returns:
+            "flops" of a step, as `flops.count` counts them; "memory_bytes" of a device, as the
+            compiler plans them; "compile_seconds".
+        """
+        item = next(self._items)
+        self._items = itertools.chain([item], self._items)
+        traced = self._step.trace(self.state, self.feed.store, item, self.system.seed)
+        start = time.perf_counter()
+        self._step = traced.lower().compile(compiler_options=dict(options) or None)
+        return {
+            "flops": flops.count(traced.jaxpr.jaxpr) / self._steps_per_dispatch,
+            "memory_bytes": dry_run.memory_bytes(self._step),
+            "compile_seconds": time.perf_counter() - start,
+        }
+
+    def profile(self) -> dict[str, Any]:
+        """Returns `kernels.breakdown` of a dispatch."""
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder):
+                self.run(1)
+            return kernels.breakdown(folder, self._steps_per_dispatch)
 
     def step(self, item: Any) -> dict[str, jax.Array]:
         """Runs one dispatch on an item of the feed; returns metrics of each of its steps."""
@@ -151,7 +182,7 @@ def _logits(
 
 
 def main() -> None:
-    """Answers "hello", "make", "run" and "check"."""
+    """Answers "hello", "make", "run", "profile" and "check"."""
     made: dict[str, Any] = {}
 
     def hello() -> dict[str, Any]:
@@ -159,19 +190,25 @@ def main() -> None:
         versions = {name: importlib.metadata.version(name) for name in ("jax", "flax")}
         return {"platform": device.platform, "device": device.device_kind, "versions": versions}
 
-    def make(case: str, **options: Any) -> dict[str, Any]:
-        wanted = (case, *options.values())
+    def make(
+        case: str, fields: Mapping[str, Any], xla: Mapping[str, Any], **options: Any
+    ) -> dict[str, Any]:
+        wanted = json.dumps([case, fields, xla, options])
         if made.get("wanted") != wanted:
             made.clear()  # Frees its memory first.
             start = time.perf_counter()
-            training = Training(cases.load_config(cases.find(case), **options))
+            config = cases.load_config(cases.find(case), **options)
+            config.update_from_flattened_dict(isolated_call.freeze(fields))
+            training = Training(config)
+            facts = training.compile(xla)
             for _ in range(2):
                 training.run(1)
-            made.update(wanted=wanted, training=training, first_seconds=time.perf_counter() - start)
-        return {
-            "parameters": made["training"].num_parameters,
-            "first_seconds": made["first_seconds"],
-        }
+            facts |= {
+                "parameters": training.num_parameters,
+                "first_seconds": time.perf_counter() - start,
+            }
+            made.update(wanted=wanted, training=training, facts=facts)
+        return made["facts"]
 
     def check_case(case: str, path: str, num_steps: int, **options: Any) -> dict[str, Any]:
         # Otherwise accelerators multiply float32 with fewer bits.
@@ -185,6 +222,7 @@ def main() -> None:
             "hello": hello,
             "make": make,
             "run": lambda steps: made["training"].run(steps),
+            "profile": lambda: made["training"].profile(),
             "check": check_case,
         }
     )

@@ -37,6 +37,13 @@ def alternate(
     return summarise(pairs)
 
 
+def alone(run: Run, batch_size: int, seconds: float, repeats: int) -> dict[str, float]:
+    """Runs one side `repeats` times; returns the median, least and most of its rates."""
+    steps = _steps_for(run, seconds)
+    answers = [run(steps) for _ in range(repeats)]
+    return _spread([batch_size * answer["steps"] / answer["seconds"] for answer in answers])
+
+
 def _steps_for(run: Run, seconds: float) -> int:
     """Returns the number of steps that take about `seconds`, from two shorter runs."""
     answer = run(1)

@@ -178,7 +178,7 @@ def _measure(
     sections = cases.load_config(case, **options).to_dict()
     try:
         _say(f"{name}, {source}, {mode}: compiling")
-        ours = jax_side.ask("make", case=name, **options)
+        ours = jax_side.ask("make", case=name, fields={}, xla={}, **options)
         theirs = torch_side.ask(
             "make", sections=sections, network=case.network, words=words, source=source
         )

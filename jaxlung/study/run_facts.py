@@ -10,7 +10,7 @@ from jaxlung.tasks import words
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What a reader is told about one run.
+    """The facts about one run that a study page tells its reader.
 
     Attributes:
         label: Label of its row.

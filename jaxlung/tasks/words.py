@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """How a task, its data and its scores are described to readers.
+    """The words in which reports describe a task, its data and its scores.
 
     Attributes:
         description: What the network does, for the model card; "{found}" stands for the levels

@@ -12,7 +12,19 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cases, epochs, isolated, machine, numerics, page, plan, run, step, targets
+from benchmarks import (
+    cases,
+    epochs,
+    goals,
+    isolated,
+    isolated_call,
+    machine,
+    numerics,
+    page,
+    plan,
+    run,
+    step,
+)
 from jaxlung.parallel import sharding
 from jaxlung.training import journal
 from jaxlung.training import system as system_lib
@@ -162,6 +174,12 @@ def hang(path):
     time.sleep(60)
 
 
+def wait(path):
+    """For a process of its own."""
+    pathlib.Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
 def crash():
     """For a process of its own."""
     os._exit(3)
@@ -197,11 +215,52 @@ def test_what_hangs_is_stopped_with_what_it_started(elsewhere, tmp_path):
     path = tmp_path / "pid"
     with pytest.raises(isolated.FailedError, match="stopped after 3 s"):
         elsewhere("hang", limit_s=3.0, path=str(path))
-    state = pathlib.Path(f"/proc/{path.read_text()}/stat")
+    _assert_ends(path.read_text())
+
+
+def _assert_ends(pid):
+    state = pathlib.Path(f"/proc/{pid}/stat")
     deadline = time.monotonic() + 10
     while state.exists() and state.read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_lines_come_before_the_end_and_stay_when_time_is_over(elsewhere, tmp_path):
+    (tmp_path / "ticking.py").write_text(TICKING)
+    lines = isolated.lines("ticking", ["7"], limit_s=20.0)
+    begin = time.monotonic()
+    assert next(lines) == "first 7\n"
+    assert time.monotonic() - begin < 15
+    lines.close()  # Stops it.
+    lines = isolated.lines("ticking", ["8"], limit_s=5.0)
+    assert next(lines) == "first 8\n"
+    with pytest.raises(isolated.FailedError, match="stopped after 5 s"):
+        next(lines)
+
+
+TICKING = """
+import sys, time
+print("first", *sys.argv[1:], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux does that")
+def test_what_a_killed_process_started_ends_too(elsewhere, tmp_path):
+    path = tmp_path / "pids"
+    code = (
+        "import types; from benchmarks import isolated; "
+        "hang = types.SimpleNamespace(__module__='elsewhere', __name__='wait'); "
+        f"isolated.call(hang, limit_s=60, path={str(path)!r})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 40
+    while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    _assert_ends(path.read_text())
 
 
 def test_nothing_begins_after_the_end():
@@ -216,7 +275,7 @@ def test_nothing_begins_after_the_end():
 def test_every_case_is_a_config_that_can_be(monkeypatch):
     monkeypatch.setattr(sharding, "visible_devices", lambda: jax.devices()[:1])
     for case in cases.QUICK + cases.CPU + cases.ACCELERATOR:
-        arguments = isolated._read(json.dumps(case.arguments))
+        arguments = isolated_call.read(json.dumps(case.arguments))
         settings = system_lib.make_system(cases.load(**arguments)).settings
         assert settings.batch_size == cases.load(**case.arguments).data.batch_size
     for name, fields in numerics.CHANGES.items():
@@ -225,7 +284,7 @@ def test_every_case_is_a_config_that_can_be(monkeypatch):
 
 def test_nnunets_form_has_nnunets_size(monkeypatch):
     monkeypatch.setattr(sharding, "visible_devices", lambda: jax.devices()[:1])
-    (case, *_) = [case for case in cases.ACCELERATOR if case.name == targets.CUBES]
+    (case, *_) = [case for case in cases.ACCELERATOR if case.name == "nnU-Net form"]
     params = system_lib.make_system(cases.load(**case.arguments)).abstract_params()
     assert 30e6 < sum(leaf.size for leaf in jax.tree.leaves(params)) < 33e6
 
@@ -266,7 +325,7 @@ def test_the_cpu_agrees_with_itself_and_not_with_other_weights(monkeypatch):
     assert bad == [("highest", "gradients")]
 
 
-def test_a_hundred_epochs_are_the_first_and_99_like_the_others(monkeypatch):
+def test_a_hundred_epochs_are_the_first_and_99_like_the_others(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(epochs.time, "perf_counter", lambda: now[0])
 
@@ -290,47 +349,37 @@ def test_a_hundred_epochs_are_the_first_and_99_like_the_others(monkeypatch):
 
     monkeypatch.setattr(epochs.train, "train", train)
     found = epochs.measure("covidqu:quick", {}, (64, 16), 3)
+    printed = [json.loads(line)["seconds"] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [30, 2, 4]
     assert found["first_epoch_seconds"] == 30
     assert found["epoch_seconds"] == [2, 4]
     assert found["images_per_s"] == pytest.approx(64 / 3)
     assert found["minutes_of_100_epochs"] == pytest.approx((30 + 99 * 3) / 60)
 
 
-def test_targets_are_judged_by_what_the_files_say(tmp_path):
-    empty = [row.cells["measured"] for row in targets.find(tmp_path)]
-    assert empty == ["not measured"] * 5
+def test_goals_are_judged_by_what_was_measured():
+    empty = [row.cells["measured"] for row in goals.find([])]
+    assert empty == ["not measured"] * 4
 
-    def step_row(case, dtype, units, rate):
-        config = {"units": units, "dtype": dtype}
-        return {
-            "found": {"case": case, "config": config, f"training_{units}_per_s": {"median": rate}}
-        }
-
-    def write(name, **result):
-        text = json.dumps({"machine": {"platform": "gpu"}} | result)
-        (tmp_path / f"{name}.json").write_text(text)
+    def step_row(case, dtype, rate):
+        return {"case": case, "type": dtype, "rate": {"median": rate}}
 
     rows = [
-        step_row("covidqu", "bfloat16", "images", 1500.0),
-        step_row("covidqu", "bfloat16", "images", 1400.0),
-        step_row("covidqu", "float32", "images", 9999.0),
-        step_row("nnU-Net form", "bfloat16", "patches", 74.9),
-        {"found": {"case": "covidqu", "error": "no time was left"}},
+        step_row("covidqu_256_b64", "bfloat16", 1500.0),
+        step_row("covidqu_256_b16", "bfloat16", 2100.0),
+        step_row("covidqu_256_b64", "float32", 9999.0),
+        step_row("quick", "bfloat16", 9999.0),
+        step_row("nnunet_form_b2", "bfloat16", 74.9),
+        {"error": "no time was left"},
+        {"images": [3728, 932], "minutes_of_100_epochs": 3.9},
+        {"images": [64, 16], "minutes_of_100_epochs": 0.1},
+        {"mode": "channels_last+autocast", "ratio": {"median": 0.5}},
+        {"mode": "compile+channels_last+autocast", "ratio": {"median": 1.4}},
     ]
-    write("step-x", rows=rows)
-    write("epochs", images=[3728, 932], minutes_of_100_epochs=4.9)
-    write("epochs-quick", images=[64, 16], minutes_of_100_epochs=0.1)
-    modes = {"eager": 0.5, "compile+channels_last+autocast": 1.4}
-    peers = [{"found": {"mode": mode, "ratio": {"median": x}}} for mode, x in modes.items()]
-    peers.append({"found": {"error": "no torch"}})
-    write("peers-x", rows=peers)
-    cheap = [step_row("covidqu", "bfloat16", "images", 9999.0)]
-    write("step-y", rows=cheap, machine={"platform": "cpu"})
-    got = [(row.cells["measured"], row.cells[""]) for row in targets.find(tmp_path)]
-    assert got == [
-        ("1,500.0", "reached"),
-        ("1,500.0", "missed"),
-        ("4.9", "reached"),
+    found = goals.find([page.Finding("T", numbers=row) for row in rows])
+    assert [(row.cells["measured"], row.cells[""]) for row in found] == [
+        ("2,100.0", "reached"),
+        ("3.9", "reached"),
         ("74.9", "missed"),
-        ("1.40", "reached"),
+        ("1.40", "missed"),
     ]

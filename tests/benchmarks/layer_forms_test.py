@@ -66,9 +66,11 @@ class LayersTest(parameterized.TestCase):
         assert sum(f"**{layer.used}**" in line for line in table) == 1
 
     @pytest.mark.slow
-    def test_the_command_prints_markdown_and_a_line_of_json(self):
+    def test_the_command_prints_markdown_or_lines_of_json(self):
         command = [sys.executable, "-m", "benchmarks.layers", "--quick", "--only=pool"]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        *table, line = text.splitlines()
-        found = json.loads(line)
-        assert len(found["rows"]) == len([x for x in table if x.startswith("| 2 x 2 max")]) == 3
+        text, lines = (
+            subprocess.run(each, check=True, capture_output=True, text=True).stdout.splitlines()
+            for each in (command, [*command, "--json"])
+        )
+        rows = [json.loads(line) for line in lines]
+        assert len(rows) == len([x for x in text if x.startswith("| 2 x 2 max")]) == 3

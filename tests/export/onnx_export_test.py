@@ -128,7 +128,7 @@ def test_the_file_says_what_it_is(onnxruntime, tmp_path):
     writer.export(tmp_path / "run", tmp_path / "model.jaxlung")
     other = reader.load(tmp_path / "model.jaxlung").manifest
     apart = {"created", "format", "inputs", "versions", "config"}
-    only_there = {"platforms", "calling_convention", "sha256"}
+    only_there = {"platforms", "calling_convention", "sha256", "digest"}
     assert set(other) - set(manifest) == only_there
     for name in set(manifest) - apart:
         assert manifest[name] == other[name]
@@ -154,9 +154,9 @@ def wrong_levels(probs, preds):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        (shifted_probs, "are 0.0002 from JAX's, want at most 0.0001; not written"),
-        (nan_probs, "are nan from JAX's"),
-        (wrong_levels, "levels are not of its probabilities; not written"),
+        (shifted_probs, "differ from JAX's by 0.0002, want at most 0.0001; nothing was written"),
+        (nan_probs, "differ from JAX's by nan"),
+        (wrong_levels, "levels don't follow from its probabilities; nothing was written"),
     ],
 )
 def test_a_wrong_file_is_not_written(wrong, sentence, onnxruntime, tmp_path, monkeypatch):
