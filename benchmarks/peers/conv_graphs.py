@@ -12,8 +12,10 @@ has what was found without a GPU.
 import argparse
 import dataclasses
 import itertools
+import json
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 PLANS = 3  # The best by cuDNN's own estimate; each takes about a second to compile.
@@ -87,7 +89,7 @@ GRAPHS = (
 
 
 def main() -> None:
-    """Prints a line as soon as each graph is measured, and then what a step would gain."""
+    """Prints a line of JSON as soon as a graph is measured, then what a step would gain."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch_size", type=int, default=64, help="images")
     parser.add_argument("--limit_s", type=float, default=120, help="start no graph after so long")
@@ -101,44 +103,50 @@ def main() -> None:
         ) from error
     if not torch.cuda.is_available():
         raise SystemExit("PyTorch sees no NVIDIA GPU.")
-    print(f"{torch.cuda.get_device_name()}, cuDNN {cudnn.backend_version_string()}", flush=True)
-    report(measure_all(arguments.batch_size, arguments.limit_s, torch, cudnn))
+    for row in measure_all(arguments.batch_size, arguments.limit_s, torch, cudnn):
+        print(json.dumps(row), flush=True)
 
 
-def measure_all(
-    batch: int, limit_s: float, torch: Any, cudnn: Any
-) -> list[tuple[Graph, Level, float]]:
-    """Measures and prints one graph after the other, until there are no more or time is up.
+def measure_all(batch: int, limit_s: float, torch: Any, cudnn: Any) -> Iterator[dict[str, Any]]:
+    """Measures one graph after the other, until there are no more or time is up.
 
-    Returns:
-        Each graph that spares a pass, with its level and the seconds that one of it gains.
+    Yields:
+        For each graph of each level "channels", "size", "graph" and, if cuDNN has it, "ms", "plan"
+        and for graphs that spare a pass "gains_ms", of one such graph; else "not_available", the
+        reason. At the end, for each of these graphs, "step_gains_ms": over all levels where it
+        gains, times the number of such convolutions in a step.
     """
     end = time.monotonic() + limit_s
     bandwidth = measure_bandwidth(torch)
     handle = cudnn.create_handle()
-    print(f"copies {bandwidth / 1e12:.2f} TB/s; bfloat16, batch {batch}", flush=True)
-    gains = []
     plain: dict[tuple[Level, bool], float] = {}
+    step_gains: dict[str, float] = {}
     for level, graph in itertools.product(LEVELS, GRAPHS):
         if time.monotonic() > end:
-            print(f"stopped after {limit_s:.0f} s", flush=True)
             break
-        line = f"{level.channels:4d} channels, {level.size:3d}²: {graph.name:31s}"
+        row: dict[str, Any] = {
+            "graph": graph.name,
+            "channels": level.channels,
+            "size": level.size,
+        }
         try:
-            seconds, plan = measure(graph, level, batch, torch, cudnn, handle)
+            seconds, row["plan"] = measure(graph, level, batch, torch, cudnn, handle)
         except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
-            print(f"{line} not available: {str(error)[:200]}", flush=True)
+            yield row | {"not_available": str(error)[:200]}
             continue
-        line += f" {seconds * 1e3:7.3f} ms"
+        row["ms"] = 1e3 * seconds
         if not graph.spared:
             plain[level, graph.is_gradient] = seconds
         elif (level, graph.is_gradient) in plain:
             alone = plain[level, graph.is_gradient]
             gain = gain_of(graph, level, batch, alone, seconds, bandwidth)
-            gains.append((graph, level, gain))
-            line += f", gains {gain * 1e3:+.3f} ms"
-        print(f"{line}  {plan}", flush=True)
-    return gains
+            row["gains_ms"] = 1e3 * gain
+            count = level.gradients if graph.is_gradient else level.forwards
+            so_far = step_gains.get(graph.name, 0.0)
+            step_gains[graph.name] = so_far + 1e3 * count * max(gain, 0.0)
+        yield row
+    for name, gain in step_gains.items():
+        yield {"graph": name, "step_gains_ms": gain}
 
 
 def gain_of(
@@ -156,18 +164,6 @@ def gain_of(
     """
     one_pass = 2 * batch * level.size**2 * level.channels / bandwidth  # bfloat16
     return plain + graph.spared * one_pass - seconds
-
-
-def report(gains: Sequence[tuple[Graph, Level, float]]) -> None:
-    """Prints the gain of a whole step by each graph, over the levels where it gains."""
-    for graph in GRAPHS:
-        mine = [(level, gain) for g, level, gain in gains if g == graph]
-        if mine:
-            total = sum(
-                max(gain, 0.0) * (level.gradients if graph.is_gradient else level.forwards)
-                for level, gain in mine
-            )
-            print(f"a step gains {total * 1e3:.2f} ms by: {graph.name}", flush=True)
 
 
 def measure(
@@ -198,7 +194,7 @@ def measure(
         run()
         error = error_of_sums({name: values.float() for name, values in data.items()})
         if error > TOLERANCE:
-            print(f"  {plan} is wrong: relative error of its sums {error:.1g}", flush=True)
+            print(f"{plan}: relative error of its sums {error:.1g}", file=sys.stderr)
         else:
             best = min(best, (seconds, plan))
     if not best[1]:
