@@ -46,10 +46,12 @@ PEERS = "jaxlung and compiled PyTorch in turn, bfloat16"
 STEPS = "Training steps of jaxlung"
 KINDS = "A step by kind of kernel, ms"
 EPOCHS = "A whole run of 000, batch 16, 3,728 training and 932 validation images"
+GRAPHS = "Convolutions of cuDNN with BatchNorm's sums and ReLU's mask in the same kernel, bfloat16"
 NUMERICS = "Differences from the CPU in float32, relative"
 PYTORCH_MODE = ["compile", "channels_last", "autocast"]
 # Seconds that a request or a part may take; a program that compiles longer is given up.
-LIMITS = {"hello": 60, "make": 120, "run": 30, "profile": 40, "epochs": 120, "numerics": 120}
+LIMITS = {"hello": 60, "make": 120, "run": 30, "profile": 40, "epochs": 120}
+LIMITS |= {"numerics": 120, "graphs": 120}
 PART_S = 60  # for each of the last parts
 REPEATS = 3
 
@@ -113,6 +115,7 @@ class Bench:
             "forms": lambda: self.each(QUICK_FORMS if args.quick else FORMS),
             "epochs": self.epochs,
             "numerics": self.numerics,
+            "graphs": self.graphs,
             "cases": lambda: self.each(() if args.quick else CASES),
             "inference": lambda: self.suite("inference", inference.run),
             "layers": lambda: self.suite("layers", layers),
@@ -252,6 +255,24 @@ class Bench:
                 self.report.add(page.Finding(EPOCHS, epoch_cells(found), found))
         except isolated.FailedError as error:
             self.report.add(page.unmeasured(EPOCHS, error))
+
+    def graphs(self) -> None:
+        """Reports what convolutions with more in their kernels would gain, by PyTorch's Python."""
+        self.ours.close()
+        self.report.begin("timing graphs of cuDNN")
+        limit_s = self.limit("graphs")
+        module = "benchmarks.peers.conv_graphs"
+        arguments = [f"--limit_s={limit_s - 30:.0f}"]  # For the last graph to be compiled.
+        try:
+            for line in isolated.lines(module, arguments, limit_s, python=self.args.torch_python):
+                found = json.loads(line)
+                cells = {
+                    name: f"{value:.3f}" if isinstance(value, float) else str(value)
+                    for name, value in found.items()
+                }
+                self.report.add(page.Finding(GRAPHS, cells, found))
+        except isolated.FailedError as error:
+            self.report.add(page.unmeasured(GRAPHS, error))
 
     def numerics(self) -> None:
         """Compares all networks with the CPU, several at a time."""

@@ -69,6 +69,7 @@ def lines(
     arguments: Sequence[str],
     limit_s: float,
     environ: Mapping[str, str] | None = None,
+    python: str = sys.executable,
 ) -> Iterator[str]:
     """Yields the lines that `python -m module arguments` prints, as it prints them.
 
@@ -80,7 +81,7 @@ def lines(
     late = threading.Event()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", START, module, *arguments],
+            [python, "-c", START, module, *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

@@ -12,7 +12,7 @@ import time
 import jax
 import pytest
 
-from benchmarks import accelerator, lines, page
+from benchmarks import accelerator, isolated, lines, page
 from benchmarks.peers import cases, protocol
 from jaxlung.parallel import sharding
 from jaxlung.training import system as system_lib
@@ -112,6 +112,28 @@ def test_nothing_begins_after_the_end_and_no_request_outlasts_it(tmp_path):
     assert make_bench(tmp_path, left=50.0).limit("make") <= 50
 
 
+def test_graphs_are_timed_by_the_python_that_has_pytorch(tmp_path, monkeypatch):
+    def fake_lines(module, arguments, limit_s, python):
+        assert (module, python) == ("benchmarks.peers.conv_graphs", "torch_python")
+        yield json.dumps({"graph": "forward, sums", "channels": 64, "ms": 0.5, "gains_ms": -0.1})
+        raise isolated.FailedError("stopped after 120 s")
+
+    monkeypatch.setattr(isolated, "lines", fake_lines)
+    bench = make_bench(tmp_path, arguments=["--torch_python=torch_python"])
+    bench.graphs()
+    text = (tmp_path / "accelerator.md").read_text()
+    assert "| forward, sums | 64 | 0.500 | -0.100 |" in text
+    assert "not measured: stopped after 120 s" in text
+
+
+def test_a_module_is_run_by_another_python(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho other\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    first, *_ = isolated.lines("this", [], 60, python=str(python))
+    assert first == "other\n"
+
+
 def test_half_a_line_is_dropped_and_the_page_is_written_again(tmp_path):
     bench = make_bench(tmp_path)
     bench.each(accelerator.QUICK_FORMS)
@@ -156,7 +178,7 @@ def test_a_worker_is_killed_at_its_limit_and_started_again(tmp_path, monkeypatch
 
 MANY = """
 import sys, time
-from benchmarks import accelerator, lines, page
+from benchmarks import accelerator, isolated, lines, page
 accelerator.Bench.describe = lambda self: None
 
 def each(self, forms):
