@@ -161,6 +161,20 @@ class System:
             compiler_options=options,
         )
 
+    def jit_validation_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
+        """Jits `(state, store, item) -> scores` of the K batches of an item, [K, B, ...].
+
+        No output has the size of images; see `Step.validate`.
+        """
+
+        def validate(state: train_step.TrainState, store: Any, item: Any) -> dict[str, jax.Array]:
+            if len(jax.tree.leaves(item)[0]) > 1:
+                return jax.lax.map(lambda x: self.step.validate(state, take(store, x)), item)
+            scores = self.step.validate(state, take(store, feed_lib.first_step(item)))
+            return jax.tree.map(lambda x: x[None], scores)
+
+        return jax.jit(validate, out_shardings=self.shardings.replicated)
+
     @functools.cached_property
     def eval_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
         """`Step.evaluate`, jitted; compiled once for all splits."""
