@@ -143,23 +143,18 @@ def compile_all(
         sizes: numbers of steps of the run's dispatches.
     """
     start = time.monotonic()
-    where = system.shardings.steps
-    jobs: list[distributed.Job] = [
-        (
-            step_fn,
-            (
-                state,
-                feed.store,
-                feed.abstract_item(size, system.settings.batch_size, where),
-                system.seed,
-            ),
-        )
-        for size in sorted(sizes, reverse=True)
-    ]
-    jobs += [val_split.job(state), (checkpoint.COPY, (state,))]
-    logging.info("compiling the %d programs of the run", len(jobs))
+    batch_size, where = system.settings.batch_size, system.shardings.steps
+
+    def args_of(size: int) -> tuple[Any, ...]:
+        return state, feed.store, feed.abstract_item(size, batch_size, where), system.seed
+
+    jobs: list[distributed.Job] = [(step_fn, args_of(n)) for n in sorted(sizes, reverse=True)]
+    jobs += val_split.jobs(state)
+    if jax.process_count() == 1:  # Otherwise `checkpoint.Saver` makes no copies.
+        jobs.append((checkpoint.COPY, (state,)))
+    logging.info("compiling the %d programs of training, validation and checkpoints", len(jobs))
     distributed.compile_ahead(jobs)
-    logging.info("compiled them in %.1f s", time.monotonic() - start)
+    logging.info("compiled %d programs in %.1f s", len(jobs), time.monotonic() - start)
 
 
 def restore_or_init(

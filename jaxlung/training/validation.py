@@ -54,11 +54,18 @@ class Split:
         size = -(-num_batches // num_groups)
         return [range(first, first + size) for first in range(0, num_groups * size, size)]
 
-    def job(self, state: train_step.TrainState) -> distributed.Job:
-        """Returns the program and its arguments, for `distributed.compile_ahead`."""
+    def jobs(self, state: train_step.TrainState) -> list[distributed.Job]:
+        """Returns the programs and their arguments, for `distributed.compile_ahead`.
+
+        The small programs that cut windows and blend them are left out.
+        """
         size = len(self.dispatches()[0])
         item = self.feed.abstract_item(size, self.batch_size, self.system.shardings.steps)
-        return self.program, (state, self.feed.store, item)
+        jobs: list[distributed.Job] = [(self.program, (state, self.feed.store, item))]
+        if self.whole:
+            windows = volume_inference.abstract_windows(self.system)
+            jobs.append((self.system.window_step, (state, windows)))
+        return jobs
 
     def score(self, state: train_step.TrainState) -> journal.Means:
         """Returns mean losses over all examples of the split, and the validation score."""

@@ -96,8 +96,7 @@ def test_batches_are_as_large_as_those_of_training():
 def test_nothing_of_the_size_of_an_image_leaves_the_program(steps_per_dispatch):
     system = make_system(**{"step.steps_per_dispatch": steps_per_dispatch})
     split = validation.open_split(system, SOURCE)
-    program, args = split.job(system.abstract_state())
-    del program
+    ((_, args),) = split.jobs(system.abstract_state())
     outputs = jax.eval_shape(system.jit_validation_step(split.feed.take), *args)
     assert outputs.keys() == {"loss", "loss_excess", "confusion"}
     largest = max(math.prod(x.shape[2:]) for x in jax.tree.leaves(outputs))
