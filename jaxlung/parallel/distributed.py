@@ -127,10 +127,12 @@ def compile_ahead(jobs: Sequence[Job]) -> None:
             should have the most convolutions.
     """
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first, *others = (program.lower(*args) for program, args in jobs)
-        first()
-        for done in [pool.submit(finish) for finish in others]:
-            done.result()
+        traced = (program.lower(*args) for program, args in jobs)
+        first = pool.submit(next(traced))
+        others = [*traced]  # While the first one is compiled.
+        first.result()
+        for compiled in [pool.submit(finish) for finish in others]:
+            compiled.result()
     meet("compiling")
 
 
