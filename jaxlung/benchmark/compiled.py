@@ -1,7 +1,7 @@
 """What the compiler says of a run on devices that aren't here: memory, bytes, collectives, time."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,9 +76,12 @@ def compile_one(
         "target", "program", "num_devices", "mesh" (data, space), "batch_size" over all devices,
         "unit" ("image" or "patch"), "dtype", "jax" (its version) and "compile_seconds";
         "memory", as in `_memory`; "flops" of convolutions and products, as `flops.count` counts
-        them; "bytes", as in `_bytes`; "collectives", kind -> (number, bytes);
+        them; "bytes", as in `_bytes`, with those "on_chip" (in a TPU's own memory, which `_bytes`
+        leaves out) and those that "xla" counts, on the chip too, or None; "collectives", kind ->
+        (number, bytes);
         "unknown_loops", the number of instructions in loops of unknown length, which count once;
-        "least_seconds", the shortest time by the data sheet for "products" and for "memory";
+        "least_seconds", the shortest time by the data sheet for "products", for "memory" and for
+        "links", as in `link_seconds`;
         "largest", the instructions that move most.
     """
     logging.info("compiling %s for %s", program, target.name)
@@ -87,11 +90,18 @@ def compile_one(
     traced = function.trace(*args)
     compiled = traced.lower().compile(compiler_options=dict(target.options))
     seconds = time.perf_counter() - start
-    parsed = hlo.parse(compiled.as_text())
+    text = compiled.as_text()
+    parsed = hlo.parse(text)
     moves = traffic.find(parsed)
-    num_bytes = _bytes(moves, compiled)
+    num_bytes = _bytes(moves)
+    everywhere = traffic.find(hlo.parse(text.replace("S(1)", "")))
+    num_bytes["on_chip"] = traffic.total(everywhere) - num_bytes["total"]
+    num_bytes["xla"] = (compiled.cost_analysis() or {}).get("bytes accessed")
     num_flops = flops.count(traced.jaxpr.jaxpr) / len(target.devices)
-    sent = [each for each in collectives.find(parsed) if each.count is not None]
+    known = [each for each in collectives.find(parsed) if each.count is not None]
+    sent = {
+        kind: (total.count, total.num_bytes) for kind, total in collectives.totals(known).items()
+    }
     is_training = program == "train"
     settings = system.settings
     return {
@@ -107,17 +117,45 @@ def compile_one(
         "memory": _memory(compiled, target),
         "flops": num_flops,
         "bytes": num_bytes,
-        "collectives": {
-            kind: (total.count, total.num_bytes) for kind, total in collectives.totals(sent).items()
-        },
+        "collectives": sent,
         "unknown_loops": sum(move.count is None for move in moves),
         "least_seconds": {
             "products": num_flops / target.peaks.flops(dtype),
             "memory": num_bytes["total"] / target.peaks.bandwidth,
+            "links": link_seconds(sent, len(target.devices), target),
             "source": target.peaks.source,
         },
         "largest": [_row(move) for move in sorted(moves, key=lambda x: -x.num_bytes)[:NUM_LARGEST]],
     }
+
+
+def link_seconds(
+    sent: Mapping[str, tuple[int, int]], num_devices: int, target: targets.Target
+) -> float | None:
+    """Returns the shortest time in which the collectives of a program cross the links.
+
+    A ring passes (n - 1) / n of the bytes on, and twice as many for sums, which come back. Nothing
+    of it is hidden under computation, and the latency of each collective is left out.
+
+    Args:
+        sent: kind -> (number, bytes).
+        num_devices: n.
+        target: the devices.
+
+    Returns:
+        Seconds; None if the links aren't known: those between hosts of GPUs are not.
+    """
+    if not sent:
+        return 0.0
+    is_gpu = target.devices[0].platform == "gpu"
+    if target.peaks.link is None or (is_gpu and num_devices > targets.GPUS_PER_HOST):
+        return None
+    ring = (num_devices - 1) / num_devices
+    times = {"all-reduce": 2 * ring, "all-gather": ring, "reduce-scatter": ring}
+    return (
+        sum(times.get(kind, 1.0) * num_bytes for kind, (_, num_bytes) in sent.items())
+        / target.peaks.link
+    )
 
 
 def _memory(compiled: jax.stages.Compiled, target: targets.Target) -> dict[str, Any]:
@@ -135,30 +173,23 @@ def _memory(compiled: jax.stages.Compiled, target: targets.Target) -> dict[str, 
     }
 
 
-def _bytes(moves: list[traffic.Move], compiled: jax.stages.Compiled) -> dict[str, Any]:
-    """Returns bytes read and written.
+def _bytes(moves: list[traffic.Move]) -> dict[str, Any]:
+    """Returns bytes read and written in the device's memory.
 
     Returns:
         "convolutions", "products" (of matrices), "other", and "total"; of these "turned", by
         transposes and copies, and "turned_volumes", those of arrays with five axes or more;
-        "channels_first", by convolutions in which cuDNN turns its operands once more; "xla", as XLA
-        counts all of them, or None.
+        "channels_first", by convolutions in which cuDNN turns its operands once more.
     """
-    kinds = {
-        name: traffic.total(moves, kind)
-        for name, kind in (
-            ("convolutions", "convolution"),
-            ("products", "product"),
-            ("other", "other"),
-        )
-    }
     turned = [move for move in moves if move.is_turn]
-    return kinds | {
-        "total": sum(kinds.values()),
-        "turned": sum(move.num_bytes for move in turned),
-        "turned_volumes": sum(move.num_bytes for move in turned if move.num_axes > 4),
-        "channels_first": sum(move.num_bytes for move in moves if move.channels_first),
-        "xla": (compiled.cost_analysis() or {}).get("bytes accessed"),
+    return {
+        "convolutions": traffic.total(moves, "convolution"),
+        "products": traffic.total(moves, "product"),
+        "other": traffic.total(moves, "other"),
+        "total": traffic.total(moves),
+        "turned": traffic.total(turned),
+        "turned_volumes": traffic.total([move for move in turned if move.num_axes > 4]),
+        "channels_first": traffic.total([move for move in moves if move.channels_first]),
     }
 
 
@@ -186,7 +217,11 @@ def table(found: dict[str, Any]) -> str:
         "read and written": f"{_gb(moved['total'])}: {_gb(moved['convolutions'])} in convolutions, "
         f"{_gb(outside)} outside ({outside / per / 1e9:.3f} GB for each {found['unit']}), of it "
         f"{_gb(moved['products'])} in products"
-        + (f"; XLA counts {_gb(moved['xla'])}" if moved["xla"] else ""),
+        + (
+            f"; {_gb(moved['on_chip'])} on the chip; XLA counts {_gb(moved['xla'])} in all"
+            if moved["xla"]
+            else ""
+        ),
         "layout conversions": f"{_gb(moved['turned'])} by transposes and copies"
         + f", {_gb(moved['channels_first'])} in convolutions with channels first"
         * bool(moved["channels_first"]),
@@ -196,7 +231,9 @@ def table(found: dict[str, Any]) -> str:
         )
         or "none",
         "at least": f"{least['products'] * 1e3:.2f} ms for products, "
-        f"{least['memory'] * 1e3:.2f} ms for memory ({least['source']})",
+        f"{least['memory'] * 1e3:.2f} ms for memory"
+        + (f", {least['links'] * 1e3:.2f} ms for links" if least["links"] else "")
+        + f" ({least['source']})",
     }
     if found["unknown_loops"]:
         facts["loops"] = f"{found['unknown_loops']} instructions in loops of unknown length"

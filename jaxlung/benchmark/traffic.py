@@ -81,6 +81,11 @@ def find(program: hlo.Program) -> list[Move]:
     ]
 
 
+def total(moves: list[Move], kind: str = "") -> int:
+    """Returns the bytes of all moves, or of those of a kind."""
+    return sum(move.num_bytes for move in moves if not kind or move.kind == kind)
+
+
 def layer_of(op_name: str) -> str:
     """Returns the layer that an instruction comes from, and "backward" if it is of its gradient.
 
@@ -282,11 +287,3 @@ def _updated(instruction: hlo.Instruction, computation: Mapping[str, hlo.Instruc
     number = 1 if instruction.opcode == "dynamic-update-slice" else len(instruction.operands) - 1
     update = computation.get(instruction.operands[number])
     return _bytes(update.arrays if update else instruction.arrays)
-
-
-# Sums
-
-
-def total(moves: list[Move], kind: str) -> int:
-    """Returns the bytes of all moves of a kind."""
-    return sum(move.num_bytes for move in moves if move.kind == kind)
