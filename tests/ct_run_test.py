@@ -46,16 +46,16 @@ def test_the_best_checkpoint_is_the_highest_score_where_that_is_asked():
 def test_a_stopped_run_goes_on_to_the_bit_on_the_other_feed(tmp_path, monkeypatch):
     config = make_config()
     assert train.train(config, epath.Path(tmp_path / "whole"), SPLITS)
-    save = checkpoint.save
+    save = checkpoint.Saver.save
 
     def save_and_stop(*args):
         save(*args)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    monkeypatch.setattr(checkpoint.Saver, "save", save_and_stop)
     assert not train.train(config, epath.Path(tmp_path / "parts"), SPLITS)
     assert 3 <= int(last_state(tmp_path / "parts", config).step) < 6
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint.Saver, "save", save)
     streamed = make_config(**{"data.placement": "host"})
     assert train.train(streamed, epath.Path(tmp_path / "parts"), SPLITS)
     got, want = (last_state(tmp_path / name, config) for name in ("parts", "whole"))

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 
-import jax
 import ml_collections as mlc
 import numpy as np
 from absl import logging
@@ -170,9 +169,8 @@ def _load_config(run: epath.Path) -> mlc.ConfigDict:
 
 def _digest(config: mlc.ConfigDict, state: train_step.TrainState) -> str:
     """Returns a digest of what masks depend on: checkpoint, threshold and the images' size."""
-    digests = jax.device_get(checkpoint.digest_state(state))
     data = {name: config.data[name] for name in ("image_size", "resize")}
-    parts = [{name: int(x) for name, x in digests.items()}, config.task.to_dict(), data]
+    parts = [checkpoint.digest_state(state), config.task.to_dict(), data]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

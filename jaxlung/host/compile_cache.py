@@ -12,6 +12,9 @@ from jaxlung.host import folder_lock
 
 MAX_BYTES = 5 * 2**30  # JAX removes the least recently used programs first.
 LEAST_SECONDS = 0.5  # Programs that compile faster are not kept.
+# Which form of a convolution or a product is fastest on a GPU: most of a cold start. It is kept for
+# each of them, so that another program with the same ones need not try again.
+XLA_CACHES = "xla_gpu_per_fusion_autotune_cache_dir"
 
 
 def use(environ: Mapping[str, str]) -> None:
@@ -28,6 +31,7 @@ def use(environ: Mapping[str, str]) -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder(environ)))
         jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", XLA_CACHES)
 
 
 def do_without() -> None:

@@ -5,9 +5,10 @@ Process 0 alone writes files and logs. Decisions that depend on files or signals
 all processes: if they took different branches they would wait for each other for ever.
 """
 
+import concurrent.futures
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -69,21 +70,75 @@ def meet(what: str) -> None:
         ocp.multihost.sync_global_processes(what, timeout=LONGEST_WAIT, processes=everybody)
 
 
-def compiled_by_all(jitted: jax.stages.Wrapped) -> Callable[..., Any]:
+class Program:
+    """A jitted function that no process runs before all have compiled it.
+
+    It is compiled for the shapes of its arguments, by `compile_ahead` or at the first call.
+
+    Args:
+        jitted: the function.
+    """
+
+    def __init__(self, jitted: jax.stages.Wrapped) -> None:
+        self._jitted = jitted
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+
+    def lower(self, *args: Any) -> Callable[[], None]:
+        """Traces the function; returns a function that compiles it, in any thread.
+
+        Args:
+            args: arrays, or their shapes, types and shardings.
+        """
+        lowered = self._jitted.lower(*args)
+
+        def finish() -> None:
+            self._compiled[_shapes(args)] = lowered.compile()
+
+        return finish
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the function."""
+        if jax.process_count() == 1:
+            return self._jitted(*args)  # JAX finds what `lower` has compiled.
+        shapes = _shapes(args)
+        if shapes not in self._compiled:
+            compile_ahead([(self, args)])
+        return self._compiled[shapes](*args)
+
+
+Job = tuple[Program, Sequence[Any]]  # A program, and its arguments or their shapes.
+
+
+def _shapes(args: Any) -> Any:
+    leaves, structure = jax.tree.flatten(args)
+    return (structure, *((x.shape, x.dtype) for x in leaves))
+
+
+def compile_ahead(jobs: Sequence[Job]) -> None:
+    """Compiles programs, and waits until all processes have.
+
+    The first one is compiled alone, then the others at the same time. GPUs try several forms of
+    every convolution, and a program that is compiled later takes over what was found. Programs
+    compiled at the same time would try them twice, one after the other
+    (github.com/openxla/xla/pull/41620).
+
+    Args:
+        jobs: programs and their arguments, or the shapes, types and shardings of these. The first
+            should have the most convolutions.
+    """
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        traced = (program.lower(*args) for program, args in jobs)
+        first = pool.submit(next(traced))
+        others = [*traced]  # While the first one is compiled.
+        first.result()
+        for compiled in [pool.submit(finish) for finish in others]:
+            compiled.result()
+    meet("compiling")
+
+
+def compiled_by_all(jitted: jax.stages.Wrapped) -> Program:
     """Wraps a jitted function so that no process runs it before all have compiled it."""
-    if jax.process_count() == 1:
-        return jitted
-    programs: dict[Any, Callable[..., Any]] = {}
-
-    def call(*args: Any) -> Any:
-        leaves, structure = jax.tree.flatten(args)
-        key = (structure, *((x.shape, x.dtype) for x in leaves))
-        if key not in programs:
-            programs[key] = jitted.lower(*args).compile()
-            meet("compiling")
-        return programs[key](*args)
-
-    return call
+    return Program(jitted)
 
 
 def is_main() -> bool:

@@ -227,9 +227,8 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
 
 def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:
     """Returns the SHA-256 of weights, task, input and post-processing."""
-    weights = jax.device_get(checkpoint.digest_state(state))
     names = ("image_size", "patch_size", "spacing_mm", "resize", "crop_to_lungs")
-    parts: list[Any] = [{name: int(x) for name, x in weights.items()}, config.task.to_dict()]
+    parts: list[Any] = [checkpoint.digest_state(state), config.task.to_dict()]
     parts += [{name: config.data[name] for name in names if name in config.data}, mirror]
     parts += [config.inference.to_dict() if "inference" in config else {}]
     parts += [config.get("window_hu", ())]

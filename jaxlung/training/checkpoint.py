@@ -1,5 +1,6 @@
 """Saves and restores Orbax checkpoints with digests; keeps the latest two and the best."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import errno
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -20,6 +22,9 @@ from jaxlung.training import checkpoint_notes as notes_lib
 from jaxlung.training import train_step
 
 SELECTIONS = ("last", "best", "best_score")  # best: the lowest validation loss
+# Copies a state on its own devices.
+COPY = distributed.Program(jax.jit(lambda state: jax.tree.map(jnp.copy, state)))
+_WEIGHTS = 2 * np.arange(1 << 14, dtype=np.uint32) + 1  # A block that stays in a CPU's cache.
 # In messages of JAX and TensorStore about trouble of the machine, not damage of a file.
 _TROUBLE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
@@ -95,7 +100,7 @@ def save(
     progress: notes_lib.Progress,
     rank: float = math.inf,
 ) -> None:
-    """Starts to save `state`; returns as soon as its buffers may be reused.
+    """Starts to save `state`; returns when it is on the host, so that its buffers may be reused.
 
     Args:
         manager: manager from `open_manager`.
@@ -104,9 +109,9 @@ def save(
         rank: validation loss, or minus the validation score, so that lower is better; infinite
             in the middle of an epoch.
     """
-    digests = jax.device_get(digest_state(state))
+    digests = digest_state(state)
     leaves = {
-        name: notes_lib.Leaf(int(digests[name]), str(leaf.dtype), tuple(leaf.shape))
+        name: notes_lib.Leaf(digests[name], str(leaf.dtype), tuple(leaf.shape))
         for name, leaf in _named_leaves(state).items()
     }
     notes = notes_lib.to_json(notes_lib.Notes(progress, rank, leaves))
@@ -122,20 +127,75 @@ def save(
         )
 
 
+class Saver:
+    """Saves checkpoints in a thread of its own, while training goes on.
+
+    It takes a copy of the state on the device, whose own memory the next step reuses: training
+    waits neither for the transfer to the host, nor for the digests, nor for the disk.
+
+    Args:
+        manager: manager from `open_manager`.
+        pool: pool of one thread.
+
+    Attributes:
+        manager: the manager.
+    """
+
+    def __init__(
+        self, manager: ocp.CheckpointManager, pool: concurrent.futures.ThreadPoolExecutor
+    ) -> None:
+        self.manager = manager
+        self._pool = pool
+        self._saving: concurrent.futures.Future[None] | None = None
+
+    def save(
+        self,
+        state: train_step.TrainState,
+        progress: notes_lib.Progress,
+        rank: float = math.inf,
+    ) -> None:
+        """Starts to save `state`, after the checkpoint before it; see the function `save`.
+
+        Args:
+            state: state to save.
+            progress: JSON values that belong to this step, which nothing changes any more.
+            rank: see `save`.
+
+        Raises:
+            OSError: the checkpoint before it can't be written; the message names the folder.
+        """
+        self.wait()
+        if jax.process_count() > 1:
+            # All processes must come to Orbax's collectives and those of steps in the same order.
+            save(self.manager, state, progress, rank)
+        else:
+            self._saving = self._pool.submit(save, self.manager, COPY(state), progress, rank)
+
+    def wait(self) -> None:
+        """Waits until Orbax has all of the last state; raises its errors."""
+        if self._saving:
+            self._saving.result()
+
+
 @contextlib.contextmanager
-def open_to_save(workdir: epath.Path) -> Iterator[ocp.CheckpointManager]:
-    """Opens a manager, and at the end waits until all checkpoints are on disk.
+def open_to_save(workdir: epath.Path) -> Iterator[Saver]:
+    """Opens a saver, and at the end waits until all checkpoints are on disk.
 
     Raises:
         OSError: a checkpoint can't be written; the message names the folder.
     """
     manager = open_manager(workdir)
-    try:
-        yield manager
-    except BaseException:
-        with contextlib.suppress(Exception):  # It raises a failed save again.
-            manager.close()
-        raise
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        saver = Saver(manager, pool)
+        try:
+            yield saver
+            saver.wait()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                saver.wait()
+            with contextlib.suppress(Exception):  # It raises a failed save again.
+                manager.close()
+            raise
     with _naming_folder(manager):
         manager.close()
 
@@ -178,8 +238,8 @@ def restore(
             raise
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise notes_lib.Damaged(f"it can't be read: {reason}") from error
-    for name, digest in jax.device_get(digest_state(state)).items():
-        if int(digest) != notes.leaves[name].digest:
+    for name, digest in digest_state(state).items():
+        if digest != notes.leaves[name].digest:
             raise notes_lib.Damaged(f"{name} differs from what was saved")
     if int(jax.device_get(state.step)) != step:
         raise notes_lib.Damaged(f"it holds step {int(jax.device_get(state.step))}")
@@ -283,7 +343,7 @@ def selected_weights(selection: str, workdir: epath.Path) -> str:
 
 def digest_weights(state: train_step.TrainState) -> str:
     """Returns one digest, hexadecimal, of a state's parameters and running statistics."""
-    return notes_lib.digest_weights(jax.device_get(digest_state(state)))
+    return notes_lib.digest_weights(digest_state(state))
 
 
 def set_aside_newer(workdir: epath.Path, step: int) -> None:
@@ -302,17 +362,17 @@ def set_aside_newer(workdir: epath.Path, step: int) -> None:
     distributed.tell_all(None)  # The other processes wait until they are moved.
 
 
-@jax.jit
-def digest_state(state: train_step.TrainState) -> dict[str, jax.Array]:
-    """Computes a checksum of every leaf, on the leaf's own devices.
+def digest_state(state: train_step.TrainState) -> dict[str, int]:
+    """Computes a checksum of every leaf, on the host: a program would take seconds to compile.
 
     Orbax keeps no checksums: zeroed bytes restore silently. Changing a single 32-bit word always
     changes a digest; any other change does so with probability 1 - 2 ** -32.
 
     Returns:
-        Leaf path -> [] uint32.
+        Leaf path -> digest below 2 ** 32.
     """
-    return {name: _digest(leaf) for name, leaf in _named_leaves(state).items()}
+    leaves = jax.device_get(_named_leaves(state))
+    return {name: _digest(np.asarray(leaf)) for name, leaf in leaves.items()}
 
 
 def _named_leaves(state: train_step.TrainState) -> dict[str, Any]:
@@ -320,10 +380,13 @@ def _named_leaves(state: train_step.TrainState) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _digest(leaf: jax.Array) -> jax.Array:
-    bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f"uint{8 * leaf.dtype.itemsize}"))
-    words = bits.reshape(-1).astype(jnp.uint32)
+def _digest(leaf: np.ndarray) -> int:
+    """Returns the sum of w_i (2 i + 1) C modulo 2 ** 32, over the words w_i of an array."""
+    words = leaf.reshape(-1).view(f"uint{8 * leaf.dtype.itemsize}")
+    total = 0
     # Odd weights have an inverse modulo 2 ** 32, so no single change cancels out.
-    position = jax.lax.iota(jnp.uint32, words.size)
-    weights = (2 * position + 1) * jnp.uint32(0x9E3779B1)
-    return jnp.sum(words * weights, dtype=jnp.uint32)
+    for start in range(0, words.size, _WEIGHTS.size):
+        part = words[start : start + _WEIGHTS.size].astype(np.uint32, copy=False)
+        weighted = np.sum(part * _WEIGHTS[: part.size], dtype=np.uint32)
+        total += int(weighted) + 2 * start * int(np.sum(part, dtype=np.uint32))
+    return total * 0x9E3779B1 % 2**32

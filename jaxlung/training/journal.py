@@ -64,7 +64,7 @@ class Journal:
         self.epoch_steps = epoch_steps
         self._score_name, self._score = score
         self._fetched_step = first_step
-        # The first dispatch compiles: speed is measured from its end.
+        # The first dispatch takes longer than later ones: speed is measured from its end.
         self._start = self._epoch_start = self._last_line = 0.0
         self._start_step = self._epoch_start_step = -1
 

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from jaxlung.data import record
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
 from jaxlung.parallel import distributed, interrupt, sharding
 from jaxlung.training import (
@@ -81,15 +83,15 @@ def _train(
         return first_step, total_steps, False
 
     feed = pipeline.open_feed(splits["train"], system.settings, system.shardings, "train")
-    validate = validation.open_split(system, splits["validation"])
-    step_fn = distributed.compiled_by_all(system.jit_train_step(feed.take))
+    val_split = validation.open_split(system, splits["validation"])
+    step_fn = distributed.Program(system.jit_train_step(feed.take))
     votes = distributed.Votes(system.shardings.mesh)
-    logging.info("compiling the training step")
     together = system.steps_per_dispatch
     dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
+    compile_all(system, state, feed, step_fn, val_split, {len(steps) for steps in dispatches})
     items = feed.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     with (
-        checkpoint.open_to_save(workdir) as manager,
+        checkpoint.open_to_save(workdir) as saver,
         metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
         jax.transfer_guard("disallow"),
     ):
@@ -108,18 +110,51 @@ def _train(
                 notes.fetch(but_last=True)
             if ends_epoch:
                 seconds = notes.train_seconds()
-                val = validate(state)
+                val = val_split.score(state)
                 notes.end_epoch(epoch, seconds, val, control.learning_rate)
                 state, control = next_epoch(system, state, control, val.loss)
             if saves:
                 progress = make_progress(control, notes.epoch_steps, log.rows)
                 rank = find_rank(config.selection, val) if ends_epoch else math.inf
-                checkpoint.save(manager, state, progress, rank)
+                saver.save(state, progress, rank)
                 stops = stops or votes.ask(bool(stop.received))  # It may have come meanwhile.
             if control.stopped or stops:
                 break
         stops = votes.ask_now(stops or bool(stop.received))
     return step, total_steps, stops
+
+
+def compile_all(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    feed: feed_lib.Feed,
+    step_fn: distributed.Program,
+    val_split: validation.Split,
+    sizes: Collection[int],
+) -> None:
+    """Compiles all programs of a run before its first step, so that no later epoch waits for one.
+
+    Args:
+        system: what the run's config describes.
+        state: the state.
+        feed: feed of the training split.
+        step_fn: the training step.
+        val_split: the validation split.
+        sizes: numbers of steps of the run's dispatches.
+    """
+    start = time.monotonic()
+    batch_size, where = system.settings.batch_size, system.shardings.steps
+
+    def args_of(size: int) -> tuple[Any, ...]:
+        return state, feed.store, feed.abstract_item(size, batch_size, where), system.seed
+
+    jobs: list[distributed.Job] = [(step_fn, args_of(n)) for n in sorted(sizes, reverse=True)]
+    jobs += val_split.jobs(state)
+    if jax.process_count() == 1:  # Otherwise `checkpoint.Saver` makes no copies.
+        jobs.append((checkpoint.COPY, (state,)))
+    logging.info("compiling the %d programs of training, validation and checkpoints", len(jobs))
+    distributed.compile_ahead(jobs)
+    logging.info("compiled %d programs in %.1f s", len(jobs), time.monotonic() - start)
 
 
 def restore_or_init(
@@ -191,7 +226,8 @@ def make_progress(
         epochs: rows of `metrics.csv`.
     """
     control_values = control_lib.to_json(control)
-    return {"control": control_values, "epoch_steps": epoch_steps, "epochs": list(epochs)}
+    # Copies: the lists grow while a thread saves them.
+    return {"control": control_values, "epoch_steps": list(epoch_steps), "epochs": list(epochs)}
 
 
 def next_epoch(

@@ -31,8 +31,8 @@ class StepSettings:
     """The section `step` of a config.
 
     Attributes:
-        steps_per_dispatch: number of steps that are sent to the device together; 0 chooses 10 on
-            accelerators and 1 on CPUs, whose loops are slow.
+        steps_per_dispatch: number of training steps, or of validation's batches, that are sent to
+            the device together; 0 chooses 10 on accelerators and 1 on CPUs, whose loops are slow.
         microbatches: see `train_step.Step`.
         remat: see `train_step.Step`.
     """
@@ -53,7 +53,8 @@ class System:
 
     Attributes:
         step: what is computed for a batch: network, task, optimizer, input.
-        steps_per_dispatch: number of training steps that are sent to the device together.
+        steps_per_dispatch: number of training steps, or of validation's batches, that are sent to
+            the device together.
         control: when the learning rate falls and when training stops.
         learning_rate: learning rate that training starts with.
         shardings: where arrays live.
@@ -149,6 +150,20 @@ class System:
 
         return self._jit("train", step_fn, donate_argnums=0)
 
+    def jit_validation_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
+        """Jits `(state, store, item) -> scores` of the K batches of an item, [K, B, ...].
+
+        No output has the size of images; see `Step.validate`.
+        """
+
+        def validate(state: train_step.TrainState, store: Any, item: Any) -> dict[str, jax.Array]:
+            if len(jax.tree.leaves(item)[0]) > 1:
+                return jax.lax.map(lambda x: self.step.validate(state, take(store, x)), item)
+            scores = self.step.validate(state, take(store, feed_lib.first_step(item)))
+            return jax.tree.map(lambda x: x[None], scores)
+
+        return self._jit("evaluate", validate)
+
     def jit_eval_step(self) -> jax.stages.Wrapped:
         """Jits `Step.evaluate`."""
         return self._jit("evaluate", self.step.evaluate)
@@ -169,12 +184,12 @@ class System:
         )
 
     @functools.cached_property
-    def eval_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
+    def eval_step(self) -> distributed.Program:
         """`Step.evaluate`, jitted; compiled once for all splits."""
         return distributed.compiled_by_all(self.jit_eval_step())
 
     @functools.cached_property
-    def window_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
+    def window_step(self) -> distributed.Program:
         """`Step.predict`, jitted; compiled once for all images or volumes."""
         return distributed.compiled_by_all(self.jit_window_step())
 

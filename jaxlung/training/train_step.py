@@ -185,6 +185,18 @@ class Step:
         }
         return batch_stats, (grads, metrics)
 
+    def validate(self, state: TrainState, batch: feed_lib.Batch) -> dict[str, jax.Array]:
+        """Scores every image of a batch, with running statistics; returns no pixels.
+
+        Args:
+            state: state whose network is scored.
+            batch: see `feed.Batch`.
+
+        Returns:
+            "loss", "loss_excess", "confusion" as `evaluate` returns them.
+        """
+        return self._score(state, batch)[0]
+
     def evaluate(self, state: TrainState, batch: feed_lib.Batch) -> dict[str, jax.Array]:
         """Scores every image of a batch, with running statistics.
 
@@ -199,28 +211,38 @@ class Step:
             levels after post-processing and those of the reference; "image": [B, S, S] uint8, as
             given; for binary masks also "threshold_confusions": [B, T, 2, 2] int32 at `THRESHOLDS`.
         """
+        scores, maps = self._score(state, batch)
+        targets, probs, preds, levels = maps
+        outputs = scores | {
+            "mse": jnp.mean((probs - targets) ** 2, axis=tuple(range(1, probs.ndim))),
+            "mae": jnp.mean(jnp.abs(probs - targets), axis=tuple(range(1, probs.ndim))),
+            "probs": probs[..., 0],
+            "preds": preds,
+            "levels": levels,
+            "image": batch["images"],
+        }
+        if self.task.is_binary_map:
+            outputs["threshold_confusions"] = overlap.threshold_confusions(
+                levels, probs[..., 0], THRESHOLDS
+            )
+        return outputs
+
+    def _score(
+        self, state: TrainState, batch: feed_lib.Batch
+    ) -> tuple[dict[str, jax.Array], tuple[jax.Array, jax.Array, jax.Array, jax.Array]]:
+        """Returns what `validate` returns, and the maps: targets, probs, preds and levels."""
         task, logits = self.task, self._logits(state, batch)
         targets = task.targets(batch["masks"], batch["labels"])
         probs = jax.nn.sigmoid(logits)
         preds = task.postprocess(probs)
         loss = task.loss(logits, targets)
         levels = task.true_levels(batch["masks"], batch["labels"])
-        outputs = {
+        scores = {
             "loss": loss,
             "loss_excess": loss - task.floor(targets),
-            "mse": jnp.mean((probs - targets) ** 2, axis=tuple(range(1, probs.ndim))),
-            "mae": jnp.mean(jnp.abs(probs - targets), axis=tuple(range(1, probs.ndim))),
             "confusion": overlap.confusion(levels, preds, len(task.levels)),
-            "probs": probs[..., 0],
-            "preds": preds,
-            "levels": levels,
-            "image": batch["images"],
         }
-        if task.is_binary_map:
-            outputs["threshold_confusions"] = overlap.threshold_confusions(
-                levels, probs[..., 0], THRESHOLDS
-            )
-        return outputs
+        return scores, (targets, probs, preds, levels)
 
     def predict(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
         """Returns the network's raw output for images or windows of volumes.

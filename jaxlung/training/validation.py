@@ -1,7 +1,8 @@
 """Computes loss and score of the validation split at the end of an epoch."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -11,53 +12,97 @@ from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
 from jaxlung.data.transforms import volumes
 from jaxlung.metrics import overlap
+from jaxlung.parallel import distributed
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import journal, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
 from jaxlung.volume import sliding_window
 
-Validate = Callable[[train_step.TrainState], journal.Means]
 
-
-def open_split(system: system_lib.System, source: record.Source) -> Validate:
-    """Reads the validation split, and returns a function that scores a network on it.
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The validation split, ready to be scored.
 
     For images, loss and score are over all images. For volumes, the loss is over as many patches
     as in an epoch, always the same ones, and the score is the mean over whole volumes.
+
+    Attributes:
+        system: what the run's config describes.
+        feed: feed of the split.
+        program: `System.jit_validation_step`.
+        whole: the volumes; none for images.
+        on_device: the volumes from `volume_inference.put`; None for one that is sent each time.
     """
+
+    system: system_lib.System
+    feed: feed_lib.Feed
+    program: distributed.Program
+    whole: Sequence[volumes.Volume]
+    on_device: Sequence[sliding_window.OnDevice | None]
+
+    @property
+    def batch_size(self) -> int:
+        """Images or patches per batch: a device that can train on so many can also score them."""
+        settings = self.system.settings
+        return max(settings.batch_size, settings.eval_batch_size)
+
+    def dispatches(self) -> list[range]:
+        """Returns the batches in groups of one size that are sent to the device together."""
+        num_batches = -(-self.feed.num_examples // self.batch_size)
+        num_groups = -(-num_batches // self.system.steps_per_dispatch)
+        size = -(-num_batches // num_groups)
+        return [range(first, first + size) for first in range(0, num_groups * size, size)]
+
+    def jobs(self, state: train_step.TrainState) -> list[distributed.Job]:
+        """Returns the programs and their arguments, for `distributed.compile_ahead`.
+
+        The small programs that cut windows and blend them are left out.
+        """
+        size = len(self.dispatches()[0])
+        item = self.feed.abstract_item(size, self.batch_size, self.system.shardings.steps)
+        jobs: list[distributed.Job] = [(self.program, (state, self.feed.store, item))]
+        if self.whole:
+            windows = volume_inference.abstract_windows(self.system)
+            jobs.append((self.system.window_step, (state, windows)))
+        return jobs
+
+    def score(self, state: train_step.TrainState) -> journal.Means:
+        """Returns mean losses over all examples of the split, and the validation score."""
+        means = score_feed(self, state)
+        if not self.system.is_volumetric:
+            return means
+        score = score_volumes(self.system, state, self.whole, self.on_device)
+        return means._replace(score=score)
+
+
+def open_split(system: system_lib.System, source: record.Source) -> Split:
+    """Reads the validation split."""
     feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
+    program = distributed.Program(system.jit_validation_step(feed.take))
     if not system.is_volumetric:
-        return lambda state: score_feed(system, state, feed)
+        return Split(system, feed, program, (), ())
     whole = [volumes.load(source[i], system.patch_settings) for i in range(len(source))]
     # If the patches' volumes fit on the device, these do too.
     on_device = [volume_inference.put(system, x) if feed.store else None for x in whole]
-
-    def validate(state: train_step.TrainState) -> journal.Means:
-        means = score_feed(system, state, feed)
-        return means._replace(score=score_volumes(system, state, whole, on_device))
-
-    return validate
+    return Split(system, feed, program, whole, on_device)
 
 
-def score_feed(
-    system: system_lib.System, state: train_step.TrainState, feed: feed_lib.Feed
-) -> journal.Means:
-    """Returns mean losses over all examples of a split, and the validation score."""
-    batch_size = system.settings.eval_batch_size
-    num_steps = -(-feed.num_examples // batch_size)
-    batches = feed.batches(order.in_turn(feed.num_examples), batch_size, num_steps)
-    names = ("loss", "loss_excess", "confusion")
-    outputs = (system.eval_step(state, batch) for batch in batches)
-    fetched = jax.device_get([[output[name] for name in names] for output in outputs])
-    # The last batch is padded: what is past the split's end is dropped.
+def score_feed(split: Split, state: train_step.TrainState) -> journal.Means:
+    """Returns mean losses over all examples of a feed, and the score of their pixels together."""
+    feed, num_examples = split.feed, split.feed.num_examples
+    items = feed.items(order.in_turn(num_examples), split.batch_size, split.dispatches())
+    # Nothing is waited for before all of it is sent.
+    fetched = jax.device_get([split.program(state, feed.store, item) for item in items])
+    # The last batches are padded: what is past the split's end is dropped.
     loss, excess, confusions = (
-        np.concatenate(parts)[: feed.num_examples] for parts in zip(*fetched, strict=True)
+        np.concatenate([rows for scores in fetched for rows in scores[name]])[:num_examples]
+        for name in ("loss", "loss_excess", "confusion")
     )
     return journal.Means(
         float(loss.mean(dtype=np.float64)),
         float(excess.mean(dtype=np.float64)),
-        epoch_score(system.task, confusions.sum(axis=0, dtype=np.int64)),
+        epoch_score(split.system.task, confusions.sum(axis=0, dtype=np.int64)),
     )
 
 

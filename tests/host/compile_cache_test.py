@@ -4,7 +4,7 @@ import pathlib
 
 import jax
 import pytest
-from jax._src import lru_cache
+from jax._src import compiler, lru_cache
 
 from jaxlung.host import compile_cache
 
@@ -12,6 +12,7 @@ NAMES = (
     "jax_compilation_cache_dir",
     "jax_compilation_cache_max_size",
     "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_enable_xla_caches",
 )
 
 
@@ -30,6 +31,15 @@ def test_they_are_in_the_users_cache_folder_within_bounds():
     assert folder.parent == pathlib.Path("/home/somebody/cache/jaxlung")
     assert jax.config.jax_compilation_cache_max_size == 5 * 2**30
     assert compile_cache.folder({}).parent == pathlib.Path.home() / ".cache/jaxlung"
+
+
+def test_xla_keeps_what_gpus_tried_in_the_same_folder():
+    """JAX gives the folder to XLA only if the option is named so and the cache is in use."""
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "")
+    compile_cache.use({"XDG_CACHE_HOME": "/home/somebody/cache"})
+    options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
+    kept = options.executable_build_options.debug_options.xla_gpu_per_fusion_autotune_cache_dir
+    assert pathlib.Path(kept).parent == pathlib.Path(jax.config.jax_compilation_cache_dir)
 
 
 def test_jaxs_own_variable_wins():

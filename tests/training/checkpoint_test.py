@@ -1,8 +1,10 @@
 """Checkpoints: what is kept, and what happens to damaged ones."""
 
+import concurrent.futures
 import json
 import logging
 import pathlib
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -202,6 +204,51 @@ def test_any_single_changed_word_changes_the_digest(word):
     assert differing == {".params['kernel']"}
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, jnp.bfloat16, np.uint8])
+@pytest.mark.parametrize("shape", [(), (3,), (200, 301)])
+def test_a_digest_is_the_weighted_sum_of_all_words(dtype, shape):
+    """By Python's integers, of any size; checkpoints of earlier versions hold the same number."""
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    words = values.reshape(-1).view(f"u{values.itemsize}").tolist()
+    want = sum(w * ((2 * i + 1) * 0x9E3779B1 % 2**32) for i, w in enumerate(words)) % 2**32
+    state = make_state(0).replace(params={"kernel": jnp.asarray(values)})
+    assert checkpoint.digest_state(state)[".params['kernel']"] == want
+
+
+def test_a_state_is_saved_as_it_was_while_steps_reuse_its_memory(tmp_path, monkeypatch):
+    """The thread saves only after the next step, which was given the state's memory."""
+    may_save, save = threading.Event(), checkpoint.save
+
+    def wait_and_save(*args):
+        assert may_save.wait(60)
+        save(*args)
+
+    monkeypatch.setattr(checkpoint, "save", wait_and_save)
+    step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)
+    with checkpoint.open_to_save(epath.Path(tmp_path)) as saver:
+        state = make_state(1)
+        saver.save(state, {})
+        jax.block_until_ready(step(state))
+        assert state.params["kernel"].is_deleted()
+        may_save.set()
+    assert_is_step(restore_latest(tmp_path)[0], 1)
+
+
+def test_an_error_of_the_thread_stops_the_next_save(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(checkpoint, "save", refuse)
+    with (
+        checkpoint.open_manager(epath.Path(tmp_path)) as manager,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        saver = checkpoint.Saver(manager, pool)
+        saver.save(make_state(1), {})
+        with pytest.raises(OSError, match="the disk is gone"):
+            saver.save(make_state(2), {})
+
+
 def test_two_swapped_words_change_the_digest():
     state = make_state(0)
     kernel = state.params["kernel"]
@@ -333,13 +380,13 @@ def test_a_full_disk_names_the_folder(tmp_path, error):
         raise error
 
     def save_one():
-        with checkpoint.open_to_save(epath.Path(tmp_path)) as manager:
-            manager.save = refuse
-            checkpoint.save(manager, make_state(1), {})
+        with checkpoint.open_to_save(epath.Path(tmp_path)) as saver:
+            saver.manager.save = refuse
+            saver.save(make_state(1), {})
 
     def close():
-        with checkpoint.open_to_save(epath.Path(tmp_path)) as manager:
-            manager.close = refuse
+        with checkpoint.open_to_save(epath.Path(tmp_path)) as saver:
+            saver.manager.close = refuse
 
     for write in (save_one, close):
         with pytest.raises(OSError, match="checkpoints: can't save a checkpoint: No space left"):

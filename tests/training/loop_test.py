@@ -15,10 +15,9 @@ import pytest
 from etils import epath
 
 from jaxlung.config import config_file
-from jaxlung.data.feed import pipeline
 from jaxlung.evaluation import evaluate
 from jaxlung.parallel import interrupt
-from jaxlung.training import checkpoint, control, journal, validation
+from jaxlung.training import checkpoint, control, journal
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 from tests import array_source
@@ -43,6 +42,22 @@ def last_state(path, config):
             manager, system_lib.make_system(config).abstract_state()
         )
     return jax.device_get(state)
+
+
+def wrap_steps(monkeypatch, wrapper):
+    """Makes later runs call `wrapper(step_fn, state, ...)` for each dispatch."""
+    make_step = system_lib.System.jit_train_step
+
+    class Wrapped:
+        def __init__(self, step_fn):
+            self.lower, self._step_fn = step_fn.lower, step_fn
+
+        def __call__(self, *args):
+            return wrapper(self._step_fn, *args)
+
+    monkeypatch.setattr(
+        system_lib.System, "jit_train_step", lambda self, take: Wrapped(make_step(self, take))
+    )
 
 
 def read_metrics(path):
@@ -147,21 +162,15 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_last_good_checkp
 ):
     config = make_config()
     config.log_every_steps = 1
-    make_step = system_lib.System.jit_train_step
 
-    def spoil(self, take):
-        step_fn = make_step(self, take)
+    def spoil(step_fn, state, *args):
+        state, metrics = step_fn(state, *args)
+        with jax.transfer_guard("allow"):
+            if int(state.step) == 5:
+                metrics = metrics | {"loss": metrics["loss"] * math.nan}
+        return state, metrics
 
-        def spoilt(state, store, item, seed):
-            state, metrics = step_fn(state, store, item, seed)
-            with jax.transfer_guard("allow"):
-                if int(state.step) == 5:
-                    metrics = metrics | {"loss": metrics["loss"] * math.nan}
-            return state, metrics
-
-        return spoilt
-
-    monkeypatch.setattr(system_lib.System, "jit_train_step", spoil)
+    wrap_steps(monkeypatch, spoil)
     with pytest.raises(FloatingPointError, match=r"step 5: loss is nan.*learning_rate"):
         train.train(config, epath.Path(tmp_path), SPLITS)
     assert int(last_state(tmp_path, config).step) == 3
@@ -181,29 +190,44 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch_and_nothing_else(whole_run, 
     assert_same_run(tmp_path, whole_run)
 
 
-def test_means_of_a_split_leave_the_padding_out(whole_run):
-    config = make_config()
-    system = system_lib.make_system(config)
-    state = system.init_state()
+@contextlib.contextmanager
+def count_compiled():
+    """Yields a list that grows with every program that JAX compiles or loads."""
+    names = []
 
-    def means_of(source):
-        feed = pipeline.open_feed(source, system.settings, system.shardings, "validation")
-        return validation.score_feed(system, state, feed)
+    def listen(event, *_, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(event)
 
-    class Part:
-        def __init__(self, source, indices):
-            self._source, self._indices = source, indices
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
-        def __len__(self):
-            return len(self._indices)
 
-        def __getitem__(self, index):
-            return self._source[self._indices[index]]
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_no_program_is_compiled_after_the_first_step(tmp_path, monkeypatch, placement):
+    """Epochs of 10 steps are dispatches of 3 and of 1; the learning rate falls in between."""
+    config = make_config(
+        **control_of(plateau_patience=1),
+        **{"step.steps_per_dispatch": 3, "data.placement": placement, "epochs": 4},
+    )
+    numbers = []
 
-    whole = SPLITS["train"]
-    parts = [means_of(Part(whole, [i])) for i in range(5)]
-    want = np.mean(parts, axis=0)  # The score is of all pixels, and no mean.
-    np.testing.assert_allclose(means_of(Part(whole, range(5)))[:2], want[:2], rtol=1e-5)
+    def watch(step_fn, state, *args):
+        numbers.append((len(jax.tree.leaves(args[1])[0]), len(compiled)))
+        return step_fn(state, *args)
+
+    wrap_steps(monkeypatch, watch)
+    splits = SPLITS | {"train": array_source.ArraySource(40)}
+    with count_compiled() as compiled:
+        assert train.train(config, epath.Path(tmp_path), splits)
+    assert [size for size, _ in numbers] == [3, 3, 3, 1] * 4
+    assert len({row["learning_rate"] for row in read_metrics(tmp_path)}) > 1
+    before = numbers[0][1]
+    assert before > 3
+    assert numbers[-1][1] == len(compiled) == before
 
 
 def control_of(**changes):
@@ -214,21 +238,16 @@ def control_of(**changes):
 
 def watch_steps(monkeypatch):
     """What every step of later runs added to the parameters: a list that grows."""
-    moves, make_step = [], system_lib.System.jit_train_step
+    moves = []
 
-    def watch(self, take):
-        step_fn = make_step(self, take)
+    def watch(step_fn, state, *args):
+        with jax.transfer_guard("allow"):
+            before = jax.device_get(state.params)
+            state, metrics = step_fn(state, *args)
+            moves.append(jax.tree.map(lambda a, b: np.array(b) - a, before, state.params))
+        return state, metrics
 
-        def watched(state, store, item, seed):
-            with jax.transfer_guard("allow"):
-                before = jax.device_get(state.params)
-                state, metrics = step_fn(state, store, item, seed)
-                moves.append(jax.tree.map(lambda a, b: np.array(b) - a, before, state.params))
-            return state, metrics
-
-        return watched
-
-    monkeypatch.setattr(system_lib.System, "jit_train_step", watch)
+    wrap_steps(monkeypatch, watch)
     return moves
 
 

@@ -1,10 +1,12 @@
 """The interface that both feeds share: examples on their way to the step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding
 
 from jaxlung.data.feed import order
 
@@ -23,12 +25,14 @@ class Feed:
 
     Attributes:
         num_examples: number of examples in an epoch: images, or patches.
+        example: shape and type of what an item holds for one example.
         store: arrays that stay on the device for the whole run; an argument of the jitted step.
         take: function `(store, item) -> Batch` for one step; runs inside jit.
         items: makes the items of some dispatches; see `order.dispatches`.
     """
 
     num_examples: int
+    example: Any
     store: Any
     take: Take
     items: MakeItems
@@ -41,9 +45,27 @@ class Feed:
             batch_size: examples per batch, over all devices.
             num_steps: number of batches.
         """
-        take = jax.jit(lambda store, item: self.take(store, first_step(item)))
         for item in self.items(example_at, batch_size, order.one_by_one(0, num_steps)):
-            yield take(self.store, item)
+            yield self._take_first(self.store, item)
+
+    @functools.cached_property
+    def _take_first(self) -> Callable[[Any, Any], Batch]:
+        return jax.jit(lambda store, item: self.take(store, first_step(item)))
+
+    def abstract_item(self, num_steps: int, batch_size: int, where: NamedSharding) -> Any:
+        """Returns shapes, types and shardings of an item of `num_steps` steps.
+
+        Args:
+            num_steps: number of steps of the dispatch.
+            batch_size: examples per batch, over all devices.
+            where: the place of items, `Shardings.steps`.
+        """
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                (num_steps, batch_size, *x.shape), x.dtype, sharding=where
+            ),
+            self.example,
+        )
 
 
 def first_step(item: Any) -> Any:

@@ -48,6 +48,7 @@ def open_feed(
     if not on_device:
         return feed_lib.Feed(
             num_examples=settings.num_examples(len(source)),
+            example=stream.item_specs(settings),
             store={},
             take=stream.take,
             items=stream.make_batches(_cutter(ready, draw), settings.num_threads, shardings),
@@ -55,6 +56,7 @@ def open_feed(
     store = sharding.put(stack(ready, slab_shape), shardings.replicated)
     return feed_lib.Feed(
         num_examples=settings.num_examples(len(source)),
+        example=jax.ShapeDtypeStruct((3,), np.int32),  # a corner
         store=store,
         take=_taker(settings.patch_size),
         items=_make_items(draw, [volume.image.shape[0] for volume in ready], shardings),

@@ -31,6 +31,7 @@ def open_feed(
     where = resident if on_device else stream
     return feed_lib.Feed(
         num_examples=len(source),
+        example=where.item_specs(settings),
         store=where.load_store(source, settings, shardings, name),
         take=where.take,
         items=where.make_items(source, settings, shardings),

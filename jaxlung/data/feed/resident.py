@@ -87,6 +87,12 @@ def take(store: dict[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array
     return {name: array[indices] for name, array in store.items()}
 
 
+def item_specs(settings: settings_lib.Settings) -> jax.ShapeDtypeStruct:
+    """Returns the shape and type of what an item holds for one example: its index."""
+    del settings
+    return jax.ShapeDtypeStruct((), np.int32)
+
+
 def make_items(
     source: record.Source[record.Record],
     settings: settings_lib.ImageSettings,

@@ -41,6 +41,11 @@ def take(store: dict[str, jax.Array], item: dict[str, jax.Array]) -> dict[str, j
     return item
 
 
+def item_specs(settings: settings_lib.Settings) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes and types of what an item holds for one example: all of it."""
+    return example.specs(settings)
+
+
 def make_items(
     source: record.Source[record.Record],
     settings: settings_lib.ImageSettings,

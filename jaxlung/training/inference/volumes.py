@@ -2,9 +2,11 @@
 
 import functools
 
+import jax
 import numpy as np
 
 from jaxlung.data import record
+from jaxlung.data.feed import example
 from jaxlung.data.transforms import volumes
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
@@ -20,6 +22,19 @@ def put(system: system_lib.System, volume: volumes.Volume) -> sliding_window.OnD
         system.patch_settings.patch_size,
         system.shardings.replicated,
     )
+
+
+def abstract_windows(system: system_lib.System) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns shapes, types and shardings of a batch of windows, for `System.window_step`."""
+    batch_size, specs = system.settings.eval_batch_size, example.specs(system.settings)
+    return {
+        name: jax.ShapeDtypeStruct(
+            (batch_size, *specs[name].shape),
+            specs[name].dtype,
+            sharding=system.shardings.replicated,
+        )
+        for name in ("images", "masks")
+    }
 
 
 def predict(
