@@ -93,7 +93,7 @@ def _nearest(old: int, new: int) -> np.ndarray:
     return (2 * np.arange(new) + 1) * old // (2 * new)  # In integers, so that ties are exact.
 
 
-def _neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def neighbours(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the old voxels before and after each new centre, and the latter's weight, [new]."""
     # The centre of new voxel i lies at (i + 1/2) old / new - 1/2; this is 2 new times that.
     centres = np.maximum((2 * np.arange(new) + 1) * old - new, 0)
@@ -108,7 +108,7 @@ def _linear(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     one.
     """
     dtype = np.result_type(volume.dtype, np.float32)
-    slices, rows, columns = (_neighbours(*axis) for axis in zip(volume.shape, shape, strict=True))
+    slices, rows, columns = (neighbours(*axis) for axis in zip(volume.shape, shape, strict=True))
     row_share, column_share = (axis[2].astype(dtype) for axis in (rows, columns))
     result = np.empty(shape, volume.dtype)
     for index, (before, after, share) in enumerate(zip(*slices, strict=True)):
