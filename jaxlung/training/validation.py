@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxlung.data import record
 from jaxlung.data.feed import feed as feed_lib
-from jaxlung.data.feed import order, pipeline
+from jaxlung.data.feed import order, pipeline, stream
 from jaxlung.data.transforms import volumes
 from jaxlung.metrics import overlap
 from jaxlung.parallel import distributed
@@ -129,9 +129,10 @@ def score_volumes(
         overlap=system.volume_inference.validation_overlap,
         mirror=False,
     )
+    maps = (quick(volume, on_device=x) for volume, x in zip(whole, on_device, strict=True))
     confusions = []
-    for volume, there in zip(whole, on_device, strict=True):
-        found = quick(volume, on_device=there)
+    # The device is at work on the next volumes while the host looks at one.
+    for volume, found in zip(whole, stream.prefetch(maps), strict=True):
         preds = volume_inference.mask_of(system, found)[found.box]
         levels = system.task.true_levels(volume.mask[volume.unpadded], 0)
         confusions.append(overlap.confusion_of_one(levels, preds.astype(np.uint8), 2))

@@ -3,6 +3,7 @@
 import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import grain
 import jax
@@ -14,6 +15,7 @@ from jaxlung.data.feed import example, order
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.parallel import sharding
 
+T = TypeVar("T")
 MakeExample = Callable[[int, int], dict[str, np.ndarray]]
 AHEAD = 2  # Dispatches: the device computes one while the next is transferred.
 BATCHES_PER_THREAD = 2  # Batches that each of Grain's threads keeps ready.
@@ -102,7 +104,7 @@ def make_batches(
     return items
 
 
-def prefetch(items: Iterator[dict[str, jax.Array]]) -> Iterator[dict[str, jax.Array]]:
+def prefetch(items: Iterator[T]) -> Iterator[T]:
     """Draws `AHEAD` items before they are asked for, so that transfers overlap compute."""
     ahead = collections.deque(itertools.islice(items, AHEAD))
     while ahead:
