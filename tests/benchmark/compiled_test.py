@@ -8,6 +8,7 @@ import pytest
 
 from jaxlung import main
 from jaxlung.benchmark import compiled, device_peaks, targets
+from jaxlung.commands import train
 from jaxlung.config import config_file
 from jaxlung.training import system as system_lib
 
@@ -156,6 +157,10 @@ def test_what_was_compiled_is_a_table_for_each_program_and_json_at_the_end(monke
         "0.537 GB  turn        up_0, backward",
     ):
         assert part in told
+
+
+def test_the_command_line_knows_the_programs():
+    assert tuple(compiled.PROGRAMS) == train.PROGRAMS
 
 
 def test_a_system_for_described_devices_is_of_their_kind():
