@@ -39,6 +39,11 @@ def run(*args, cwd=ROOT, **variables):
         (["--config=covidqu", "--workdir", " "], "argument --workdir: got nothing, want a value;"),
         (["--config=covidqu", "extra"], "unrecognized arguments: extra"),
         (["trian"], "invalid choice: 'trian'"),
+        (["train", "--config=covidqu", "--target=h200"], "--target: want --dry_run too;"),
+        (
+            ["train", "--config=covidqu", "--dry_run", "--target=h200", "--programs=train,eval"],
+            "--programs: got 'eval', want some of train, evaluate, predict.",
+        ),
         (["evaluate"], "want --workdir of a trained run, or --config."),
         (["evaluate", "--workdir=x", "--split=tst"], "invalid choice: 'tst'"),
         (["predict", "x", "y"], "arguments are required: --model"),
@@ -88,6 +93,10 @@ def test_a_wrong_command_line_exits_with_2_before_jax_starts():
             ["predict", "{tmp}", "{tmp}/o", "--model={tmp}"],
             "{tmp}",
         ),
+        (
+            ["train", "--config={root}/configs/covidqu.py", "--dry_run", "--target=h300"],
+            "--target: got 'h300', want one of a100, h100, h200, several as h200:8, or v5e,",
+        ),
     ],
 )
 def test_what_goes_wrong_later_returns_1_and_offers_the_traceback(
@@ -97,7 +106,7 @@ def test_what_goes_wrong_later_returns_1_and_offers_the_traceback(
     # JAX is started here, and other tests are to see what the libraries log.
     monkeypatch.setattr(main, "start_jax", lambda cluster, **_: None)
     monkeypatch.setattr(console, "quiet_libraries", lambda: None)
-    code = main.main(["jaxlung", *(arg.format(tmp=tmp_path) for arg in args)])
+    code = main.main(["jaxlung", *(arg.format(tmp=tmp_path, root=ROOT) for arg in args)])
     told = capsys.readouterr().err
     assert code == 1
     assert sentence.format(tmp=tmp_path) in told

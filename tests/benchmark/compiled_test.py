@@ -6,7 +6,9 @@ import types
 import jax
 import pytest
 
+from jaxlung import main
 from jaxlung.benchmark import compiled, device_peaks, targets
+from jaxlung.commands import train
 from jaxlung.config import config_file
 from jaxlung.training import system as system_lib
 
@@ -87,7 +89,7 @@ def test_a_step_on_an_h200_makes_few_passes_and_turns_nothing(compile_step):
 def test_volumes_on_an_h200_have_channels_last(compile_step):
     found = compile_step("covid19_ct", PATCHES, "h200")
     assert found["bytes"]["channels_first"] == 0
-    # Without the option it is two fifths; an up-convolution's gradient turns its own.
+    # Without the option all convolutions have channels first. An up-convolution turns its gradient.
     assert found["bytes"]["turned_volumes"] < 0.1 * outside(found)
 
 
@@ -106,6 +108,59 @@ def test_four_tpus_send_gradients_and_statistics_and_gather_nothing(compile_step
     moved = found["bytes"]
     assert 0.5 < (moved["total"] + moved["on_chip"]) / moved["xla"] < 1.1
     assert moved["on_chip"] > moved["total"]
+
+
+def test_what_was_compiled_is_a_table_for_each_program_and_json_at_the_end(monkeypatch, capsys):
+    found = {
+        "target": "v5e:2x2",
+        "program": "train",
+        "num_devices": 4,
+        "mesh": [2, 2],
+        "batch_size": 16,
+        "unit": "image",
+        "dtype": "bfloat16",
+        "compile_seconds": 77.4,
+        "memory": {
+            "arguments": 2**30,
+            "temporaries": 2**34,
+            "usable": 16e9,
+            "device": 16e9,
+            "fits": False,
+        },
+        "flops": 1.5e12,
+        "bytes": {
+            **{"convolutions": 3e9, "products": 1e9, "other": 7e9, "total": 11e9, "xla": 12e9},
+            **{"on_chip": 1e9, "turned": 5e8, "channels_first": 2e9},
+        },
+        "collectives": {"all-reduce": (40, 124_000_000)},
+        "unknown_loops": 2,
+        "least_seconds": {"products": 7.6e-3, "memory": 13.4e-3, "links": 1e-3, "source": "S"},
+        "largest": [
+            {"bytes": 537e6, "kind": "turn", "layer": "up_0, backward", "shapes": "bf16[16]"}
+        ],
+    }
+    monkeypatch.setattr(targets, "describe", lambda name: name)
+    monkeypatch.setattr(compiled, "run", lambda config, target, programs: iter([found] * 2))
+    argv = ["jaxlung", "train", "--config=covidqu", "--dry_run", "--target=v5e:2x2"]
+    _, start = main.parse(argv)
+    assert start() == 0
+    told = capsys.readouterr().out
+    assert json.loads(told.splitlines()[-1]) == json.loads(json.dumps([found, found]))
+    assert told.count("train: 4 x v5e, mesh 2 x 2, batch 16, bfloat16, compiled in 77 s.") == 2
+    for part in (
+        "1.00 GiB of arguments, 16.00 GiB of temporaries; does NOT fit into 14.90 GiB",
+        "8.00 GB outside (1.000 GB for each image), of it 1.00 GB in products; 1.00 GB on the chip",
+        "0.50 GB by transposes and copies, 2.00 GB in convolutions with channels first",
+        "40 all-reduce: 124.0 MB",
+        "7.60 ms for products, 13.40 ms for memory, 1.00 ms for links (S)",
+        "2 instructions in loops of unknown length",
+        "0.537 GB  turn        up_0, backward",
+    ):
+        assert part in told
+
+
+def test_the_command_line_knows_the_programs():
+    assert tuple(compiled.PROGRAMS) == train.PROGRAMS
 
 
 def test_a_system_for_described_devices_is_of_their_kind():
