@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlung.models import batch_norm as batch_norm_lib
+
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Returns the largest value of every 2 x 2 window (max-pooling with stride 2).
@@ -185,7 +187,7 @@ class DoubleConv(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
         for i in range(2):
-            x = nn.relu(_conv_norm(x, self.features, 3, f"{i}", train=train, dtype=self.dtype))
+            x = _conv_norm(x, self.features, 3, f"{i}", relu=True, train=train, dtype=self.dtype)
         return x
 
 
@@ -208,7 +210,7 @@ class ResidualDoubleConv(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
         conv_norm = functools.partial(_conv_norm, train=train, dtype=self.dtype)
-        y = nn.relu(conv_norm(x, self.features, 3, "0"))
+        y = conv_norm(x, self.features, 3, "0", relu=True)
         y = conv_norm(y, self.features, 3, "1")
         if x.shape[-1] != self.features:
             x = conv_norm(x, self.features, 1, "shortcut")
@@ -216,7 +218,14 @@ class ResidualDoubleConv(nn.Module):
 
 
 def _conv_norm(
-    x: jax.Array, features: int, size: int, name: str, *, train: bool, dtype: str
+    x: jax.Array,
+    features: int,
+    size: int,
+    name: str,
+    *,
+    train: bool,
+    dtype: str,
+    relu: bool = False,
 ) -> jax.Array:
     """Returns BatchNorm `norm_<name>` of the `size` x `size` convolution `conv_<name>` of `x`.
 
@@ -230,7 +239,7 @@ def _conv_norm(
         kernel_init=nn.initializers.he_normal(),
         name=f"conv_{name}",
     )(x)
-    return batch_norm(train=train, dtype=dtype, name=f"norm_{name}")(x)
+    return batch_norm(train=train, dtype=dtype, name=f"norm_{name}", relu=relu)(x)
 
 
 def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
@@ -249,13 +258,13 @@ def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
     )
 
 
-def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], jax.Array]:
+def batch_norm(*, train: bool, dtype: str, name: str, relu: bool = False) -> Callable[[jax.Array], jax.Array]:
     """Returns the BatchNorm that every network uses: float32 statistics over the global batch.
 
     Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults; it writes the momentum as 0.1. Unlike
     PyTorch's, the running variance is biased: over B H W values it is smaller by a factor of
     1 - 1 / (B H W).
     """
-    norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    norm = batch_norm_lib.BatchNorm(relu, dtype, name=name)
     # An argument of the call, not of the module, so that frozen layers can change it.
     return functools.partial(norm, use_running_average=not train)
