@@ -12,7 +12,7 @@ import jax
 import optax
 
 from jaxlung.host import patterns
-from jaxlung.models import batch_norm
+from jaxlung.models import normalization
 
 
 def make_optimizer(
@@ -101,7 +101,7 @@ def still_statistics(pattern: str) -> AbstractContextManager[None]:
         context: nn.module.InterceptorContext,
     ) -> Any:
         module = context.module
-        if isinstance(module, batch_norm.BatchNorm) and context.method_name == "__call__":
+        if isinstance(module, normalization.BatchNorm) and context.method_name == "__call__":
             still = kwargs["use_running_average"] or _is_frozen(module, pattern)
             kwargs = kwargs | {"use_running_average": still}
         return next_fun(*args, **kwargs)
@@ -109,7 +109,7 @@ def still_statistics(pattern: str) -> AbstractContextManager[None]:
     return nn.intercept_methods(run)
 
 
-def _is_frozen(norm: batch_norm.BatchNorm, pattern: str) -> bool:
+def _is_frozen(norm: normalization.BatchNorm, pattern: str) -> bool:
     mean, scale, bias = (
         _matches("/".join((*norm.path, name)), pattern) for name in ("mean", "scale", "bias")
     )
