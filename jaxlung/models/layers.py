@@ -239,6 +239,86 @@ def _conv_norm(
     return batch_norm(train=train, dtype=dtype, name=f"norm_{name}", relu=relu, pool=pool)(x)
 
 
+class PixelDense(nn.Module):
+    """A 1 x 1 convolution to few channels, the "head" of a network.
+
+    Attributes:
+        features: number of output channels.
+        use_bias: add a bias.
+        dtype: type that input and kernel are rounded to; parameters and sums are float32.
+    """
+
+    features: int
+    use_bias: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H, W, features] float32."""
+        shape = (1, 1, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        columns = [weigh_channels(x, kernel[0, 0, :, i]) for i in range(self.features)]
+        y = jnp.stack(columns, axis=-1)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            y = y + bias.reshape(1, 1, 1, -1)
+        return y
+
+
+@jax.custom_vjp
+def weigh_channels(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the weighted sum of the channels.
+
+    On GPUs it is a sum, which fuses with what makes `x`; then `x` need not be stored, forward or
+    backward. Convolutions to one channel are slow there, and read and write `x`.
+
+    Args:
+        x: [B, ..., C].
+        weights: [C], of the type of `x`.
+
+    Returns:
+        [B, ...] float32.
+    """
+
+    def as_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
+        y = jnp.sum(x.astype(jnp.float32) * _as_row(weights, x), axis=-1)
+        # Without a barrier what follows computes the sum again from `x`, which is larger.
+        return jax.lax.optimization_barrier(y)
+
+    def as_product(x: jax.Array, weights: jax.Array) -> jax.Array:
+        return jnp.dot(x, weights, preferred_element_type=jnp.float32)
+
+    return jax.lax.platform_dependent(x, weights, cuda=as_sum, default=as_product)
+
+
+def _weigh_forward(x: jax.Array, weights: jax.Array) -> Any:
+    return weigh_channels(x, weights), (x, weights)
+
+
+def _weigh_backward(residuals: Any, grad: jax.Array) -> Any:
+    x, weights = residuals
+
+    def as_sum(x: jax.Array, grad: jax.Array) -> jax.Array:
+        return jnp.sum(x.astype(jnp.float32) * grad[..., None], tuple(range(grad.ndim)))
+
+    def as_product(x: jax.Array, grad: jax.Array) -> jax.Array:
+        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+        return grad.reshape(-1) @ rows
+
+    dx = grad[..., None] * _as_row(weights, x)
+    dweights = jax.lax.platform_dependent(x, grad, cuda=as_sum, default=as_product)
+    return dx.astype(x.dtype), dweights.astype(weights.dtype)
+
+
+weigh_channels.defvjp(_weigh_forward, _weigh_backward)
+
+
+def _as_row(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns [C] as [1, ..., 1, C] float32, of the rank of `x`."""
+    return vector.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
 def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
     """Returns a 3 x 3 convolution with bias that keeps the size, or divides it by `stride`.
 

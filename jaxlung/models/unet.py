@@ -77,9 +77,8 @@ class UNet(network.Network):
 
     def _head(self, x: jax.Array, train: bool) -> jax.Array:
         bias = not self.head_norm
-        x = nn.Conv(self.num_classes, (1, 1), use_bias=bias, dtype=self.dtype, name="head")(x)
         # The logits are float32 whatever the compute type.
-        x = x.astype(jnp.float32)
+        x = layers.PixelDense(self.num_classes, bias, self.dtype, name="head")(x)
         if self.head_norm:
             x = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
         return x

@@ -7,6 +7,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from jaxlung.models import normalization
+from tests.models import gpu_forms
 
 FORMS = [("alone", False, False), ("relu", True, False), ("relu_pool", True, True)]
 
@@ -51,8 +52,12 @@ def results(form, x, variables, weights, *settings):
 
 
 class BatchNormTest(parameterized.TestCase):
-    @parameterized.named_parameters(*FORMS)
-    def test_equals_flax_in_values_statistics_and_gradients(self, relu, pool):
+    @parameterized.product(
+        relu_pool=[(False, False), (True, False), (True, True)], form=["default", "cuda"]
+    )
+    def test_equals_flax_in_values_statistics_and_gradients(self, relu_pool, form):
+        self.enter_context(gpu_forms.use(form))
+        relu, pool = relu_pool
         x, variables, weights = inputs((3, 6, 10, 5))
         got = results(ours, x, variables, weights, relu, pool, "float32")
         want = results(textbook, x, variables, weights, relu, pool, "float32")
@@ -98,10 +103,3 @@ class BatchNormTest(parameterized.TestCase):
         got = normalization.BatchNorm().init(jax.random.key(0), x, use_running_average=False)
         want = nn.BatchNorm().init(jax.random.key(0), x, use_running_average=False)
         jax.tree.map(np.testing.assert_array_equal, got, want)
-
-
-class SumsTest(parameterized.TestCase):
-    def test_one_complex_sum_is_both_sums(self):
-        a, b = inputs((3, 4, 5, 6))[2]
-        got = jax.jit(normalization._sums_in_one)(a, b)
-        np.testing.assert_allclose(got, [a.sum((0, 1, 2)), b.sum((0, 1, 2))], rtol=1e-5, atol=1e-5)
