@@ -110,7 +110,8 @@ def test_a_step_keeps_less_for_the_gradient_with_remat_and_with_microbatches(nam
     parts = kept_for_the_gradient(
         make_system(name, **changes, **{"step.microbatches": 2}), monkeypatch
     )
-    assert remat < 0.5 * plain
+    # Without remat it keeps what convolutions read and what they return; with it, the latter.
+    assert remat < 0.6 * plain
     assert 0.4 * plain < parts < 0.6 * plain
 
 
