@@ -123,6 +123,7 @@ class Step:
         # XLA may leave some gradients sharded, and gather the parameters and both moments instead.
         everywhere = NamedSharding(self.images_sharding.mesh, PartitionSpec())
         grads = jax.lax.with_sharding_constraint(grads, everywhere)
+        grads = jax.lax.platform_dependent(grads, cuda=_in_order, default=lambda grads: grads)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
         updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
         state = TrainState(
@@ -237,6 +238,17 @@ class Step:
         inputs = self.task.inputs(images, batch["masks"])
         logits: Any = self.model.apply(variables, inputs, train=False)  # No tuple outside training.
         return logits
+
+
+def _in_order(grads: Any) -> Any:
+    """Returns the gradients, stored in the order of their axes.
+
+    cuDNN's gradients of kernels have another order. If the optimizer turned them around as it reads
+    them, it could not work in place, and XLA would copy parameters and both moments. A flat array
+    has a single order.
+    """
+    flat = jax.lax.optimization_barrier(jax.tree.map(jnp.ravel, grads))
+    return jax.tree.map(lambda flat, grad: flat.reshape(grad.shape), flat, grads)
 
 
 def _over_parts(
