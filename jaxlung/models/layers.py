@@ -7,27 +7,13 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-
-def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Returns the largest value of every 2 x 2 window (max-pooling with stride 2).
-
-    It is the maximum of four strided slices, whose gradient is four interior pads; `nn.max_pool`
-    needs a select-and-scatter, which is 7 times slower on CPU. Equal largest values share the
-    gradient.
-
-    Args:
-        x: [B, H, W, C]; H and W must be even.
-
-    Returns:
-        [B, H / 2, W / 2, C].
-    """
-    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+from jaxlung.models import normalization, pooling
 
 
 def upsample(x: jax.Array, factors: Sequence[int]) -> jax.Array:
@@ -176,17 +162,22 @@ class DoubleConv(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
+        pool: also return the result after 2 x 2 max-pooling.
     """
 
     features: int
     dtype: str = "float32"
+    pool: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
-        for i in range(2):
-            x = nn.relu(_conv_norm(x, self.features, 3, f"{i}", train=train, dtype=self.dtype))
-        return x
+    def __call__(self, x: jax.Array, *, train: bool) -> Any:
+        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics.
+
+        With `pool` it returns a pair of that and of [B, H / 2, W / 2, features].
+        """
+        conv_norm = functools.partial(_conv_norm, relu=True, train=train, dtype=self.dtype)
+        x = conv_norm(x, self.features, 3, "0")
+        return conv_norm(x, self.features, 3, "1", pool=self.pool)
 
 
 class ResidualDoubleConv(nn.Module):
@@ -199,27 +190,42 @@ class ResidualDoubleConv(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
+        pool: also return the result after 2 x 2 max-pooling.
     """
 
     features: int
     dtype: str = "float32"
+    pool: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
+    def __call__(self, x: jax.Array, *, train: bool) -> Any:
+        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics.
+
+        With `pool` it returns a pair of that and of [B, H / 2, W / 2, features].
+        """
         conv_norm = functools.partial(_conv_norm, train=train, dtype=self.dtype)
-        y = nn.relu(conv_norm(x, self.features, 3, "0"))
+        y = conv_norm(x, self.features, 3, "0", relu=True)
         y = conv_norm(y, self.features, 3, "1")
         if x.shape[-1] != self.features:
             x = conv_norm(x, self.features, 1, "shortcut")
-        return nn.relu(y + x.astype(y.dtype))
+        y = nn.relu(y + x.astype(y.dtype))
+        return (y, pooling.max_pool_2x2(y)) if self.pool else y
 
 
 def _conv_norm(
-    x: jax.Array, features: int, size: int, name: str, *, train: bool, dtype: str
-) -> jax.Array:
+    x: jax.Array,
+    features: int,
+    size: int,
+    name: str,
+    *,
+    train: bool,
+    dtype: str,
+    relu: bool = False,
+    pool: bool = False,
+) -> Any:
     """Returns BatchNorm `norm_<name>` of the `size` x `size` convolution `conv_<name>` of `x`.
 
+    See `normalization.BatchNorm` for `relu`, and for `pool`, which makes the result a pair.
     The convolution keeps the size. It has no bias, which BatchNorm would subtract (our choice).
     """
     x = nn.Conv(
@@ -230,7 +236,7 @@ def _conv_norm(
         kernel_init=nn.initializers.he_normal(),
         name=f"conv_{name}",
     )(x)
-    return batch_norm(train=train, dtype=dtype, name=f"norm_{name}")(x)
+    return batch_norm(train=train, dtype=dtype, name=f"norm_{name}", relu=relu, pool=pool)(x)
 
 
 def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
@@ -249,13 +255,10 @@ def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
     )
 
 
-def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], jax.Array]:
-    """Returns the BatchNorm that every network uses: float32 statistics over the global batch.
-
-    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults; it writes the momentum as 0.1. Unlike
-    PyTorch's, the running variance is biased: over B H W values it is smaller by a factor of
-    1 - 1 / (B H W).
-    """
-    norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+def batch_norm(
+    *, train: bool, dtype: str, name: str, relu: bool = False, pool: bool = False
+) -> Callable[[jax.Array], Any]:
+    """Returns the BatchNorm that every network uses; see `normalization.BatchNorm`."""
+    norm = normalization.BatchNorm(relu, pool, dtype, name=name)
     # An argument of the call, not of the module, so that frozen layers can change it.
     return functools.partial(norm, use_running_average=not train)

@@ -64,9 +64,9 @@ class UNet(network.Network):
         x = self._to_multiple(images).astype(self.dtype)
         skips = []
         for level, features in enumerate(self.widths[:-1]):
-            x = self.encoder_block(features, self.dtype, name=f"encoder_{level}")(x, train=train)
-            skips.append(x)
-            x = layers.max_pool_2x2(x)
+            block = self.encoder_block(features, self.dtype, pool=True, name=f"encoder_{level}")
+            skip, x = block(x, train=train)
+            skips.append(skip)
         x = self.encoder_block(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
             x = layers.UpConv2x2(features, self.dtype, name=f"up_{level}")(x)

@@ -21,28 +21,6 @@ def normal(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=shape).astype(np.float32))
 
 
-class MaxPoolTest(parameterized.TestCase):
-    @parameterized.parameters([(1, 2, 2, 1)], [(2, 6, 10, 3)])
-    def test_value_and_gradient_equal_flax_max_pool(self, shape):
-        x = normal(*shape)
-        weights = normal(shape[0], shape[1] // 2, shape[2] // 2, shape[3])
-
-        def textbook(x):
-            return jnp.sum(weights * nn.max_pool(x, (2, 2), strides=(2, 2)))
-
-        def fast(x):
-            return jnp.sum(weights * layers.max_pool_2x2(x))
-
-        want, want_grad = jax.value_and_grad(textbook)(x)
-        got, got_grad = jax.value_and_grad(fast)(x)
-        np.testing.assert_allclose(got, want, rtol=1e-6)
-        np.testing.assert_allclose(got_grad, want_grad, rtol=1e-6)
-
-    def test_tied_values_share_the_gradient(self):
-        grad = jax.grad(lambda x: layers.max_pool_2x2(x).sum())(jnp.ones((1, 2, 2, 1)))
-        np.testing.assert_allclose(grad.sum(), 1.0)
-
-
 class UpConvTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
