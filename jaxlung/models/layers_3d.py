@@ -143,13 +143,11 @@ class ConvNorm(nn.Module):
         """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
         if self.size == 1:
             depth, rows, columns = self.strides
-            conv = Conv1x1x1(self.features, self.dtype, name="conv")
-            x = conv(x[:, ::depth, ::rows, ::columns])
+            x = Conv1x1x1(self.features, self.dtype, name="conv")(x[:, ::depth, ::rows, ::columns])
         else:
-            conv = Conv3x3x3(
-                self.features, self.strides, self.rates, False, self.dtype, name="conv"
+            x = Conv3x3x3(self.features, self.strides, self.rates, False, self.dtype, name="conv")(
+                x
             )
-            x = conv(x)
         return norm_sum.BatchStatistics(name="norm")(x, use_running_average=not train)
 
 
@@ -179,11 +177,11 @@ class ResidualBlock(nn.Module):
         x, for_shortcut = _concatenate_for_two(inputs) if len(inputs) > 1 else 2 * inputs
         narrow = functools.partial(ConvNorm, self.features, strides=self.strides, dtype=self.dtype)
         y = norm_sum.add_relu((narrow(name="first")(x, train=train),))
-        y = ConvNorm(self.features, dtype=self.dtype, name="second")(y, train=train)
+        last = ConvNorm(self.features, dtype=self.dtype, name="second")(y, train=train)
         if x.shape[-1] == self.features and tuple(self.strides) == ONES:
-            return norm_sum.add_relu((y,), for_shortcut)
+            return norm_sum.add_relu((last,), for_shortcut)
         shortcut = narrow(size=1, name="shortcut")(for_shortcut, train=train)
-        return norm_sum.add_relu((y, shortcut))
+        return norm_sum.add_relu((last, shortcut))
 
 
 @jax.custom_vjp

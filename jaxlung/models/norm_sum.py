@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlung.models import normalization
+
 RUN = 16  # Voxels of a row that one thread of a GPU adds up.
 
 
@@ -36,30 +38,25 @@ class Normed(NamedTuple):
     of_batch: jax.Array
 
 
-class BatchStatistics(nn.BatchNorm):
-    """An `nn.BatchNorm` that leaves it to `add_relu` to normalise.
-
-    It has the parameters, statistics and settings of `layers.batch_norm`.
-    """
-
-    momentum: float = 0.9
+class BatchStatistics(normalization.BatchNorm):
+    """A `normalization.BatchNorm` that leaves it to `add_relu` to normalise."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, use_running_average: bool) -> Normed:  # type: ignore[override]
+    def __call__(self, x: jax.Array, *, use_running_average: bool) -> Normed:
         """Returns `x` [B, ..., C], with its own statistics or with the running ones."""
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        scale = self.param("scale", self.scale_init, shape, jnp.float32)
-        bias = self.param("bias", self.bias_init, shape, jnp.float32)
-        if use_running_average:
-            now = mean.value, var.value
-        else:
-            now = _statistics(jax.lax.stop_gradient(x))
+        scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        now = mean.value, var.value
+        if not use_running_average:
+            now = normalization.statistics(jax.lax.stop_gradient(x))
             if not self.is_initializing():
                 for running, value in zip((mean, var), now, strict=True):
-                    running.value = self.momentum * running.value + (1 - self.momentum) * value
-        rstd = jax.lax.rsqrt(now[1] + self.epsilon)
+                    momentum = normalization.MOMENTUM
+                    running.value = momentum * running.value + (1 - momentum) * value
+        rstd = jax.lax.rsqrt(now[1] + normalization.EPSILON)
         return Normed(x, now[0], rstd, scale, bias, jnp.float32(not use_running_average))
 
 
@@ -171,14 +168,6 @@ def _sum(terms: tuple[Normed, ...], rest: jax.Array | None) -> jax.Array:
 
 def _centred(term: Normed) -> jax.Array:
     return term.x.astype(jnp.float32) - _row(term.mean, term.x)
-
-
-def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and variance of each channel by one pass, as `nn.BatchNorm` does."""
-    axes = tuple(range(x.ndim - 1))
-    x = x.astype(jnp.float32)
-    mean, square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
-    return mean, jnp.maximum(0.0, square - jnp.square(mean))
 
 
 def _row(vector: jax.Array, x: jax.Array) -> jax.Array:
