@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers_3d
+from jaxlung.models import layers_3d, norm_sum
 
 ATTENTIONS = ("none", "se", "ce")
 
@@ -34,13 +34,13 @@ class FVBlock(nn.Module):
         """
         channels = x.shape[-1]
         to_features = layers_3d.ConvNorm(channels, size=1, dtype=self.dtype, name="features")
-        features = nn.relu(to_features(x, train=train))
+        features = norm_sum.add_relu((to_features(x, train=train),))
         gates = channels if self.attention == "se" else 1
         gate = ChannelGate(gates, self.reduction, name="gate")(features)
         place = PlaceMap(self.dtype, name="map")(features)
         branches = [gate.astype(features.dtype) * features, place * features, features]
         fuse = layers_3d.ConvNorm(channels, dtype=self.dtype, name="fuse")
-        fused = nn.relu(fuse(jnp.concatenate(branches, axis=-1), train=train))
+        fused = norm_sum.add_relu((fuse(jnp.concatenate(branches, axis=-1), train=train),))
         return x.astype(fused.dtype) + fused
 
 

@@ -109,9 +109,8 @@ class FvPasppUNet(network.Network):
         for level in reversed(range(len(skips))):
             features = self.widths[level]
             up = layers_3d.UpConv3D(features, self.strides[level], self.dtype, name=f"up_{level}")
-            x = jnp.concatenate([skips[level], up(x)], axis=-1)
             block = layers_3d.ResidualBlock(features, dtype=self.dtype, name=f"decoder_{level}")
-            x = block(x, train=train)
+            x = block(skips[level], up(x), train=train)
             outputs.append(x)
         return outputs
 

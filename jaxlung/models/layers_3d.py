@@ -1,6 +1,7 @@
 """Layers for volumes [B, D, H, W, C], in the forms that XLA runs fast on every device."""
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers
+from jaxlung.models import layers, norm_sum
 
 Triple = tuple[int, int, int]
 ONES: Triple = (1, 1, 1)
@@ -94,10 +95,34 @@ class Conv3x3x3(nn.Module):
         return y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)
 
 
-class ConvNorm(nn.Module):
-    """A convolution without bias, 1 x 1 x 1 or 3 x 3 x 3, and BatchNorm.
+class Conv1x1x1(nn.Module):
+    """A 1 x 1 x 1 convolution without bias: a dense layer over the channels of every voxel.
 
-    A convolution of size 1 is a dense layer over the channels of every `strides`-th voxel.
+    Attributes:
+        features: number of output channels.
+        dtype: compute type; parameters are float32.
+    """
+
+    features: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, D, H, W, C] to [B, D, H, W, features]."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        if x.shape[-1] > 1:
+            # As one array, else XLA on GPUs reads it once for each sum of its statistics.
+            return _stored(x @ kernel)
+        # Element by element, so that it is computed where it is used and never stored; in float32,
+        # so that the kernel's gradient is a float32 sum.
+        y = x.astype(jnp.float32) * kernel.astype(jnp.float32).reshape(1, 1, 1, 1, -1)
+        return y.astype(x.dtype)
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, 1 x 1 x 1 or 3 x 3 x 3, and the statistics for BatchNorm.
 
     Attributes:
         features: number of output channels.
@@ -114,20 +139,16 @@ class ConvNorm(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> norm_sum.Normed:
         """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
         if self.size == 1:
             depth, rows, columns = self.strides
-            init = nn.initializers.he_normal()
-            dense = nn.Dense(
-                self.features, use_bias=False, dtype=self.dtype, kernel_init=init, name="conv"
-            )
-            x = dense(x[:, ::depth, ::rows, ::columns])
+            x = Conv1x1x1(self.features, self.dtype, name="conv")(x[:, ::depth, ::rows, ::columns])
         else:
             x = Conv3x3x3(self.features, self.strides, self.rates, False, self.dtype, name="conv")(
                 x
             )
-        return layers.batch_norm(train=train, dtype=self.dtype, name="norm")(x)
+        return norm_sum.BatchStatistics(name="norm")(x, use_running_average=not train)
 
 
 class ResidualBlock(nn.Module):
@@ -148,14 +169,53 @@ class ResidualBlock(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
+    def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
+        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features].
+
+        Several inputs are concatenated along their channels.
+        """
+        x, for_shortcut = _concatenate_for_two(inputs) if len(inputs) > 1 else 2 * inputs
         narrow = functools.partial(ConvNorm, self.features, strides=self.strides, dtype=self.dtype)
-        y = nn.relu(narrow(name="first")(x, train=train))
-        y = ConvNorm(self.features, dtype=self.dtype, name="second")(y, train=train)
-        if x.shape[-1] != self.features or tuple(self.strides) != ONES:
-            x = narrow(size=1, name="shortcut")(x, train=train)
-        return nn.relu(y + x.astype(y.dtype))
+        y = norm_sum.add_relu((narrow(name="first")(x, train=train),))
+        last = ConvNorm(self.features, dtype=self.dtype, name="second")(y, train=train)
+        if x.shape[-1] == self.features and tuple(self.strides) == ONES:
+            return norm_sum.add_relu((last,), for_shortcut)
+        shortcut = narrow(size=1, name="shortcut")(for_shortcut, train=train)
+        return norm_sum.add_relu((last, shortcut))
+
+
+@jax.custom_vjp
+def _concatenate_for_two(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """Returns arrays joined along their last axis, twice, for two layers that see them.
+
+    The gradients of both are cut before they are added, of which XLA makes a single pass.
+    """
+    joined = _stored(jnp.concatenate(arrays, axis=-1))
+    return joined, joined
+
+
+def _concatenate_forward(
+    arrays: tuple[jax.Array, ...],
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    return _concatenate_for_two(arrays), tuple(array[:0] for array in arrays)
+
+
+def _concatenate_backward(
+    empty: tuple[jax.Array, ...], gradients: tuple[jax.Array, jax.Array]
+) -> tuple[tuple[jax.Array, ...]]:
+    ends = list(itertools.accumulate(array.shape[-1] for array in empty))[:-1]
+    first, second = (jnp.split(gradient, ends, axis=-1) for gradient in gradients)
+    return (tuple(a + b for a, b in zip(first, second, strict=True)),)
+
+
+_concatenate_for_two.defvjp(_concatenate_forward, _concatenate_backward)
+
+
+def _stored(x: jax.Array) -> jax.Array:
+    """Returns `x`, which an accelerator computes once and stores."""
+    return jax.lax.platform_dependent(
+        x, cpu=lambda x: x, default=lambda x: jax.lax.optimization_barrier(x)
+    )
 
 
 class UpConv3D(nn.Module):

@@ -91,11 +91,7 @@ def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, relu: bool, pool: bool, dtype: str
 ) -> Any:
     """Returns what `normalize` returns, and what its gradient needs."""
-    axes = tuple(range(x.ndim - 1))
-    values = x.astype(jnp.float32)
-    mean, mean_square = jnp.mean(values, axes), jnp.mean(jnp.square(values), axes)
-    # Rounding may make the difference negative.
-    var = jnp.maximum(mean_square - jnp.square(mean), 0.0)
+    mean, var = statistics(x)
     rstd = _rstd(var)
     y: Any = _apply(x, mean, rstd, scale, bias, relu, dtype)
     place = None
@@ -145,6 +141,15 @@ def _backward(relu: bool, pool: bool, dtype: str, residuals: Any, gradients: Any
 
 
 normalize.defvjp(_forward, _backward)
+
+
+def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean and the biased variance of each channel: [B, ..., C] to [C] float32 each."""
+    axes = tuple(range(x.ndim - 1))
+    x = x.astype(jnp.float32)
+    mean, mean_square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+    # Rounding may make the difference negative.
+    return mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
 
 
 def _sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers_3d
+from jaxlung.models import layers_3d, norm_sum
 
 BRANCHES = 4
 
@@ -46,7 +46,7 @@ class PASPP(nn.Module):
             rates: layers_3d.Triple = layers_3d.ONES,
         ) -> jax.Array:
             layer = layers_3d.ConvNorm(features, size, rates=rates, dtype=self.dtype, name=name)
-            return nn.relu(layer(x, train=train))
+            return norm_sum.add_relu((layer(x, train=train),))
 
         channels = x.shape[-1]
         views = jnp.split(conv(x, channels, "reduce"), BRANCHES, axis=-1)

@@ -189,3 +189,36 @@ class FvPasppUNetTest(parameterized.TestCase):
     def test_attributes_that_are_no_network_are_errors(self, settings, message):
         with pytest.raises(ValueError, match=f"model.{message}"):
             make(**settings)
+
+    def test_no_convolution_has_both_stride_and_dilation(self):
+        """Nor does a gradient's: cuDNN may have no plan for them in bfloat16 (JAX issue 37922)."""
+        model = make(dtype="bfloat16")
+        x = jax.ShapeDtypeStruct((2, 4, 8, 8, 1), jnp.float32)
+        variables = networks.abstract(model, x.shape)
+
+        def loss(params, stats, x):
+            both = {"params": params, "batch_stats": stats}
+            outs, _ = model.apply(both, x, train=True, mutable=["batch_stats"])
+            return sum(jnp.sum(out) for out in outs)
+
+        args = variables["params"], variables["batch_stats"], x
+        settings = list(convolutions(jax.make_jaxpr(jax.grad(loss))(*args).jaxpr))
+        assert any(max(one["rhs_dilation"]) > 1 for one in settings)
+        assert any(max(one["window_strides"]) > 1 for one in settings)
+        assert not any(
+            max(one["window_strides"]) > 1 and max(one["rhs_dilation"]) > 1 for one in settings
+        )
+
+
+def convolutions(jaxpr):
+    """The settings of all convolutions in a program, also those of other platforms."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            yield equation.params
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=is_jaxpr):
+            if is_jaxpr(value):
+                yield from convolutions(getattr(value, "jaxpr", value))
+
+
+def is_jaxpr(value):
+    return hasattr(value, "eqns")

@@ -110,6 +110,48 @@ class Conv3x3x3Test(parameterized.TestCase):
         assert ("[b, 0, 1, f]" in text) == (platform == "cpu")
 
 
+class Conv1x1x1Test(parameterized.TestCase):
+    @parameterized.parameters(1, 3)
+    def test_is_a_dense_layer_in_values_gradients_and_parameters(self, channels):
+        x, weights = normal(2, 3, 4, 5, channels), normal(2, 3, 4, 5, 6)
+        he = nn.initializers.he_normal()
+        ours, textbook = layers_3d.Conv1x1x1(6), nn.Dense(6, use_bias=False, kernel_init=he)
+        variables = textbook.init(jax.random.key(0), x)
+        same = ours.init(jax.random.key(0), x)
+        jax.tree.map(np.testing.assert_array_equal, same, variables)
+
+        def grads(layer):
+            loss = lambda v, x: jnp.sum(weights * layer.apply(v, x))  # noqa: E731
+            return layer.apply(variables, x), jax.jit(jax.grad(loss, argnums=(0, 1)))(variables, x)
+
+        got, want = grads(ours), grads(textbook)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), got, want)
+
+
+class ConcatenateTest(parameterized.TestCase):
+    def test_a_block_of_two_inputs_is_that_of_their_concatenation(self):
+        """Values, and gradients for the inputs and all parameters."""
+        a, b, block = normal(2, 4, 4, 6, 3), 2 * normal(2, 4, 4, 6, 5), layers_3d.ResidualBlock(4)
+        joined = jnp.concatenate([a, b], axis=-1)
+        variables = jax.jit(functools.partial(block.init, train=True))(jax.random.key(0), joined)
+
+        def loss(variables, *inputs):
+            y, _ = block.apply(variables, *inputs, train=True, mutable=["batch_stats"])
+            return jnp.sum(y**3)
+
+        got, (by_variables, by_a, by_b) = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(
+            variables, a, b
+        )
+        want, (want_variables, by_joined) = jax.jit(jax.value_and_grad(loss, (0, 1)))(
+            variables, joined
+        )
+        pairs = (
+            (got, by_variables, jnp.concatenate([by_a, by_b], -1)),
+            (want, want_variables, by_joined),
+        )
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), *pairs)
+
+
 class UpConv3DTest(parameterized.TestCase):
     @parameterized.parameters(((1, 2, 2),), ((2, 2, 2),), ((2, 1, 2),), (ONES,))
     def test_value_and_gradients_are_those_of_the_adjoint_of_a_strided_convolution(self, strides):
