@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlung.models import paired
+
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Returns the largest value of every 2 x 2 window (max-pooling with stride 2).
@@ -97,10 +99,12 @@ class UpConv2x2(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters are float32.
+        in_pairs: return the columns in pairs (see `paired`), which takes no transpose.
     """
 
     features: int
     dtype: str = "float32"
+    in_pairs: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -111,6 +115,8 @@ class UpConv2x2(nn.Module):
         kernel = self.param("kernel", _over_windows(init), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if self.in_pairs:
+            return paired.up_conv_2x2(x, kernel) + paired.row(bias)
         return lay_side_by_side(tap_products(x, kernel)) + bias.reshape(1, 1, 1, -1)
 
 
@@ -176,17 +182,22 @@ class DoubleConv(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
+        in_pairs: columns are in pairs; see `paired`.
     """
 
     features: int
     dtype: str = "float32"
+    in_pairs: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
-        for i in range(2):
-            x = nn.relu(_conv_norm(x, self.features, 3, f"{i}", train=train, dtype=self.dtype))
-        return x
+    def __call__(self, *parts: jax.Array, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics.
+
+        Several arrays are concatenated along the channels.
+        """
+        conv_norm = functools.partial(_conv_norm, self.in_pairs, train=train, dtype=self.dtype)
+        x = nn.relu(conv_norm(parts, self.features, 3, "0"))
+        return nn.relu(conv_norm((x,), self.features, 3, "1"))
 
 
 class ResidualDoubleConv(nn.Module):
@@ -199,29 +210,41 @@ class ResidualDoubleConv(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
+        in_pairs: columns are in pairs; see `paired`.
     """
 
     features: int
     dtype: str = "float32"
+    in_pairs: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
-        conv_norm = functools.partial(_conv_norm, train=train, dtype=self.dtype)
-        y = nn.relu(conv_norm(x, self.features, 3, "0"))
-        y = conv_norm(y, self.features, 3, "1")
-        if x.shape[-1] != self.features:
-            x = conv_norm(x, self.features, 1, "shortcut")
+        conv_norm = functools.partial(_conv_norm, self.in_pairs, train=train, dtype=self.dtype)
+        y = nn.relu(conv_norm((x,), self.features, 3, "0"))
+        y = conv_norm((y,), self.features, 3, "1")
+        if x.shape[-1] != y.shape[-1]:
+            x = conv_norm((x,), self.features, 1, "shortcut")
         return nn.relu(y + x.astype(y.dtype))
 
 
 def _conv_norm(
-    x: jax.Array, features: int, size: int, name: str, *, train: bool, dtype: str
+    in_pairs: bool,
+    parts: Sequence[jax.Array],
+    features: int,
+    size: int,
+    name: str,
+    *,
+    train: bool,
+    dtype: str,
 ) -> jax.Array:
-    """Returns BatchNorm `norm_<name>` of the `size` x `size` convolution `conv_<name>` of `x`.
+    """Returns BatchNorm `norm_<name>` of the convolution `conv_<name>` of the concatenated parts.
 
-    The convolution keeps the size. It has no bias, which BatchNorm would subtract (our choice).
+    The kernel has `size` x `size` pixels. The convolution keeps the size. It has no bias, which
+    BatchNorm would subtract (our choice).
     """
+    if in_pairs:
+        return paired.conv_norm(parts, features, size, name, train=train, dtype=dtype)
     x = nn.Conv(
         features,
         (size, size),
@@ -229,7 +252,7 @@ def _conv_norm(
         dtype=dtype,
         kernel_init=nn.initializers.he_normal(),
         name=f"conv_{name}",
-    )(x)
+    )(jnp.concatenate(parts, axis=-1))
     return batch_norm(train=train, dtype=dtype, name=f"norm_{name}")(x)
 
 

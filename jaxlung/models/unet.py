@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers, network
+from jaxlung.models import layers, network, paired
 
 
 class UNet(network.Network):
@@ -23,6 +23,8 @@ class UNet(network.Network):
         pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)` by
             repeating their edge, and crop the logits; otherwise such a size is an error.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+        in_pairs: compute the finest level with its columns in pairs (see `paired`), in which TPUs
+            are faster. It changes no result. Configs leave it out; see `for_platform`.
 
     The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck.
     Subclasses replace it.
@@ -33,6 +35,7 @@ class UNet(network.Network):
     head_norm: bool
     pad_input: bool
     dtype: str
+    in_pairs: bool = False
     encoder_block: ClassVar[type[nn.Module]] = layers.DoubleConv
 
     def __post_init__(self) -> None:
@@ -45,6 +48,11 @@ class UNet(network.Network):
     def input_multiples(self) -> tuple[int, int]:
         """Returns `2 ** (len(widths) - 1)` twice; `pad_input` pads other sizes up to it."""
         return (2 ** (len(self.widths) - 1),) * 2
+
+    @nn.nowrap
+    def for_platform(self, platform: str) -> "UNet":
+        """See `network.Network.for_platform`: TPUs compute up to 64 channels in pairs."""
+        return self.clone(in_pairs=platform == "tpu" and self.widths[0] <= paired.MOST_CHANNELS)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -62,22 +70,31 @@ class UNet(network.Network):
         """
         height, width = images.shape[1:3]
         x = self._to_multiple(images).astype(self.dtype)
+        if self.in_pairs:
+            x = paired.pair(x)
         skips = []
         for level, features in enumerate(self.widths[:-1]):
-            x = self.encoder_block(features, self.dtype, name=f"encoder_{level}")(x, train=train)
+            in_pairs = self.in_pairs and level == 0
+            block = self.encoder_block(features, self.dtype, in_pairs, name=f"encoder_{level}")
+            x = block(x, train=train)
             skips.append(x)
-            x = layers.max_pool_2x2(x)
+            x = paired.max_pool_2x2(x) if in_pairs else layers.max_pool_2x2(x)
         x = self.encoder_block(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
-            x = layers.UpConv2x2(features, self.dtype, name=f"up_{level}")(x)
-            x = jnp.concatenate([skips[level], x], axis=-1)
-            x = layers.DoubleConv(features, self.dtype, name=f"decoder_{level}")(x, train=train)
+            in_pairs = self.in_pairs and level == 0
+            x = layers.UpConv2x2(features, self.dtype, in_pairs, name=f"up_{level}")(x)
+            block = layers.DoubleConv(features, self.dtype, in_pairs, name=f"decoder_{level}")
+            x = block(skips[level], x, train=train)
         logits = self._head(x, train)
         return logits[:, :height, :width]
 
     def _head(self, x: jax.Array, train: bool) -> jax.Array:
         bias = not self.head_norm
-        x = nn.Conv(self.num_classes, (1, 1), use_bias=bias, dtype=self.dtype, name="head")(x)
+        if self.in_pairs:
+            x = paired.Conv(self.num_classes, 1, bias, self.dtype, name="head")([x])
+            x = paired.unpair(x)
+        else:
+            x = nn.Conv(self.num_classes, (1, 1), use_bias=bias, dtype=self.dtype, name="head")(x)
         # The logits are float32 whatever the compute type.
         x = x.astype(jnp.float32)
         if self.head_norm:
