@@ -82,6 +82,17 @@ ACCELERATOR = (
     Case("covidqu", "covidqu", _images(256, 256, "float32")),
     Case("covidqu", "covidqu", _images(256, 512, "float32")),
 )
+# Of each config the case that one would train; the batch is that of a device.
+COMPILED = (
+    Case("covidqu", "covidqu", _images(256, 64)),
+    Case("nnU-Net form", "covid19_ct", _patches(CUBE, 2) | NNUNET_FORM),
+    Case("covid19_ct", "covid19_ct", _patches((8, 128, 128), 5)),
+    Case("covidqu", "covidqu", _images(256, 16)),
+    Case("covidqu_residual", "covidqu_residual", _images(256, 16)),
+    Case("v7_lungs", "v7_lungs", _images(256, 32)),
+    Case("cxr_lungs", "cxr_lungs", _images(512, 16)),
+    Case("v7_diagnosis", "v7_diagnosis", _images(256, 32)),
+)
 SLIM = {"model.widths": (16, 32, 64, 128, 256)}
 CPU = (
     Case("covidqu", "covidqu", _images(64, 8, "float32")),

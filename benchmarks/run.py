@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import (
     commands,
+    compiled,
     end_to_end,
     inference,
     input,
@@ -38,6 +39,7 @@ SUITES: dict[str, Callable[[plan.Plan], Iterator[page.Finding]]] = {
     "scaling": commands.scaling,
     "peers": commands.peers,
     "layers": commands.layers,
+    "compiled": compiled.run,
 }
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 ASKING_S = 300  # limit for JAX to find its devices

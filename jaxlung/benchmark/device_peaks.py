@@ -2,10 +2,38 @@
 
 Numbers are for one JAX device. That is a chip, except on TPU v2, v3 and 7x, where it is one of the
 two cores of a chip.
+
+The rows were checked on 2026-11-27. Against XLA's descriptions of GPUs, which give cores, clocks,
+operations per clock, memory and bandwidth (openxla/xla, xla/backends/gpu/target_config/specs/):
+V100 SXM2 16GB, A100 SXM4, H100 80GB HBM3, H100 PCIE, H200, B200. Against copies of the data sheet:
+L40S, B200; of Google's pages: TPU v5e, v5p, v6e. Cores x clock x operations give the FLOP/s of T4,
+A10, L4, RTX 3090, 4090, 5090 and 6000 Ada. Not checked again: V100S, the other V100, A100 PCIE,
+H100 NVL, H200 NVL, GH200, TPU v2, v3, v4 and 7x; and the bandwidth of L4 and of the RTX cards.
 """
 
 import dataclasses
 import re
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What XLA's compiler wants to know of an NVIDIA GPU besides its memory.
+
+    Attributes:
+        compute_capability: major and minor.
+        num_cores: number of multiprocessors.
+        fpus_per_core: float32 units of each.
+        clock_ghz: highest clock rate, GHz.
+        shared_memory: bytes of shared memory of each multiprocessor.
+        l2_cache: bytes.
+    """
+
+    compute_capability: tuple[int, int]
+    num_cores: int
+    fpus_per_core: int
+    clock_ghz: float
+    shared_memory: int
+    l2_cache: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +45,12 @@ class Peaks:
         float32: FLOP/s of matrix products of float32 at JAX's default precision: TF32 on NVIDIA
             since Ampere, plain float32 before; one pass in bfloat16 on TPUs.
         bandwidth: bytes/s between the device and its memory.
-        memory: bytes.
+        memory: bytes; for devices with a `chip`, as the device tells.
         source: document that the numbers are from.
+        link: bytes/s that it sends to others of its host (GPUs) or slice (TPUs) over all its links
+            together, in one direction; None if unknown.
+        chip: None where programs can't be compiled without the device, and for TPUs, which libtpu
+            knows.
     """
 
     bfloat16: float
@@ -26,11 +58,17 @@ class Peaks:
     bandwidth: float
     memory: float
     source: str
+    link: float | None = None
+    chip: Chip | None = None
 
     def flops(self, dtype: str) -> float:
         """Returns the peak FLOP/s of a network that computes in "float32" or "bfloat16"."""
         return self.bfloat16 if dtype == "bfloat16" else self.float32
 
+
+# From openxla/xla, xla/backends/gpu/target_config/specs/: a100_sxm_80, h100_sxm, h200.
+_GA100 = Chip((8, 0), 108, 64, 1.41, 164 * 2**10, 40 * 2**20)
+_GH100 = Chip((9, 0), 132, 128, 1.98, 228 * 2**10, 50 * 2**20)
 
 _GA102 = "NVIDIA Ampere GA102 GPU architecture white paper"
 _ADA = "NVIDIA Ada GPU architecture white paper"
@@ -54,7 +92,7 @@ PEAKS = {
     "A10": Peaks(125e12, 62.5e12, 600e9, 24e9, "NVIDIA A10 data sheet"),
     "A100 SXM4 40GB": Peaks(312e12, 156e12, 1555e9, 40e9, _A100),
     "A100 PCIE 40GB": Peaks(312e12, 156e12, 1555e9, 40e9, _A100),
-    "A100 SXM4 80GB": Peaks(312e12, 156e12, 2039e9, 80e9, _A100),
+    "A100 SXM4 80GB": Peaks(312e12, 156e12, 2039e9, 85.1e9, _A100, 300e9, _GA100),
     "A100 PCIE 80GB": Peaks(312e12, 156e12, 1935e9, 80e9, _A100),
     "L4": Peaks(
         121e12, 60e12, 300e9, 24e9, "NVIDIA L4 data sheet, half of its figures with sparsity"
@@ -68,10 +106,10 @@ PEAKS = {
     "RTX 6000 Ada": Peaks(
         364.2e12, 182.1e12, 960e9, 48e9, "NVIDIA Ada professional GPU architecture white paper"
     ),
-    "H100 80GB HBM3": Peaks(989.4e12, 494.7e12, 3350e9, 80e9, _H100),  # SXM
+    "H100 80GB HBM3": Peaks(989.4e12, 494.7e12, 3350e9, 84.9e9, _H100, 450e9, _GH100),  # SXM
     "H100 PCIE": Peaks(756e12, 378e12, 2000e9, 80e9, _H100),
     "H100 NVL": Peaks(835.5e12, 417.5e12, 3900e9, 94e9, _H100),
-    "H200": Peaks(989.4e12, 494.7e12, 4800e9, 141e9, _H200),  # SXM
+    "H200": Peaks(989.4e12, 494.7e12, 4800e9, 151.4e9, _H200, 450e9, _GH100),  # SXM
     "H200 NVL": Peaks(835.5e12, 417.5e12, 4800e9, 141e9, _H200),
     "GH200 480GB": Peaks(
         989.4e12, 494.7e12, 4000e9, 96e9, _GH200
@@ -80,7 +118,7 @@ PEAKS = {
     "B200": Peaks(
         2250e12,
         1100e12,
-        8000e9,
+        7700e9,
         180e9,
         "NVIDIA HGX B200 data sheet, half of its figures with sparsity",
     ),
@@ -89,12 +127,12 @@ PEAKS = {
     ),
     "TPU v3": Peaks(61.5e12, 61.5e12, 450e9, 16 * 2**30, _TPU + "v3, half a chip"),
     "TPU v4": Peaks(275e12, 275e12, 1200e9, 32 * 2**30, _TPU + "v4"),
-    "TPU v5 lite": Peaks(197e12, 197e12, 819e9, 16e9, _TPU + "v5e"),
-    "TPU v5e": Peaks(197e12, 197e12, 819e9, 16e9, _TPU + "v5e"),
-    "TPU v5": Peaks(459e12, 459e12, 2765e9, 95 * 2**30, _TPU + "v5p"),  # As JAX names v5p.
-    "TPU v5p": Peaks(459e12, 459e12, 2765e9, 95 * 2**30, _TPU + "v5p"),
-    "TPU v6 lite": Peaks(918e12, 918e12, 1638e9, 32e9, _TPU + "v6e"),
-    "TPU v6e": Peaks(918e12, 918e12, 1638e9, 32e9, _TPU + "v6e"),
+    "TPU v5 lite": Peaks(197e12, 197e12, 819e9, 16e9, _TPU + "v5e", 200e9),
+    "TPU v5e": Peaks(197e12, 197e12, 819e9, 16e9, _TPU + "v5e", 200e9),
+    "TPU v5": Peaks(459e12, 459e12, 2765e9, 95 * 2**30, _TPU + "v5p", 600e9),  # As JAX names v5p.
+    "TPU v5p": Peaks(459e12, 459e12, 2765e9, 95 * 2**30, _TPU + "v5p", 600e9),
+    "TPU v6 lite": Peaks(918e12, 918e12, 1638e9, 32e9, _TPU + "v6e", 400e9),
+    "TPU v6e": Peaks(918e12, 918e12, 1638e9, 32e9, _TPU + "v6e", 400e9),
     "TPU7x": Peaks(1153.5e12, 1153.5e12, 3690e9, 96 * 2**30, _TPU + "tpu7x, half a chip"),
 }
 # Words in the names of other devices, or of parts of a device.

@@ -26,7 +26,7 @@ from jaxlung.benchmark import device_peaks
         ("NVIDIA H100 NVL", 835.5, 417.5, 3900),
         ("NVIDIA H200", 989.4, 494.7, 4800),
         ("NVIDIA GH200 480GB", 989.4, 494.7, 4000),
-        ("NVIDIA B200", 2250, 1100, 8000),
+        ("NVIDIA B200", 2250, 1100, 7700),
         ("TPU v3", 123 / 2, 123 / 2, 900 / 2),
         ("TPU v4", 275, 275, 1200),
         ("TPU v5 lite", 197, 197, 819),
@@ -76,3 +76,16 @@ def test_every_row_can_be_found_and_is_plausible(name):
     # A device's whole memory is read in 3 to 100 ms: slips in units are factors of a thousand.
     assert 0.003 < peaks.memory / peaks.bandwidth < 0.1
     assert peaks.source
+
+
+@pytest.mark.parametrize(
+    ("name", "per_core_and_clock", "tensor_ghz"),
+    [("A100 SXM4 80GB", 2048, 1.41), ("H100 80GB HBM3", 4096, 1.8295), ("H200", 4096, 1.8295)],
+)
+def test_a_chips_cores_and_clock_give_its_peak(name, per_core_and_clock, tensor_ghz):
+    # FLOPs of a core in a clock: 4 tensor cores with 256 or 512 multiply-adds. Those of Hopper have
+    # a lower clock than the rest of the chip.
+    peaks = device_peaks.PEAKS[name]
+    assert peaks.chip.clock_ghz >= tensor_ghz
+    flops = peaks.chip.num_cores * per_core_and_clock * tensor_ghz * 1e9
+    assert peaks.bfloat16 == pytest.approx(flops, rel=1e-3)

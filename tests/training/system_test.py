@@ -47,6 +47,15 @@ def test_the_training_step_compiles_once():
     assert step_fn._cache_size() == 1
 
 
+def test_a_system_is_made_for_the_devices_that_it_is_given():
+    system = system_lib.make_system(make_config(), jax.devices()[1:3])
+    assert system.shardings.mesh.devices.tolist() == [[jax.devices()[1]], [jax.devices()[2]]]
+    assert (system.platform, system.steps_per_dispatch) == ("cpu", 1)
+    assert isinstance(system.seed, jax.Array)
+    assert system.seed.devices() == set(jax.devices()[1:3])
+    assert not system.shardings.are_described
+
+
 def test_the_step_runs_without_implicit_transfers():
     with jax.transfer_guard("disallow"):
         system = system_lib.make_system(make_config())
