@@ -1,9 +1,10 @@
-"""Layers on images whose columns lie side by side in pairs, as the channels of half as many columns.
+"""Layers on images whose columns lie side by side in pairs: [B, H, W / 2, 2 C].
 
-A TPU stores channels in rows of 128 numbers and multiplies blocks of 128 x 128. Arrays of 64 channels
-fill half of each row and a quarter of each block, and are read and written with their padding. "In
-pairs", as [B, H, W / 2, 2 C] with `x[b, h, w] = [image[b, h, 2 w], image[b, h, 2 w + 1]]`, they fill
-both. Values, parameters and statistics are those of the same layers on [B, H, W, C].
+`x[b, h, w] = [image[b, h, 2 w], image[b, h, 2 w + 1]]`. A TPU stores channels in rows of 128
+numbers and multiplies blocks of 128 x 128. 64 channels fill half of a row and a quarter of a block;
+the rest is padding, which is read and written like numbers. In pairs they fill both. The kernel of
+a 3 x 3 convolution becomes half zeros, so there are twice as many products, in half as many blocks.
+Values, parameters and statistics are those of the same layers on [B, H, W, C].
 """
 
 import functools
@@ -52,7 +53,7 @@ def pair_kernel(kernel: jax.Array) -> jax.Array:
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Returns `layers.max_pool_2x2` of columns in pairs: [B, H, W / 2, 2 C] to [B, H / 2, W / 2, C]."""
+    """Returns `layers.max_pool_2x2`: [B, H, W / 2, 2 C] to [B, H / 2, W / 2, C]."""
     left, right = jnp.split(jnp.maximum(x[:, ::2], x[:, 1::2]), COLUMNS, axis=-1)
     return jnp.maximum(left, right)
 
