@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers, network
+from jaxlung.models import layers, network, pooling
 
 
 class DiagnosisCNN(network.Network):
@@ -88,4 +88,4 @@ class DiagnosisCNN(network.Network):
 def _pool_whole_windows(x: jax.Array) -> jax.Array:
     """Returns 2 x 2 max-pooling without the last row or column of an odd size, as in Keras."""
     height, width = x.shape[1:3]
-    return layers.max_pool_2x2(x[:, : height // 2 * 2, : width // 2 * 2])
+    return pooling.max_pool_2x2(x[:, : height // 2 * 2, : width // 2 * 2])

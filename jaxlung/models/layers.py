@@ -7,29 +7,13 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import paired
-
-
-def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Returns the largest value of every 2 x 2 window (max-pooling with stride 2).
-
-    It is the maximum of four strided slices, whose gradient is four interior pads; `nn.max_pool`
-    needs a select-and-scatter, which is 7 times slower on CPU. Equal largest values share the
-    gradient.
-
-    Args:
-        x: [B, H, W, C]; H and W must be even.
-
-    Returns:
-        [B, H / 2, W / 2, C].
-    """
-    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
+from jaxlung.models import normalization, paired, pooling
 
 
 def upsample(x: jax.Array, factors: Sequence[int]) -> jax.Array:
@@ -108,7 +92,7 @@ class UpConv2x2(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]."""
+        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]; in pairs to [B, 2 H, W, 2 features]."""
         shape = (2, 2, x.shape[-1], self.features)
         # Each output sees one input pixel: the fan-in is C, not 4 C.
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=2, out_axis=3)
@@ -182,22 +166,22 @@ class DoubleConv(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
-        in_pairs: columns are in pairs; see `paired`.
+        pool: also return the result after 2 x 2 max-pooling.
     """
 
     features: int
     dtype: str = "float32"
-    in_pairs: bool = False
+    pool: bool = False
 
     @nn.compact
-    def __call__(self, *parts: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> Any:
         """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics.
 
-        Several arrays are concatenated along the channels.
+        With `pool` it returns a pair of that and of [B, H / 2, W / 2, features].
         """
-        conv_norm = functools.partial(_conv_norm, self.in_pairs, train=train, dtype=self.dtype)
-        x = nn.relu(conv_norm(parts, self.features, 3, "0"))
-        return nn.relu(conv_norm((x,), self.features, 3, "1"))
+        conv_norm = functools.partial(_conv_norm, relu=True, train=train, dtype=self.dtype)
+        x = conv_norm(x, self.features, 3, "0")
+        return conv_norm(x, self.features, 3, "1", pool=self.pool)
 
 
 class ResidualDoubleConv(nn.Module):
@@ -210,41 +194,44 @@ class ResidualDoubleConv(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters and statistics are float32.
-        in_pairs: columns are in pairs; see `paired`.
+        pool: also return the result after 2 x 2 max-pooling.
     """
 
     features: int
     dtype: str = "float32"
-    in_pairs: bool = False
+    pool: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics."""
-        conv_norm = functools.partial(_conv_norm, self.in_pairs, train=train, dtype=self.dtype)
-        y = nn.relu(conv_norm((x,), self.features, 3, "0"))
-        y = conv_norm((y,), self.features, 3, "1")
-        if x.shape[-1] != y.shape[-1]:
-            x = conv_norm((x,), self.features, 1, "shortcut")
-        return nn.relu(y + x.astype(y.dtype))
+    def __call__(self, x: jax.Array, *, train: bool) -> Any:
+        """Maps [B, H, W, C] to [B, H, W, features]; `train` uses and updates batch statistics.
+
+        With `pool` it returns a pair of that and of [B, H / 2, W / 2, features].
+        """
+        conv_norm = functools.partial(_conv_norm, train=train, dtype=self.dtype)
+        y = conv_norm(x, self.features, 3, "0", relu=True)
+        y = conv_norm(y, self.features, 3, "1")
+        if x.shape[-1] != self.features:
+            x = conv_norm(x, self.features, 1, "shortcut")
+        y = nn.relu(y + x.astype(y.dtype))
+        return (y, pooling.max_pool_2x2(y)) if self.pool else y
 
 
 def _conv_norm(
-    in_pairs: bool,
-    parts: Sequence[jax.Array],
+    x: jax.Array,
     features: int,
     size: int,
     name: str,
     *,
     train: bool,
     dtype: str,
-) -> jax.Array:
-    """Returns BatchNorm `norm_<name>` of the convolution `conv_<name>` of the concatenated parts.
+    relu: bool = False,
+    pool: bool = False,
+) -> Any:
+    """Returns BatchNorm `norm_<name>` of the `size` x `size` convolution `conv_<name>` of `x`.
 
-    The kernel has `size` x `size` pixels. The convolution keeps the size. It has no bias, which
-    BatchNorm would subtract (our choice).
+    See `normalization.BatchNorm` for `relu`, and for `pool`, which makes the result a pair.
+    The convolution keeps the size. It has no bias, which BatchNorm would subtract (our choice).
     """
-    if in_pairs:
-        return paired.conv_norm(parts, features, size, name, train=train, dtype=dtype)
     x = nn.Conv(
         features,
         (size, size),
@@ -252,8 +239,88 @@ def _conv_norm(
         dtype=dtype,
         kernel_init=nn.initializers.he_normal(),
         name=f"conv_{name}",
-    )(jnp.concatenate(parts, axis=-1))
-    return batch_norm(train=train, dtype=dtype, name=f"norm_{name}")(x)
+    )(x)
+    return batch_norm(train=train, dtype=dtype, name=f"norm_{name}", relu=relu, pool=pool)(x)
+
+
+class PixelDense(nn.Module):
+    """A 1 x 1 convolution to few channels, the "head" of a network.
+
+    Attributes:
+        features: number of output channels.
+        use_bias: add a bias.
+        dtype: type that input and kernel are rounded to; parameters and sums are float32.
+    """
+
+    features: int
+    use_bias: bool
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H, W, features] float32."""
+        shape = (1, 1, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        columns = [weigh_channels(x, kernel[0, 0, :, i]) for i in range(self.features)]
+        y = jnp.stack(columns, axis=-1)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            y = y + bias.reshape(1, 1, 1, -1)
+        return y
+
+
+@jax.custom_vjp
+def weigh_channels(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns the weighted sum of the channels.
+
+    On GPUs it is a sum, which fuses with what makes `x`; then `x` need not be stored, forward or
+    backward. Convolutions to one channel are slow there, and read and write `x`.
+
+    Args:
+        x: [B, ..., C].
+        weights: [C], of the type of `x`.
+
+    Returns:
+        [B, ...] float32.
+    """
+
+    def as_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
+        y = jnp.sum(x.astype(jnp.float32) * _as_row(weights, x), axis=-1)
+        # Without a barrier what follows computes the sum again from `x`, which is larger.
+        return jax.lax.optimization_barrier(y)
+
+    def as_product(x: jax.Array, weights: jax.Array) -> jax.Array:
+        return jnp.dot(x, weights, preferred_element_type=jnp.float32)
+
+    return jax.lax.platform_dependent(x, weights, cuda=as_sum, default=as_product)
+
+
+def _weigh_forward(x: jax.Array, weights: jax.Array) -> Any:
+    return weigh_channels(x, weights), (x, weights)
+
+
+def _weigh_backward(residuals: Any, grad: jax.Array) -> Any:
+    x, weights = residuals
+
+    def as_sum(x: jax.Array, grad: jax.Array) -> jax.Array:
+        return jnp.sum(x.astype(jnp.float32) * grad[..., None], tuple(range(grad.ndim)))
+
+    def as_product(x: jax.Array, grad: jax.Array) -> jax.Array:
+        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+        return grad.reshape(-1) @ rows
+
+    dx = grad[..., None] * _as_row(weights, x)
+    dweights = jax.lax.platform_dependent(x, grad, cuda=as_sum, default=as_product)
+    return dx.astype(x.dtype), dweights.astype(weights.dtype)
+
+
+weigh_channels.defvjp(_weigh_forward, _weigh_backward)
+
+
+def _as_row(vector: jax.Array, x: jax.Array) -> jax.Array:
+    """Returns [C] as [1, ..., 1, C] float32, of the rank of `x`."""
+    return vector.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
 def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
@@ -272,13 +339,10 @@ def conv_3x3(features: int, dtype: str, name: str, stride: int = 1) -> nn.Conv:
     )
 
 
-def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], jax.Array]:
-    """Returns the BatchNorm that every network uses: float32 statistics over the global batch.
-
-    Momentum 0.9 and epsilon 1e-5 are PyTorch's defaults; it writes the momentum as 0.1. Unlike
-    PyTorch's, the running variance is biased: over B H W values it is smaller by a factor of
-    1 - 1 / (B H W).
-    """
-    norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+def batch_norm(
+    *, train: bool, dtype: str, name: str, relu: bool = False, pool: bool = False
+) -> Callable[[jax.Array], Any]:
+    """Returns the BatchNorm that every network uses; see `normalization.BatchNorm`."""
+    norm = normalization.BatchNorm(relu, pool, dtype, name=name)
     # An argument of the call, not of the module, so that frozen layers can change it.
     return functools.partial(norm, use_running_average=not train)

@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlung.models import normalization
+
 COLUMNS = 2  # side by side
 MOST_CHANNELS = 64  # of a column: pairs of them fill the 128 lanes of a TPU
 
@@ -53,7 +55,7 @@ def pair_kernel(kernel: jax.Array) -> jax.Array:
 
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Returns `layers.max_pool_2x2`: [B, H, W / 2, 2 C] to [B, H / 2, W / 2, C]."""
+    """Returns `pooling.max_pool_2x2`: [B, H, W / 2, 2 C] to [B, H / 2, W / 2, C]."""
     left, right = jnp.split(jnp.maximum(x[:, ::2], x[:, 1::2]), COLUMNS, axis=-1)
     return jnp.maximum(left, right)
 
@@ -112,30 +114,82 @@ class Conv(nn.Module):
         return y + row(bias).astype(y.dtype)
 
 
-class BatchNorm(nn.BatchNorm):
-    """`nn.BatchNorm` of columns in pairs, with its parameters and statistics of C channels."""
+class BatchNorm(normalization.BatchNorm):
+    """`normalization.BatchNorm` of columns in pairs, with parameters and statistics of C channels.
+
+    Its gradient is JAX's: on TPUs the passes over an array are fused with convolutions. It has no
+    pooling.
+    """
 
     @nn.compact
-    def __call__(self, x: jax.Array, use_running_average: bool | None = None) -> jax.Array:  # type: ignore[override]
+    def __call__(self, x: jax.Array, *, use_running_average: bool) -> jax.Array:
         """Maps [B, H, W / 2, 2 C] to the same shape."""
         shape = (x.shape[-1] // COLUMNS,)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
         if use_running_average:
             batch_mean, batch_var = mean.value, var.value
         else:
             batch_mean, batch_var = _statistics(x)
             if not self.is_initializing():
-                mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
-                var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
-        scale = self.param("scale", self.scale_init, shape, jnp.float32)
-        bias = self.param("bias", self.bias_init, shape, jnp.float32)
-        factor = jax.lax.rsqrt(batch_var + self.epsilon) * scale
+                old = normalization.MOMENTUM
+                mean.value = old * mean.value + (1 - old) * batch_mean
+                var.value = old * var.value + (1 - old) * batch_var
+        factor = jax.lax.rsqrt(batch_var + normalization.EPSILON) * scale
         y = (x.astype(jnp.float32) - row(batch_mean)) * row(factor) + row(bias)
-        return y.astype(self.dtype)
+        y = y.astype(self.dtype)
+        return nn.relu(y) if self.relu else y
 
 
-def conv_norm(
+class DoubleConv(nn.Module):
+    """`layers.DoubleConv` of columns in pairs.
+
+    Attributes:
+        features: number of output channels of a column.
+        dtype: compute type; parameters and statistics are float32.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, *parts: jax.Array, train: bool) -> jax.Array:
+        """Maps what would be concatenated along the channels to [B, H, W / 2, 2 features]."""
+        conv_norm = functools.partial(_conv_norm, relu=True, train=train, dtype=self.dtype)
+        x = conv_norm(parts, self.features, 3, "0")
+        return conv_norm([x], self.features, 3, "1")
+
+
+class ResidualDoubleConv(nn.Module):
+    """`layers.ResidualDoubleConv` of columns in pairs.
+
+    Attributes:
+        features: number of output channels of a column.
+        dtype: compute type; parameters and statistics are float32.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [B, H, W / 2, 2 C] to [B, H, W / 2, 2 features]."""
+        conv_norm = functools.partial(_conv_norm, train=train, dtype=self.dtype)
+        y = conv_norm([x], self.features, 3, "0", relu=True)
+        y = conv_norm([y], self.features, 3, "1")
+        if x.shape[-1] != y.shape[-1]:
+            x = conv_norm([x], self.features, 1, "shortcut")
+        return nn.relu(y + x.astype(y.dtype))
+
+
+def row(vector: jax.Array) -> jax.Array:
+    """Returns a vector once for each column of a pair: [C] to [1, 1, 1, 2 C]."""
+    return jnp.tile(vector, COLUMNS).reshape(1, 1, 1, -1)
+
+
+def _conv_norm(
     parts: Sequence[jax.Array],
     features: int,
     size: int,
@@ -143,12 +197,13 @@ def conv_norm(
     *,
     train: bool,
     dtype: str,
+    relu: bool = False,
 ) -> jax.Array:
     """Returns BatchNorm `norm_<name>` of the `size` x `size` convolution `conv_<name>`."""
     init = nn.initializers.he_normal()
-    conv = Conv(features, size, False, dtype, init, name=f"conv_{name}")
-    norm = BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=f"norm_{name}")
-    return norm(conv(parts), use_running_average=not train)
+    y = Conv(features, size, False, dtype, init, name=f"conv_{name}")(parts)
+    norm = BatchNorm(relu, dtype=dtype, name=f"norm_{name}")
+    return norm(y, use_running_average=not train)
 
 
 def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -160,8 +215,3 @@ def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     )
     # Rounding may make the difference negative.
     return mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
-
-
-def row(vector: jax.Array) -> jax.Array:
-    """Returns a vector once for each column of a pair: [C] to [1, 1, 1, 2 C]."""
-    return jnp.tile(vector, COLUMNS).reshape(1, 1, 1, -1)

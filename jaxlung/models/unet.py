@@ -26,8 +26,8 @@ class UNet(network.Network):
         in_pairs: compute the finest level with its columns in pairs (see `paired`), in which TPUs
             are faster. It changes no result. Configs leave it out; see `for_platform`.
 
-    The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck.
-    Subclasses replace it.
+    The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck,
+    and `paired_block` the same module in pairs. Subclasses replace them.
     """
 
     widths: Sequence[int]
@@ -37,6 +37,7 @@ class UNet(network.Network):
     dtype: str
     in_pairs: bool = False
     encoder_block: ClassVar[type[nn.Module]] = layers.DoubleConv
+    paired_block: ClassVar[type[nn.Module]] = paired.DoubleConv
 
     def __post_init__(self) -> None:
         """Raises ValueError for attributes that no network can have."""
@@ -70,33 +71,40 @@ class UNet(network.Network):
         """
         height, width = images.shape[1:3]
         x = self._to_multiple(images).astype(self.dtype)
-        if self.in_pairs:
-            x = paired.pair(x)
         skips = []
         for level, features in enumerate(self.widths[:-1]):
-            in_pairs = self.in_pairs and level == 0
-            block = self.encoder_block(features, self.dtype, in_pairs, name=f"encoder_{level}")
-            x = block(x, train=train)
-            skips.append(x)
-            x = paired.max_pool_2x2(x) if in_pairs else layers.max_pool_2x2(x)
+            if self._is_paired(level):
+                block = self.paired_block(features, self.dtype, name=f"encoder_{level}")
+                skip = block(paired.pair(x), train=train)
+                x = paired.max_pool_2x2(skip)
+            else:
+                block = self.encoder_block(features, self.dtype, pool=True, name=f"encoder_{level}")
+                skip, x = block(x, train=train)
+            skips.append(skip)
         x = self.encoder_block(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
-            in_pairs = self.in_pairs and level == 0
+            in_pairs = self._is_paired(level)
             x = layers.UpConv2x2(features, self.dtype, in_pairs, name=f"up_{level}")(x)
-            block = layers.DoubleConv(features, self.dtype, in_pairs, name=f"decoder_{level}")
-            x = block(skips[level], x, train=train)
+            if in_pairs:
+                block = paired.DoubleConv(features, self.dtype, name=f"decoder_{level}")
+                x = block(skips[level], x, train=train)
+            else:
+                x = jnp.concatenate([skips[level], x], axis=-1)
+                x = layers.DoubleConv(features, self.dtype, name=f"decoder_{level}")(x, train=train)
         logits = self._head(x, train)
         return logits[:, :height, :width]
 
+    def _is_paired(self, level: int) -> bool:
+        return self.in_pairs and level == 0
+
     def _head(self, x: jax.Array, train: bool) -> jax.Array:
         bias = not self.head_norm
+        # The logits are float32 whatever the compute type.
         if self.in_pairs:
             x = paired.Conv(self.num_classes, 1, bias, self.dtype, name="head")([x])
-            x = paired.unpair(x)
+            x = paired.unpair(x).astype(jnp.float32)
         else:
-            x = nn.Conv(self.num_classes, (1, 1), use_bias=bias, dtype=self.dtype, name="head")(x)
-        # The logits are float32 whatever the compute type.
-        x = x.astype(jnp.float32)
+            x = layers.PixelDense(self.num_classes, bias, self.dtype, name="head")(x)
         if self.head_norm:
             x = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
         return x

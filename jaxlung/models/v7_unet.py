@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers, network
+from jaxlung.models import layers, network, pooling
 
 
 class V7UNet(network.Network):
@@ -73,7 +73,7 @@ class V7UNet(network.Network):
             if level == len(self.widths) - 2:
                 x = drop(x)
             skips.append(x)
-            x = layers.max_pool_2x2(x)
+            x = pooling.max_pool_2x2(x)
         x = drop(ConvPair(self.widths[-1], self.dtype, name="bottleneck")(x))
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
             x = nn.relu(layers.UpsampleConv2x2(features, self.dtype, name=f"up_{level}")(x))

@@ -12,6 +12,7 @@ import jax
 import optax
 
 from jaxlung.host import patterns
+from jaxlung.models import normalization
 
 
 def make_optimizer(
@@ -100,7 +101,7 @@ def still_statistics(pattern: str) -> AbstractContextManager[None]:
         context: nn.module.InterceptorContext,
     ) -> Any:
         module = context.module
-        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+        if isinstance(module, normalization.BatchNorm) and context.method_name == "__call__":
             still = kwargs["use_running_average"] or _is_frozen(module, pattern)
             kwargs = kwargs | {"use_running_average": still}
         return next_fun(*args, **kwargs)
@@ -108,12 +109,11 @@ def still_statistics(pattern: str) -> AbstractContextManager[None]:
     return nn.intercept_methods(run)
 
 
-def _is_frozen(norm: nn.BatchNorm, pattern: str) -> bool:
-    uses = {"scale": norm.use_scale, "bias": norm.use_bias}
-    params = [
-        _matches("/".join((*norm.path, name)), pattern) for name, used in uses.items() if used
-    ]
-    return _matches("/".join((*norm.path, "mean")), pattern) or (bool(params) and all(params))
+def _is_frozen(norm: normalization.BatchNorm, pattern: str) -> bool:
+    mean, scale, bias = (
+        _matches("/".join((*norm.path, name)), pattern) for name in ("mean", "scale", "bias")
+    )
+    return mean or (scale and bias)
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -8,6 +8,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from jax.experimental import layout
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxlung.data.feed import feed as feed_lib
@@ -126,6 +127,7 @@ class Step:
         # XLA may leave some gradients sharded, and gather the parameters and both moments instead.
         everywhere = NamedSharding(self.images_sharding.mesh, PartitionSpec())
         grads = jax.lax.with_sharding_constraint(grads, everywhere)
+        grads = jax.lax.platform_dependent(grads, cuda=_row_major, default=lambda grads: grads)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
         updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
         state = TrainState(
@@ -272,6 +274,19 @@ def _over_parts(
     batch_stats, (grads, metrics) = carry
     means = {name: metrics[name] / count for name in ("loss", "loss_excess")}
     return batch_stats, (jax.tree.map(lambda x: x / count, grads), metrics | means)
+
+
+def _row_major(grads: Any) -> Any:
+    """Returns gradients whose arrays are laid out as the parameters are.
+
+    cuDNN's weight gradients are not. The optimizer's fusions then turn them while they update,
+    can't write in place, and all parameters and moments are copied once more.
+    """
+
+    def lay_out(grad: jax.Array) -> jax.Array:
+        return layout.with_layout_constraint(grad, layout.Layout(tuple(range(grad.ndim))))
+
+    return jax.lax.optimization_barrier(jax.tree.map(lay_out, grads))
 
 
 def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from jaxlung.models import layers
-from tests.models import by_hand
+from tests.models import by_hand, gpu_forms
 
 
 def whole_numbers(*shape):
@@ -19,28 +19,6 @@ def whole_numbers(*shape):
 
 def normal(*shape):
     return jnp.asarray(np.random.default_rng(0).normal(size=shape).astype(np.float32))
-
-
-class MaxPoolTest(parameterized.TestCase):
-    @parameterized.parameters([(1, 2, 2, 1)], [(2, 6, 10, 3)])
-    def test_value_and_gradient_equal_flax_max_pool(self, shape):
-        x = normal(*shape)
-        weights = normal(shape[0], shape[1] // 2, shape[2] // 2, shape[3])
-
-        def textbook(x):
-            return jnp.sum(weights * nn.max_pool(x, (2, 2), strides=(2, 2)))
-
-        def fast(x):
-            return jnp.sum(weights * layers.max_pool_2x2(x))
-
-        want, want_grad = jax.value_and_grad(textbook)(x)
-        got, got_grad = jax.value_and_grad(fast)(x)
-        np.testing.assert_allclose(got, want, rtol=1e-6)
-        np.testing.assert_allclose(got_grad, want_grad, rtol=1e-6)
-
-    def test_tied_values_share_the_gradient(self):
-        grad = jax.grad(lambda x: layers.max_pool_2x2(x).sum())(jnp.ones((1, 2, 2, 1)))
-        np.testing.assert_allclose(grad.sum(), 1.0)
 
 
 class UpConvTest(parameterized.TestCase):
@@ -198,3 +176,35 @@ class DoubleConvTest(parameterized.TestCase):
             lambda a, b: bool(jnp.any(a != b)), variables["batch_stats"], updated["batch_stats"]
         )
         assert all(jax.tree.leaves(moved))
+
+
+class PixelDenseTest(parameterized.TestCase):
+    @parameterized.product(dtype=["float32", "bfloat16"], form=["default", "cuda"])
+    def test_value_parameters_and_gradients_equal_a_1_x_1_convolution(self, dtype, form):
+        self.enter_context(gpu_forms.use(form))
+        x = normal(2, 3, 5, 4).astype(dtype)
+        ours = layers.PixelDense(2, True, dtype)
+        textbook = nn.Conv(2, (1, 1), dtype="float32")
+        params = ours.init(jax.random.key(0), x)["params"]
+        jax.tree.map(
+            np.testing.assert_array_equal, params, textbook.init(jax.random.key(0), x)["params"]
+        )
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype).astype("float32"), params)
+        weights = normal(2, 3, 5, 2)
+
+        def loss(layer, params, x):
+            y = layer.apply({"params": params}, x)
+            return jnp.sum(weights * y), y
+
+        grad_fn = jax.grad(loss, argnums=(1, 2), has_aux=True)
+        got = jax.jit(functools.partial(grad_fn, ours))(params, x)
+        want = jax.jit(functools.partial(grad_fn, textbook))(params, x)
+        assert got[1].dtype == jnp.float32
+        tol = 1e-5 if dtype == "float32" else 0.02  # Gradients are rounded to bfloat16.
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(
+                a.astype("float32"), b.astype("float32"), rtol=tol, atol=tol
+            ),
+            got,
+            want,
+        )

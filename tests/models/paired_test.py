@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from jaxlung.models import layers, paired, residual_unet, unet
+from jaxlung.models import paired, pooling, residual_unet, unet
 
 
 def normal(*shape, seed=0):
@@ -25,7 +25,7 @@ class PairsTest(parameterized.TestCase):
     def test_pooling_returns_single_columns(self):
         images = normal(2, 4, 6, 3)
         got = paired.max_pool_2x2(paired.pair(images))
-        np.testing.assert_array_equal(got, layers.max_pool_2x2(images))
+        np.testing.assert_array_equal(got, pooling.max_pool_2x2(images))
 
     @parameterized.product(size=[1, 3], use_bias=[False, True])
     def test_convolution_of_parts_equals_flax_on_their_concatenation(self, size, use_bias):
@@ -50,7 +50,7 @@ class PairsTest(parameterized.TestCase):
         textbook = nn.BatchNorm(momentum=0.9, epsilon=1e-5)
         variables = textbook.init(jax.random.key(0), x, use_running_average=False)
         params = {"scale": 1 + normal(3), "bias": normal(3, seed=2)}
-        layer = paired.BatchNorm(momentum=0.9, epsilon=1e-5)
+        layer = paired.BatchNorm()
 
         def run(norm, before, after, params, x):
             y, updated = norm.apply(
