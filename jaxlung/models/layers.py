@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import normalization, pooling
+from jaxlung.models import normalization, paired, pooling
 
 
 def upsample(x: jax.Array, factors: Sequence[int]) -> jax.Array:
@@ -83,20 +83,24 @@ class UpConv2x2(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters are float32.
+        in_pairs: return the columns in pairs (see `paired`), which takes no transpose.
     """
 
     features: int
     dtype: str = "float32"
+    in_pairs: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]."""
+        """Maps [B, H, W, C] to [B, 2 H, 2 W, features]; in pairs to [B, 2 H, W, 2 features]."""
         shape = (2, 2, x.shape[-1], self.features)
         # Each output sees one input pixel: the fan-in is C, not 4 C.
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=2, out_axis=3)
         kernel = self.param("kernel", _over_windows(init), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if self.in_pairs:
+            return paired.up_conv_2x2(x, kernel) + paired.row(bias)
         return lay_side_by_side(tap_products(x, kernel)) + bias.reshape(1, 1, 1, -1)
 
 

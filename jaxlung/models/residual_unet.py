@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
-from jaxlung.models import layers, unet
+from jaxlung.models import layers, paired, unet
 
 
 class ResidualUNet(unet.UNet):
@@ -15,3 +15,4 @@ class ResidualUNet(unet.UNet):
     """
 
     encoder_block: ClassVar[type[nn.Module]] = layers.ResidualDoubleConv
+    paired_block: ClassVar[type[nn.Module]] = paired.ResidualDoubleConv

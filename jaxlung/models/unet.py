@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers, network
+from jaxlung.models import layers, network, paired
 
 
 class UNet(network.Network):
@@ -23,9 +23,11 @@ class UNet(network.Network):
         pad_input: pad images of other sizes up to the next multiple of `2 ** (len(widths) - 1)` by
             repeating their edge, and crop the logits; otherwise such a size is an error.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+        in_pairs: compute the finest level with its columns in pairs (see `paired`), in which TPUs
+            are faster. It changes no result. Configs leave it out; see `for_platform`.
 
-    The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck.
-    Subclasses replace it.
+    The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck,
+    and `paired_block` the same module in pairs. Subclasses replace them.
     """
 
     widths: Sequence[int]
@@ -33,7 +35,9 @@ class UNet(network.Network):
     head_norm: bool
     pad_input: bool
     dtype: str
+    in_pairs: bool = False
     encoder_block: ClassVar[type[nn.Module]] = layers.DoubleConv
+    paired_block: ClassVar[type[nn.Module]] = paired.DoubleConv
 
     def __post_init__(self) -> None:
         """Raises ValueError for attributes that no network can have."""
@@ -45,6 +49,11 @@ class UNet(network.Network):
     def input_multiples(self) -> tuple[int, int]:
         """Returns `2 ** (len(widths) - 1)` twice; `pad_input` pads other sizes up to it."""
         return (2 ** (len(self.widths) - 1),) * 2
+
+    @nn.nowrap
+    def for_platform(self, platform: str) -> "UNet":
+        """See `network.Network.for_platform`: TPUs compute up to 64 channels in pairs."""
+        return self.clone(in_pairs=platform == "tpu" and self.widths[0] <= paired.MOST_CHANNELS)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -64,21 +73,38 @@ class UNet(network.Network):
         x = self._to_multiple(images).astype(self.dtype)
         skips = []
         for level, features in enumerate(self.widths[:-1]):
-            block = self.encoder_block(features, self.dtype, pool=True, name=f"encoder_{level}")
-            skip, x = block(x, train=train)
+            if self._is_paired(level):
+                block = self.paired_block(features, self.dtype, name=f"encoder_{level}")
+                skip = block(paired.pair(x), train=train)
+                x = paired.max_pool_2x2(skip)
+            else:
+                block = self.encoder_block(features, self.dtype, pool=True, name=f"encoder_{level}")
+                skip, x = block(x, train=train)
             skips.append(skip)
         x = self.encoder_block(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
-            x = layers.UpConv2x2(features, self.dtype, name=f"up_{level}")(x)
-            x = jnp.concatenate([skips[level], x], axis=-1)
-            x = layers.DoubleConv(features, self.dtype, name=f"decoder_{level}")(x, train=train)
+            in_pairs = self._is_paired(level)
+            x = layers.UpConv2x2(features, self.dtype, in_pairs, name=f"up_{level}")(x)
+            if in_pairs:
+                block = paired.DoubleConv(features, self.dtype, name=f"decoder_{level}")
+                x = block(skips[level], x, train=train)
+            else:
+                x = jnp.concatenate([skips[level], x], axis=-1)
+                x = layers.DoubleConv(features, self.dtype, name=f"decoder_{level}")(x, train=train)
         logits = self._head(x, train)
         return logits[:, :height, :width]
+
+    def _is_paired(self, level: int) -> bool:
+        return self.in_pairs and level == 0
 
     def _head(self, x: jax.Array, train: bool) -> jax.Array:
         bias = not self.head_norm
         # The logits are float32 whatever the compute type.
-        x = layers.PixelDense(self.num_classes, bias, self.dtype, name="head")(x)
+        if self.in_pairs:
+            x = paired.Conv(self.num_classes, 1, bias, self.dtype, name="head")([x])
+            x = paired.unpair(x).astype(jnp.float32)
+        else:
+            x = layers.PixelDense(self.num_classes, bias, self.dtype, name="head")(x)
         if self.head_norm:
             x = layers.batch_norm(train=train, dtype="float32", name="head_norm")(x)
         return x

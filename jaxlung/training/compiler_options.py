@@ -12,6 +12,10 @@ LESS_OPTIMISED = {"xla_backend_optimization_level": 1}
 # and in float32. In 3D it doesn't, and cuDNN turns every operand around and back.
 CHANNELS_LAST = {"xla_gpu_force_conv_nhwc": True}
 
+# Keeps XLA from cutting images into strips that it counts as images of a larger batch, where a TPU
+# has fewer than 8 examples. The strips overlap, are padded and are copied between layers.
+NO_STRIPS = {"xla_tpu_run_space_to_batch_on_new_platforms": False}
+
 
 def choose(
     program: Program, platform: str, *, is_volumetric: bool
@@ -32,4 +36,6 @@ def choose(
         return dict(BY_EIGEN) if program == "train" and not is_volumetric else None
     if platform == "gpu" and is_volumetric and program != "init":
         return dict(CHANNELS_LAST)  # Steps become 1.2 to 1.35 times as fast on an H200.
+    if platform == "tpu" and program != "init":
+        return dict(NO_STRIPS)
     return None

@@ -229,8 +229,9 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
     is_volumetric = isinstance(settings, settings_lib.PatchSettings)
     if is_volumetric and shardings.platform == "gpu" and not shardings.are_described:
         cudnn.require_sound_3d(config.model.dtype)
+    model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
     step = train_step.Step(
-        model=choose(models.MODELS, config.model_name, "model_name")(**config.model),
+        model=model.for_platform(shardings.platform),
         task=make_task(config),
         tx=optimizer.make_optimizer(**config.optimizer, freeze=config.freeze),
         **(make_patch_input(config) if is_volumetric else make_image_input(config)),

@@ -20,7 +20,9 @@ from jaxlung.training import system as system_lib
         ("evaluate", "gpu", True, compiler_options.CHANNELS_LAST),
         ("predict", "gpu", True, compiler_options.CHANNELS_LAST),
         ("init", "gpu", True, None),
-        ("train", "tpu", True, None),
+        ("train", "tpu", False, compiler_options.NO_STRIPS),
+        ("predict", "tpu", True, compiler_options.NO_STRIPS),
+        ("init", "tpu", True, None),
     ],
 )
 def test_a_program_has_the_options_of_its_platform(program, platform, is_volumetric, want):

@@ -6,6 +6,7 @@ import pytest
 
 from jaxlung.config import config_file
 from jaxlung.data.feed import order, pipeline
+from jaxlung.parallel import sharding
 from jaxlung.training import system as system_lib
 from tests import array_source
 
@@ -151,3 +152,10 @@ def test_sizes_out_of_all_proportion_and_what_is_no_number_are_errors(name, chan
     config.update_from_flattened_dict(change)
     with pytest.raises(ValueError, match=message):
         system_lib.make_system(config)
+
+
+def test_a_tpus_network_is_in_the_form_for_tpus(monkeypatch):
+    monkeypatch.setattr(sharding.Shardings, "platform", "tpu")
+    system = system_lib.make_system(config_file.load(config_file.resolve("covidqu:quick")))
+    assert system.model.in_pairs
+    assert not system.model.for_platform("cpu").in_pairs  # as exported programs have it
