@@ -103,7 +103,7 @@ def test_four_devices_share_each_batch_and_agree_with_one(monkeypatch):
         name: jax.ShapeDtypeStruct((8, 4, 16, 16), dtype, sharding=four.shardings.replicated)
         for name, dtype in (("images", np.int16), ("masks", np.uint8))
     }
-    program = step.lower(four.abstract_state(), batch).compile().as_text()
+    program = four.jit_window_step().lower(four.abstract_state(), batch).compile().as_text()
     assert "f32[2,4,16,16,4]" in program
     assert "f32[8,4,16,16,4]" not in program
 
