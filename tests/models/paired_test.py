@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from jaxlung.models import paired, pooling, residual_unet, unet
+from jaxlung.models import layers, paired, pooling, residual_unet, unet
 
 
 def normal(*shape, seed=0):
@@ -26,6 +26,17 @@ class PairsTest(parameterized.TestCase):
         images = normal(2, 4, 6, 3)
         got = paired.max_pool_2x2(paired.pair(images))
         np.testing.assert_array_equal(got, pooling.max_pool_2x2(images))
+
+    def test_up_convolution_equals_the_one_on_single_columns(self):
+        x, weights = normal(2, 3, 5, 4), normal(2, 6, 10, 3, seed=1)
+        kernel = normal(2, 2, 4, 3, seed=2)
+
+        def loss(up, x, kernel):
+            return jnp.sum(weights * up(x, kernel))
+
+        want = functools.partial(loss, layers._up_by_products)
+        for up in (lambda *args: paired.unpair(paired.up_conv_2x2(*args)), layers._up_dilated):
+            assert_equal_gradients(functools.partial(loss, up), want, x, kernel)
 
     @parameterized.product(size=[1, 3], use_bias=[False, True])
     def test_convolution_of_parts_equals_flax_on_their_concatenation(self, size, use_bias):
