@@ -100,7 +100,12 @@ def name_loss(config: Mapping[str, Any]) -> str:
         return f"{alpha:.3g} cross-entropy + {1 - alpha:.3g} (1 - soft IoU)"
     if loss == "bce_dice" and "alpha" in task:
         return f"{task['alpha']:.3g} cross-entropy + Dice loss"
-    return {"bce": "binary cross-entropy", "iou": "1 - soft IoU"}.get(loss, loss)
+    if loss == "focal" and "alpha" in task:
+        return f"focal loss, foreground weighted {task['alpha']:.3g}"
+    if loss == "tversky" and "alpha" in task:
+        return f"Tversky loss, false positives weighted {task['alpha']:.3g}"
+    plain = {"bce": "binary cross-entropy", "iou": "1 - soft IoU", "dice": "Dice loss"}
+    return plain.get(loss, loss)
 
 
 def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
