@@ -77,7 +77,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         placement="auto",  # "device", "host", or "auto": on the device if the data fit
         num_threads=4,  # threads that decode
     )
-    config.augment = dict(
+    config.augment = defaults.image_augment(
         flip_probability=0.5,  # of mirroring left and right
         rotation_degrees=5.0,  # at most, either way
         shift_fraction=0.05,  # of the image's size, at most, either way

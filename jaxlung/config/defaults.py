@@ -1,8 +1,10 @@
-"""The fields that all configs share and no paper speaks of: how a run computes, not what it learns.
+"""The fields that configs share: how a run computes, and the changes to training images.
 
 A config file starts with `config = defaults.make_config()` and sets those that it wants otherwise:
 `config.control.stop_patience = 15`.
 """
+
+from typing import Any
 
 import ml_collections as mlc
 
@@ -33,3 +35,27 @@ def make_config() -> mlc.ConfigDict:
         space=1,  # that share one image or patch, each some of its rows
     )
     return config
+
+
+def image_augment(**amounts: Any) -> dict[str, Any]:
+    """Returns the section `augment` of a config for images: no changes but `amounts`."""
+    off = dict(
+        flip_probability=0.0,  # of mirroring left and right
+        rotation_degrees=0.0,  # at most, either way
+        shift_fraction=0.0,  # of the image's size, at most, either way
+        shear_degrees=0.0,  # at most, either way
+        zoom_range=(1.0, 1.0),  # smallest and largest scale
+        elastic_fraction=0.0,  # of the image's size: a smooth warp moves no pixel further
+        brightness=0.0,  # added to all pixels, at most, either way
+        contrast=0.0,  # factor from 1 minus this to 1 plus this
+        gamma=0.0,  # power from 1 / (1 + this) to 1 + this
+        noise_std=0.0,  # at most, where images are in [0, 1]
+        blur_pixels=0.0,  # standard deviation of a Gaussian, at most
+        low_resolution=0.0,  # share of the resolution that is lost, at most
+    )
+    unknown = amounts.keys() - off.keys()
+    if unknown:
+        raise ValueError(
+            f"augment: got {', '.join(sorted(unknown))}, want some of {', '.join(off)}."
+        )
+    return off | amounts

@@ -20,6 +20,9 @@ def fill(config: mlc.ConfigDict) -> None:
         _add(config.data, "max_train_per_class", 0)
     if config.data.get("name") == "folder":
         _add(config.data, "negative_roots", "")
+    if "shear_degrees" in config.augment:  # Of images.
+        for name in ("elastic_fraction", "gamma", "noise_std", "blur_pixels", "low_resolution"):
+            _add(config.augment, name, 0.0)
     _add(config.paper, "note", "")
 
 
