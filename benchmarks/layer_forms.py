@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlung.models import layers, layers_3d
-from jaxlung.training import system
+from jaxlung.training import compiler_options
 
 Shape = tuple[int, ...]
 Form = Callable[..., jax.Array]
@@ -180,7 +180,7 @@ def conv_3x3(x: Shape, dtype: str) -> Layer:
         "weights from blocks of rows by Eigen": by_blocks,
     }
     shapes = (x, (3, 3, x[-1], x[-1]))
-    options = {name: system.BY_EIGEN for name in forms if name.endswith("by Eigen")}
+    options = {name: compiler_options.BY_EIGEN for name in forms if name.endswith("by Eigen")}
     return Layer("3 x 3 convolution", "convolution", forms, shapes, options)
 
 
@@ -287,7 +287,7 @@ def conv_3x3x3(x: Shape, dtype: str) -> Layer:
     }
     shapes, options = (
         (x, (3, 3, 3, x[-1], x[-1])),
-        {"layers_3d.conv_3x3x3 by Eigen": system.BY_EIGEN},
+        {"layers_3d.conv_3x3x3 by Eigen": compiler_options.BY_EIGEN},
     )
     return Layer("3 x 3 x 3 convolution", "layers_3d.conv_3x3x3", forms, shapes, options)
 

@@ -24,8 +24,8 @@ import jax
 import ml_collections as mlc
 import numpy as np
 
-from benchmarks import collectives, page
-from jaxlung.benchmark import dry_run
+from benchmarks import page
+from jaxlung.benchmark import collectives, dry_run
 from jaxlung.config import config_file
 from jaxlung.data.feed import stream
 from jaxlung.parallel import sharding
@@ -112,11 +112,10 @@ def measure_mesh(config_name: str, data: int, space: int, batch_size: int) -> di
     config.mesh.update(data=data, space=space)
     config.data.update(batch_size=batch_size, eval_batch_size=8 * data)
     devices = jax.devices()[: data * space]
-    sharding.visible_devices = lambda: devices  # This process uses no others.
-    is_fake = jax.default_backend() == "cpu"
+    is_fake = devices[0].platform == "cpu"
     if is_fake:
         jax.lax.platform_dependent = _accelerator_form
-    system = system_lib.make_system(config)
+    system = system_lib.make_system(config, devices)
     state, item = system.init_state(), random_item(system)
     step_fn = system.jit_train_step(stream.take).lower(state, {}, item, system.seed).compile()
     sent = collectives.totals(collectives.parse(step_fn.as_text()))

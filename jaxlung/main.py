@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with interrupt.stop_at_once():
             if args.command not in WITHOUT_DEVICES:
-                start_jax(cluster)
+                start_jax(cluster, only_compile=bool(getattr(args, "target", None)))
             return start()
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
         code = console.complain(explain(error, cluster), 1, debug=debug)
@@ -69,13 +69,22 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def start_jax(cluster: cluster_lib.Cluster | None) -> None:
-    """Starts JAX: the compile cache, the other processes of the run, the devices."""
+def start_jax(cluster: cluster_lib.Cluster | None, *, only_compile: bool = False) -> None:
+    """Starts JAX: the compile cache, the other processes of the run, the devices.
+
+    Args:
+        cluster: where the processes of the run meet; None for a single one.
+        only_compile: leave this machine's accelerators alone, and compile anew.
+    """
     # Imported here, so that a typo in the command line is reported within half a second.
     from jaxlung.host import compile_cache
     from jaxlung.parallel import distributed, sharding
 
-    compile_cache.use(os.environ)
+    if only_compile:
+        compile_cache.do_without()
+        sharding.leave_accelerators()
+    else:
+        compile_cache.use(os.environ)
     use_32_bits()
     if cluster:
         distributed.start(cluster)

@@ -95,7 +95,7 @@ def test_what_goes_wrong_later_returns_1_and_offers_the_traceback(
 ):
     monkeypatch.chdir(tmp_path)
     # JAX is started here, and other tests are to see what the libraries log.
-    monkeypatch.setattr(main, "start_jax", lambda cluster: None)
+    monkeypatch.setattr(main, "start_jax", lambda cluster, **_: None)
     monkeypatch.setattr(console, "quiet_libraries", lambda: None)
     code = main.main(["jaxlung", *(arg.format(tmp=tmp_path) for arg in args)])
     told = capsys.readouterr().err

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from benchmarks import collectives
+from jaxlung.benchmark import collectives
 from jaxlung.config import config_file
 from jaxlung.data.feed import order, pipeline
 from jaxlung.models import fv_block, layers, layers_3d, paspp

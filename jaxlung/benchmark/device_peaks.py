@@ -9,6 +9,27 @@ import re
 
 
 @dataclasses.dataclass(frozen=True)
+class Chip:
+    """What XLA's compiler wants to know of an NVIDIA GPU besides its memory.
+
+    Attributes:
+        compute_capability: major and minor.
+        num_cores: number of multiprocessors.
+        fpus_per_core: float32 units of each.
+        clock_ghz: highest clock rate, GHz.
+        shared_memory: bytes of shared memory of each multiprocessor.
+        l2_cache: bytes.
+    """
+
+    compute_capability: tuple[int, int]
+    num_cores: int
+    fpus_per_core: int
+    clock_ghz: float
+    shared_memory: int
+    l2_cache: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Peaks:
     """The peaks of one JAX device.
 
@@ -19,6 +40,8 @@ class Peaks:
         bandwidth: bytes/s between the device and its memory.
         memory: bytes.
         source: document that the numbers are from.
+        chip: None where programs can't be compiled without the device, and for TPUs, which libtpu
+            knows.
     """
 
     bfloat16: float
@@ -26,11 +49,16 @@ class Peaks:
     bandwidth: float
     memory: float
     source: str
+    chip: Chip | None = None
 
     def flops(self, dtype: str) -> float:
         """Returns the peak FLOP/s of a network that computes in "float32" or "bfloat16"."""
         return self.bfloat16 if dtype == "bfloat16" else self.float32
 
+
+# From openxla/xla, xla/backends/gpu/target_config/specs/: a100_sxm_80, h100_sxm, h200.
+_GA100 = Chip((8, 0), 108, 64, 1.41, 164 * 2**10, 40 * 2**20)
+_GH100 = Chip((9, 0), 132, 128, 1.98, 228 * 2**10, 50 * 2**20)
 
 _GA102 = "NVIDIA Ampere GA102 GPU architecture white paper"
 _ADA = "NVIDIA Ada GPU architecture white paper"
@@ -54,7 +82,7 @@ PEAKS = {
     "A10": Peaks(125e12, 62.5e12, 600e9, 24e9, "NVIDIA A10 data sheet"),
     "A100 SXM4 40GB": Peaks(312e12, 156e12, 1555e9, 40e9, _A100),
     "A100 PCIE 40GB": Peaks(312e12, 156e12, 1555e9, 40e9, _A100),
-    "A100 SXM4 80GB": Peaks(312e12, 156e12, 2039e9, 80e9, _A100),
+    "A100 SXM4 80GB": Peaks(312e12, 156e12, 2039e9, 85.1e9, _A100, _GA100),
     "A100 PCIE 80GB": Peaks(312e12, 156e12, 1935e9, 80e9, _A100),
     "L4": Peaks(
         121e12, 60e12, 300e9, 24e9, "NVIDIA L4 data sheet, half of its figures with sparsity"
@@ -68,10 +96,10 @@ PEAKS = {
     "RTX 6000 Ada": Peaks(
         364.2e12, 182.1e12, 960e9, 48e9, "NVIDIA Ada professional GPU architecture white paper"
     ),
-    "H100 80GB HBM3": Peaks(989.4e12, 494.7e12, 3350e9, 80e9, _H100),  # SXM
+    "H100 80GB HBM3": Peaks(989.4e12, 494.7e12, 3350e9, 84.9e9, _H100, _GH100),  # SXM
     "H100 PCIE": Peaks(756e12, 378e12, 2000e9, 80e9, _H100),
     "H100 NVL": Peaks(835.5e12, 417.5e12, 3900e9, 94e9, _H100),
-    "H200": Peaks(989.4e12, 494.7e12, 4800e9, 141e9, _H200),  # SXM
+    "H200": Peaks(989.4e12, 494.7e12, 4800e9, 151.4e9, _H200, _GH100),  # SXM
     "H200 NVL": Peaks(835.5e12, 417.5e12, 4800e9, 141e9, _H200),
     "GH200 480GB": Peaks(
         989.4e12, 494.7e12, 4000e9, 96e9, _GH200

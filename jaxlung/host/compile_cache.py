@@ -30,6 +30,11 @@ def use(environ: Mapping[str, str]) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
 
 
+def do_without() -> None:
+    """Makes JAX compile everything anew, so that the time it takes can be told."""
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
 def folder(environ: Mapping[str, str]) -> pathlib.Path:
     """Returns the cache folder for this kind of CPU: machines may share a home folder."""
     home = pathlib.Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

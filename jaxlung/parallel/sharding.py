@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,6 +42,16 @@ class Shardings:
         return mesh
 
     @property
+    def platform(self) -> str:
+        """See `platform_of`."""
+        return platform_of(self.replicated)
+
+    @property
+    def are_described(self) -> bool:
+        """True if programs can be compiled for the devices, but not run: they aren't here."""
+        return self.mesh.devices.flat[0] not in visible_devices()
+
+    @property
     def num_batch_shards(self) -> int:
         """Number of parts that a batch is split into."""
         return self.batch.mesh.shape[DATA]
@@ -51,17 +62,21 @@ class Shardings:
         return self.batch.mesh.shape[SPACE]
 
 
-def make_shardings(*, data: int, space: int) -> Shardings:
+def make_shardings(
+    *, data: int, space: int, devices: Sequence[jax.Device] | None = None
+) -> Shardings:
     """Lays all devices out as a mesh of `data` x `space`.
 
     Args:
         data: number of parts of a batch; -1 uses all devices that `space` leaves.
         space: number of parts of the rows of an image or slice; 1 keeps every image whole.
+        devices: the devices; None for all that JAX sees. They may be described ones, which are not
+            here (`jax.experimental.topologies`).
 
     Raises:
         ValueError: the product is not the number of devices.
     """
-    devices = visible_devices()
+    devices = visible_devices() if devices is None else list(devices)
     num_devices = len(devices)
     if space < 1 or data == 0 or data < -1:
         raise ValueError(
@@ -87,6 +102,12 @@ def make_shardings(*, data: int, space: int) -> Shardings:
     )
 
 
+def platform_of(where: NamedSharding) -> str:
+    """Returns the kind of the devices: "cpu", "gpu" or "tpu"."""
+    device: Any = next(iter(where.device_set))
+    return str(device.platform)
+
+
 def visible_devices() -> list[jax.Device]:
     """Returns all devices of all processes.
 
@@ -102,6 +123,11 @@ def visible_devices() -> list[jax.Device]:
         if not _NO_DEVICE.match(str(error)):
             raise
         raise _no_such_device(str(error).partition(" (set JAX")[0]) from error
+
+
+def leave_accelerators() -> None:
+    """Makes JAX use the CPU alone; call it before anything else of JAX."""
+    jax.config.update("jax_platforms", "cpu")
 
 
 def _no_such_device(reason: str) -> ValueError:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,11 +20,9 @@ from jaxlung.models import network
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
-from jaxlung.training import checkpoint, optimizer, train_step
+from jaxlung.training import checkpoint, compiler_options, optimizer, train_step
 from jaxlung.training import control as control_lib
 
-# Option of XLA: compute convolutions and matrix products on CPUs by Eigen, not by YNNPACK.
-BY_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 STEPS_PER_DISPATCH = 10  # On accelerators, for which the host sends single steps too slowly.
 
 
@@ -61,7 +59,7 @@ class System:
         shardings: where arrays live.
         settings: how records become batches.
         inference: how whole volumes are predicted; None for images.
-        seed: [] uint32 on every device.
+        seed: [] uint32 on every device; its shape alone if the devices are only described.
     """
 
     step: train_step.Step
@@ -71,7 +69,12 @@ class System:
     shardings: sharding.Shardings
     settings: settings_lib.Settings
     inference: settings_lib.InferenceSettings | None
-    seed: jax.Array
+    seed: jax.Array | jax.ShapeDtypeStruct
+
+    @property
+    def platform(self) -> str:
+        """The kind of its devices: "cpu", "gpu" or "tpu"."""
+        return self.shardings.platform
 
     @property
     def model(self) -> network.Network:
@@ -108,13 +111,8 @@ class System:
 
     def init_state(self) -> train_step.TrainState:
         """Makes a fresh state, where it will live."""
-        # Runs once: CPUs compile the random numbers 5 to 12 times faster with less optimisation,
-        # to the same bits.
-        options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-        init = jax.jit(
-            self._init, out_shardings=self.shardings.replicated, compiler_options=options
-        )
-        return init(self.seed)
+        state: train_step.TrainState = self._jit("init", self._init)(self.seed)
+        return state
 
     def abstract_state(self) -> train_step.TrainState:
         """Returns shapes, types and shardings of the state; computes nothing."""
@@ -149,33 +147,45 @@ class System:
             state, metrics = one(state, take(store, feed_lib.first_step(item)), seed)
             return state, jax.tree.map(lambda x: x[None], metrics)
 
-        # On CPUs Eigen computes the weight gradient of 2D convolutions 2 to 5 times as fast as
-        # YNNPACK, which XLA would choose; whole steps become 1.0 to 1.5 times as fast
-        # (docs/benchmarks.md). Steps on volumes would become slower.
-        is_cpu = jax.default_backend() == "cpu"
-        options = BY_EIGEN if is_cpu and not self.is_volumetric else None
+        return self._jit("train", step_fn, donate_argnums=0)
+
+    def jit_eval_step(self) -> jax.stages.Wrapped:
+        """Jits `Step.evaluate`."""
+        return self._jit("evaluate", self.step.evaluate)
+
+    def jit_window_step(self) -> jax.stages.Wrapped:
+        """Jits `Step.predict`."""
+        return self._jit("predict", self.step.predict)
+
+    def _jit(
+        self, program: compiler_options.Program, function: Callable[..., Any], **settings: Any
+    ) -> jax.stages.Wrapped:
+        options = compiler_options.choose(program, self.platform, is_volumetric=self.is_volumetric)
         return jax.jit(
-            step_fn,
-            donate_argnums=0,
+            function,
             out_shardings=self.shardings.replicated,
             compiler_options=options,
+            **settings,
         )
 
     @functools.cached_property
     def eval_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
         """`Step.evaluate`, jitted; compiled once for all splits."""
-        jitted = jax.jit(self.step.evaluate, out_shardings=self.shardings.replicated)
-        return distributed.compiled_by_all(jitted)
+        return distributed.compiled_by_all(self.jit_eval_step())
 
     @functools.cached_property
     def window_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
         """`Step.predict`, jitted; compiled once for all images or volumes."""
-        jitted = jax.jit(self.step.predict, out_shardings=self.shardings.replicated)
-        return distributed.compiled_by_all(jitted)
+        return distributed.compiled_by_all(self.jit_window_step())
 
 
-def make_system(config: mlc.ConfigDict) -> System:
+def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = None) -> System:
     """Makes everything that doesn't need data.
+
+    Args:
+        config: the run.
+        devices: what it runs on; None for all devices that JAX sees. For described devices, which
+            are not here, programs can be compiled; nothing can be run.
 
     Raises:
         ValueError: a field has a value that can't be used; the message names the field, the value
@@ -183,10 +193,11 @@ def make_system(config: mlc.ConfigDict) -> System:
     """
     require_sensible(config)
     _, settings = settings_lib.split_section(config.data.to_dict(), config.seed)
-    shardings = sharding.make_shardings(**config.mesh)
+    shardings = sharding.make_shardings(**config.mesh, devices=devices)
     sharding.require_divisible(settings.batch_size, shardings, "data.batch_size")
     sharding.require_divisible(settings.eval_batch_size, shardings, "data.eval_batch_size")
-    resident.require_memory(settings, shardings.replicated.mesh.size)
+    if not shardings.are_described:
+        resident.require_memory(settings, shardings.mesh.size)
     step_settings = StepSettings(**config.step)
     if settings.batch_size % (step_settings.microbatches * shardings.num_batch_shards):
         raise ValueError(
@@ -211,7 +222,7 @@ def make_system(config: mlc.ConfigDict) -> System:
         remat=step_settings.remat,
         images_sharding=shardings.volumes if is_volumetric else shardings.images,
     )
-    default = 1 if jax.default_backend() == "cpu" else STEPS_PER_DISPATCH
+    default = 1 if shardings.platform == "cpu" else STEPS_PER_DISPATCH
     system = System(
         step=step,
         steps_per_dispatch=step_settings.steps_per_dispatch or default,
@@ -220,11 +231,19 @@ def make_system(config: mlc.ConfigDict) -> System:
         shardings=shardings,
         settings=settings,
         inference=settings_lib.InferenceSettings(**config.inference) if is_volumetric else None,
-        seed=sharding.put(np.uint32(config.seed), shardings.replicated),
+        seed=make_seed(config.seed, shardings),
     )
     if config.freeze:
         optimizer.require_freezable(system.abstract_params(), config.freeze)
     return system
+
+
+def make_seed(seed: int, shardings: sharding.Shardings) -> jax.Array | jax.ShapeDtypeStruct:
+    """Returns a seed on every device, or its shape alone if the devices are only described."""
+    if shardings.are_described:
+        return jax.ShapeDtypeStruct((), np.uint32, sharding=shardings.replicated)
+    placed: jax.Array = sharding.put(np.uint32(seed), shardings.replicated)
+    return placed
 
 
 def make_patch_input(config: mlc.ConfigDict) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jaxlung.data.feed import feed as feed_lib
 from jaxlung.losses import deep_supervision
 from jaxlung.metrics import overlap
 from jaxlung.models import network
+from jaxlung.parallel import sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import optimizer
 
@@ -117,8 +118,10 @@ class Step:
         if self.microbatches == 1:
             batch_stats, (grads, metrics) = part(state.batch_stats, rng, batch)
         else:
+            # CPUs take 9 times as long for what is inside a loop; without one they save no memory.
+            unroll = sharding.platform_of(self.images_sharding) == "cpu"
             batch_stats, (grads, metrics) = _over_parts(
-                part, self.microbatches, state.batch_stats, rng, batch
+                part, self.microbatches, state.batch_stats, rng, batch, unroll=unroll
             )
         # XLA may leave some gradients sharded, and gather the parameters and both moments instead.
         everywhere = NamedSharding(self.images_sharding.mesh, PartitionSpec())
@@ -240,9 +243,18 @@ class Step:
 
 
 def _over_parts(
-    part: Callable[..., Any], count: int, batch_stats: Any, rng: jax.Array, batch: feed_lib.Batch
+    part: Callable[..., Any],
+    count: int,
+    batch_stats: Any,
+    rng: jax.Array,
+    batch: feed_lib.Batch,
+    *,
+    unroll: bool,
 ) -> tuple[Any, tuple[Any, dict[str, jax.Array]]]:
-    """Runs `part` on `count` parts of a batch in turn; see `Step.train` for what it returns."""
+    """Runs `part` on `count` parts of a batch in turn, in a loop unless `unroll`.
+
+    See `Step.train` for what it returns.
+    """
 
     def split(array: jax.Array) -> jax.Array:
         # Every count-th row, so that each device has as many rows of every part.
@@ -256,8 +268,6 @@ def _over_parts(
     parts = (jnp.arange(count), jax.tree.map(split, batch))
     shapes = jax.eval_shape(part, batch_stats, rng, jax.tree.map(lambda x: x[0], parts[1]))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
-    # CPUs take 9 times as long for what is inside a loop; without one they save no memory.
-    unroll = count if jax.default_backend() == "cpu" else 1
     carry, _ = jax.lax.scan(add_part, (batch_stats, zeros), parts, unroll=unroll)
     batch_stats, (grads, metrics) = carry
     means = {name: metrics[name] / count for name in ("loss", "loss_excess")}

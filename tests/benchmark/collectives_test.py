@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from benchmarks import collectives
+from jaxlung.benchmark import collectives
 from jaxlung.parallel import sharding
 
 ADD = """
@@ -116,17 +116,6 @@ def test_every_branch_of_a_conditional_counts():
         body("two", PERMUTE),
     )
     assert [found.count for found in collectives.parse(text)] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("shape", "want"),
-    [
-        *(("f32[2,3]", 24), ("bf16[5]", 10), ("pred[7]", 7), ("s4[3]", 2), ("f32[]", 4)),
-        *(("f8e4m3fn[6]", 6), ("c64[2]", 16), ("f32[0]", 0), ("f32[<=4]", 16), ("token[]", 0)),
-    ],
-)
-def test_bytes_of_a_shape(shape, want):
-    assert collectives.shape_bytes(shape) == want
 
 
 def test_a_text_that_is_no_program_is_refused():
