@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     )
     config.task_name = "three_level"  # a key of tasks.TASKS
     config.task = dict()
-    config.optimizer = dict(learning_rate=1e-4, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)
+    config.optimizer = defaults.optimizer(learning_rate=1e-4, weight_decay=1e-8)
 
     # Every image is scaled to [0, 1] by its own darkest and brightest pixel (section 4.1).
     config.data = dict(

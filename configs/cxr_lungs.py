@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         loss="bce",  # or "iou", "bce_iou"; a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in "bce_iou"
     )
-    config.optimizer = dict(learning_rate=2e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)
+    config.optimizer = defaults.optimizer(learning_rate=2e-4, weight_decay=0.0, eps=1e-7)
     config.control.update(plateau_patience=3, plateau_cooldown=2, stop_patience=15)  # epochs
 
     # Every image is scaled to [0, 1] by its own darkest and brightest pixel. This is our choice;

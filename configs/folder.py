@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         loss="bce",  # or "iou", "bce_iou"; a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in "bce_iou"
     )
-    config.optimizer = dict(learning_rate=1e-3, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)
+    config.optimizer = defaults.optimizer(learning_rate=1e-3, weight_decay=1e-8)
 
     config.data = dict(
         name="folder",

@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         alpha=0.5,  # share of the cross-entropy in "bce_iou"
     )
     # The paper only names Adam; learning rate and epsilon are Keras's defaults.
-    config.optimizer = dict(learning_rate=1e-3, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)
+    config.optimizer = defaults.optimizer(learning_rate=1e-3, weight_decay=0.0, eps=1e-7)
 
     # Every image is scaled to [0, 1] by its own darkest and brightest pixel. This is our choice;
     # the paper says nothing about it.

@@ -1,4 +1,4 @@
-"""The fields that configs share: how a run computes, and the changes to training images.
+"""The fields that configs share: how a run computes, its optimizer, and the changes to images.
 
 A config file starts with `config = defaults.make_config()` and sets those that it wants otherwise:
 `config.control.stop_patience = 15`.
@@ -37,6 +37,29 @@ def make_config() -> mlc.ConfigDict:
     return config
 
 
+def optimizer(**changes: Any) -> dict[str, Any]:
+    """Returns the section `optimizer` of a config: PyTorch's Adam at a constant rate but `changes`.
+
+    See `jaxlung.training.optimizer.Settings`.
+    """
+    adam = dict(
+        name="adam",  # with L2 weight decay; or "adamw", "sgd"
+        learning_rate=1e-3,  # the largest of the schedule
+        weight_decay=0.0,
+        b1=0.9,  # of Adam
+        b2=0.999,  # of Adam
+        eps=1e-8,  # of Adam
+        momentum=0.9,  # of SGD, Nesterov's
+        clip_norm=0.0,  # largest norm of the gradient; 0: any
+        schedule="constant",  # or "cosine", "polynomial", "one_cycle", over the whole run
+        warmup_fraction=0.0,  # share of the run in which the rate rises
+        end_fraction=0.0,  # last rate over the largest; of "cosine" and "polynomial"
+        power=0.9,  # of "polynomial"
+        average_decay=0.0,  # 0.99: score and export the average of about 100 steps; 0: don't
+    )
+    return _change("optimizer", adam, changes)
+
+
 def image_augment(**amounts: Any) -> dict[str, Any]:
     """Returns the section `augment` of a config for images: no changes but `amounts`."""
     off = dict(
@@ -53,9 +76,12 @@ def image_augment(**amounts: Any) -> dict[str, Any]:
         blur_pixels=0.0,  # standard deviation of a Gaussian, at most
         low_resolution=0.0,  # share of the resolution that is lost, at most
     )
-    unknown = amounts.keys() - off.keys()
+    return _change("augment", off, amounts)
+
+
+def _change(section: str, fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    unknown = changes.keys() - fields.keys()
     if unknown:
-        raise ValueError(
-            f"augment: got {', '.join(sorted(unknown))}, want some of {', '.join(off)}."
-        )
-    return off | amounts
+        wanted = ", ".join(fields)
+        raise ValueError(f"{section}: got {', '.join(sorted(unknown))}, want some of {wanted}.")
+    return fields | changes

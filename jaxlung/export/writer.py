@@ -131,8 +131,7 @@ def to_onnx(run: trained.Trained) -> bytes:
 
 def flatten(state: train_step.TrainState) -> Weights:
     """Returns parameters and running statistics by path, "params/encoder_0/conv_0/kernel"."""
-    trees = {"params": state.params, "batch_stats": state.batch_stats}
-    return flax.traverse_util.flatten_dict(jax.device_get(trees), sep="/")
+    return flax.traverse_util.flatten_dict(jax.device_get(state.network), sep="/")
 
 
 def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, jax.Array]]:

@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+MOMENTUM = 0.9  # of BatchNorm's running statistics
+
 
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Returns the largest value of every 2 x 2 window (max-pooling with stride 2).
@@ -256,6 +258,6 @@ def batch_norm(*, train: bool, dtype: str, name: str) -> Callable[[jax.Array], j
     PyTorch's, the running variance is biased: over B H W values it is smaller by a factor of
     1 - 1 / (B H W).
     """
-    norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    norm = nn.BatchNorm(momentum=MOMENTUM, epsilon=1e-5, dtype=dtype, name=name)
     # An argument of the call, not of the module, so that frozen layers can change it.
     return functools.partial(norm, use_running_average=not train)

@@ -82,7 +82,7 @@ def _train(
 
     feed = pipeline.open_feed(splits["train"], system.settings, system.shardings, "train")
     validate = validation.open_split(system, splits["validation"])
-    step_fn = distributed.compiled_by_all(system.jit_train_step(feed.take))
+    step_fn = distributed.compiled_by_all(system.jit_train_step(feed.take, total_steps))
     votes = distributed.Votes(system.shardings.mesh)
     logging.info("compiling the training step")
     together = system.steps_per_dispatch
@@ -141,7 +141,7 @@ def restore_or_init(
         state = system.init_state()
         if init_from:
             state = transfer.copy_network(init_from, state)
-        control = control_lib.start(system.learning_rate)
+        control = control_lib.start(system.optimizer.learning_rate)
         return state, make_progress(control, [], [])
     state, progress = restored
     step = int(state.step)

@@ -20,8 +20,9 @@ from jaxlung.models import network
 from jaxlung.parallel import distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
-from jaxlung.training import checkpoint, compiler_options, optimizer, train_step
+from jaxlung.training import checkpoint, compiler_options, train_step
 from jaxlung.training import control as control_lib
+from jaxlung.training import optimizer as optimizer_lib
 
 STEPS_PER_DISPATCH = 10  # On accelerators, for which the host sends single steps too slowly.
 
@@ -55,7 +56,7 @@ class System:
         step: what is computed for a batch: network, task, optimizer, input.
         steps_per_dispatch: number of training steps that are sent to the device together.
         control: when the learning rate falls and when training stops.
-        learning_rate: learning rate that training starts with.
+        optimizer: rates and rules of the updates.
         shardings: where arrays live.
         settings: how records become batches.
         inference: how whole volumes are predicted; None for images.
@@ -65,7 +66,7 @@ class System:
     step: train_step.Step
     steps_per_dispatch: int
     control: control_lib.Settings
-    learning_rate: float
+    optimizer: optimizer_lib.Settings
     shardings: sharding.Shardings
     settings: settings_lib.Settings
     inference: settings_lib.InferenceSettings | None
@@ -128,14 +129,19 @@ class System:
         return jax.eval_shape(init, self.seed)["params"]
 
     def _init(self, seed: jax.Array) -> train_step.TrainState:
-        return self.step.init(seed, self.settings.input_shape, self.learning_rate)
+        return self.step.init(seed, self.settings.input_shape, self.optimizer.learning_rate)
 
-    def jit_train_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
+    def jit_train_step(self, take: feed_lib.Take, total_steps: int = 1) -> jax.stages.Wrapped:
         """Jits `(state, store, item, seed) -> (state, metrics)`, which reuses the state's memory.
 
         It takes one step for each batch of the item. Metrics are [K], confusions [K, L, L].
+
+        Args:
+            take: see `feed.Take`.
+            total_steps: length of the schedule; it doesn't matter to those who only measure.
         """
-        one = self.step.train
+        schedule = optimizer_lib.make_schedule(self.optimizer, total_steps)
+        one = functools.partial(self.step.train, schedule=schedule)
 
         def step_fn(
             state: train_step.TrainState, store: Any, item: Any, seed: jax.Array
@@ -212,11 +218,13 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
             f"{rows}, the rows of the network's input."
         )
     is_volumetric = isinstance(settings, settings_lib.PatchSettings)
+    optimizer = optimizer_lib.Settings(**config.optimizer)
     step = train_step.Step(
         model=choose(models.MODELS, config.model_name, "model_name")(**config.model),
         task=make_task(config),
-        tx=optimizer.make_optimizer(**config.optimizer, freeze=config.freeze),
+        tx=optimizer_lib.make_optimizer(optimizer, config.freeze),
         **(make_patch_input(config) if is_volumetric else make_image_input(config)),
+        average_decay=optimizer.average_decay,
         freeze=config.freeze,
         microbatches=step_settings.microbatches,
         remat=step_settings.remat,
@@ -227,14 +235,14 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
         step=step,
         steps_per_dispatch=step_settings.steps_per_dispatch or default,
         control=control_lib.Settings(**config.control),
-        learning_rate=config.optimizer.learning_rate,
+        optimizer=optimizer,
         shardings=shardings,
         settings=settings,
         inference=settings_lib.InferenceSettings(**config.inference) if is_volumetric else None,
         seed=make_seed(config.seed, shardings),
     )
     if config.freeze:
-        optimizer.require_freezable(system.abstract_params(), config.freeze)
+        optimizer_lib.require_freezable(system.abstract_params(), config.freeze)
     return system
 
 

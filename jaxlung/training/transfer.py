@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections as mlc
 from absl import logging
 from etils import epath
@@ -27,7 +28,17 @@ def copy_network(run: str, state: train_step.TrainState) -> train_step.TrainStat
     path, config, system = open_network(run, state)
     restored = trained.load_state(path, config, system)
     logging.info("starting from the network of %s at step %d", path, int(restored.step))
-    return dataclasses.replace(state, params=restored.params, batch_stats=restored.batch_stats)
+    return start_from(restored, state)
+
+
+def start_from(
+    trained_state: train_step.TrainState, fresh: train_step.TrainState
+) -> train_step.TrainState:
+    """Returns `fresh` with the network of a trained state, its average if it has one."""
+    network = trained_state.network
+    # A copy, as training reuses the memory of both.
+    average = jax.tree.map(jnp.copy, network) if fresh.average else {}
+    return dataclasses.replace(fresh, **network, average=average)
 
 
 def open_network(
