@@ -51,8 +51,8 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target=variant.target,
         threshold=0.5,  # foreground above it
-        loss="bce",  # or "iou", "bce_iou"; a key of losses.LOSSES
-        alpha=0.5,  # share of the cross-entropy in "bce_iou"
+        loss="bce",  # a key of losses.LOSSES: focal, iou, dice, tversky, bce_iou, bce_dice
+        alpha=0.5,  # weight of cross-entropy ("bce_..."), foreground (focal), false positives (tversky)
     )
     config.optimizer = defaults.optimizer(learning_rate=1e-3, weight_decay=1e-8)
 

@@ -26,14 +26,19 @@ _FACTS = (
     ("Loss", "{task[loss]}"),
     ("Training", "{epochs} epochs, {data[batch_size]} {examples} per step, seed {seed}"),
     ("Checkpoint scored", "{selection}"),
+    ("Optimizer", "{optimizer[name]}"),
     ("Learning rate", "{optimizer[learning_rate]}"),
+    ("Schedule", "{optimizer[schedule]}"),
     ("Weight decay", "{optimizer[weight_decay]}"),
+    ("Gradients clipped to", "{optimizer[clip_norm]}"),
+    ("Network scored", "{optimizer[average_decay]}"),
 )
 _LUNGS = {
     "none": "the whole X-ray",
     "predicted": "the lungs that a lung network finds",
     "true": "the annotated lungs",
 }
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
 _SELECTIONS = {
     "best": "the one with the lowest validation loss",
     "best_score": "the one with the highest validation score",
@@ -117,6 +122,10 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
         if "lungs" in task:
             task["lungs"] = _LUNGS.get(task["lungs"], task["lungs"])
         fields["task"] = task
+    if "schedule" in config.get("optimizer", {}):
+        fields["optimizer"] = _in_words(config["optimizer"]) | _describe_optimizer(
+            config["optimizer"]
+        )
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
         if config["selection"] == "best_score" and found.is_volumetric:
@@ -124,6 +133,19 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("control", {}).get("stop_patience") and "epochs" in config:
         fields["epochs"] = f"at most {config['epochs']}"
     return fields
+
+
+def _describe_optimizer(optimizer: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the fields of an optimizer that are replaced by words; "" for what isn't used."""
+    warmup, decay = optimizer["warmup_fraction"], optimizer["average_decay"]
+    rise = f", rising over the first {100 * warmup:.3g} % of the run" if warmup else ""
+    steps = f"the average over about {1 / (1 - decay):.0f} steps" if decay else ""
+    schedule = optimizer["schedule"].replace("_", " ")
+    return {
+        "name": _OPTIMIZERS.get(optimizer["name"], optimizer["name"]),
+        "schedule": "" if schedule == "constant" and not warmup else f"{schedule}{rise}",
+        "average_decay": steps,
+    }
 
 
 def _describe_control(
