@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         target=variant.target,
         threshold=0.5,  # foreground above it
         loss="bce",  # a key of losses.LOSSES: focal, iou, dice, tversky, bce_iou, bce_dice
-        alpha=0.5,  # weight of cross-entropy ("bce_..."), foreground (focal), false positives (tversky)
+        alpha=0.5,  # weight: of BCE in "bce_...", foreground in focal, false positives in tversky
     )
     config.optimizer = defaults.optimizer(learning_rate=1e-3, weight_decay=1e-8)
 
