@@ -6,6 +6,7 @@ Data: a folder with `images/` and `masks/` (PNG or JPEG, any size, matched by st
     python -m jaxlung.main --config=configs/folder.py --config.data.root=MY_IMAGES
     python -m jaxlung.main --config=configs/folder.py:target=infection --config.data.root=A,B
     python -m jaxlung.main --config=configs/folder.py:network=slim_unet --config.data.root=A
+    python -m jaxlung.main --config=configs/folder.py:fold=0,folds=5 --config.data.root=A
 """
 
 import ml_collections as mlc
@@ -14,8 +15,8 @@ from jaxlung.config import config_arg, defaults
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
-    """Returns the run; `arg` is "" or some of "target=lung|infection", "network=...", "quick"."""
-    variant = config_arg.parse_arg(arg, target="lung", network="unet", quick=False)
+    """Returns the run; `arg` is "" or some of "target=lung|infection", "network=...", ..."""
+    variant = config_arg.parse_arg(arg, target="lung", network="unet", fold=0, folds=0, quick=False)
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
     config = defaults.make_config()
     config.epochs = 30
@@ -69,7 +70,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         negative_roots="",  # folders of `root` without lungs or infection: empty masks
         patient_pattern="",  # regular expression; its first group in the stem is the patient
         validation_fraction=0.1,  # share of the patients
-        test_fraction=0.1,  # share of the patients
+        test_fraction=0.1,  # share of the patients; unused with folds
+        fold=variant.fold,  # which of the folds is tested
+        folds=variant.folds,  # of a cross-validation by patient; 0: a single split
         image_size=128,  # pixels, height and width
         resize="pad",  # keep the aspect ratio; or "squash"
         batch_size=16,  # images per step, over all devices

@@ -22,6 +22,8 @@ def fill(config: mlc.ConfigDict) -> None:
         _add(config.data, "max_train_per_class", 0)
     if config.data.get("name") == "folder":
         _add(config.data, "negative_roots", "")
+        _add(config.data, "fold", 0)
+        _add(config.data, "folds", 0)
     for name, value in defaults.optimizer().items():
         _add(config.optimizer, name, value)
     if "shear_degrees" in config.augment:  # Of images.
