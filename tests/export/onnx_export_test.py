@@ -47,7 +47,7 @@ def export_run(folder, config, head_factor=8):
     state = state.replace(params=multiply_head(state.params, head_factor))
     with checkpoint.open_manager(path) as manager:
         checkpoint.save(manager, state, {}, 0.5)
-    writer.export(path, folder / "model.onnx")
+    writer.export([path], folder / "model.onnx")
     return folder / "model.onnx", system, state
 
 
@@ -125,7 +125,7 @@ def test_the_file_says_what_it_is(onnxruntime, tmp_path):
     file, system, _ = export_run(tmp_path, make_config(IN_LUNGS))
     session = onnxruntime.InferenceSession(str(file))
     manifest = json.loads(session.get_modelmeta().custom_metadata_map["manifest"])
-    writer.export(tmp_path / "run", tmp_path / "model.jaxlung")
+    writer.export([tmp_path / "run"], tmp_path / "model.jaxlung")
     other = reader.load(tmp_path / "model.jaxlung").manifest
     apart = {"created", "format", "inputs", "versions", "config"}
     only_there = {"platforms", "calling_convention", "sha256", "digest"}
@@ -212,4 +212,4 @@ def test_without_its_packages_the_extra_is_named(package, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, package, None)
     sentence = rf"model.ONNX needs {package}: pip install 'jaxlung\[onnx\]'"
     with pytest.raises(ValueError, match=sentence):
-        writer.export(tmp_path, pathlib.Path("model.ONNX"))
+        writer.export([tmp_path], pathlib.Path("model.ONNX"))

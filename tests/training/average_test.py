@@ -5,13 +5,15 @@ import itertools
 
 import flax.traverse_util
 import jax
+import ml_collections
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxlung.config import config_file
 from jaxlung.data.feed import stream
 from jaxlung.export import writer
-from jaxlung.training import checkpoint, transfer
+from jaxlung.training import checkpoint, trained, transfer
 from jaxlung.training import system as system_lib
 
 DECAY = 0.7
@@ -99,10 +101,12 @@ def test_it_is_what_is_scored_and_exported():
         jax.tree.map(np.testing.assert_array_equal, got, want)
     other = system.window_step(dataclasses.replace(state, average={}), batch)
     assert np.any(np.asarray(other) != np.asarray(system.window_step(state, batch)))
-    exported = writer.flatten(state)
-    assert exported.keys() == flat(state.average).keys()
+    exported = writer.flatten(
+        [trained.Trained(epath.Path(), ml_collections.ConfigDict(), system, state)]
+    )
+    assert exported.keys() == {f"0/{name}" for name in flat(state.average)}
     for name, value in flat(state.average).items():
-        np.testing.assert_array_equal(exported[name], value)
+        np.testing.assert_array_equal(exported[f"0/{name}"], value)
 
 
 @pytest.mark.parametrize("changes", [{}, {"step.microbatches": 2, "data.batch_size": 8}])
