@@ -126,6 +126,8 @@ def _volumes(settings: plan.Plan) -> Iterator[page.Finding]:
             "lungs' box": " x ".join(map(str, found["predicted_shape"])) if found["lungs"] else "",
             "windows": f"{found['windows']} ({found['windows_without_lung']} left out)",
             "seconds": f"{found['seconds']:.2f} ({found['least']:.2f} to {found['most']:.2f})",
+            "outside the network": f"{100 * found['outside']:.0f} %",
+            "MB to the device, back": f"{found['mb_to_device']:,.0f}, {found['mb_to_host']:,.1f}",
             "first one, s": f"{found['first_seconds']:.1f}",
         }
         yield page.Finding(VOLUMES, cells, found)

@@ -5,10 +5,14 @@
     python -m benchmarks.volume_inference --config=covid19_ct:phantom --shape=40,160,160 --lungs
     python -m benchmarks.volume_inference --config=covid19_ct:quick --shape=9,80,80 --shape=7,90,70
 
-The time is proportional to the number of windows, which is printed for the given shape and for
-300 x 512 x 512. Without `--lungs` the whole volume is lung, so that every window is predicted. With
-it the volume is a generated chest, prepared like a record: cropped to the lungs if the config says
-so. Only `first_seconds` includes compiling; `compiled` counts the programs.
+From a record on the host to its mask there: resampling, windows, blending, resampling back and
+thresholding. `network_seconds` is what the windows' batches take by themselves, and `outside` the
+share of the rest. `mb_to_device` and `mb_to_host` are what crosses the border.
+
+Windows are counted for the given shape and for 300 x 512 x 512. Without `--lungs` the whole volume
+is lung, so that every window is predicted. With it the volume is a generated chest, cropped to the
+lungs if the config says so. Only `first_seconds` includes compiling; `compiled` counts the
+programs.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import jax
 import numpy as np
@@ -53,8 +58,7 @@ def main() -> None:
     state = system.init_state()
     shapes = [tuple(int(size) for size in text.split(",")) for text in args.shape or []]
     for shape in shapes or [WHOLE]:
-        volume = volumes.load(make_item(shape, args.lungs), system.settings)
-        measured = measure(system, state, volume, args.repeats)
+        measured = measure(system, state, make_item(shape, args.lungs), args.repeats)
         settings = {"config": args.config, "lungs": args.lungs, "shape": shape}
         print(json.dumps(settings | measured), flush=True)
 
@@ -84,20 +88,33 @@ def make_item(shape: tuple[int, int, int], lungs: bool) -> record.VolumeRecord:
 def measure(
     system: system_lib.System,
     state: train_step.TrainState,
-    volume: volumes.Volume,
+    item: record.VolumeRecord,
     repeats: int,
 ) -> dict[str, object]:
     """Times `repeats` predictions after one that compiles; returns seconds and counts."""
-    overlap, shape = system.inference.overlap, volume.image.shape
-
-    def predict() -> None:
-        volume_inference.predict(system, state, volume, overlap=overlap, mirror=False)
-
-    first, compiled = count_compiled(predict)
-    seconds = [time_once(predict) for _ in range(repeats)]
+    volume = volumes.load(item, system.settings)
+    shape = volume.image.shape
+    batch_size, window = system.settings.eval_batch_size, system.settings.patch_size
     within = volume.mask & record.LUNG != 0 if system.inference.inside_lungs else None
     judged = count_windows(system, shape, within)
     whole = count_windows(system, WHOLE)
+    batch = {"images": np.zeros((batch_size, *window), np.int16)}
+    batch["masks"] = np.ones_like(batch["images"], np.uint8)
+    batch = jax.device_put(batch, system.shardings.replicated)
+
+    def predict() -> None:
+        volume_inference.mask_of(system, volume_inference.find(system, state, item))
+
+    def network() -> None:
+        for _ in range(-(-judged // batch_size)):
+            probs = system.window_step(state, batch)
+        jax.block_until_ready(probs)
+
+    first, compiled = count_compiled(predict)
+    to_device, to_host = count_bytes(predict)
+    # In turn, so that both see the same machine.
+    pairs = [(time_once(predict), time_once(network)) for _ in range(repeats)]
+    seconds, alone = zip(*pairs, strict=True)
     median = statistics.median(seconds)
     return {
         "device": jax.devices()[0].device_kind,
@@ -108,11 +125,42 @@ def measure(
         "seconds": round(median, 3),
         "least": round(min(seconds), 3),
         "most": round(max(seconds), 3),
+        "network_seconds": round(statistics.median(alone), 3),
+        "outside": round(statistics.median(1 - one / both for both, one in pairs), 3),
+        "mb_to_device": round(to_device / 1e6, 1),
+        "mb_to_host": round(to_host / 1e6, 1),
         "first_seconds": round(first, 1),
         "compiled": compiled,
         "windows_300x512x512": whole,
         "seconds_300x512x512_by_windows": round(median * whole / judged, 1),
     }
+
+
+def count_bytes(run: Callable[[], None]) -> tuple[int, int]:
+    """Returns the bytes that a call copies to devices and from them, by `jax.device_put` and `get`.
+
+    What is on a device already is not counted.
+    """
+    put, get, counts = jax.device_put, jax.device_get, [0, 0]
+
+    def size(tree: object) -> int:
+        return sum(x.nbytes for x in jax.tree.leaves(tree) if isinstance(x, np.ndarray))
+
+    def counted_put(x: object, *args: object, **kwargs: object) -> object:
+        counts[0] += size(x)
+        return put(x, *args, **kwargs)
+
+    def counted_get(x: object) -> object:
+        found = get(x)
+        counts[1] += size(found)
+        return found
+
+    with (
+        mock.patch.object(jax, "device_put", counted_put),
+        mock.patch.object(jax, "device_get", counted_get),
+    ):
+        run()
+    return counts[0], counts[1]
 
 
 def count_windows(

@@ -21,18 +21,22 @@ class Found:
     """The result of an ensemble for one image.
 
     Attributes:
-        probs: mean of the members' outputs, float32.
+        probs: mean of the members' outputs, float32; None for a CT whose probabilities are not
+            written.
         preds: levels of the mean, uint8.
         disagreement: standard deviation of the members' outputs, averaged over all pixels that any
             member found (for a diagnosis, its one pixel); NaN for one member, or if nothing was
             found.
-        spread: standard deviation at every pixel, float32; None for one member.
+        spread: standard deviation at every pixel, float32; None for one member, and where `probs`
+            is.
+        certainty: confidence and entropy of a CT, see `measure.measure`.
     """
 
-    probs: np.ndarray
+    probs: np.ndarray | None
     preds: np.ndarray
     disagreement: float
     spread: np.ndarray | None
+    certainty: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

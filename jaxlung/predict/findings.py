@@ -21,9 +21,10 @@ class Findings:
         infection: mask of infection, bool, of the image's shape; None if no network finds it.
         lung_probs: probabilities, float32, of the network that finds lungs alone, or None.
         infection_probs: probabilities, float32, of the network that finds infection alone, or
-            None.
+            None. Those of CTs may stay on the device.
         diagnosis: name of the class; "" without a network of that role.
         diagnosis_prob: probability of COVID-19; None without a network of that role.
+        certainties: confidence and entropy, by role, if they were measured on the device.
         disagreements: disagreement of each ensemble of several networks, by role.
     """
 
@@ -33,6 +34,7 @@ class Findings:
     infection_probs: np.ndarray | None
     diagnosis: str
     diagnosis_prob: float | None
+    certainties: Mapping[str, Mapping[str, float]]
     disagreements: dict[str, float]
 
     @property
@@ -71,10 +73,14 @@ class Findings:
         preds = self.layers.get(target)
         if preds is None:
             return row
+        certainty = dict(self.certainties.get(target, {}))
         probs = self.lung_probs if target == "lung" else self.infection_probs
-        return row | measure.measure(
+        if certainty:
+            probs = None
+        measured = measure.measure(
             preds, probs, self.lungs, spacing_mm, target=target, mirrored=mirrored, affine=affine
         )
+        return row | measured | certainty
 
 
 def combine(team: ensemble.Team, found: Mapping[str, ensemble.Found]) -> Findings:
@@ -90,15 +96,22 @@ def combine(team: ensemble.Team, found: Mapping[str, ensemble.Found]) -> Finding
     if "levels" in found:
         preds.setdefault("infection", found["levels"].preds == INFECTION_LEVEL)
     diagnosis = found.get("diagnosis")
+    diagnosis_prob = None
+    if diagnosis:
+        assert diagnosis.probs is not None  # Only those of CTs may stay on the device.
+        diagnosis_prob = diagnosis.probs.item()
     names = team.ensembles["diagnosis"].judge.system.task.levels if diagnosis else ()
     return Findings(
         lungs=preds.get(team.lungs_from),
         infection=preds.get("infection"),
         lung_probs=found["lung"].probs if "lung" in found else None,
         infection_probs=found["infection"].probs if "infection" in found else None,
+        certainties={role: each.certainty for role, each in found.items()},
         diagnosis=names[diagnosis.preds.item()] if diagnosis else "",
-        diagnosis_prob=diagnosis.probs.item() if diagnosis else None,
+        diagnosis_prob=diagnosis_prob,
         disagreements={
-            role: each.disagreement for role, each in found.items() if each.spread is not None
+            role: each.disagreement
+            for role, each in found.items()
+            if len(team.ensembles[role].members) > 1
         },
     )

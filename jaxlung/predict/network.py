@@ -22,7 +22,7 @@ from jaxlung.parallel import sharding
 from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
-from jaxlung.volume import hounsfield
+from jaxlung.volume import device_map, hounsfield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +80,9 @@ class Network:
             ValueError: the image has another type or shape, the spacing is outside of what CTs
                 have, or the lungs are missing.
         """
+        if self.is_volumetric:
+            found = self.find_in_volume(self._record(image, lungs, spacing_mm))
+            return self.mask_of(found).astype(np.uint8)
         return self.preds(self.probs(image, lungs, spacing_mm))
 
     def probs(
@@ -89,17 +92,26 @@ class Network:
         spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> np.ndarray:
         """Returns the network's raw output, float32 in [0, 1]; see `predict` for the rest."""
+        if self.is_volumetric:
+            return self.find_in_volume(self._record(image, lungs, spacing_mm)).fetch()
         require_image(image, self.is_volumetric)
-        if not self.is_volumetric:
-            return self.predict_pictures([image], None if lungs is None else [lungs])[0]
+        return self.predict_pictures([image], None if lungs is None else [lungs])[0]
+
+    def _record(
+        self,
+        image: np.ndarray,
+        lungs: np.ndarray | None,
+        spacing_mm: tuple[float, float, float],
+    ) -> record.VolumeRecord:
+        """Returns a CT as a record; see `predict` for arguments and errors."""
+        require_image(image, self.is_volumetric)
         mask = self._pack_lungs(image, lungs)
         if doubt := hounsfield.doubt(image, window="none"):
             logging.warning("the image has %s", doubt)
         affine = np.diag([*spacing_mm[::-1], 1.0])
-        item = record.VolumeRecord(
+        return record.VolumeRecord(
             image, mask, spacing_mm, image.shape[::-1], affine, "image", "patient", ""
         )
-        return self.predict_volume(item)
 
     def predict_pictures(
         self, images: Sequence[np.ndarray], lungs: Sequence[np.ndarray] | None = None
@@ -164,13 +176,21 @@ class Network:
             return probs
         return resize.unfit(probs, *shape, self._image_settings.resize)
 
-    def predict_volume(self, item: record.VolumeRecord) -> np.ndarray:
-        """Returns the probabilities of a CT on its own voxels, [D, H, W] float32.
+    def find_in_volume(self, item: record.VolumeRecord, *, whole: bool = False) -> device_map.Map:
+        """Returns the probabilities of a CT on its own voxels, on the device.
 
         For a network that `needs_lungs` the record's mask must hold the lungs.
+
+        Args:
+            item: the CT.
+            whole: see `device_map.Map.resampled`.
         """
-        probs = volume_inference.predict_record(self.system, self.state, item)
-        return np.clip(probs, 0, 1, out=probs)  # A weighted mean may be rounded to above 1.
+        found = volume_inference.find(self.system, self.state, item, whole=whole)
+        return found.clipped()
+
+    def mask_of(self, found: device_map.Map) -> np.ndarray:
+        """Returns the mask of a map of a CT, [D, H, W] bool on the host."""
+        return volume_inference.mask_of(self.system, found)
 
     def preds(self, probs: np.ndarray) -> np.ndarray:
         """Returns the levels of one image's raw output, uint8 of the same shape."""

@@ -62,9 +62,13 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> R
 
 
 def predict(
-    team: ensemble.Team, ready: Sequence[Ready], pool: concurrent.futures.Executor
+    team: ensemble.Team,
+    ready: Sequence[Ready],
+    options: settings.Options,
+    pool: concurrent.futures.Executor,
 ) -> list[Raw]:
     """Returns all networks' raw outputs for some pictures; networks that need lungs come last."""
+    del options
     raws: list[Raw] = [{} for _ in ready]
     dependent = [member for member in team.members if member.needs_lungs]
     for member in team.members:

@@ -199,7 +199,9 @@ def _predict_batch(
     start = time.monotonic()
     good = [job for job in batch if not job.error]
     try:
-        raws = iter(work.predict(team, [job.ready for job in good], readers) if good else ())
+        raws = iter(
+            work.predict(team, [job.ready for job in good], options, readers) if good else ()
+        )
     except (ValueError, MemoryError) as error:  # A volume may have too many voxels.
         batch = [job if job.error else Job(job.item, error=_reason(error)) for job in batch]
     share = (time.monotonic() - start) / max(1, len(good))

@@ -48,6 +48,7 @@ def probs_by_ending(found: Mapping[str, ensemble.Found]) -> dict[str, np.ndarray
     arrays = {}
     for role, each in found.items():
         start = _start(role, len(found))
+        assert each.probs is not None
         arrays[f"{start}_probs"] = each.probs
         if each.spread is not None:
             arrays[f"{start}_disagreement"] = each.spread

@@ -11,6 +11,7 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.predict import (
     ct,
+    ct_ensemble,
     dicom_seg,
     ensemble,
     findings,
@@ -71,6 +72,7 @@ def _require_resampled(
 def predict(
     team: ensemble.Team,
     ready: Sequence[record.VolumeRecord],
+    options: settings.Options,
     pool: concurrent.futures.Executor,
 ) -> list[dict[str, ensemble.Found]]:
     """Returns all networks' results by role; the lungs come first, as others may need them.
@@ -80,7 +82,7 @@ def predict(
     """
     del pool
     try:
-        return [_find(team, item) for item in ready]
+        return [_find(team, item, options.probs) for item in ready]
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -90,13 +92,15 @@ def predict(
         ) from error
 
 
-def _find(team: ensemble.Team, item: record.VolumeRecord) -> dict[str, ensemble.Found]:
-    found = {}
+def _find(
+    team: ensemble.Team, item: record.VolumeRecord, keep_probs: bool
+) -> dict[str, ensemble.Found]:
+    found, lungs = {}, None
     for role, each in team.ensembles.items():
-        found[role] = each.combine(member.predict_volume(item) for member in each.members)
+        found[role] = ct_ensemble.find(each, item, lungs, keep_probs=keep_probs)
         if role == team.lungs_from:
-            mask = (found[role].preds > 0) * np.uint8(record.LUNG)
-            item = dataclasses.replace(item, mask=mask)
+            lungs = found[role].preds > 0
+            item = dataclasses.replace(item, mask=lungs * np.uint8(record.LUNG))
     return found
 
 

@@ -86,8 +86,8 @@ def score_volumes(
     )
     confusions = []
     for volume, there in zip(whole, on_device, strict=True):
-        probs = quick(volume, on_device=there)[volume.unpadded]
-        preds = volume_inference.find_foreground(system, probs)
+        found = quick(volume, on_device=there)
+        preds = volume_inference.mask_of(system, found)[found.box]
         levels = system.task.true_levels(volume.mask[volume.unpadded], 0)
         confusions.append(overlap.confusion_of_one(levels, preds.astype(np.uint8), 2))
     return float(system.task.image_scores(np.array(confusions))[system.task.rank_by].mean())

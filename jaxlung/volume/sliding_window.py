@@ -1,14 +1,15 @@
 """Runs a network over a whole volume by overlapping windows, blended, all on the device.
 
-The volume goes to the device once. Windows are cut there in batches of one size, and the network's
-outputs are added there, so that a single array returns.
+The volume goes to the device once, laid out as in `rows`. Windows are cut there in batches of one
+size, and the network's outputs are added there and divided by the windows' weights, so that a
+single array is left.
 
-No program is compiled for one volume's shape. Voxels lie in one row [V], the strides of slices and
-rows are arguments, and V is rounded up to a power of two (`_capacity`). The network is compiled
-once, the programs that cut and add once for each V.
+No program is compiled for one volume's shape: the network is compiled once, the programs that cut,
+add and divide once for each size of `rows`.
 
-Memory for 630 x 630 x 300 voxels, rounded up to 2**27: 268 MB of int16, 134 MB of uint8 and 537 MB
-of float32 probabilities, 940 MB in all, besides the windows of a batch and the network's own needs.
+Memory for 600 x 512 x 512 voxels, whose rows are rounded up to 2**19: 537 MB of int16, 268 MB of
+uint8 and 1,074 MB of float32 probabilities, 1.9 GB in all, besides the windows of a batch and the
+network's own needs.
 """
 
 import dataclasses
@@ -21,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlung.volume import window_grid
+from jaxlung.volume import rows, window_grid
 
-MOST_VOXELS = 2**31  # Positions are int32.
+MOST_VOXELS = 2**31  # as far as tested
 
 Forward = Callable[[dict[str, jax.Array]], jax.Array]
 
@@ -33,8 +34,8 @@ class OnDevice:
     """A volume on the device, made by `prepare` for any number of calls of `predict`.
 
     Attributes:
-        arrays: the network's inputs by name, [V] each with V a power of two: the voxels of the
-            padded volume row by row, then zeros.
+        arrays: the network's inputs by name, [R, C] each: the padded volume as `rows.send` lays it
+            out.
         shape: shape of the volume itself.
         padded: shape of the padded volume, which repeats its last voxels.
         sharding: placement of the arrays; None for the default device.
@@ -65,8 +66,8 @@ def prepare(
     padded = tuple(max(pair) for pair in zip(shape, _check_window(window), strict=True))
     if math.prod(padded) > MOST_VOXELS:
         raise ValueError(f"sliding window: got {padded} voxels, want {MOST_VOXELS} at most.")
-    on_host = {name: _in_a_row(array, padded) for name, array in arrays.items()}
-    return OnDevice(jax.device_put(on_host, sharding), shape, padded, sharding)
+    sent = {name: rows.send(_pad(array, padded), sharding) for name, array in arrays.items()}
+    return OnDevice(sent, shape, padded, sharding)
 
 
 def predict(
@@ -80,7 +81,37 @@ def predict(
     within: np.ndarray | None = None,
     sharding: jax.sharding.Sharding | None = None,
 ) -> np.ndarray:
-    """Returns probabilities of a whole volume, blended from windows as in nnU-Net (Isensee, 2021).
+    """Returns probabilities of a whole volume: those of `blend`, on the host.
+
+    The arguments are those of `blend`.
+
+    Returns:
+        [D, H, W] float32 in [0, 1].
+    """
+    volume = arrays if isinstance(arrays, OnDevice) else prepare(arrays, window, sharding)
+    probs = blend(
+        forward,
+        volume,
+        window=window,
+        overlap=overlap,
+        batch_size=batch_size,
+        mirror_axes=mirror_axes,
+        within=within,
+    )
+    return rows.fetch(probs, volume.padded)[tuple(map(slice, volume.shape))]
+
+
+def blend(
+    forward: Forward,
+    volume: OnDevice,
+    *,
+    window: Sequence[int],
+    overlap: float,
+    batch_size: int,
+    mirror_axes: Sequence[int] = (),
+    within: np.ndarray | None = None,
+) -> jax.Array:
+    """Blends the outputs for overlapping windows as nnU-Net does (Isensee, 2021), on the device.
 
     Overlapping windows are averaged with Gaussian weights (sigma is an eighth of the window), so
     that windows with a voxel near their middle count most. An axis shorter than the window is
@@ -90,10 +121,10 @@ def predict(
     to the bit as without it: no window that covers them is skipped, and the order of sums stays.
 
     Args:
-        forward: a jitted function, made once by the caller, from windows of `arrays`, each
-            [N, *window], to [N, *window] float32 probabilities. N is always `batch_size`.
-        arrays: the network's inputs by name, each [D, H, W] of any type; or the result of
-            `prepare`, to keep them on the device between calls.
+        forward: a jitted function, made once by the caller, from windows of the volume's arrays,
+            each [N, *window], to [N, *window] float32 probabilities. N is always `batch_size`. If
+            it runs on a mesh, it splits the windows by a sharding constraint.
+        volume: the network's inputs, from `prepare`, for any number of calls.
         window: voxels of a window along D, H and W.
         overlap: least share of a window that the next one covers again, in [0, 1).
         batch_size: number of windows in a batch.
@@ -101,41 +132,31 @@ def predict(
             combination of these axes and the outputs are averaged, at 2 ** len(mirror_axes) times
             the cost.
         within: [D, H, W] bool, voxels whose probabilities are wanted; others get 0. None for all.
-        sharding: placement of the volume; None for the default device. For a `forward` over a mesh
-            pass `Shardings.replicated`: `forward` splits the windows by a sharding constraint.
-            Ignored for a prepared volume.
 
     Returns:
-        [D, H, W] float32 in [0, 1].
+        Probabilities of the padded volume, [R, C] float32 in [0, 1], see `rows`; 0 past it.
 
     Raises:
-        ValueError: the arrays are not 3D, differ in shape or were prepared for a smaller window; a
-            setting is out of range; `forward` returns another shape.
+        ValueError: the volume was prepared for a smaller window; a setting is out of range;
+            `forward` returns another shape.
     """
     _check_settings(overlap, batch_size, mirror_axes)
-    volume = arrays if isinstance(arrays, OnDevice) else prepare(arrays, window, sharding)
     window = _check_window(window, volume.padded)
     _check_within(within, volume.shape)
     starts = window_grid.starts(volume.shape, window, overlap)
     corners = window_grid.corners(starts, window, within)
     total = _sum_windows(forward, volume, corners, window, batch_size, mirror_axes)
-    on_host = jax.device_get(total)[: math.prod(volume.padded)].reshape(volume.padded)
-    return _divide(on_host, window_grid.sums(volume.padded, starts, window), volume.shape, within)
+    weights = _lay_out(window_grid.sums(volume.padded, starts, window), volume.padded)
+    inside = None if within is None else rows.send(_pad(within, volume.padded), volume.sharding)
+    return _divide(total, jax.device_put(weights, volume.sharding), inside)
 
 
-def _in_a_row(array: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
-    """Returns [D, H, W] as a row [V]: padded by its last voxels, then by zeros."""
-    row = np.zeros(_capacity(padded), array.dtype)
-    if array.shape != padded:
-        widths = [(0, after - before) for before, after in zip(array.shape, padded, strict=True)]
-        array = np.pad(array, widths, mode="edge")
-    row[: array.size] = array.ravel()
-    return row
-
-
-def _capacity(padded: Sequence[int]) -> int:
-    """Returns the length of a row on the device: the next power of two, for few programs."""
-    return 1 << (math.prod(padded) - 1).bit_length()
+def _pad(array: np.ndarray, padded: tuple[int, ...]) -> np.ndarray:
+    """Pads [D, H, W] by its last voxels."""
+    if array.shape == padded:
+        return array
+    widths = [(0, after - before) for before, after in zip(array.shape, padded, strict=True)]
+    return np.pad(array, widths, mode="edge")
 
 
 def _sum_windows(
@@ -146,19 +167,19 @@ def _sum_windows(
     batch_size: int,
     mirror_axes: Sequence[int],
 ) -> jax.Array:
-    """Returns the weighted sum [V] float32 of the outputs for windows at corners [K, 3].
+    """Returns the weighted sum [R, C] float32 of the outputs for windows at corners [K, 3].
 
     Doesn't wait for the device, so that the next batch is queued before one is finished.
     """
     put = functools.partial(jax.device_put, device=volume.sharding)
-    _, height, width = volume.padded
+    height = volume.padded[1]
     weights = put([window_grid.gaussian(length) for length in window])
-    steps = put(np.array([height * width, width], np.int32))
+    per_slice = put(np.int32(height))
     mirrors = window_grid.combinations(mirror_axes)
-    total = put(_zeros(_capacity(volume.padded)))
-    for firsts, share in _batches(corners @ np.array([height * width, width, 1]), batch_size):
+    total = rows.zeros(volume.padded, np.float32, volume.sharding)
+    for firsts, share in _batches(corners @ np.array([[height, 0], [1, 0], [0, 1]]), batch_size):
         firsts, share = put((firsts, share / len(mirrors)))
-        batch = _cut(volume.arrays, firsts, steps, window=window)
+        batch = _cut(volume.arrays, firsts, per_slice, window=window)
         probs = forward(batch)
         if probs.shape != (batch_size, *window):
             raise ValueError(
@@ -166,66 +187,70 @@ def _sum_windows(
             )
         for axes in mirrors[1:]:
             probs = _plus_flipped(probs, forward(_flip(batch, axes=axes)), axes=axes)
-        total = _add(total, probs, firsts, steps, share, weights)
+        total = _add(total, probs, firsts, per_slice, share, weights)
     return total
 
 
 def _batches(firsts: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields batches of windows: their first voxels, int32, and weights 0 or 1, float32.
+    """Yields batches of windows: their first row and column [N, 2], and weights 0 or 1, float32.
 
     The last batch is filled up with windows at the origin of weight 0.
     """
     for start in range(0, len(firsts), batch_size):
         part = firsts[start : start + batch_size].astype(np.int32)
         missing = batch_size - len(part)
-        yield np.pad(part, (0, missing)), np.pad(np.ones(len(part), np.float32), (0, missing))
+        share = np.pad(np.ones(len(part), np.float32), (0, missing))
+        yield np.pad(part, ((0, missing), (0, 0))), share
 
 
-def _divide(
-    total: np.ndarray,
-    sums: Sequence[np.ndarray],
-    shape: tuple[int, ...],
-    within: np.ndarray | None,
-) -> np.ndarray:
-    """Divides sums [*padded] by the windows' weights and crops; 0 where not `within`."""
+def _lay_out(sums: Sequence[np.ndarray], padded: tuple[int, ...]) -> list[np.ndarray]:
+    """Returns the windows' weights along D and H for each row, [R, 1], and along W, [1, C]."""
+    num_rows, num_columns = rows.size(padded)
     along_d, along_h, along_w = sums
-    in_plane = (along_h[:, None] * along_w)[: shape[1], : shape[2]]
-    probs = np.zeros(shape, np.float32)
-    for index, plane in enumerate(probs):  # Plane by plane, to stay in the CPU's cache.
-        here = total[index, : shape[1], : shape[2]]
-        where = True if within is None else within[index]
-        np.divide(here, along_d[index] * in_plane, out=plane, where=where)
-    return probs
+    per_row = [np.repeat(along_d, padded[1]), np.tile(along_h, padded[0])]
+    weights = [np.ones((num_rows, 1), np.float32) for _ in per_row]
+    for column, values in zip(weights, per_row, strict=True):
+        column[: len(values), 0] = values
+    return [*weights, np.pad(along_w, (0, num_columns - padded[2]), constant_values=1)[None]]
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _zeros(size: int) -> jax.Array:
-    return jnp.zeros(size, jnp.float32)
+@functools.partial(jax.jit, donate_argnames="total")
+def _divide(total: jax.Array, weights: Sequence[jax.Array], inside: jax.Array | None) -> jax.Array:
+    """Divides sums [R, C] by the windows' weights, in place; 0 where not `inside`."""
+    along_d, along_h, along_w = weights
+    probs = total / (along_d * (along_h * along_w))
+    return probs if inside is None else jnp.where(inside, probs, 0)
 
 
-def _rows(firsts: jax.Array, steps: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    """Returns the first voxels of all rows of windows at `firsts`, [...] to [..., D * H, 1]."""
-    slices, rows, _ = window
-    away = steps[0] * jnp.arange(slices)[:, None] + steps[1] * jnp.arange(rows)[None, :]
-    away = away.reshape((1,) * firsts.ndim + (slices * rows,))
-    return (firsts[..., None] + away)[..., None]
+def _places(firsts: jax.Array, per_slice: jax.Array, window: tuple[int, ...]) -> jax.Array:
+    """Returns where all rows of windows begin: row and column, [..., 2] to [..., D * H, 2]."""
+    slices, height, _ = window
+    away = per_slice * jnp.arange(slices)[:, None] + jnp.arange(height)[None, :]
+    away = away.reshape((1,) * (firsts.ndim - 1) + (slices * height,))
+    row = firsts[..., :1] + away
+    return jnp.stack([row, jnp.broadcast_to(firsts[..., 1:], row.shape)], axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames="window")
 def _cut(
-    volumes: dict[str, jax.Array], firsts: jax.Array, steps: jax.Array, *, window: tuple[int, ...]
+    volumes: dict[str, jax.Array],
+    firsts: jax.Array,
+    per_slice: jax.Array,
+    *,
+    window: tuple[int, ...],
 ) -> dict[str, jax.Array]:
-    """Cuts windows [N, *window] that begin at `firsts` [N] out of volumes [V].
+    """Cuts windows [N, *window] that begin at `firsts` [N, 2] out of volumes [R, C].
 
-    `steps` [2] are the distances in [V] from a slice to the next and from a row to the next.
+    `per_slice` [] is the number of rows of a slice.
     """
-    places = _rows(firsts, steps, window)
-    rows = jax.lax.GatherDimensionNumbers(
-        offset_dims=(2,), collapsed_slice_dims=(), start_index_map=(0,)
+    places = _places(firsts, per_slice, window)
+    one_row = jax.lax.GatherDimensionNumbers(
+        offset_dims=(2,), collapsed_slice_dims=(0,), start_index_map=(0, 1)
     )
 
     def cut(volume: jax.Array) -> jax.Array:
-        windows = jax.lax.gather(volume, places, rows, window[2:], mode="promise_in_bounds")
+        sizes = (1, window[2])
+        windows = jax.lax.gather(volume, places, one_row, sizes, mode="promise_in_bounds")
         return windows.reshape(-1, *window)
 
     return jax.tree.map(cut, volumes)
@@ -248,11 +273,11 @@ def _add(
     total: jax.Array,
     probs: jax.Array,
     firsts: jax.Array,
-    steps: jax.Array,
+    per_slice: jax.Array,
     share: jax.Array,
     weights: Sequence[jax.Array],
 ) -> jax.Array:
-    """Adds windows [N, *window], each times its share, to the volume [V], in place.
+    """Adds windows [N, *window], each times its share, to the volume [R, C], in place.
 
     Windows are added one after the other: those of a batch overlap, and a fixed order makes the
     sums reproducible.
@@ -260,16 +285,16 @@ def _add(
     along_d, along_h, along_w = weights
     weight = along_d[:, None, None] * along_h[None, :, None] * along_w[None, None, :]
     probs = probs * weight[None] * share[:, None, None, None]
-    rows = jax.lax.ScatterDimensionNumbers(
-        update_window_dims=(1,), inserted_window_dims=(), scatter_dims_to_operand_dims=(0,)
+    one_row = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=(1,), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0, 1)
     )
 
     def add(i: jax.Array, total: jax.Array) -> jax.Array:
         return jax.lax.scatter_add(
             total,
-            _rows(firsts[i], steps, weight.shape),
+            _places(firsts[i], per_slice, weight.shape),
             probs[i].reshape(-1, len(along_w)),
-            rows,
+            one_row,
             indices_are_sorted=True,
             unique_indices=True,
             mode="promise_in_bounds",

@@ -28,6 +28,7 @@ from jaxlung.predict import (
     settings,
 )
 from jaxlung.tasks import task as task_lib
+from jaxlung.volume import device_map, rows
 from tests import array_source
 from tests.predict import networks
 
@@ -292,14 +293,17 @@ class Band:
         self.system = type("System", (), {"task": dataclasses.replace(task, threshold=0.5)})
         self.system.settings = type("Settings", (), {"spacing_mm": SPACING_MM})
 
-    def predict_volume(self, item):
+    def find_in_volume(self, item, *, whole=False):
+        del whole
         found = (item.image > self._band[0]) & (item.image < self._band[1])
         if self.needs_lungs:
             found &= item.mask & record.LUNG != 0
-        return found.astype(np.float32)
+        box = tuple(slice(0, length) for length in found.shape)
+        sent = rows.send(found.astype(np.float32), None)
+        return device_map.make(sent, found.shape, box, found.shape)
 
-    def preds(self, probs):
-        return (probs > 0.5).astype(np.uint8)
+    def mask_of(self, found):
+        return found.above(0.5)
 
 
 def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monkeypatch):
@@ -347,10 +351,10 @@ def test_a_volume_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
 
 def test_a_volume_that_the_device_has_no_room_for_stops_no_other(tmp_path, monkeypatch):
     class Small(Band):
-        def predict_volume(self, item):
+        def find_in_volume(self, item, *, whole=False):
             if item.image.size > 64:
                 raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
-            return super().predict_volume(item)
+            return super().find_in_volume(item)
 
     (tmp_path / "in").mkdir()
     for name, slices in (("a", 5), ("b", 4)):

@@ -28,6 +28,11 @@ def sphere(shape, spacing_mm, centre_mm, radius_mm):
     return np.linalg.norm(away_mm, axis=0) <= radius_mm
 
 
+def to_spacing(volume, spacing_mm, wanted_mm, *, labels):
+    shape = resample.shape_at(volume.shape, spacing_mm, wanted_mm)
+    return resample.to_shape(volume, shape, labels=labels)
+
+
 class ToSpacingTest(parameterized.TestCase):
     @parameterized.parameters(
         ((2.0, 1.0, 1.0),), ((1.0, 1.3, 0.7),), ((0.5, 2.9, 1.0),), ((0, 1.7, 0),)
@@ -35,7 +40,7 @@ class ToSpacingTest(parameterized.TestCase):
     def test_a_ramp_stays_the_same_ramp_inside(self, wanted_mm):
         spacing_mm = (1.5, 0.8, 1.1)
         volume = ramp((13, 24, 17), spacing_mm).astype(np.float32)
-        got = resample.to_spacing(volume, spacing_mm, wanted_mm, labels=False)
+        got = to_spacing(volume, spacing_mm, wanted_mm, labels=False)
         new_mm = spacing_of(got, volume, spacing_mm)
         want = ramp(got.shape, new_mm)
         # Beyond the outermost old centres the edge goes on, so look between them.
@@ -47,7 +52,7 @@ class ToSpacingTest(parameterized.TestCase):
 
     def test_shape_is_the_nearest_whole_number_of_voxels(self):
         volume = np.zeros((10, 20, 3), np.int16)
-        got = resample.to_spacing(volume, (5.0, 0.7, 1.0), (2.0, 1.5, 8.0), labels=False)
+        got = to_spacing(volume, (5.0, 0.7, 1.0), (2.0, 1.5, 8.0), labels=False)
         assert got.shape == (25, 9, 1)  # 25, 9.33 and 0.375, at least 1
         assert got.dtype == np.int16
 
@@ -66,7 +71,7 @@ class ToSpacingTest(parameterized.TestCase):
     def test_a_sphere_keeps_its_millilitres_and_its_place(self, wanted_mm):
         shape, spacing_mm, centre_mm, radius_mm = (24, 60, 50), (2.5, 0.9, 1.1), (27, 25, 30), 18.0
         mask = sphere(shape, spacing_mm, centre_mm, radius_mm).astype(np.uint8) * 3
-        got = resample.to_spacing(mask, spacing_mm, wanted_mm, labels=True)
+        got = to_spacing(mask, spacing_mm, wanted_mm, labels=True)
         assert set(np.unique(got)) == {0, 3}
         new_mm = spacing_of(got, mask, spacing_mm)
         millilitres = np.count_nonzero(got) * np.prod(new_mm) / 1000
@@ -111,7 +116,7 @@ class ToSpacingTest(parameterized.TestCase):
         spacing_mm = (5.0, 0.7, 0.7)
         shape, centre_mm = (11, 61, 53), (28.0, 22.0, 18.0)
         mask = sphere(shape, spacing_mm, centre_mm, 14.0).astype(np.uint8)
-        coarse = resample.to_spacing(mask, spacing_mm, (4.0, 1.3, 1.3), labels=True)
+        coarse = to_spacing(mask, spacing_mm, (4.0, 1.3, 1.3), labels=True)
         back = resample.to_shape(coarse.astype(np.float32), shape, labels=False)
         assert back.shape == shape
         assert back.dtype == np.float32
@@ -122,8 +127,17 @@ class ToSpacingTest(parameterized.TestCase):
     @parameterized.parameters(True, False)
     def test_the_same_spacing_changes_nothing(self, labels):
         volume = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-        got = resample.to_spacing(volume, (1.5, 1.0, 1.0), (1.5, 1.0, 0), labels=labels)
-        assert got is volume
+        got = to_spacing(volume, (1.5, 1.0, 1.0), (1.5, 1.0, 0), labels=labels)
+        np.testing.assert_array_equal(got, volume)
+        assert np.shares_memory(got, volume)
+
+    @parameterized.product(labels=[True, False], shape=[(8, 3, 11), (5, 6, 7)])
+    def test_a_box_is_a_part_of_the_whole(self, labels, shape):
+        volume = np.random.default_rng(0).integers(-1000, 400, (5, 6, 7), np.int16)
+        box = slice(2, 4), slice(None), slice(1, 6)
+        got = resample.to_shape(volume, shape, labels=labels, box=box)
+        whole = resample.to_shape(volume, shape, labels=labels)
+        np.testing.assert_array_equal(got, whole[box])
 
     @parameterized.parameters(
         ((1.0, 0.0, 1.0), (1.0, 1.0, 1.0)),
@@ -134,7 +148,7 @@ class ToSpacingTest(parameterized.TestCase):
     )
     def test_spacings_that_are_none_are_refused(self, spacing_mm, wanted_mm):
         with pytest.raises(ValueError, match=r"spacings|voxels from 0.01 to 50 mm apart"):
-            resample.to_spacing(np.zeros((2, 2, 2)), spacing_mm, wanted_mm, labels=False)
+            to_spacing(np.zeros((2, 2, 2)), spacing_mm, wanted_mm, labels=False)
 
     @parameterized.parameters(((0, 2, 2), (2, 2, 2)), ((2, 2, 2), (2, 2)), ((2, 2, 2), (2, 0, 2)))
     def test_volumes_without_voxels_are_refused(self, old, new):

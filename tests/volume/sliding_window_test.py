@@ -140,10 +140,10 @@ class PredictTest(parameterized.TestCase):
         np.testing.assert_allclose(got, want, atol=1e-6)
 
     def test_volumes_of_as_many_voxels_share_all_programs_whatever_their_shape(self):
-        programs = sliding_window._zeros, sliding_window._cut, sliding_window._add
+        programs = sliding_window._divide, sliding_window._cut, sliding_window._add
         predict(voxelwise, volumes((9, 40, 33)))
         before = [program._cache_size() for program in programs]
-        for shape in [(16, 32, 20), (20, 21, 20), (4, 8, 400)]:  # From 2**13 to 2**14.
+        for shape in [(16, 32, 20), (20, 21, 120), (64, 8, 9)]:  # To 512 rows of 128.
             predict(voxelwise, volumes(shape))
         assert [program._cache_size() for program in programs] == before
 

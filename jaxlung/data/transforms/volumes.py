@@ -25,7 +25,7 @@ class Volume:
     image: np.ndarray
     mask: np.ndarray
     box: Box
-    resampled_shape: tuple[int, int, int]
+    resampled_shape: tuple[int, ...]
 
     @property
     def unpadded(self) -> tuple[slice, ...]:
@@ -36,21 +36,25 @@ class Volume:
 
 def load(item: record.VolumeRecord, settings: settings_lib.PatchSettings) -> Volume:
     """Resamples a CT, cuts it to the box around the lungs, and pads it to the size of a patch."""
-    spacing = item.spacing_mm, settings.spacing_mm
-    image = resample.to_spacing(item.image, *spacing, labels=False)
-    mask = resample.to_spacing(item.mask, *spacing, labels=True)
+    shape = resample.shape_at(item.image.shape, item.spacing_mm, settings.spacing_mm)
+    mask = resample.to_shape(item.mask, shape, labels=True)
     box = find_box(mask) if settings.crop_to_lungs else (slice(None),) * 3
-    shape, image, mask = image.shape, image[box], mask[box]
-    short = [
-        (0, max(0, want - have))
-        for want, have in zip(settings.patch_size, image.shape, strict=True)
-    ]
+    image, mask = resample.to_shape(item.image, shape, labels=False, box=box), mask[box]
     return Volume(
-        image=np.ascontiguousarray(np.pad(image, short, constant_values=hounsfield.LOWEST_HU)),
-        mask=np.ascontiguousarray(np.pad(mask, short)),
+        image=_pad(image, settings.patch_size, hounsfield.LOWEST_HU),
+        mask=_pad(mask, settings.patch_size, 0),
         box=box,
         resampled_shape=shape,
     )
+
+
+def _pad(array: np.ndarray, least: tuple[int, ...], value: int) -> np.ndarray:
+    """Returns an array of at least this shape, contiguous; may share memory with `array`."""
+    sizes = zip(least, array.shape, strict=True)
+    short = [(0, max(0, want - have)) for want, have in sizes]
+    if np.any(short):
+        array = np.pad(array, short, constant_values=value)
+    return np.ascontiguousarray(array)
 
 
 def restore(values: np.ndarray, volume: Volume, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Runs a network over whole volumes: probabilities, and the mask made from them."""
+"""Runs a network over whole volumes: probabilities, and the mask made from them.
+
+Probabilities stay on the device until they are fetched.
+"""
 
 import functools
 
@@ -8,7 +11,7 @@ from jaxlung.data import record
 from jaxlung.data.transforms import volumes
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
-from jaxlung.volume import components, sliding_window
+from jaxlung.volume import components, device_map, sliding_window
 
 IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and columns mirror well.
 
@@ -30,7 +33,7 @@ def predict(
     overlap: float,
     mirror: bool,
     on_device: sliding_window.OnDevice | None = None,
-) -> np.ndarray:
+) -> device_map.Map:
     """Predicts the probabilities of a prepared volume.
 
     If only lungs can hold foreground, windows without a voxel of lung are skipped.
@@ -44,44 +47,69 @@ def predict(
         on_device: the volume from `put`, if it is on the device already.
 
     Returns:
-        [D, H, W] float32 on the voxels of `volume.image`; 0 outside the lungs, if only they can
-        hold foreground.
+        A map of the whole volume at the network's spacing; 0 outside the volume's box, and outside
+        the lungs, if only they can hold foreground.
     """
-    return sliding_window.predict(
+    on_device = on_device or put(system, volume)
+    probs = sliding_window.blend(
         functools.partial(system.window_step, state),
-        on_device or put(system, volume),
+        on_device,
         window=system.patch_settings.patch_size,
         overlap=overlap,
         batch_size=system.settings.eval_batch_size,
         mirror_axes=IN_PLANE if mirror else (),
         within=volume.mask & record.LUNG != 0 if system.volume_inference.inside_lungs else None,
     )
+    place = zip(volume.box, volume.resampled_shape, strict=True)
+    box = tuple(slice(*part.indices(size)[:2]) for part, size in place)
+    return device_map.make(probs, on_device.padded, box, volume.resampled_shape)
+
+
+def find(
+    system: system_lib.System,
+    state: train_step.TrainState,
+    item: record.VolumeRecord,
+    *,
+    whole: bool = False,
+) -> device_map.Map:
+    """Predicts the probabilities of a record's own voxels.
+
+    They are 0 outside the lungs, if only lungs can hold foreground.
+
+    Args:
+        system: what the run's config describes.
+        state: the network.
+        item: the record.
+        whole: see `device_map.Map.resampled`.
+    """
+    volume, how = volumes.load(item, system.patch_settings), system.volume_inference
+    probs = predict(system, state, volume, overlap=how.overlap, mirror=how.mirror)
+    found = probs.resampled(item.image.shape, whole=whole)
+    if how.inside_lungs and volume.resampled_shape != item.image.shape:
+        # Resampling gave probabilities to voxels just outside the lungs.
+        found = found.inside(item.mask & record.LUNG != 0)
+    return found
 
 
 def predict_record(
     system: system_lib.System, state: train_step.TrainState, item: record.VolumeRecord
 ) -> np.ndarray:
-    """Predicts probabilities on a record's own voxels, [D, H, W] float32.
+    """Returns the probabilities of `find` on the host, [D, H, W] float32."""
+    return find(system, state, item).fetch()
 
-    They are 0 outside the lungs, if only lungs can hold foreground.
-    """
-    volume, how = volumes.load(item, system.patch_settings), system.volume_inference
-    probs = predict(
-        system,
-        state,
-        volume,
-        overlap=system.volume_inference.overlap,
-        mirror=system.volume_inference.mirror,
-    )
-    restored = volumes.restore(probs, volume, item.image.shape)
-    if how.inside_lungs and volume.resampled_shape != item.image.shape:
-        # Resampling gave probabilities to voxels just outside the lungs.
-        np.copyto(restored, 0, where=item.mask & record.LUNG == 0)
-    return restored
+
+def mask_of(system: system_lib.System, found: device_map.Map) -> np.ndarray:
+    """Returns the largest parts of a map that are above the threshold, [D, H, W] bool."""
+    threshold = system.task.threshold
+    assert threshold is not None  # Tasks of volumes have one.
+    return _keep_largest(system, found.above(threshold))
 
 
 def find_foreground(system: system_lib.System, probs: np.ndarray) -> np.ndarray:
-    """Returns the largest parts that are above the threshold, [D, H, W] bool."""
-    found = system.task.postprocess(probs[..., None]) > 0
-    keep_largest = system.volume_inference.keep_largest
-    return components.largest(found, keep_largest) if keep_largest else found
+    """Returns the mask of `mask_of` for probabilities [D, H, W] that are on the host."""
+    return _keep_largest(system, system.task.postprocess(probs[..., None]) > 0)
+
+
+def _keep_largest(system: system_lib.System, found: np.ndarray) -> np.ndarray:
+    count = system.volume_inference.keep_largest
+    return components.largest(found, count) if count else found
