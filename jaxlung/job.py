@@ -40,7 +40,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     state = system.abstract_state()  # Raises for an image size that the network can't take.
     require_both_classes(config)
     if config.init_from and not workdir.is_trained(path):
-        transfer.open_network(config.init_from, state)
+        transfer.require_fits(config.init_from, state)
     if config.task.get("lungs") == "predicted":
         lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
     workdir.open_for(config, path)

@@ -14,7 +14,7 @@ def make_config() -> mlc.ConfigDict:
     config = mlc.ConfigDict()
     config.seed = 0
     config.log_every_steps = 50
-    config.init_from = ""  # folder of a run whose network this one starts from
+    config.init_from = ""  # run, exported file or shipped network that this one starts from
     config.freeze = ""  # regular expression: parameters with a matching path don't train
     config.step = dict(
         steps_per_dispatch=0,  # steps that the device takes at once; 0: 10 on accelerators, else 1

@@ -26,7 +26,7 @@ from etils import epath
 from jaxlung.config import workdir as workdir_lib
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.export import reader
+from jaxlung.exported import reader
 from jaxlung.host import files
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib

@@ -1,14 +1,18 @@
-"""Opens a trained run: its config, network, selected checkpoint and threshold, in one place."""
+"""Opens a trained network, a run's folder or an exported file, in one place."""
 
 import contextlib
 import dataclasses
 import os
+from typing import Any
 
+import flax
 import ml_collections as mlc
+import numpy as np
 from absl import logging
 from etils import epath
 
 from jaxlung.config import run_files, workdir
+from jaxlung.exported import reader
 from jaxlung.host import files
 from jaxlung.parallel import sharding
 from jaxlung.training import checkpoint, train_step
@@ -20,7 +24,7 @@ class Trained:
     """A trained run, ready to predict.
 
     Attributes:
-        path: folder of the run, absolute.
+        path: folder of the run, or the exported file, absolute.
         config: config of the run, fitted to this machine, with its threshold filled in.
         system: what `config` describes.
         state: the selected checkpoint.
@@ -56,6 +60,46 @@ def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
         config = with_threshold(config, chosen_threshold(path, state))
         system = system_lib.make_system(config)
     return Trained(path, config, system, state)
+
+
+def open_all(path: os.PathLike[str] | str) -> list[Trained]:
+    """Opens a run's folder, or all networks of a file that `jaxlung export` wrote.
+
+    The networks of a file are made anew from their configs and weights, without the program in it.
+
+    Raises:
+        ValueError: see `open_run`, or the file is damaged or no exported network.
+    """
+    path = files.to_absolute(path)
+    if not path.is_file():
+        return [open_run(path, workdir.load_config(path))]
+    manifest, networks = reader.read_networks(path)
+    members = zip(manifest["members"], networks, strict=True)
+    return [_open_member(path, member, weights) for member, weights in members]
+
+
+def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) -> Trained:
+    try:
+        config = workdir.to_config(path, member["config"])
+        config, system = fit_to_machine(config), system_lib.make_system(fit_to_machine(config))
+        like = system.abstract_state()
+        names = flax.traverse_util.flatten_dict(like.network, sep="/")
+        if {name: x.shape for name, x in names.items()} != {n: x.shape for n, x in weights.items()}:
+            raise ValueError("its weights are not those of the network in its config")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: this version of jaxlung can't use it ({error}).") from error
+    whole = {name: np.asarray(x, names[name].dtype) for name, x in weights.items()}
+    network = flax.traverse_util.unflatten_dict(whole, sep="/")
+    state = dataclasses.replace(
+        like,
+        step=np.int32(member["checkpoint"]["step"]),
+        params=network["params"],
+        batch_stats=network.get("batch_stats", {}),
+        opt_state=(),
+        learning_rate=np.float32(0),
+        average={},
+    )
+    return Trained(path, config, system, sharding.put(state, system.shardings.replicated))
 
 
 def make_system(

@@ -13,7 +13,8 @@ import pytest
 from etils import epath
 
 from jaxlung.config import config_file, workdir
-from jaxlung.export import reader, writer
+from jaxlung.export import writer
+from jaxlung.exported import reader
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
 from tests.export import writer_test as export_test

@@ -23,7 +23,8 @@ from scipy import special
 import jaxlung
 from jaxlung.config import config_file, workdir
 from jaxlung.data.transforms import resize
-from jaxlung.export import reader, writer
+from jaxlung.export import writer
+from jaxlung.exported import reader
 from jaxlung.predict import network as network_lib
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
