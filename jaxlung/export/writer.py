@@ -216,8 +216,8 @@ def make_predict(
 def mean_task(runs: Sequence[trained.Trained]) -> task_lib.Task:
     """Returns the task of the runs, with the mean of their thresholds (our choice)."""
     task = runs[0].system.task
-    thresholds = [run.system.task.threshold for run in runs]
-    return task_lib.with_threshold(task, thresholds) if None not in thresholds else task
+    thresholds = [t for run in runs if (t := run.system.task.threshold) is not None]
+    return task_lib.with_threshold(task, thresholds) if thresholds else task
 
 
 def make_program(runs: Sequence[trained.Trained], weights: Weights) -> jax.export.Exported:

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 from typing import Any
 
 import flax
+import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 from absl import logging
@@ -70,12 +72,12 @@ def open_all(path: os.PathLike[str] | str) -> list[Trained]:
     Raises:
         ValueError: see `open_run`, or the file is damaged or no exported network.
     """
-    path = files.to_absolute(path)
-    if not path.is_file():
-        return [open_run(path, workdir.load_config(path))]
-    manifest, networks = reader.read_networks(path)
+    place = files.to_absolute(path)
+    if not place.is_file():
+        return [open_run(place, workdir.load_config(place))]
+    manifest, networks = reader.read_networks(pathlib.Path(place))
     members = zip(manifest["members"], networks, strict=True)
-    return [_open_member(path, member, weights) for member, weights in members]
+    return [_open_member(place, member, weights) for member, weights in members]
 
 
 def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) -> Trained:
@@ -92,11 +94,11 @@ def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) 
     network = flax.traverse_util.unflatten_dict(whole, sep="/")
     state = dataclasses.replace(
         like,
-        step=np.int32(member["checkpoint"]["step"]),
+        step=jnp.int32(member["checkpoint"]["step"]),
         params=network["params"],
         batch_stats=network.get("batch_stats", {}),
         opt_state=(),
-        learning_rate=np.float32(0),
+        learning_rate=jnp.float32(0),
         average={},
     )
     return Trained(path, config, system, sharding.put(state, system.shardings.replicated))
