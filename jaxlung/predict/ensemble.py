@@ -156,7 +156,7 @@ def gather(networks: Sequence[network_lib.Network]) -> Team:
 def _make(members: tuple[network_lib.Network, ...]) -> Ensemble:
     judge, task = members[0], members[0].system.task
     thresholds = [t for member in members if (t := member.system.task.threshold) is not None]
-    if thresholds:
+    if len(set(thresholds)) > 1:
         step = dataclasses.replace(
             judge.system.step, task=task_lib.with_threshold(task, thresholds)
         )
