@@ -1,15 +1,19 @@
 """Runs a network over whole volumes: probabilities, and the mask made from them."""
 
 import functools
+from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from jaxlung.data import record
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.transforms import volumes
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 from jaxlung.volume import components, sliding_window
 
+Forward = Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]
 IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and columns mirror well.
 
 
@@ -30,6 +34,7 @@ def predict(
     overlap: float,
     mirror: bool,
     on_device: sliding_window.OnDevice | None = None,
+    step: Forward | None = None,
 ) -> np.ndarray:
     """Predicts the probabilities of a prepared volume.
 
@@ -42,13 +47,14 @@ def predict(
         overlap: see `settings.InferenceSettings`.
         mirror: see `settings.InferenceSettings`.
         on_device: the volume from `put`, if it is on the device already.
+        step: a jitted step of the system; None for its `window_step`.
 
     Returns:
         [D, H, W] float32 on the voxels of `volume.image`; 0 outside the lungs, if only they can
         hold foreground.
     """
     return sliding_window.predict(
-        functools.partial(system.window_step, state),
+        functools.partial(step or system.window_step, state),
         on_device or put(system, volume),
         window=system.patch_settings.patch_size,
         overlap=overlap,
@@ -59,11 +65,15 @@ def predict(
 
 
 def predict_record(
-    system: system_lib.System, state: train_step.TrainState, item: record.VolumeRecord
+    system: system_lib.System,
+    state: train_step.TrainState,
+    item: record.VolumeRecord,
+    step: Forward | None = None,
 ) -> np.ndarray:
     """Predicts probabilities on a record's own voxels, [D, H, W] float32.
 
-    They are 0 outside the lungs, if only lungs can hold foreground.
+    With `step`, a jitted step of the system, they are what it returns. They are 0 outside the
+    lungs, if only lungs can hold foreground.
     """
     volume, how = volumes.load(item, system.patch_settings), system.volume_inference
     probs = predict(
@@ -72,6 +82,7 @@ def predict_record(
         volume,
         overlap=system.volume_inference.overlap,
         mirror=system.volume_inference.mirror,
+        step=step,
     )
     restored = volumes.restore(probs, volume, item.image.shape)
     if how.inside_lungs and volume.resampled_shape != item.image.shape:
