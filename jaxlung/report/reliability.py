@@ -34,7 +34,9 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
     title = "\n".join(spell_errors(summary.calibration))  # Short lines fit on a phone.
     if summary.calibration_before:
-        title += "\n" + "\n".join(f"without: {x}" for x in spell_errors(summary.calibration_before))
+        title += "\n" + "\n".join(
+            f"without temperature: {x}" for x in spell_errors(summary.calibration_before)
+        )
     upper.set_title(title, loc="left", color=theme.text, fontsize=11)
     target = figures.in_font(summary.levels[-1])
     upper.set_ylabel(f"share annotated as {target}", color=theme.muted, parse_math=False)
