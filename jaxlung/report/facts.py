@@ -76,7 +76,9 @@ def list_facts(
     if threshold is not None:
         facts["Threshold"] = f"{threshold:.4g}, {find_origin(config)}"
     if temperature is not None:
-        facts["Temperature"] = f"{temperature:.4g}, fitted to the validation split"
+        fitted = "fitted to the validation split"
+        undetermined = "as the validation split determines no other"
+        facts["Temperature"] = f"{temperature:.4g}, {undetermined if temperature == 1 else fitted}"
     facts |= _describe_control(config.get("control", {}), metrics)
     if "augment" in config:
         facts["Augmentation"] = _describe_augment(config["augment"])
