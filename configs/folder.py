@@ -21,6 +21,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config = defaults.make_config()
     config.epochs = 30
     config.selection = "best"  # the lowest validation loss; or "last"
+    config.calibrate = False  # True: calibrated probabilities, same masks; possible after training
 
     config.model_name = variant.network  # a key of `networks`
     networks = dict(

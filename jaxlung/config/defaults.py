@@ -16,6 +16,7 @@ def make_config() -> mlc.ConfigDict:
     config.log_every_steps = 50
     config.init_from = ""  # run, exported file or shipped network that this one starts from
     config.freeze = ""  # regular expression: parameters with a matching path don't train
+    config.calibrate = False  # True: fit the temperature of probabilities to the validation split
     config.step = dict(
         steps_per_dispatch=0,  # steps that the device takes at once; 0: 10 on accelerators, else 1
         microbatches=1,  # parts of a batch, computed one after the other: more need less memory

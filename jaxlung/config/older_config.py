@@ -30,6 +30,7 @@ def fill(config: mlc.ConfigDict) -> None:
         for name in ("elastic_fraction", "gamma", "noise_std", "blur_pixels", "low_resolution"):
             _add(config.augment, name, 0.0)
     _add(config.paper, "note", "")
+    _add(config, "calibrate", False)
 
 
 def _add(section: mlc.ConfigDict, name: str, value: Any) -> None:

@@ -19,6 +19,7 @@ _FILES = ("config.json", "checkpoints", "lock")  # in the folder of every run th
 
 # Fields that may change when a run resumes: they don't change what is computed.
 FREE_FIELDS = (
+    "calibrate",  # It changes no weight; what was scored without it is scored again.
     "data.csv",  # `splits.csv` shows if the data differ.
     "data.data_dir",
     "data.download",

@@ -192,7 +192,8 @@ def make_predict(
     """Returns a function that computes "probs" and "preds" as `Step.evaluate` does.
 
     Its arguments are the weights and a batch with "images" and, if the task needs lungs, "masks".
-    Of several runs it is the mean of the probabilities, with the mean of the thresholds.
+    Of several runs it is the mean of the probabilities, each with the run's own temperature, and
+    the mean of the thresholds.
     """
     postprocess = mean_task(runs).postprocess
 
@@ -201,7 +202,7 @@ def make_predict(
         # A task that hides nothing ignores the masks.
         inputs = run.system.task.inputs(images, batch.get("masks"))  # type: ignore[arg-type]
         logits: Any = run.system.model.apply(variables, inputs, train=False)
-        return jax.nn.sigmoid(logits)
+        return run.system.step.probs(logits)
 
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         whole = {name: x.astype(jnp.float32) for name, x in weights.items()}
@@ -281,8 +282,10 @@ def make_manifest(
 
 
 def describe_member(run: trained.Trained) -> dict[str, Any]:
-    """Returns the config and the checkpoint of one of the networks in a file."""
+    """Returns config, temperature, threshold and checkpoint of one of the networks in a file."""
     return {
+        "temperature": run.system.step.temperature,
+        "threshold": run.system.task.threshold,
         "config": workdir_lib.to_json(run.config),
         "checkpoint": {
             "selection": run.config.selection,

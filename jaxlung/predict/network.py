@@ -249,18 +249,21 @@ def _prepare(run: trained.Trained, mirror: bool) -> Network:
         system=system,
         state=dataclasses.replace(state, opt_state=()),
         mirror=mirror,
-        digest=make_digest(run.config, state, mirror),
+        digest=make_digest(run.config, state, mirror, system.step.temperature),
     )
 
 
-def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:
-    """Returns the SHA-256 of weights, task, input and post-processing."""
+def make_digest(
+    config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool, temperature: float
+) -> str:
+    """Returns the SHA-256 of weights, task, input, temperature and post-processing."""
     weights = jax.device_get(checkpoint.digest_state(state))
     names = ("image_size", "patch_size", "spacing_mm", "resize", "crop_to_lungs")
     parts: list[Any] = [{name: int(x) for name, x in weights.items()}, config.task.to_dict()]
     parts += [{name: config.data[name] for name in names if name in config.data}, mirror]
     parts += [config.inference.to_dict() if "inference" in config else {}]
     parts += [config.get("window_hu", ())]
+    parts += [temperature] * (temperature != 1)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

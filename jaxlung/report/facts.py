@@ -50,6 +50,7 @@ def list_facts(
     config: Mapping[str, Any],
     metrics: Mapping[str, np.ndarray],
     threshold: float | None = None,
+    temperature: float | None = None,
 ) -> dict[str, str]:
     """Returns label -> text of what a reader should know before the scores.
 
@@ -57,6 +58,7 @@ def list_facts(
         config: Config of the run, with one level of sections; fields may be missing.
         metrics: Columns of `metrics.csv`, or {}.
         threshold: Outputs above it are foreground; None if there is none.
+        temperature: Logits are divided by it; None if there is none.
     """
     fields = {key: _in_words(value) for key, value in config.items()}
     fields |= _reword(config)
@@ -73,6 +75,10 @@ def list_facts(
         facts |= volume_facts.list_facts(config)
     if threshold is not None:
         facts["Threshold"] = f"{threshold:.4g}, {find_origin(config)}"
+    if temperature is not None:
+        fitted = "fitted to the validation split"
+        undetermined = "as the validation split determines no other"
+        facts["Temperature"] = f"{temperature:.4g}, {undetermined if temperature == 1 else fitted}"
     facts |= _describe_control(config.get("control", {}), metrics)
     if "augment" in config:
         facts["Augmentation"] = _describe_augment(config["augment"])

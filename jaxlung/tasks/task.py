@@ -106,6 +106,22 @@ def with_threshold(task: Task, thresholds: Sequence[float]) -> Task:
     return dataclasses.replace(task, threshold=mean, postprocess=postprocess)
 
 
+def with_temperature(task: Task, temperature: float) -> Task:
+    """Returns the task with its threshold moved along with the probabilities, so masks stay.
+
+    A probability p becomes sigmoid(logit(p) / temperature), and so does the threshold: 0.5 stays
+    0.5. A threshold that is yet to be chosen (0) stays so.
+
+    Args:
+        task: a task whose output is a probability.
+        temperature: number above 0 that logits are divided by.
+    """
+    if not task.threshold:
+        return task
+    moved = 1 / (1 + (1 / task.threshold - 1) ** (1 / temperature))
+    return with_threshold(task, [moved])
+
+
 def whole_image(images: jax.Array, masks: jax.Array) -> jax.Array:
     """Returns the images; the `inputs` of a task that hides nothing from the network."""
     del masks

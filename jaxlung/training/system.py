@@ -163,6 +163,16 @@ class System:
         """Jits `Step.predict`."""
         return self._jit("predict", self.step.predict)
 
+    def with_task(self, task: task_lib.Task) -> "System":
+        """Returns the system with another task, such as one with its threshold chosen."""
+        return dataclasses.replace(self, step=dataclasses.replace(self.step, task=task))
+
+    def with_temperature(self, temperature: float) -> "System":
+        """Returns the system whose logits are divided by a temperature; its masks stay the same."""
+        task = task_lib.with_temperature(self.task, temperature)
+        step = dataclasses.replace(self.step, temperature=temperature, task=task)
+        return dataclasses.replace(self, step=step)
+
     def _jit(
         self, program: compiler_options.Program, function: Callable[..., Any], **settings: Any
     ) -> jax.stages.Wrapped:
@@ -183,6 +193,18 @@ class System:
     def window_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
         """`Step.predict`, jitted; compiled once for all images or volumes."""
         return distributed.compiled_by_all(self.jit_window_step())
+
+    @functools.cached_property
+    def logits_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
+        """`Step.logits`, jitted."""
+        return distributed.compiled_by_all(self._jit("predict", self.step.logits))
+
+    @functools.cached_property
+    def compare_step(
+        self,
+    ) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
+        """`Step.compare`, jitted."""
+        return distributed.compiled_by_all(self._jit("evaluate", self.step.compare))
 
 
 def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = None) -> System:
@@ -222,6 +244,7 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
     step = train_step.Step(
         model=choose(models.MODELS, config.model_name, "model_name")(**config.model),
         task=make_task(config),
+        temperature=1.0,  # `with_temperature` sets that of trained weights.
         tx=optimizer_lib.make_optimizer(optimizer, config.freeze),
         **(make_patch_input(config) if is_volumetric else make_image_input(config)),
         average_decay=optimizer.average_decay,
@@ -284,6 +307,11 @@ def require_sensible(config: mlc.ConfigDict) -> None:
     if config.model.get("num_classes", 1) != 1:
         raise ValueError(
             f"model.num_classes: got {config.model.num_classes}, want 1; every task has one map."
+        )
+    if config.calibrate and make_task(config).threshold is None:
+        raise ValueError(
+            f"calibrate: got True with task_name {config.task_name!r}, whose output is a grey "
+            "level, not a probability; want False."
         )
     if "patch_size" in config.data:
         require_window(config.window_hu)

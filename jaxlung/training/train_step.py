@@ -62,6 +62,8 @@ class Step:
     Attributes:
         model: the network.
         task: what its logits mean.
+        temperature: number that logits are divided by to become probabilities (Guo et al., 2017,
+            section 4.2); 1 leaves them as they are. The loss is that of the logits themselves.
         tx: the optimizer.
         scale: turns stored pixels into the network's input.
         augment: (images, masks, key) -> images and masks, randomly changed.
@@ -78,6 +80,7 @@ class Step:
 
     model: network.Network
     task: task_lib.Task
+    temperature: float
     tx: optax.GradientTransformation
     scale: Scale
     augment: Augment
@@ -229,7 +232,7 @@ class Step:
         (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
         batch_stats, logits = aux
         levels = self.task.true_levels(masks, batch["labels"])
-        preds = self.task.postprocess(jax.nn.sigmoid(logits))
+        preds = self.task.postprocess(self.probs(logits))
         metrics = {
             "loss": loss,
             "loss_excess": loss - jnp.mean(self.task.floor(targets)),
@@ -249,11 +252,12 @@ class Step:
             "confusion": [B, L, L] int32 after post-processing, rows the reference;
             "probs": [B, H, W] float32, the raw output; "preds" and "levels": [B, H, W] uint8, the
             levels after post-processing and those of the reference; "image": [B, S, S] uint8, as
-            given; for binary masks also "threshold_confusions": [B, T, 2, 2] int32 at `THRESHOLDS`.
+            given; for binary masks also "threshold_confusions": [B, T, 2, 2] int32 at `THRESHOLDS`;
+            with a temperature also "probs_before": [B, H, W] float32, "probs" without it.
         """
         task, logits = self.task, self._logits(state, batch)
         targets = task.targets(batch["masks"], batch["labels"])
-        probs = jax.nn.sigmoid(logits)
+        probs = self.probs(logits)
         preds = task.postprocess(probs)
         loss = task.loss(logits, targets)
         levels = task.true_levels(batch["masks"], batch["labels"])
@@ -272,6 +276,8 @@ class Step:
             outputs["threshold_confusions"] = overlap.threshold_confusions(
                 levels, probs[..., 0], THRESHOLDS
             )
+        if self.temperature != 1:
+            outputs["probs_before"] = jax.nn.sigmoid(logits)[..., 0]
         return outputs
 
     def predict(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
@@ -284,7 +290,21 @@ class Step:
         Returns:
             float32 in [0, 1] of the images' shape; [B, 1, 1] for a task without maps.
         """
-        return jax.nn.sigmoid(self._logits(state, batch))[..., 0]
+        return self.probs(self._logits(state, batch))[..., 0]
+
+    def logits(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
+        """Returns the logits behind `predict`, float32 of the same shape, without temperature."""
+        return self._logits(state, batch)[..., 0]
+
+    def compare(self, state: TrainState, batch: feed_lib.Batch) -> dict[str, jax.Array]:
+        """Returns "logits" float32 and the reference "levels" uint8 of a batch, [B, H, W] both."""
+        levels = self.task.true_levels(batch["masks"], batch["labels"])
+        return {"logits": self.logits(state, batch), "levels": levels}
+
+    def probs(self, logits: jax.Array) -> jax.Array:
+        """Returns the network's output for its logits: float32 in [0, 1], of the same shape."""
+        # No division by 1: a program without a temperature is the same as before there were any.
+        return jax.nn.sigmoid(logits if self.temperature == 1 else logits / self.temperature)
 
     def _logits(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
         images = jax.lax.with_sharding_constraint(self.scale(batch["images"]), self.images_sharding)

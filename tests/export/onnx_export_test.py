@@ -101,6 +101,19 @@ def test_onnxruntime_gives_what_the_run_gives(spec, onnxruntime, tmp_path, capfd
         require_agreement(got, want, writer.borders(system.task))
 
 
+def test_the_temperature_is_in_the_file(onnxruntime, tmp_path):
+    config = make_config("folder:quick", **{"model.widths": (4, 8)})
+    _, system, state = export_run(tmp_path, config)
+    config.calibrate = True
+    workdir.open_for(config, epath.Path(tmp_path / "run"))
+    export_test.write_temperature(epath.Path(tmp_path / "run"), 3.0)
+    writer.export([epath.Path(tmp_path / "run")], tmp_path / "model.onnx")
+    batch = random_batch((2, *system.settings.input_shape))
+    want = export_test.run_eval_step(system.with_temperature(3.0), state, **batch)
+    got = run_file(onnxruntime, str(tmp_path / "model.onnx"), batch)
+    require_agreement(got, want, writer.borders(system.with_temperature(3.0).task))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ["covid19_ct:quick", "covid19_ct:region=full,attention=ce,quick"])
 def test_ct_windows_too(spec, onnxruntime, tmp_path):

@@ -164,6 +164,37 @@ def test_thresholds_of_several_runs_are_averaged(tmp_path):
     assert reader.load(tmp_path / "mean.jaxlung").manifest["borders"] == [pytest.approx(0.45)]
 
 
+def write_temperature(path, temperature):
+    weights = checkpoint.selected_weights("last", path)
+    fields = dict(step=0, threshold=0.5, temperature=temperature, weights_digest=weights)
+    summary = report_summary.make("mask", {}, split="validation", **fields)
+    (path / "summary_validation.json").write_text(json.dumps(summary))
+
+
+def test_each_of_several_runs_has_its_own_temperature(tmp_path):
+    config = config_file.load(config_file.resolve("folder:quick"))
+    config.task.threshold = 0.3
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    paths, tempered = [], []
+    for seed, temperature in enumerate((None, 2.0, 0.5)):
+        config.seed, config.calibrate = seed, temperature is not None
+        path, system, state = save_run(tmp_path / str(seed), config)
+        if temperature:
+            write_temperature(path, temperature)
+        batch = {"images": images, "masks": np.zeros_like(images)}
+        # Not the logit of a probability, which float32 may round to 1.
+        logits = np.asarray(system.logits_step(state, batch), np.float64)
+        paths.append(path)
+        tempered.append(special.expit(logits / (temperature or 1)))
+    writer.export(paths, tmp_path / "mean.jaxlung")
+    loaded = reader.load(tmp_path / "mean.jaxlung")
+    np.testing.assert_allclose(loaded.run(images, None)[0], np.mean(tempered, axis=0), atol=1e-5)
+    assert [x["temperature"] for x in loaded.manifest["members"]] == [1, 2, 0.5]
+    odds = 0.3 / 0.7
+    moved = [odds ** (1 / x) / (1 + odds ** (1 / x)) for x in (1, 2, 0.5)]
+    assert loaded.manifest["borders"] == [pytest.approx(np.mean(moved))]
+
+
 def test_runs_that_do_not_go_together_are_refused(tmp_path):
     first, _, _ = save_run(tmp_path / "first", image_config())
     other, _, _ = save_run(tmp_path / "other", image_config(**{"data.image_size": 64}))

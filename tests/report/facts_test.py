@@ -101,6 +101,12 @@ class FactsTest(parameterized.TestCase):
     def test_a_threshold_says_where_it_is_from(self, config, origin):
         assert facts.list_facts(config, {}, 0.2)["Threshold"] == f"0.2, {origin}"
 
+    def test_a_temperature_says_where_it_is_from(self):
+        got = facts.list_facts({}, {}, temperature=0.123456)
+        assert got == {"Temperature": "0.1235, fitted to the validation split"}
+        got = facts.list_facts({}, {}, temperature=1.0)
+        assert got == {"Temperature": "1, as the validation split determines no other"}
+
     def test_time_and_speed_come_from_the_metrics(self):
         metrics = {"seconds": np.array([40.0, 35.0]), "images_per_s": np.array([np.nan, 1500.0])}
         assert facts.list_facts({}, metrics) == {
