@@ -10,7 +10,7 @@ if typing.TYPE_CHECKING:
 def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> "network.Network":
     """Opens a trained network for NumPy arrays; see `jaxlung.predict.network`.
 
-        model = jaxlung.load("lungs")
+        model = jaxlung.load("runs/covidqu")
         mask = model.predict(image)  # [H, W] uint8 to [H, W] uint8, an index into the levels
 
     Args:

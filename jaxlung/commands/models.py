@@ -11,8 +11,8 @@ from jaxlung.tasks import words
 
 HELP = "list the networks that can predict"
 DESCRIPTION = (
-    "Lists the networks that come along with jaxlung, and the trained runs and exported files in a "
-    "folder. Each can be named with --model."
+    "Lists the trained runs and exported files in a folder, and the networks that come along with "
+    "jaxlung, if any. Each can be named with --model."
 )
 EPILOG = """\
 jaxlung models

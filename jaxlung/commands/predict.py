@@ -14,9 +14,8 @@ DESCRIPTION = "Predicts masks of X-rays (PNG, JPEG, TIFF, DICOM) and CTs (DICOM,
 EPILOG = """\
 Exit code 3: some files failed; OUTPUT/failures.csv says why.
 
-jaxlung predict XRAYS MASKS --overlay
-jaxlung predict XRAYS MASKS --model=runs/covidqu
-jaxlung predict XRAYS MASKS --model=lungs --model=runs/infection
+jaxlung predict XRAYS MASKS --model=runs/covidqu --overlay
+jaxlung predict XRAYS MASKS --model=lungs.jaxlung --model=runs/infection
 """
 
 
@@ -35,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=arguments.given,
         action="append",
+        required=True,
         help="folder of a trained run, exported file, or name (see jaxlung models); repeat it for "
-        "lungs and infection, or for an ensemble; default: lungs",
+        "lungs and infection, or for an ensemble",
     )
     options = {
         "probs": "write probabilities too",
@@ -64,7 +64,7 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         names = [field.name for field in dataclasses.fields(settings.Options)]
         options = {name: getattr(args, name) for name in names if name != "output"}
         return runner.run(
-            [files.to_absolute(shipped.resolve(model)) for model in args.model or ["lungs"]],
+            [files.to_absolute(shipped.resolve(model)) for model in args.model],
             args.input,
             settings.Options(pathlib.Path(args.output).expanduser(), **options),
             mirror=args.mirror,
