@@ -67,7 +67,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         loss="bce_dice",  # a key of losses.LOSSES
         alpha=0.5,  # weight of the cross-entropy; the Dice loss has weight 1
     )
-    config.optimizer = dict(learning_rate=1e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)
+    config.optimizer = defaults.optimizer(learning_rate=1e-4, weight_decay=0.0)
 
     config.window_hu = (-1250.0, 250.0)  # scaled to [0, 1]; advised by the dataset's authors
     config.data = dict(

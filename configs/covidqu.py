@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     )
     config.task_name = "three_level"  # a key of tasks.TASKS
     config.task = dict()
-    config.optimizer = dict(learning_rate=1e-4, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)
+    config.optimizer = defaults.optimizer(learning_rate=1e-4, weight_decay=1e-8)
 
     # Every image is scaled to [0, 1] by its own darkest and brightest pixel (section 4.1).
     config.data = dict(
@@ -47,15 +47,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         placement="auto",  # "device", "host", or "auto": on the device if the data fit
         num_threads=4,  # threads that decode
     )
-    config.augment = dict(  # The paper uses none.
-        flip_probability=0.0,  # of mirroring left and right
-        rotation_degrees=0.0,  # at most, either way
-        shift_fraction=0.0,  # of the image's size, at most, either way
-        shear_degrees=0.0,
-        zoom_range=(1.0, 1.0),
-        brightness=0.0,  # added to all pixels, at most, either way
-        contrast=0.0,  # factor from 1 minus this to 1 plus this
-    )
+    config.augment = defaults.image_augment()  # The paper uses none.
     config.paper = dict(  # Table 1
         train=dict(mse=0.00288, mae=0.01394, precision=0.9378, recall=0.9361, iou=0.9731),
         validation=dict(mse=0.00830, mae=0.02438, precision=0.8872, recall=0.8863, iou=0.9363),

@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         loss="bce",  # or "iou", "bce_iou"; a key of losses.LOSSES
         alpha=0.5,  # share of the cross-entropy in "bce_iou"
     )
-    config.optimizer = dict(learning_rate=2e-4, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)
+    config.optimizer = defaults.optimizer(learning_rate=2e-4, weight_decay=0.0, eps=1e-7)
     config.control.update(plateau_patience=3, plateau_cooldown=2, stop_patience=15)  # epochs
 
     # Every image is scaled to [0, 1] by its own darkest and brightest pixel. This is our choice;
@@ -58,14 +58,12 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         placement="auto",  # "device", "host", or "auto": on the device if the data fit
         num_threads=4,  # threads that decode
     )
-    config.augment = dict(
+    config.augment = defaults.image_augment(
         flip_probability=0.5,  # of mirroring left and right
         rotation_degrees=5.0,  # at most, either way
         shift_fraction=0.05,  # of the image's size, at most, either way
         shear_degrees=1.0,  # the paper gives no amount
         zoom_range=(0.8, 1.2),
-        brightness=0.0,  # added to all pixels, at most, either way
-        contrast=0.0,  # factor from 1 minus this to 1 plus this
     )
     config.paper = dict(
         train=dict(accuracy=(0.97, 0.98)),  # a range, as in the paper

@@ -6,6 +6,7 @@ Data: a folder with `images/` and `masks/` (PNG or JPEG, any size, matched by st
     python -m jaxlung.main --config=configs/folder.py --config.data.root=MY_IMAGES
     python -m jaxlung.main --config=configs/folder.py:target=infection --config.data.root=A,B
     python -m jaxlung.main --config=configs/folder.py:network=slim_unet --config.data.root=A
+    python -m jaxlung.main --config=configs/folder.py:fold=0,folds=5 --config.data.root=A
 """
 
 import ml_collections as mlc
@@ -14,12 +15,13 @@ from jaxlung.config import config_arg, defaults
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
-    """Returns the run; `arg` is "" or some of "target=lung|infection", "network=...", "quick"."""
-    variant = config_arg.parse_arg(arg, target="lung", network="unet", quick=False)
+    """Returns the run; `arg` is "" or some of "target=lung|infection", "network=...", ..."""
+    variant = config_arg.parse_arg(arg, target="lung", network="unet", fold=0, folds=0, quick=False)
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
     config = defaults.make_config()
     config.epochs = 30
     config.selection = "best"  # the lowest validation loss; or "last"
+    config.calibrate = False  # True: calibrated probabilities, same masks; possible after training
 
     config.model_name = variant.network  # a key of `networks`
     networks = dict(
@@ -51,10 +53,10 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.task = dict(
         target=variant.target,
         threshold=0.5,  # foreground above it
-        loss="bce",  # or "iou", "bce_iou"; a key of losses.LOSSES
-        alpha=0.5,  # share of the cross-entropy in "bce_iou"
+        loss="bce",  # a key of losses.LOSSES: focal, iou, dice, tversky, bce_iou, bce_dice
+        alpha=0.5,  # weight: of BCE in "bce_...", foreground in focal, false positives in tversky
     )
-    config.optimizer = dict(learning_rate=1e-3, weight_decay=1e-8, b1=0.9, b2=0.999, eps=1e-8)
+    config.optimizer = defaults.optimizer(learning_rate=1e-3, weight_decay=1e-8)
 
     config.data = dict(
         name="folder",
@@ -69,7 +71,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         negative_roots="",  # folders of `root` without lungs or infection: empty masks
         patient_pattern="",  # regular expression; its first group in the stem is the patient
         validation_fraction=0.1,  # share of the patients
-        test_fraction=0.1,  # share of the patients
+        test_fraction=0.1,  # share of the patients; unused with folds
+        fold=variant.fold,  # which of the folds is tested
+        folds=variant.folds,  # of a cross-validation by patient; 0: a single split
         image_size=128,  # pixels, height and width
         resize="pad",  # keep the aspect ratio; or "squash"
         batch_size=16,  # images per step, over all devices
@@ -77,7 +81,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         placement="auto",  # "device", "host", or "auto": on the device if the data fit
         num_threads=4,  # threads that decode
     )
-    config.augment = dict(
+    config.augment = defaults.image_augment(
         flip_probability=0.5,  # of mirroring left and right
         rotation_degrees=5.0,  # at most, either way
         shift_fraction=0.05,  # of the image's size, at most, either way

@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         alpha=0.5,  # share of the cross-entropy in "bce_iou"
     )
     # The paper only names Adam; learning rate and epsilon are Keras's defaults.
-    config.optimizer = dict(learning_rate=1e-3, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-7)
+    config.optimizer = defaults.optimizer(learning_rate=1e-3, weight_decay=0.0, eps=1e-7)
 
     # Every image is scaled to [0, 1] by its own darkest and brightest pixel. This is our choice;
     # the paper says nothing about it.
@@ -59,15 +59,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         placement="auto",  # "device", "host", or "auto": on the device if the data fit
         num_threads=4,  # threads that decode
     )
-    config.augment = dict(  # The paper uses none.
-        flip_probability=0.0,  # of mirroring left and right
-        rotation_degrees=0.0,  # at most, either way
-        shift_fraction=0.0,  # of the image's size, at most, either way
-        shear_degrees=0.0,
-        zoom_range=(1.0, 1.0),
-        brightness=0.0,  # added to all pixels, at most, either way
-        contrast=0.0,  # factor from 1 minus this to 1 plus this
-    )
+    config.augment = defaults.image_augment()  # The paper uses none.
     scores = {  # per_class -> the paper's training and validation scores
         0: (dict(accuracy_at_half=0.9697), dict(accuracy_at_half=0.9575, iou=0.8666, dice=0.9273)),
         500: (dict(accuracy_at_half=0.9538), dict(accuracy_at_half=0.9114)),

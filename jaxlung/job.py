@@ -40,7 +40,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     state = system.abstract_state()  # Raises for an image size that the network can't take.
     require_both_classes(config)
     if config.init_from and not workdir.is_trained(path):
-        transfer.open_network(config.init_from, state)
+        transfer.require_fits(config.init_from, state)
     if config.task.get("lungs") == "predicted":
         lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
     workdir.open_for(config, path)
@@ -50,7 +50,12 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) -> None:
     report, finished = path / "report.html", path / FINISHED
-    if distributed.tell_all(report.exists() and is_finished(path, config.selection)):
+    is_done = (
+        report.exists()
+        and is_finished(path, config.selection)
+        and all(evaluate.is_calibrated_as(path, x, config.calibrate) for x in run_files.SPLITS)
+    )
+    if distributed.tell_all(is_done):
         logging.info("this run is finished: %s", report)
         return
     if distributed.is_main():
@@ -155,7 +160,7 @@ def write_report(path: epath.Path) -> None:
 
 
 def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
-    """Warns of splits that were scored with other weights than the last of `summaries`."""
+    """Warns of splits scored with other weights or another temperature than the last."""
     newest = summaries[-1]
     for summary in summaries[:-1]:
         known = summary.weights_digest and newest.weights_digest
@@ -167,6 +172,15 @@ def warn_of_stale(summaries: Sequence[run_files.Summary]) -> None:
                 summary.step,
                 newest.split,
                 newest.step,
+            )
+        elif summary.temperature != newest.temperature:
+            logging.warning(
+                "summary_%s.json has temperature %s and summary_%s.json %s; score both with "
+                "jaxlung evaluate --workdir=... --split=...",
+                summary.split,
+                summary.temperature or "none",
+                newest.split,
+                newest.temperature or "none",
             )
 
 

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
-from jaxlung.commands import arguments, benchmark, evaluate, export, predict, report, study, train
+from jaxlung.commands import (
+    arguments,
+    benchmark,
+    evaluate,
+    export,
+    models,
+    predict,
+    report,
+    study,
+    train,
+)
 from jaxlung.host import console
 from jaxlung.parallel import cluster as cluster_lib
 from jaxlung.parallel import interrupt
@@ -16,12 +26,13 @@ COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "models": models,
     "export": export,
     "report": report,
     "study": study,
     "benchmark": benchmark,
 }
-WITHOUT_DEVICES = ("report",)  # Commands that read files only.
+WITHOUT_DEVICES = ("models", "report")  # Commands that read files only.
 # Parts of XLA's messages when a collective or the coordinator does not answer.
 PEER_GONE = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "coordination")
 OVERRIDES = ("--config.", "--noconfig.", "-config.", "-noconfig.")

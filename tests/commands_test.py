@@ -56,7 +56,7 @@ def run(*args, cwd=ROOT, **variables):
             "unrecognized arguments:",
         ),
         (["predict", "x", "y", "--model=z", "--config.seed=1"], "the config of a trained run is"),
-        (["export", "x"], "arguments are required: FILE"),
+        (["export", "x"], "RUN: got none, want the folder of a trained run before FILE"),
         (["report"], "arguments are required: RUN"),
         (["report", "x", "--config=covidqu"], "unrecognized arguments: --config=covidqu"),
         (["study"], "arguments are required: NAME"),

@@ -21,6 +21,7 @@ ROOMS = (
     "tfds_builders",
     "jaxlung.data",
     "jaxlung.tasks",
+    "jaxlung.exported",
     "jaxlung.training",
     "jaxlung.evaluation",
     "jaxlung.predict",

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxlung.commands import arguments
+from jaxlung.config import shipped
 from jaxlung.host import files
 
 HELP = "find lungs or infection in your files"
@@ -14,7 +15,7 @@ EPILOG = """\
 Exit code 3: some files failed; OUTPUT/failures.csv says why.
 
 jaxlung predict XRAYS MASKS --model=runs/covidqu --overlay
-jaxlung predict XRAYS MASKS --model=runs/lungs --model=runs/infection
+jaxlung predict XRAYS MASKS --model=lungs.jaxlung --model=runs/infection
 """
 
 
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.given,
         action="append",
         required=True,
-        help="folder of a trained run; repeat it for lungs and infection, or for an ensemble",
+        help="folder of a trained run, exported file, or name (see jaxlung models); repeat it for "
+        "lungs and infection, or for an ensemble",
     )
     options = {
         "probs": "write probabilities too",
@@ -62,7 +64,7 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         names = [field.name for field in dataclasses.fields(settings.Options)]
         options = {name: getattr(args, name) for name in names if name != "output"}
         return runner.run(
-            [files.to_absolute(model) for model in args.model],
+            [files.to_absolute(shipped.resolve(model)) for model in args.model],
             args.input,
             settings.Options(pathlib.Path(args.output).expanduser(), **options),
             mirror=args.mirror,

@@ -4,6 +4,8 @@ from typing import Any
 
 import ml_collections as mlc
 
+from jaxlung.config import defaults
+
 
 def fill(config: mlc.ConfigDict) -> None:
     """Adds the fields that an older run's `config.json` lacks, so that any run opens.
@@ -20,7 +22,15 @@ def fill(config: mlc.ConfigDict) -> None:
         _add(config.data, "max_train_per_class", 0)
     if config.data.get("name") == "folder":
         _add(config.data, "negative_roots", "")
+        _add(config.data, "fold", 0)
+        _add(config.data, "folds", 0)
+    for name, value in defaults.optimizer().items():
+        _add(config.optimizer, name, value)
+    if "shear_degrees" in config.augment:  # Of images.
+        for name in ("elastic_fraction", "gamma", "noise_std", "blur_pixels", "low_resolution"):
+            _add(config.augment, name, 0.0)
     _add(config.paper, "note", "")
+    _add(config, "calibrate", False)
 
 
 def _add(section: mlc.ConfigDict, name: str, value: Any) -> None:

@@ -19,7 +19,14 @@ Bundle = TypeVar("Bundle")  # a dataclass of arrays
 SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")
 LOSSES = ("loss", "loss_excess")
 # Fields that the summaries of older runs lack, and the values that stand for that.
-_LATER = {"sd": {}, "calibration": {}, "by_size": {}, "weights_digest": ""}
+_LATER: Mapping[str, Any] = {
+    "sd": {},
+    "temperature": None,
+    "calibration": {},
+    "calibration_before": {},
+    "by_size": {},
+    "weights_digest": "",
+}
 METRICS = (
     "epoch",
     *LOSSES,
@@ -49,10 +56,13 @@ class Summary:
         paper: the paper's numbers for this split, by its own keys; [low, high] where it gives a
             range.
         threshold: probability above which a pixel is foreground; None where there is none.
+        temperature: number that logits were divided by; None if probabilities weren't calibrated.
         thresholds: {} or "thresholds", "dice", "iou" -> [T] numbers, means over the images.
         roc: {} or "fpr", "tpr", "thresholds" -> [T] numbers, "auc", "auc_interval" [low, high].
         calibration: {} or "counts", "mean_prob", "fraction" of foreground -> [15] numbers by bin of
             probability, None for an empty bin; "ece", "ece_interval", "ace", "ace_interval".
+        calibration_before: the same of the probabilities without the temperature; {} if there is
+            no temperature.
         by_size: {} or three keys: "unit" of the sizes; "quartiles" -> 4 x {"num_images",
             "num_nothing_found", "range" [low, high], "scores", "intervals"}; "without", the
             images without any foreground -> {"num_images", "num_nothing_found"}.
@@ -74,9 +84,11 @@ class Summary:
     baselines: dict[str, dict[str, Any]]
     paper: Paper
     threshold: float | None
+    temperature: float | None
     thresholds: dict[str, list[float | None]]
     roc: dict[str, Any]
     calibration: dict[str, Any]
+    calibration_before: dict[str, Any]
     by_size: dict[str, Any]
     confusion: list[list[int]]
     undefined: dict[str, int]
@@ -145,7 +157,7 @@ def load_summary(workdir: epath.Path, split: str) -> Summary | None:
     path = workdir / f"summary_{split}.json"
     if not path.exists():
         return None
-    content = _LATER | load_json(path)
+    content = {**_LATER, **load_json(path)}
     try:
         summary_check.check(content)
         if content["split"] != split:

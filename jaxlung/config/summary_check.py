@@ -1,5 +1,6 @@
 """Checks that a `summary_<split>.json` has the fields and types that the report needs."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +21,11 @@ _KINDS: dict[str, Any] = {
     "baselines": dict,
     "paper": dict,
     "threshold": _NUMBER_OR_NONE,
+    "temperature": _NUMBER_OR_NONE,
     "thresholds": dict,
     "roc": dict,
     "calibration": dict,
+    "calibration_before": dict,
     "by_size": dict,
     "confusion": list,
     "undefined": dict,
@@ -31,9 +34,14 @@ _CURVES = {
     "thresholds": ("thresholds", "dice", "iou"),
     "roc": ("thresholds", "fpr", "tpr"),
     "calibration": ("counts", "mean_prob", "fraction"),
+    "calibration_before": ("counts", "mean_prob", "fraction"),
 }
 # Single numbers beside the curves, each with an interval.
-_NUMBERS_OF_CURVES = {"roc": ("auc",), "calibration": ("ece", "ace")}
+_NUMBERS_OF_CURVES = {
+    "roc": ("auc",),
+    "calibration": ("ece", "ace"),
+    "calibration_before": ("ece", "ace"),
+}
 _FOUND = {"num_images": int, "num_nothing_found": int}
 
 
@@ -53,6 +61,9 @@ def check(content: Mapping[str, Any]) -> None:
     threshold = content["threshold"]
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold: want a number between 0 and 1, got {threshold}.")
+    temperature = content["temperature"]
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: want a number above 0, got {temperature}.")
     _check_scores("", content)
     scored = {"scores": dict, "intervals": dict}
     for key, part in content["by_group"].items():

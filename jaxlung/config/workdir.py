@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections as mlc
 from etils import epath
 
-from jaxlung.config import older_config, run_files
+from jaxlung.config import older_config, run_files, shipped
 from jaxlung.host import files, folder_lock
 from jaxlung.parallel import distributed
 
@@ -19,6 +19,7 @@ _FILES = ("config.json", "checkpoints", "lock")  # in the folder of every run th
 
 # Fields that may change when a run resumes: they don't change what is computed.
 FREE_FIELDS = (
+    "calibrate",  # It changes no weight; what was scored without it is scored again.
     "data.csv",  # `splits.csv` shows if the data differ.
     "data.data_dir",
     "data.download",
@@ -106,9 +107,14 @@ def _path_fields(data: Iterable[str]) -> list[str]:
 
 
 def _to_absolute(path: str) -> str:
-    """Returns the absolute path; a leading "~", which is each user's own, stays."""
+    """Returns the absolute path; a leading "~", which is each user's own, stays.
+
+    So does the name of a network that comes along with jaxlung.
+    """
     path = path.strip()
-    return path if not path or path.startswith("~") else str(epath.Path(path).absolute())
+    if not path or path.startswith("~") or shipped.is_name(path):
+        return path
+    return str(epath.Path(path).absolute())
 
 
 @contextlib.contextmanager
@@ -166,14 +172,26 @@ def load_config(path: epath.Path) -> mlc.ConfigDict:
     file = path / "config.json"
     if not file.exists():
         raise ValueError(f"{path}: not a run's folder (there is no config.json).")
-    content = run_files.load_json(file)
+    return to_config(file, run_files.load_json(file))
+
+
+def to_config(file: os.PathLike[str], content: Any) -> mlc.ConfigDict:
+    """Returns a config from its JSON values; fields that an older version lacked are filled in.
+
+    Args:
+        file: where the values are from, for errors.
+        content: the values.
+
+    Raises:
+        ValueError: it is no config.
+    """
     _require_config(file, content)
     config = mlc.ConfigDict(_lists_to_tuples(content))
     older_config.fill(config)
     return config.lock()
 
 
-def _require_config(file: epath.Path, content: Any) -> None:
+def _require_config(file: os.PathLike[str], content: Any) -> None:
     """Raises ValueError unless the content has a config's fields, of the right types."""
     missing = [name for name in (*run_files.SECTIONS, *_FIELDS) if name not in content]
     if missing:
@@ -189,7 +207,7 @@ def _require_config(file: epath.Path, content: Any) -> None:
             _require_kind(file, field, section[name], str)
 
 
-def _require_kind(file: epath.Path, field: str, value: Any, kind: type) -> None:
+def _require_kind(file: os.PathLike[str], field: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind) or isinstance(value, bool):
         names = {int: "a whole number", str: "text", dict: "an object"}
         raise ValueError(f"{file}: {field}: want {names[kind]}, got {value!r:.60}.")

@@ -15,12 +15,13 @@ from jaxlung.config import run_files
 from jaxlung.data import record
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
-from jaxlung.evaluation import baselines, panels, volume_scores
+from jaxlung.evaluation import baselines, calibrate, panels, volume_scores
 from jaxlung.evaluation import scores as scores_lib
 from jaxlung.host import files, progress
 from jaxlung.metrics import roc
 from jaxlung.parallel import distributed
-from jaxlung.training import checkpoint, train_step, trained
+from jaxlung.tasks import task as task_lib
+from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import images as image_inference
 
@@ -48,7 +49,8 @@ def evaluate(
         splits: sources by name; the baselines are fitted to "train".
         names: names of the splits to score.
         system: what `config` describes, if it was made already.
-        keep: skip splits that were scored with the same weights before.
+        keep: skip splits that were scored with the same weights before, and with a temperature
+            if the config wants one.
 
     Returns:
         The summaries that were written, by split.
@@ -60,13 +62,22 @@ def evaluate(
     state = checkpoint.load_selected(workdir, config.selection, system.abstract_state())
     weights = checkpoint.digest_weights(state)
     if keep:
-        missing = [name for name in names if scored_weights(workdir, name) != weights]
+        missing = [
+            name
+            for name in names
+            if scored_weights(workdir, name) != weights
+            or not is_calibrated_as(workdir, name, config.calibrate)
+        ]
         names = distributed.tell_all(missing)
     if not names:
         return {}
+    temperature = None
+    if config.calibrate:
+        temperature = calibrate.fit_temperature(system, state, splits["validation"])
+        system = system.with_temperature(temperature)
     if system.task.threshold == 0:
         threshold = choose_threshold(system, state, splits["validation"])
-        system = system_lib.make_system(trained.with_threshold(config, threshold))
+        system = system.with_task(task_lib.with_threshold(system.task, [threshold]))
     summaries = {}
     judge = judge_volumes if system.is_volumetric else judge_images
     for name, scores, baseline_scores in judge(system, state, splits, names, workdir):
@@ -76,6 +87,7 @@ def evaluate(
             "weights_digest": weights,
             "task": system.task.name,
             "levels": list(system.task.levels),
+            "temperature": temperature,
             **scores_lib.summarise(system.task, scores),
             "baselines": baseline_scores,
             "paper": config.paper[name].to_dict(),
@@ -227,6 +239,18 @@ def scored_weights(workdir: epath.Path, split: str) -> str:
         logging.warning("%s", error)
         return ""
     return summary.weights_digest if summary else ""
+
+
+def is_calibrated_as(workdir: epath.Path, split: str, calibrate: bool) -> bool:
+    """Returns True if a split was scored with a temperature, or without one, as `calibrate` says.
+
+    A split without a readable summary is as wanted, because it isn't scored at all.
+    """
+    try:
+        summary = run_files.load_summary(workdir, split)
+    except ValueError:  # `scored_weights` tells.
+        return True
+    return summary is None or (summary.temperature is not None) == calibrate
 
 
 def fit_baselines(system: system_lib.System, feed: feed_lib.Feed) -> dict[str, baselines.Baseline]:

@@ -164,6 +164,7 @@ def _load_config(run: epath.Path) -> mlc.ConfigDict:
         raise ValueError(
             f"lungs_run: {run} is a run of task {config.task_name}, want lung masks of X-rays."
         )
+    config.calibrate = False  # A temperature changes no mask, so it need not be known.
     return config
 
 

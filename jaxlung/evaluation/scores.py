@@ -16,6 +16,8 @@ from jaxlung.tasks import task as task_lib
 from jaxlung.training import train_step
 
 PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # Of the raw output, per image.
+Bins = tuple[np.ndarray, np.ndarray]  # counts and sums, as from `calibration.count`
+NO_BINS: Bins = (np.empty((0, 2)), np.empty(0))
 FEWEST_BY_SIZE = 8  # Images with foreground: two per quartile (our choice).
 
 
@@ -37,6 +39,8 @@ class SplitScores:
             probability and by reference, see `calibration`; [N, 0, 2] for three levels, whose
             output is not a probability.
         bin_sums: [N, 15] or [N, 0] float64, sums of the probabilities in each bin.
+        before_counts: `bin_counts` without the temperature; [N, 0, 2] if there is none.
+        before_sums: `bin_sums` without the temperature; [N, 0] if there is none.
     """
 
     ids: dict[str, np.ndarray]
@@ -47,6 +51,8 @@ class SplitScores:
     probs: np.ndarray
     bin_counts: np.ndarray
     bin_sums: np.ndarray
+    before_counts: np.ndarray
+    before_sums: np.ndarray
 
 
 def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
@@ -61,6 +67,8 @@ def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
         probs=np.array(columns.pop("prob"), np.float64),
         bin_counts=np.array(columns.pop("bin_counts"), np.int64),
         bin_sums=np.array(columns.pop("bin_sums"), np.float64),
+        before_counts=np.array(columns.pop("before_counts"), np.int64),
+        before_sums=np.array(columns.pop("before_sums"), np.float64),
         means={name: np.array(values, np.float64) for name, values in columns.items()},
     )
 
@@ -99,11 +107,23 @@ def score_image(
 
 
 def bin_image(task: task_lib.Task, output: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns "bin_counts" and "bin_sums" of `SplitScores` for one image."""
-    if len(task.levels) > 2:
-        return {"bin_counts": np.empty((0, 2)), "bin_sums": np.empty(0)}
-    counts, sums = calibration.count(output["levels"], output["probs"])
-    return {"bin_counts": counts, "bin_sums": sums}
+    """Returns "bin_counts", "before_sums" etc. of `SplitScores` for one image."""
+    probs = None if len(task.levels) > 2 else output["probs"]
+    after, before = (
+        NO_BINS if x is None else calibration.count(output["levels"], x)
+        for x in (probs, output.get("probs_before"))
+    )
+    return name_bins(after, before)
+
+
+def name_bins(after: Bins, before: Bins) -> dict[str, np.ndarray]:
+    """Returns the entries of `SplitScores` for bins with and without the temperature."""
+    return {
+        "bin_counts": after[0],
+        "bin_sums": after[1],
+        "before_counts": before[0],
+        "before_sums": before[1],
+    }
 
 
 def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
@@ -120,6 +140,7 @@ def summarise(task: task_lib.Task, scores: SplitScores) -> dict[str, Any]:
         "thresholds": score_thresholds(task, scores),
         "roc": draw_roc(task, scores, judged),
         "calibration": calibrate(scores),
+        "calibration_before": calibrate(scores, before=True),
         "by_size": summarise_sizes(task, scores),
         "confusion": [] if task.is_map else scores.confusions.sum(axis=0).tolist(),
     }
@@ -272,22 +293,29 @@ def right_at_half(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndar
     return {"accuracy_at_half": overlap.binary_scores(at_half)["accuracy"]}
 
 
-def calibrate(scores: SplitScores) -> dict[str, Any]:
+def calibrate(scores: SplitScores, *, before: bool = False) -> dict[str, Any]:
     """Returns mean probability and share of foreground by bin, and calibration errors.
 
     {} if there are no pixels. With few images the errors are biased upwards, as chance alone
     opens gaps.
+
+    Args:
+        scores: scores of the split.
+        before: judge the probabilities without the temperature; {} if there is none.
     """
-    if not scores.bin_counts.any():
+    bin_counts, bin_sums = scores.bin_counts, scores.bin_sums
+    if before:
+        bin_counts, bin_sums = scores.before_counts, scores.before_sums
+    if not bin_counts.any():
         return {}
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
         weights = weights.astype(np.float64)
-        binned = (np.tensordot(weights, x, axes=1) for x in (scores.bin_counts, scores.bin_sums))
+        binned = (np.tensordot(weights, x, axes=1) for x in (bin_counts, bin_sums))
         return calibration.errors(*binned)
 
     judged = intervals.with_intervals(compute, scores.ids["patient_id"])
-    counts, sums = scores.bin_counts.sum(axis=0), scores.bin_sums.sum(axis=0)
+    counts, sums = bin_counts.sum(axis=0), bin_sums.sum(axis=0)
     pixels = counts.sum(axis=-1)
     filled = np.where(pixels > 0, pixels, math.nan)
     return {

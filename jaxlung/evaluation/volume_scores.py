@@ -38,11 +38,16 @@ def score_split(
         also: function that is called with every volume, which saves decoding the split again.
     """
     rows, drawn = [], []
+    # Windows are averaged after the temperature, which can't be undone: they are predicted twice.
+    untempered = system.with_temperature(1.0) if system.step.temperature != 1 else None
     for index in progress.report(range(len(source)), f"evaluating {name}", "volumes", len(source)):
         item = source[index]
         probs = volume_inference.predict_record(system, state, item)
         preds = volume_inference.find_foreground(system, probs)
-        rows.append(score_volume(system, probs, preds, item))
+        before = None
+        if untempered is not None:
+            before = volume_inference.predict_record(untempered, state, item)
+        rows.append(score_volume(system, probs, preds, item, before))
         also(item)
         if keep_in is not None:
             file_grid = grid.Grid(item.shape, item.affine)
@@ -61,6 +66,7 @@ def score_volume(
     probs: np.ndarray,
     preds: np.ndarray,
     item: record.VolumeRecord,
+    before: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns one volume's entries of every array of `scores.SplitScores`, by name.
 
@@ -69,6 +75,7 @@ def score_volume(
         probs: [D, H, W] float32.
         preds: [D, H, W] bool.
         item: the volume with its annotation.
+        before: `probs` without the temperature; None if there is none.
     """
     levels = system.task.true_levels(item.mask, 0)
     confusion = overlap.confusion_of_one(levels, preds.astype(np.uint8), 2)
@@ -86,7 +93,10 @@ def score_volume(
         "stored": confusion,
         "at_thresholds": threshold_confusions(levels, probs),
         "prob": np.nan,
-        **bin_voxels(levels, probs, judged),
+        **scores.name_bins(
+            bin_voxels(levels, probs, judged),
+            scores.NO_BINS if before is None else bin_voxels(levels, before, judged),
+        ),
         "mse": np.mean(error**2, dtype=np.float64),
         "mae": np.mean(np.abs(error), dtype=np.float64),
         **surface.surface_scores(preds, levels > 0, item.spacing_mm, TOLERANCE_MM),
@@ -112,8 +122,8 @@ def threshold_confusions(levels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return np.stack([below, above], axis=-1).transpose(1, 0, 2)
 
 
-def bin_voxels(levels: np.ndarray, probs: np.ndarray, judged: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns "bin_counts" and "bin_sums" of `scores.SplitScores` for the voxels that are `judged`.
+def bin_voxels(levels: np.ndarray, probs: np.ndarray, judged: np.ndarray) -> scores.Bins:
+    """Returns counts and sums by bin, as `calibration.count`, for the voxels that are `judged`.
 
     It works slice by slice: the indices of a whole volume would take twice the memory of its
     probabilities.
@@ -123,4 +133,4 @@ def bin_voxels(levels: np.ndarray, probs: np.ndarray, judged: np.ndarray) -> dic
         *(calibration.count(level[here], prob[here]) for level, prob, here in slices),
         strict=True,
     )
-    return {"bin_counts": np.sum(counts, axis=0), "bin_sums": np.sum(sums, axis=0)}
+    return np.sum(counts, axis=0), np.sum(sums, axis=0)

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
 import platform
@@ -16,6 +17,7 @@ from typing import Any
 import flax
 import jax
 import jax.export
+import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
 from absl import logging
@@ -24,11 +26,11 @@ from etils import epath
 from jaxlung.config import workdir as workdir_lib
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.export import reader
+from jaxlung.exported import reader
 from jaxlung.host import files
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import system as system_lib
-from jaxlung.training import train_step, trained
+from jaxlung.training import trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 NOTICE = "No medical device: for research, not for diagnosis or treatment."
@@ -37,31 +39,65 @@ ONNX_PACKAGES = ("jax2onnx", "onnx", "onnxruntime")  # of the extra "onnx"
 Weights = dict[str, np.ndarray]
 
 
-def export(workdir: epath.Path, output: pathlib.Path) -> None:
-    """Writes a run's selected network as one file, described in docs/export.md.
+def export(workdirs: Sequence[epath.Path], output: pathlib.Path, *, half: bool = False) -> None:
+    """Writes the selected network of a run, or the mean of several, as one file (docs/export.md).
 
     Args:
-        workdir: the run's folder.
+        workdirs: folders of the runs; several must have one task, input size and way to it.
         output: the file to write, whole or not at all; an older export there is replaced. The
             suffix .onnx chooses ONNX, any other one the format that `reader.load` reads.
+        half: write weights in float16, half the bytes; the program computes as before.
 
     Raises:
-        ValueError: the folder has no run or no good checkpoint; the run's threshold wasn't chosen
-            yet; `output` can't be written, lies in a run's folder or is another file; the packages
-            for ONNX are missing, or onnxruntime's probabilities differ from JAX's.
+        ValueError: a folder has no run or no good checkpoint; a run's threshold wasn't chosen
+            yet; several runs don't go together; `output` can't be written, lies in a run's folder
+            or is another file; the packages for ONNX are missing, or onnxruntime's probabilities
+            differ from JAX's; a weight is too large for float16.
     """
-    require_place(output, workdir)
+    for workdir in workdirs:
+        require_place(output, workdir)
     is_onnx = output.suffix.lower() == ".onnx"
+    if is_onnx and half:
+        raise ValueError("--half: ONNX files hold float32; want another suffix than .onnx.")
     if is_onnx:
         require_onnx(output)
-    run = open_run(workdir, float32=is_onnx)
-    content = to_onnx(run) if is_onnx else to_jaxlung(run)
+    runs = [open_run(workdir, float32=is_onnx) for workdir in workdirs]
+    require_alike(runs)
+    content = to_onnx(runs) if is_onnx else to_jaxlung(runs, half=half)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(epath.Path(output), content)
     except OSError as error:
         raise ValueError(f"FILE: can't write {output} ({error.strerror}).") from error
-    logging.info("step %d of %s: %s, %d bytes", run.step, workdir, output, len(content))
+    named = ", ".join(f"step {run.step} of {run.path}" for run in runs)
+    logging.info("%s: %s, %d bytes", named, output, len(content))
+
+
+def require_alike(runs: Sequence[trained.Trained]) -> None:
+    """Raises ValueError unless the runs have one kind of input and output."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.path == first.path:
+            raise ValueError(f"--model: {run.path} is named twice.")
+        ours, theirs = (_describe_use(x) for x in (first, run))
+        for name, value in theirs.items():
+            if value != ours[name]:
+                raise ValueError(
+                    f"--model: {run.path} and {first.path} can't be one file: {name} is {value} "
+                    f"and {ours[name]}."
+                )
+
+
+def _describe_use(run: trained.Trained) -> dict[str, Any]:
+    """Returns the fields of a manifest that decide what goes into the program and comes out."""
+    system, settings = run.system, run.system.settings
+    return {
+        "task": system.task.name,
+        "levels": list(system.task.levels),
+        "size": list(settings.input_shape),
+        "resize": settings.resize if isinstance(settings, settings_lib.ImageSettings) else None,
+        "volumes": describe_volumes(system) if system.is_volumetric else None,
+    }
 
 
 def require_place(output: pathlib.Path, workdir: epath.Path) -> None:
@@ -90,22 +126,37 @@ def open_run(workdir: epath.Path, *, float32: bool) -> trained.Trained:
     return trained.open_run(workdir, config)
 
 
-def to_jaxlung(run: trained.Trained) -> bytes:
+def to_jaxlung(runs: Sequence[trained.Trained], *, half: bool = False) -> bytes:
     """Returns the bytes of the file that `reader.load` reads.
 
     The weights are arguments of the program, not constants in it. NumPy can read them without JAX,
     and XLA doesn't try to fold 124 MB of constants when it compiles.
     """
-    weights = flatten(run.state)
-    program = make_program(run.system, weights)
+    weights = flatten(runs)
+    stored = halve(weights) if half else weights
+    program = make_program(runs, stored)
     members = {reader.PROGRAM: bytes(program.serialize())}
-    members |= {_member(name): to_npy(x) for name, x in weights.items()}
-    manifest = make_manifest(run, weights, make_inputs(run.system)) | {
+    members |= {_member(name): to_npy(x) for name, x in stored.items()}
+    manifest = make_manifest(runs, make_inputs(runs)) | {
         "platforms": list(program.platforms),
         "calling_convention": program.calling_convention_version,
         "sha256": {name: reader.sha256(content) for name, content in members.items()},
     }
     return pack(manifest | {reader.DIGEST: reader.digest(manifest)}, members)
+
+
+def halve(weights: Weights) -> Weights:
+    """Returns the weights in float16, which has 3 decimal digits.
+
+    Raises:
+        ValueError: a weight is larger than float16's largest number, 65,504.
+    """
+    with np.errstate(over="ignore"):  # It becomes infinite, which is told below.
+        halved = {name: x.astype(np.float16) for name, x in weights.items()}
+    for name, array in halved.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"--half: {name} is too large for float16; leave --half out.")
+    return halved
 
 
 def require_onnx(output: pathlib.Path) -> None:
@@ -119,58 +170,81 @@ def require_onnx(output: pathlib.Path) -> None:
             ) from error
 
 
-def to_onnx(run: trained.Trained) -> bytes:
+def to_onnx(runs: Sequence[trained.Trained]) -> bytes:
     """Returns the bytes of the ONNX file, for images of the trained size, checked against JAX."""
     from jaxlung.export import onnx_export  # Needs packages that only the extra "onnx" installs.
 
-    weights, inputs = flatten(run.state), make_inputs(run.system, any_size=False)
-    manifest = make_manifest(run, weights, inputs) | {"format": f"{reader.FORMAT}.onnx"}
+    weights, inputs = flatten(runs), make_inputs(runs, any_size=False)
+    manifest = make_manifest(runs, inputs) | {"format": f"{reader.FORMAT}.onnx"}
     manifest["versions"] |= versions(ONNX_PACKAGES)
-    return onnx_export.build(make_predict(run.system), weights, inputs, manifest)
+    return onnx_export.build(make_predict(runs), weights, inputs, manifest)
 
 
-def flatten(state: train_step.TrainState) -> Weights:
-    """Returns parameters and running statistics by path, "params/encoder_0/conv_0/kernel"."""
-    trees = {"params": state.params, "batch_stats": state.batch_stats}
-    return flax.traverse_util.flatten_dict(jax.device_get(trees), sep="/")
+def flatten(runs: Sequence[trained.Trained]) -> Weights:
+    """Returns the weights by number of the run and path, "0/params/encoder_0/conv_0/kernel"."""
+    networks = {str(i): run.state.network for i, run in enumerate(runs)}
+    return flax.traverse_util.flatten_dict(jax.device_get(networks), sep="/")
 
 
-def make_predict(system: system_lib.System) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def make_predict(
+    runs: Sequence[trained.Trained],
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Returns a function that computes "probs" and "preds" as `Step.evaluate` does.
 
     Its arguments are the weights and a batch with "images" and, if the task needs lungs, "masks".
+    Of several runs it is the mean of the probabilities, each with the run's own temperature, and
+    the mean of the thresholds.
     """
+    postprocess = mean_task(runs).postprocess
+
+    def probs_of(run: trained.Trained, variables: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        images = run.system.step.scale(batch["images"])
+        # A task that hides nothing ignores the masks.
+        inputs = run.system.task.inputs(images, batch.get("masks"))  # type: ignore[arg-type]
+        # One program for all platforms has the form that is good on most.
+        model = run.system.model.for_platform("cpu")
+        logits: Any = model.apply(variables, inputs, train=False)
+        return run.system.step.probs(logits)
 
     def predict(weights: Weights, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        variables = flax.traverse_util.unflatten_dict(weights, sep="/")
-        images = system.step.scale(batch["images"])
-        # A task that hides nothing ignores the masks.
-        inputs = system.task.inputs(images, batch.get("masks"))  # type: ignore[arg-type]
-        # One program for all platforms has the form that is good on most.
-        logits: Any = system.model.for_platform("cpu").apply(variables, inputs, train=False)
-        probs = jax.nn.sigmoid(logits)
-        return probs[..., 0], system.task.postprocess(probs)
+        whole = {name: x.astype(jnp.float32) for name, x in weights.items()}
+        networks = flax.traverse_util.unflatten_dict(whole, sep="/")
+        outputs = [probs_of(run, networks[str(i)], batch) for i, run in enumerate(runs)]
+        probs = sum(outputs[1:], start=outputs[0]) / len(outputs)
+        return probs[..., 0], postprocess(probs)
 
     return predict
 
 
-def make_program(system: system_lib.System, weights: Weights) -> jax.export.Exported:
+def mean_task(runs: Sequence[trained.Trained]) -> task_lib.Task:
+    """Returns the task of the runs, with the mean of their thresholds (our choice)."""
+    task = runs[0].system.task
+    thresholds = [t for run in runs if (t := run.system.task.threshold) is not None]
+    return task_lib.with_threshold(task, thresholds) if thresholds else task
+
+
+def make_program(runs: Sequence[trained.Trained], weights: Weights) -> jax.export.Exported:
     """Exports `make_predict` for all `PLATFORMS`, any batch size and any size that fits."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
-    export_for = jax.export.export(jax.jit(make_predict(system)), platforms=PLATFORMS)
-    return export_for(shapes, make_inputs(system))
+    export_for = jax.export.export(jax.jit(make_predict(runs)), platforms=PLATFORMS)
+    return export_for(shapes, make_inputs(runs))
 
 
 def make_inputs(
-    system: system_lib.System, *, any_size: bool = True
+    runs: Sequence[trained.Trained], *, any_size: bool = True
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shapes of the program's "images" and, if the task needs lungs, "masks".
 
     The batch size is free. The image size is the trained one, or with `any_size` any multiple of
-    what the network needs.
+    what all networks need.
     """
+    system = runs[0].system
     axes = ("d", "h", "w") if system.is_volumetric else ("h", "w")
-    steps = system.model.input_multiples() if any_size else (None,) * len(axes)
+    needed = zip(*(run.system.model.input_multiples() for run in runs), strict=True)
+    steps = [
+        math.lcm(*(x for x in step if x)) if any_size and None not in step else None
+        for step in needed
+    ]
     sizes = [
         str(size) if step is None else f"{step}*{axis}"
         for axis, step, size in zip(axes, steps, system.settings.input_shape, strict=True)
@@ -190,37 +264,41 @@ def borders(task: task_lib.Task) -> list[float]:
 
 
 def make_manifest(
-    run: trained.Trained, weights: Weights, inputs: Mapping[str, jax.ShapeDtypeStruct]
+    runs: Sequence[trained.Trained], inputs: Mapping[str, jax.ShapeDtypeStruct]
 ) -> dict[str, Any]:
     """Returns the description in a file of either kind, as JSON values; see docs/export.md."""
-    system, task = run.system, run.system.task
-    settings = system.settings
+    task = mean_task(runs)
     return {
         "format": reader.FORMAT,
         "format_version": reader.VERSION,
         "notice": NOTICE,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **versions(PACKAGES)},
-        "config": workdir_lib.to_json(run.config),
-        "checkpoint": {
-            "selection": run.config.selection,
-            "step": run.step,
-            "weights_sha256": digest(weights),
-        },
-        "task": task.name,
+        "members": [describe_member(run) for run in runs],
         "records": task.records,
-        "levels": list(task.levels),
         "borders": borders(task),
-        "size": list(settings.input_shape),
-        "resize": settings.resize if isinstance(settings, settings_lib.ImageSettings) else None,
-        "volumes": describe_volumes(system) if system.is_volumetric else None,
+        **_describe_use(runs[0]),
         "inputs": describe_inputs(inputs),
         "outputs": describe_outputs(task),
     }
 
 
+def describe_member(run: trained.Trained) -> dict[str, Any]:
+    """Returns config, temperature, threshold and checkpoint of one of the networks in a file."""
+    return {
+        "temperature": run.system.step.temperature,
+        "threshold": run.system.task.threshold,
+        "config": workdir_lib.to_json(run.config),
+        "checkpoint": {
+            "selection": run.config.selection,
+            "step": run.step,
+            "weights_sha256": digest(flatten([run])),
+        },
+    }
+
+
 def digest(weights: Weights) -> str:
-    """Returns one SHA-256 of all weights: the same in every file made from a checkpoint."""
+    """Returns one SHA-256 of weights: the same in every file made from a checkpoint."""
     digests = {_member(name): reader.sha256(to_npy(x)) for name, x in weights.items()}
     return reader.sha256(json.dumps(digests, sort_keys=True).encode())
 

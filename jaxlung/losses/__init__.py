@@ -14,7 +14,10 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 # 0 for a perfect prediction.
 LOSSES: dict[str, Callable[[float], Loss]] = {
     "bce": lambda alpha: cross_entropy.bce,
+    "focal": lambda alpha: functools.partial(cross_entropy.focal, alpha=alpha),
     "iou": lambda alpha: overlap.soft_iou,
+    "dice": lambda alpha: overlap.soft_dice,
+    "tversky": lambda alpha: functools.partial(overlap.tversky, alpha=alpha),
     "bce_iou": lambda alpha: functools.partial(overlap.bce_iou, alpha=alpha),
     "bce_dice": lambda alpha: functools.partial(overlap.bce_dice, alpha=alpha),
 }

@@ -25,6 +25,29 @@ def bce(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return _means(optax.sigmoid_binary_cross_entropy(logits, targets))
 
 
+def focal(logits: jax.Array, targets: jax.Array, *, alpha: float) -> jax.Array:
+    """Returns the focal loss of each image (Lin et al., ICCV 2017), in nats per pixel.
+
+    The cross-entropy of a pixel times (1 - p)^2, where p is the probability of its true class, so
+    that easy pixels count little; and times alpha for foreground, 1 - alpha for background. The
+    exponent 2 is the one that Lin found best, there with alpha = 0.25.
+
+    Args:
+        logits: [B, ..., C] float32, images or volumes.
+        targets: [B, ..., C] float32, 0 or 1.
+        alpha: weight of the foreground, in [0, 1].
+
+    Returns:
+        [B] float32, >= 0.
+
+    Raises:
+        ValueError: `logits` and `targets` differ in shape.
+    """
+    if logits.shape != targets.shape:
+        raise ValueError(f"focal: logits {logits.shape} and targets {targets.shape} must agree.")
+    return _means(optax.sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=2.0))
+
+
 def bce_floor(targets: jax.Array) -> jax.Array:
     """Returns the lowest `bce` that any logits can reach: the entropy of the targets.
 

@@ -1,7 +1,6 @@
 """Several networks in one command: those of one role are averaged, those of others combined."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
@@ -158,9 +157,8 @@ def _make(members: tuple[network_lib.Network, ...]) -> Ensemble:
     judge, task = members[0], members[0].system.task
     thresholds = [t for member in members if (t := member.system.task.threshold) is not None]
     if len(set(thresholds)) > 1:
-        mean = sum(thresholds) / len(thresholds)
-        above = functools.partial(task_lib.above, threshold=mean)
-        task = dataclasses.replace(task, threshold=mean, postprocess=above)
-        step = dataclasses.replace(judge.system.step, task=task)
+        step = dataclasses.replace(
+            judge.system.step, task=task_lib.with_threshold(task, thresholds)
+        )
         judge = dataclasses.replace(judge, system=dataclasses.replace(judge.system, step=step))
     return Ensemble(members, judge)

@@ -60,7 +60,8 @@ def measure(
 
     Confidence is the mean of `probs` inside `preds`. Entropy is the mean over pixels of
     -p log2 p - (1-p) log2 (1-p), from 0 (sure) to 1 (undecided); over the lungs if the target is
-    infection and lungs were found, else over the whole image. Neither is calibrated.
+    infection and lungs were found, else over the whole image. Neither is calibrated unless the run
+    was, with `config.calibrate`.
 
     Undefined numbers are NaN, which becomes an empty cell: areas of a volume and volumes of a
     picture; mm2 without a spacing; numbers that need lungs if no network looked for them; the share

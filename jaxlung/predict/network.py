@@ -13,11 +13,9 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from jaxlung.config import workdir
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
 from jaxlung.data.transforms import resize
-from jaxlung.host import files
 from jaxlung.parallel import sharding
 from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
@@ -219,39 +217,52 @@ def _mean_of_mirrored(outputs: jax.Array, mirrored: jax.Array) -> jax.Array:
 
 
 def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
-    """Loads the checkpoint that a run's config selects, onto all devices.
+    """Loads a trained network onto all devices: the checkpoint that a run's config selects.
 
     Args:
-        path: folder of a trained run.
+        path: folder of a trained run, or exported file with one network.
         mirror: average outputs with those of mirror images: for X-rays left to right, at twice the
             work; for CTs in the plane of the slices, at four times the work.
 
     Raises:
-        ValueError: the folder has no run or no good checkpoint, another process trains in it, or
-            the threshold of a diagnosis wasn't chosen yet.
+        ValueError: the folder has no run or no good checkpoint, another process trains in it, the
+            threshold of a diagnosis wasn't chosen yet, or a file can't be used or has several.
     """
-    path = files.to_absolute(path)
-    run = trained.open_run(path, workdir.load_config(path))
-    config, system, state = run.config, run.system, run.state
+    networks = load_all(path, mirror=mirror)
+    if len(networks) != 1:
+        raise ValueError(f"{path}: holds {len(networks)} networks, want one.")
+    return networks[0]
+
+
+def load_all(path: os.PathLike[str] | str, *, mirror: bool = False) -> list[Network]:
+    """Loads all networks of an exported file, or the one of a run; see `load`."""
+    return [_prepare(run, mirror) for run in trained.open_all(path)]
+
+
+def _prepare(run: trained.Trained, mirror: bool) -> Network:
+    system, state = run.system, run.state
     if mirror and system.inference is not None:
         inference = dataclasses.replace(system.inference, mirror=True)
         system = dataclasses.replace(system, inference=inference)
     return Network(
-        path=path,
+        path=run.path,
         system=system,
         state=dataclasses.replace(state, opt_state=()),
         mirror=mirror,
-        digest=make_digest(config, state, mirror),
+        digest=make_digest(run.config, state, mirror, system.step.temperature),
     )
 
 
-def make_digest(config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool) -> str:
-    """Returns the SHA-256 of weights, task, input and post-processing."""
+def make_digest(
+    config: mlc.ConfigDict, state: train_step.TrainState, mirror: bool, temperature: float
+) -> str:
+    """Returns the SHA-256 of weights, task, input, temperature and post-processing."""
     names = ("image_size", "patch_size", "spacing_mm", "resize", "crop_to_lungs")
     parts: list[Any] = [checkpoint.digest_state(state), config.task.to_dict()]
     parts += [{name: config.data[name] for name in names if name in config.data}, mirror]
     parts += [config.inference.to_dict() if "inference" in config else {}]
     parts += [config.get("window_hu", ())]
+    parts += [temperature] * (temperature != 1)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

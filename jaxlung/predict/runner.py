@@ -73,7 +73,8 @@ def run(
     """Predicts on all files that a pattern names, see `inputs.find`.
 
     Args:
-        workdirs: folders of trained runs; those of one role are averaged, see `ensemble.gather`.
+        workdirs: folders of trained runs or exported files; networks of one role are averaged, see
+            `ensemble.gather`.
         pattern: a file, folder, glob, folder of a DICOM series, or CSV of paths.
         options: the command's options, with the folder for masks, `predictions.csv` and
             `failures.csv`.
@@ -91,7 +92,9 @@ def run(
     """
     output = options.output
     items = inputs.find(pattern, leave_out=output)
-    team = ensemble.gather([network.load(path, mirror=mirror) for path in workdirs])
+    team = ensemble.gather(
+        [each for path in workdirs for each in network.load_all(path, mirror=mirror)]
+    )
     work = volume_work if team.is_volumetric else picture_work
     if options.dicom_seg:
         if not team.is_volumetric:

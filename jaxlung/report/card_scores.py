@@ -25,6 +25,7 @@ def describe_metrics(run: run_lib.Run) -> list[str]:
     keys = [key for key in run.words.headlines if key in main.scores]
     keys += ["ece", "ace"] if main.calibration else []
     listed = [glossary.find_term(key, run.task, main.levels) for key in keys]
+    listed += [terms.TEMPERATURE_TERM] if main.temperature is not None else []
     listed += [terms.INTERVAL_TERM] if main.intervals else []
     listed += [terms.SIZE_TERM] if main.by_size else []
     if run.words.is_volumetric and main.sd:
@@ -103,6 +104,9 @@ def _list_notes(summary: run_files.Summary, run: run_lib.Run) -> list[str]:
         )
     if summary.calibration:
         sentences.append(f"**Calibration**: {reliability.title_of(summary.calibration)}.")
+    if summary.calibration_before:
+        without = reliability.title_of(summary.calibration_before)
+        sentences.append(f"**Calibration without the temperature**: {without}.")
     shown = [each for each in run.summaries if each.paper and each is not run.main]
     undefined_and_paper = notes.list_notes(
         [dataclasses.replace(each, intervals={}) for each in (*shown, summary)],

@@ -34,7 +34,7 @@ _USE_WITH_LUNGS = (
 
 def describe_model(run: run_lib.Run) -> list[str]:
     """Returns the facts of the config, and the versions that wrote the card."""
-    known = facts.list_facts(run.config, run.metrics)
+    known = facts.list_facts(run.config, run.metrics, temperature=run.main.temperature)
     known["Step of the checkpoint"] = f"{run.main.step:,}"
     versions = {"Python": platform.python_version(), **export.versions(export.PACKAGES)}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -26,14 +26,19 @@ _FACTS = (
     ("Loss", "{task[loss]}"),
     ("Training", "{epochs} epochs, {data[batch_size]} {examples} per step, seed {seed}"),
     ("Checkpoint scored", "{selection}"),
+    ("Optimizer", "{optimizer[name]}"),
     ("Learning rate", "{optimizer[learning_rate]}"),
+    ("Schedule", "{optimizer[schedule]}"),
     ("Weight decay", "{optimizer[weight_decay]}"),
+    ("Gradients clipped to", "{optimizer[clip_norm]}"),
+    ("Network scored", "{optimizer[average_decay]}"),
 )
 _LUNGS = {
     "none": "the whole X-ray",
     "predicted": "the lungs that a lung network finds",
     "true": "the annotated lungs",
 }
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
 _SELECTIONS = {
     "best": "the one with the lowest validation loss",
     "best_score": "the one with the highest validation score",
@@ -45,6 +50,7 @@ def list_facts(
     config: Mapping[str, Any],
     metrics: Mapping[str, np.ndarray],
     threshold: float | None = None,
+    temperature: float | None = None,
 ) -> dict[str, str]:
     """Returns label -> text of what a reader should know before the scores.
 
@@ -52,6 +58,7 @@ def list_facts(
         config: Config of the run, with one level of sections; fields may be missing.
         metrics: Columns of `metrics.csv`, or {}.
         threshold: Outputs above it are foreground; None if there is none.
+        temperature: Logits are divided by it; None if there is none.
     """
     fields = {key: _in_words(value) for key, value in config.items()}
     fields |= _reword(config)
@@ -68,6 +75,10 @@ def list_facts(
         facts |= volume_facts.list_facts(config)
     if threshold is not None:
         facts["Threshold"] = f"{threshold:.4g}, {find_origin(config)}"
+    if temperature is not None:
+        fitted = "fitted to the validation split"
+        undetermined = "as the validation split determines no other"
+        facts["Temperature"] = f"{temperature:.4g}, {undetermined if temperature == 1 else fitted}"
     facts |= _describe_control(config.get("control", {}), metrics)
     if "augment" in config:
         facts["Augmentation"] = _describe_augment(config["augment"])
@@ -100,7 +111,12 @@ def name_loss(config: Mapping[str, Any]) -> str:
         return f"{alpha:.3g} cross-entropy + {1 - alpha:.3g} (1 - soft IoU)"
     if loss == "bce_dice" and "alpha" in task:
         return f"{task['alpha']:.3g} cross-entropy + Dice loss"
-    return {"bce": "binary cross-entropy", "iou": "1 - soft IoU"}.get(loss, loss)
+    if loss == "focal" and "alpha" in task:
+        return f"focal loss, foreground weighted {task['alpha']:.3g}"
+    if loss == "tversky" and "alpha" in task:
+        return f"Tversky loss, false positives weighted {task['alpha']:.3g}"
+    plain = {"bce": "binary cross-entropy", "iou": "1 - soft IoU", "dice": "Dice loss"}
+    return plain.get(loss, loss)
 
 
 def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,6 +128,10 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
         if "lungs" in task:
             task["lungs"] = _LUNGS.get(task["lungs"], task["lungs"])
         fields["task"] = task
+    if "schedule" in config.get("optimizer", {}):
+        fields["optimizer"] = _in_words(config["optimizer"]) | _describe_optimizer(
+            config["optimizer"]
+        )
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
         if config["selection"] == "best_score" and found.is_volumetric:
@@ -119,6 +139,19 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("control", {}).get("stop_patience") and "epochs" in config:
         fields["epochs"] = f"at most {config['epochs']}"
     return fields
+
+
+def _describe_optimizer(optimizer: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the fields of an optimizer that are replaced by words; "" for what isn't used."""
+    warmup, decay = optimizer["warmup_fraction"], optimizer["average_decay"]
+    rise = f", rising over the first {100 * warmup:.3g} % of the run" if warmup else ""
+    steps = f"the average over about {1 / (1 - decay):.0f} steps" if decay else ""
+    schedule = optimizer["schedule"].replace("_", " ")
+    return {
+        "name": _OPTIMIZERS.get(optimizer["name"], optimizer["name"]),
+        "schedule": "" if schedule == "constant" and not warmup else f"{schedule}{rise}",
+        "average_decay": steps,
+    }
 
 
 def _describe_control(

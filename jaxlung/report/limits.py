@@ -78,6 +78,7 @@ def list_chosen(config: Mapping[str, Any]) -> list[str]:
     decided = {
         "the checkpoint": config.get("selection", "last") != "last",
         "the threshold": task.get("threshold") == 0,
+        "the temperature": config.get("calibrate", False),
         "the learning rate": control.get("plateau_patience", 0) > 0,
         "the end of training": control.get("stop_patience", 0) > 0,
     }

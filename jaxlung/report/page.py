@@ -70,7 +70,7 @@ def build(workdir: epath.PathLike) -> epath.Path:
         say=functools.partial(glossary.reword, task=shown.task),
         num_images=tables.count_images(main),
         headlines=_choose_headlines(main),
-        facts=facts.list_facts(shown.config, shown.metrics, main.threshold),
+        facts=facts.list_facts(shown.config, shown.metrics, main.threshold, main.temperature),
         is_phantom=shown.is_phantom,
         has_paper=any(summary.paper for summary in shown.summaries),
         config=json.dumps(shown.config, indent=2) if shown.config else "",
@@ -173,6 +173,8 @@ def _list_terms(summaries: Sequence[run_files.Summary]) -> dict[str, str]:
         listed.append(terms.COUNTS_TERM)
     if main.threshold is not None:
         listed.append(terms.THRESHOLD_TERM)
+    if main.temperature is not None:
+        listed.append(terms.TEMPERATURE_TERM)
     if main.roc:
         listed.append(terms.ROC_TERM)
     if main.calibration:

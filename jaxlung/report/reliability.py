@@ -15,7 +15,8 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
     """Draws share of foreground against mean probability by bin, and the size of the bins below.
 
     Args:
-        summary: Scores of a split, with `calibration`.
+        summary: Scores of a split, with `calibration`; its `calibration_before`, if there is one,
+            is a line of its own.
         theme: Colours of the page.
     """
     counts, probs, shares = columns(summary.calibration)
@@ -25,10 +26,17 @@ def diagram(summary: run_files.Summary, theme: figures.Theme = figures.LIGHT) ->
     for axes in (upper, lower):
         figures.style(axes, theme)
     upper.plot([0, 1], [0, 1], color=theme.muted, linewidth=0.8, linestyle="--", label="calibrated")
+    if summary.calibration_before:
+        _, *points = columns(summary.calibration_before)
+        upper.plot(*points, "o:", color=theme.muted, label="without temperature", markersize=4)
     upper.vlines(probs, probs, shares, color=theme.second, linewidth=2.5, label="gap")
     upper.plot(probs, shares, "o-", color=theme.first, label="network")
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
-    title = "\n".join(spell_errors(summary.calibration))  # Two lines fit on a phone.
+    title = "\n".join(spell_errors(summary.calibration))  # Short lines fit on a phone.
+    if summary.calibration_before:
+        title += "\n" + "\n".join(
+            f"without temperature: {x}" for x in spell_errors(summary.calibration_before)
+        )
     upper.set_title(title, loc="left", color=theme.text, fontsize=11)
     target = figures.in_font(summary.levels[-1])
     upper.set_ylabel(f"share annotated as {target}", color=theme.muted, parse_math=False)
@@ -77,8 +85,11 @@ def describe(summary: run_files.Summary) -> str:
         if count
     )
     first, last = (f"{100 * counts[i] / counts.sum():.0f} %" for i in (0, -1))
+    before = summary.calibration_before
+    without = f" Without the temperature: {title_of(before)}." if before else ""
     return (
         f"Reliability diagram of the {summary.split} split, {title_of(summary.calibration)}."
+        f"{without}"
         f" Mean probability and share of {summary.levels[-1]} in each filled bin: {pairs}."
         f" The first of the {len(counts)} bins contains {first} of the"
         f" {glossary.counted(summary.task)}, the last {last}."

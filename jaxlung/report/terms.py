@@ -177,6 +177,12 @@ COUNTS_TERM = Term(
     " negative).",
 )
 THRESHOLD_TERM = Term("Threshold", "Outputs above this value count as positive.")
+TEMPERATURE_TERM = Term(
+    "Temperature",
+    "The network's logits are divided by this number before they become probabilities (Guo et al.,"
+    " 2017). Above 1 it makes probabilities less extreme, below 1 more. It changes no mask at the"
+    " network's size, as the threshold moves along.",
+)
 ROC_TERM = Term(
     "ROC curve",
     "True positive rate, TPR = TP / (TP + FN), against false positive rate, FPR = FP / (FP + TN),"

@@ -18,7 +18,8 @@ def make_task(*, target: str, threshold: float, loss: str, alpha: float) -> task
         target: "lung" or "infection".
         threshold: probability above which a pixel is foreground, in (0, 1).
         loss: key in `losses.LOSSES`.
-        alpha: weight of the cross-entropy in "bce_iou" and "bce_dice", in [0, 1].
+        alpha: a weight in [0, 1]: of the cross-entropy in "bce_iou" and "bce_dice", of the
+            foreground in "focal", of false positives in "tversky"; others ignore it.
 
     Raises:
         ValueError: unknown target or loss, threshold outside (0, 1), or alpha outside [0, 1].

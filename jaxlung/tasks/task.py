@@ -1,7 +1,8 @@
 """The interface that every task has."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -94,6 +95,31 @@ class Task:
     def is_binary_map(self) -> bool:
         """True if the output is one mask, which has an outline, and a Dice at every threshold."""
         return self.is_map and len(self.levels) == 2
+
+
+def with_threshold(task: Task, thresholds: Sequence[float]) -> Task:
+    """Returns the task with the mean of `thresholds`; the task itself if they are all its own."""
+    if set(thresholds) == {task.threshold}:
+        return task
+    mean = sum(thresholds) / len(thresholds)
+    postprocess = functools.partial(above, threshold=mean)
+    return dataclasses.replace(task, threshold=mean, postprocess=postprocess)
+
+
+def with_temperature(task: Task, temperature: float) -> Task:
+    """Returns the task with its threshold moved along with the probabilities, so masks stay.
+
+    A probability p becomes sigmoid(logit(p) / temperature), and so does the threshold: 0.5 stays
+    0.5. A threshold that is yet to be chosen (0) stays so.
+
+    Args:
+        task: a task whose output is a probability.
+        temperature: number above 0 that logits are divided by.
+    """
+    if not task.threshold:
+        return task
+    moved = 1 / (1 + (1 / task.threshold - 1) ** (1 / temperature))
+    return with_threshold(task, [moved])
 
 
 def whole_image(images: jax.Array, masks: jax.Array) -> jax.Array:

@@ -20,7 +20,8 @@ def make_task(*, target: str, region: str, threshold: float, loss: str, alpha: f
             and Huang, Table 5), "full" for all of the CT.
         threshold: probability above which a voxel is foreground, in (0, 1).
         loss: key in `losses.LOSSES`; Lin and Huang use "bce_dice".
-        alpha: weight of the cross-entropy in "bce_iou" and "bce_dice", in [0, 1].
+        alpha: a weight in [0, 1]: of the cross-entropy in "bce_iou" and "bce_dice", of the
+            foreground in "focal", of false positives in "tversky"; others ignore it.
 
     Raises:
         ValueError: unknown target, region or loss; region "lung" with target "lung"; threshold

@@ -121,7 +121,7 @@ def save(
         manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(notes)
+                state=ocp.args.StandardSave(_to_tree(state)), progress=ocp.args.JsonSave(notes)
             ),
             metrics={"rank": rank},
         )
@@ -227,9 +227,9 @@ def restore(
     """
     notes = notes_lib.load(manager.directory / str(step))
     _require_fits(f"{manager.directory}/{step}", notes.leaves, like)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(_to_tree(like)))
     try:
-        state = manager.restore(step, args=args)["state"]
+        state = dataclasses.replace(like, **manager.restore(step, args=args)["state"])
     # Orbax and TensorStore raise a bare Exception, ValueError, KeyError or OSError on damage.
     except Exception as error:
         if isinstance(error, PermissionError | MemoryError) or any(
@@ -244,6 +244,17 @@ def restore(
     if int(jax.device_get(state.step)) != step:
         raise notes_lib.Damaged(f"it holds step {int(jax.device_get(state.step))}")
     return state, notes.progress
+
+
+def _to_tree(state: train_step.TrainState) -> dict[str, Any]:
+    """Returns what Orbax saves: the fields of a state, without an average that isn't kept.
+
+    Runs of earlier versions knew no average, and Orbax compares even what is empty.
+    """
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    if not state.average:
+        del fields["average"]
+    return fields
 
 
 def _require_fits(

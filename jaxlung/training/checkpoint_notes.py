@@ -100,12 +100,12 @@ def find_best(ranks: Mapping[int, float | None]) -> int | None:
 
 
 def digest_weights(digests: Mapping[str, int]) -> str:
-    """Returns one digest, hexadecimal, of all parameters and running statistics.
+    """Returns one digest, hexadecimal, of all parameters, running statistics and their averages.
 
     Args:
         digests: leaf path -> digest, for a whole `TrainState`.
     """
-    kinds = (".params", ".batch_stats")
+    kinds = (".params", ".batch_stats", ".average")
     return sha256({name: int(x) for name, x in digests.items() if name.startswith(kinds)})
 
 

@@ -64,6 +64,7 @@ class Journal:
         self.epoch_steps = epoch_steps
         self._score_name, self._score = score
         self._fetched_step = first_step
+        self._schedule = 1.0  # Share of the learning rate, of the newest step.
         # The first dispatch takes longer than later ones: speed is measured from its end.
         self._start = self._epoch_start = self._last_line = 0.0
         self._start_step = self._epoch_start_step = -1
@@ -103,7 +104,7 @@ class Journal:
             epoch: number of finished epochs.
             train_seconds: seconds of training, from `train_seconds` before the validation.
             val: means over the validation split.
-            learning_rate: learning rate of this epoch's updates.
+            learning_rate: learning rate of this epoch's updates, without its schedule.
 
         Raises:
             FloatingPointError: the validation loss or score is not finite.
@@ -118,7 +119,7 @@ class Journal:
             "loss_excess": train.excess,
             "val_loss": val.loss,
             "val_loss_excess": val.excess,
-            "learning_rate": learning_rate,
+            "learning_rate": learning_rate * self._schedule,
             "images_per_s": steps * self._batch_size / train_seconds if steps else math.nan,
             "seconds": train_seconds,
             self._score_name: train.score,
@@ -140,6 +141,7 @@ class Journal:
 
     def _note(self, row: dict[str, np.ndarray]) -> None:
         self._fetched_step += 1
+        self._schedule = float(row["schedule"])
         require_finite(
             self._fetched_step, loss=float(row["loss"]), grad_norm=float(row["grad_norm"])
         )

@@ -84,7 +84,7 @@ def _train(
 
     feed = pipeline.open_feed(splits["train"], system.settings, system.shardings, "train")
     val_split = validation.open_split(system, splits["validation"])
-    step_fn = distributed.Program(system.jit_train_step(feed.take))
+    step_fn = distributed.Program(system.jit_train_step(feed.take, total_steps))
     votes = distributed.Votes(system.shardings.mesh)
     together = system.steps_per_dispatch
     dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
@@ -176,7 +176,7 @@ def restore_or_init(
         state = system.init_state()
         if init_from:
             state = transfer.copy_network(init_from, state)
-        control = control_lib.start(system.learning_rate)
+        control = control_lib.start(system.optimizer.learning_rate)
         return state, make_progress(control, [], [])
     state, progress = restored
     step = int(state.step)

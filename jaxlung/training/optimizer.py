@@ -1,5 +1,6 @@
 """The optimizer of a config, and the parameters that it leaves as they are (`freeze`)."""
 
+import dataclasses
 import difflib
 import math
 import re
@@ -14,43 +15,120 @@ import optax
 from jaxlung.host import patterns
 from jaxlung.models import normalization
 
+NAMES = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "polynomial", "one_cycle")
 
-def make_optimizer(
-    *, learning_rate: float, weight_decay: float, b1: float, b2: float, eps: float, freeze: str
-) -> optax.GradientTransformation:
-    """Makes Adam with L2 weight decay added to the gradient before the moments, as in PyTorch.
 
-    Nguyen Xuan Minh Vu, section 4.3; we read it as L2 rather than decoupled (AdamW).
-    Updates are for a learning rate of 1: the rate itself is part of the training state.
+Schedule = Callable[[jax.Array], jax.Array]  # finished updates -> share of the learning rate
 
-    Args:
-        learning_rate: learning rate that training starts with; only checked here.
-        weight_decay: L2 coefficient.
-        b1: decay of the first moment.
-        b2: decay of the second moment.
-        eps: added to the root of the second moment.
-        freeze: regular expression; parameters whose path matches get no updates; "" for none.
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The section `optimizer` of a config.
+
+    Attributes:
+        name: "adam", with L2 weight decay added to the gradient before the moments, as in PyTorch
+            (Nguyen Xuan Minh Vu, section 4.3; we read it as L2); "adamw", with decoupled decay
+            (Loshchilov and Hutter, 2019); or "sgd", with Nesterov momentum and L2 decay.
+        learning_rate: the largest learning rate of the schedule.
+        weight_decay: coefficient of the decay; "adamw" multiplies it by the learning rate.
+        b1: decay of the first moment; "adam" and "adamw".
+        b2: decay of the second moment; "adam" and "adamw".
+        eps: added to the root of the second moment; "adam" and "adamw".
+        momentum: decay of the sum of gradients; "sgd".
+        clip_norm: gradients of all parameters together are scaled down to this norm; 0: never.
+        schedule: course of the learning rate over the whole run: "constant", "cosine",
+            "polynomial" or "one_cycle" (Smith, 2018, with cosines). `control` multiplies it.
+        warmup_fraction: share of the run in which the rate rises, linearly from 0 or, in
+            "one_cycle", along a cosine from a 25th.
+        end_fraction: rate at the end over the largest; "cosine" and "polynomial".
+        power: of "polynomial": 1 is a straight line, 0.9 nnU-Net's.
+        average_decay: weights and statistics are averaged over about 1 / (1 - average_decay) steps
+            for everything but training (`Averaged`); 0: not.
 
     Raises:
-        ValueError: the learning rate is not positive, the weight decay is negative, or `b1` or
-            `b2` is not in [0, 1).
+        ValueError: a field is out of range.
     """
-    if not 0 < learning_rate < math.inf:  # Also catches NaN.
-        raise ValueError(f"optimizer.learning_rate: got {learning_rate}, want a number above 0.")
-    if weight_decay < 0:
-        raise ValueError(f"optimizer.weight_decay: got {weight_decay}, want 0 or more.")
-    for name, decay in (("b1", b1), ("b2", b2)):
-        if not 0 <= decay < 1:
-            raise ValueError(f"optimizer.{name}: got {decay}, want 0 or more and less than 1.")
-    adam = optax.chain(
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-        optax.scale(-1.0),
-    )
+
+    name: str
+    learning_rate: float
+    weight_decay: float
+    b1: float
+    b2: float
+    eps: float
+    momentum: float
+    clip_norm: float
+    schedule: str
+    warmup_fraction: float
+    end_fraction: float
+    power: float
+    average_decay: float
+
+    def __post_init__(self) -> None:
+        for name, choices in (("name", NAMES), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"optimizer.{name}: got {getattr(self, name)!r}, want one of "
+                    f"{', '.join(choices)}."
+                )
+        for name in ("learning_rate", "power"):
+            if not 0 < getattr(self, name) < math.inf:  # Also catches NaN.
+                raise ValueError(f"optimizer.{name}: got {getattr(self, name)}, want above 0.")
+        for name in ("weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"optimizer.{name}: got {getattr(self, name)}, want 0 or more.")
+        for name in ("b1", "b2", "momentum", "warmup_fraction", "end_fraction", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"optimizer.{name}: got {getattr(self, name)}, want 0 or more and less than 1."
+                )
+        if self.schedule == "one_cycle" and not self.warmup_fraction:
+            raise ValueError(
+                "optimizer.warmup_fraction: got 0, want more for a one_cycle schedule, such as 0.3."
+            )
+
+
+def make_optimizer(settings: Settings, freeze: str) -> optax.GradientTransformation:
+    """Makes the update rule of a config, for a learning rate of 1.
+
+    The rate itself is part of the training state.
+
+    Args:
+        settings: the section `optimizer`.
+        freeze: regular expression; parameters whose path matches get no updates; "" for none.
+    """
+    decay = optax.add_decayed_weights(settings.weight_decay)
+    adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps)
+    rules = {
+        "adam": (decay, adam),
+        "adamw": (adam, decay),
+        "sgd": (decay, optax.trace(settings.momentum, nesterov=True)),
+    }
+    clip = [optax.clip_by_global_norm(settings.clip_norm)] * (settings.clip_norm > 0)
+    tx = optax.chain(*clip, *rules[settings.name], optax.scale(-1.0))
     if not freeze:
-        return adam
-    parts = {True: optax.set_to_zero(), False: adam}
+        return tx
+    parts = {True: optax.set_to_zero(), False: tx}
     return optax.partition(parts, lambda params: find_frozen(params, freeze))
+
+
+def make_schedule(settings: Settings, total_steps: int) -> Schedule:
+    """Makes the course of the learning rate over `total_steps` updates, as shares of the rate."""
+    warmup_steps = round(settings.warmup_fraction * total_steps)
+    if settings.schedule == "one_cycle":
+        return optax.cosine_onecycle_schedule(
+            max(total_steps, 2), 1.0, pct_start=settings.warmup_fraction
+        )
+    left = max(total_steps - warmup_steps, 1)
+    fall = {
+        "constant": optax.constant_schedule(1.0),
+        "cosine": optax.cosine_decay_schedule(1.0, left, alpha=settings.end_fraction),
+        "polynomial": optax.polynomial_schedule(1.0, settings.end_fraction, settings.power, left),
+    }[settings.schedule]
+    if not warmup_steps:
+        return fall
+    rise = optax.linear_schedule(0.0, 1.0, warmup_steps)
+    return optax.join_schedules([rise, fall], [warmup_steps])
 
 
 def find_frozen(tree: Any, pattern: str) -> Any:

@@ -20,8 +20,9 @@ from jaxlung.models import network
 from jaxlung.parallel import cudnn, distributed, sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
-from jaxlung.training import checkpoint, compiler_options, optimizer, train_step
+from jaxlung.training import checkpoint, compiler_options, train_step
 from jaxlung.training import control as control_lib
+from jaxlung.training import optimizer as optimizer_lib
 
 STEPS_PER_DISPATCH = 10  # On accelerators, for which the host sends single steps too slowly.
 
@@ -56,7 +57,7 @@ class System:
         steps_per_dispatch: number of training steps, or of validation's batches, that are sent to
             the device together.
         control: when the learning rate falls and when training stops.
-        learning_rate: learning rate that training starts with.
+        optimizer: rates and rules of the updates.
         shardings: where arrays live.
         settings: how records become batches.
         inference: how whole volumes are predicted; None for images.
@@ -66,7 +67,7 @@ class System:
     step: train_step.Step
     steps_per_dispatch: int
     control: control_lib.Settings
-    learning_rate: float
+    optimizer: optimizer_lib.Settings
     shardings: sharding.Shardings
     settings: settings_lib.Settings
     inference: settings_lib.InferenceSettings | None
@@ -129,14 +130,19 @@ class System:
         return jax.eval_shape(init, self.seed)["params"]
 
     def _init(self, seed: jax.Array) -> train_step.TrainState:
-        return self.step.init(seed, self.settings.input_shape, self.learning_rate)
+        return self.step.init(seed, self.settings.input_shape, self.optimizer.learning_rate)
 
-    def jit_train_step(self, take: feed_lib.Take) -> jax.stages.Wrapped:
+    def jit_train_step(self, take: feed_lib.Take, total_steps: int = 1) -> jax.stages.Wrapped:
         """Jits `(state, store, item, seed) -> (state, metrics)`, which reuses the state's memory.
 
         It takes one step for each batch of the item. Metrics are [K], confusions [K, L, L].
+
+        Args:
+            take: see `feed.Take`.
+            total_steps: length of the schedule; it doesn't matter to those who only measure.
         """
-        one = self.step.train
+        schedule = optimizer_lib.make_schedule(self.optimizer, total_steps)
+        one = functools.partial(self.step.train, schedule=schedule)
 
         def step_fn(
             state: train_step.TrainState, store: Any, item: Any, seed: jax.Array
@@ -172,6 +178,16 @@ class System:
         """Jits `Step.predict`."""
         return self._jit("predict", self.step.predict)
 
+    def with_task(self, task: task_lib.Task) -> "System":
+        """Returns the system with another task, such as one with its threshold chosen."""
+        return dataclasses.replace(self, step=dataclasses.replace(self.step, task=task))
+
+    def with_temperature(self, temperature: float) -> "System":
+        """Returns the system whose logits are divided by a temperature; its masks stay the same."""
+        task = task_lib.with_temperature(self.task, temperature)
+        step = dataclasses.replace(self.step, temperature=temperature, task=task)
+        return dataclasses.replace(self, step=step)
+
     def _jit(
         self, program: compiler_options.Program, function: Callable[..., Any], **settings: Any
     ) -> jax.stages.Wrapped:
@@ -192,6 +208,18 @@ class System:
     def window_step(self) -> distributed.Program:
         """`Step.predict`, jitted; compiled once for all images or volumes."""
         return distributed.compiled_by_all(self.jit_window_step())
+
+    @functools.cached_property
+    def logits_step(self) -> Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]:
+        """`Step.logits`, jitted."""
+        return distributed.compiled_by_all(self._jit("predict", self.step.logits))
+
+    @functools.cached_property
+    def compare_step(
+        self,
+    ) -> Callable[[train_step.TrainState, feed_lib.Batch], dict[str, jax.Array]]:
+        """`Step.compare`, jitted."""
+        return distributed.compiled_by_all(self._jit("evaluate", self.step.compare))
 
 
 def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = None) -> System:
@@ -230,11 +258,14 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
     if is_volumetric and shardings.platform == "gpu" and not shardings.are_described:
         cudnn.require_sound_3d(config.model.dtype)
     model = choose(models.MODELS, config.model_name, "model_name")(**config.model)
+    optimizer = optimizer_lib.Settings(**config.optimizer)
     step = train_step.Step(
         model=model.for_platform(shardings.platform),
         task=make_task(config),
-        tx=optimizer.make_optimizer(**config.optimizer, freeze=config.freeze),
+        temperature=1.0,  # `with_temperature` sets that of trained weights.
+        tx=optimizer_lib.make_optimizer(optimizer, config.freeze),
         **(make_patch_input(config) if is_volumetric else make_image_input(config)),
+        average_decay=optimizer.average_decay,
         freeze=config.freeze,
         microbatches=step_settings.microbatches,
         remat=step_settings.remat,
@@ -245,14 +276,14 @@ def make_system(config: mlc.ConfigDict, devices: Sequence[jax.Device] | None = N
         step=step,
         steps_per_dispatch=step_settings.steps_per_dispatch or default,
         control=control_lib.Settings(**config.control),
-        learning_rate=config.optimizer.learning_rate,
+        optimizer=optimizer,
         shardings=shardings,
         settings=settings,
         inference=settings_lib.InferenceSettings(**config.inference) if is_volumetric else None,
         seed=make_seed(config.seed, shardings),
     )
     if config.freeze:
-        optimizer.require_freezable(system.abstract_params(), config.freeze)
+        optimizer_lib.require_freezable(system.abstract_params(), config.freeze)
     return system
 
 
@@ -294,6 +325,11 @@ def require_sensible(config: mlc.ConfigDict) -> None:
     if config.model.get("num_classes", 1) != 1:
         raise ValueError(
             f"model.num_classes: got {config.model.num_classes}, want 1; every task has one map."
+        )
+    if config.calibrate and make_task(config).threshold is None:
+        raise ValueError(
+            f"calibrate: got True with task_name {config.task_name!r}, whose output is a grey "
+            "level, not a probability; want False."
         )
     if "patch_size" in config.data:
         require_window(config.window_hu)

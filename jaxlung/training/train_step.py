@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.losses import deep_supervision
 from jaxlung.metrics import overlap
-from jaxlung.models import network
+from jaxlung.models import network, normalization
 from jaxlung.parallel import sharding
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import optimizer
@@ -34,7 +34,8 @@ class TrainState:
         params: float32 parameters.
         batch_stats: float32 running statistics of BatchNorm; {} for a network without it.
         opt_state: state of the optimizer.
-        learning_rate: [] float32, learning rate of the next update.
+        learning_rate: [] float32, learning rate of the next update, without its schedule.
+        average: "params" and "batch_stats", averaged over the last steps; {} if they aren't.
     """
 
     step: jax.Array
@@ -42,6 +43,16 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     learning_rate: jax.Array
+    average: Any
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The "params" and "batch_stats" that are scored, exported and passed on."""
+        network: dict[str, Any] = self.average or {
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+        }
+        return network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +62,12 @@ class Step:
     Attributes:
         model: the network.
         task: what its logits mean.
+        temperature: number that logits are divided by to become probabilities (Guo et al., 2017,
+            section 4.2); 1 leaves them as they are. The loss is that of the logits themselves.
         tx: the optimizer.
         scale: turns stored pixels into the network's input.
         augment: (images, masks, key) -> images and masks, randomly changed.
+        average_decay: see `optimizer.Settings`.
         freeze: pattern of the parameters that keep their values, and their statistics with them;
             "" for none.
         microbatches: number of equal parts of a batch that are computed one after the other and
@@ -66,9 +80,11 @@ class Step:
 
     model: network.Network
     task: task_lib.Task
+    temperature: float
     tx: optax.GradientTransformation
     scale: Scale
     augment: Augment
+    average_decay: float
     freeze: str
     microbatches: int
     remat: bool
@@ -79,13 +95,13 @@ class Step:
     ) -> TrainState:
         """Returns a fresh state; its parameters depend on `seed` [] uint32 alone."""
         variables = self.init_variables(seed, input_shape)
-        params = variables["params"]
+        network = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=self.tx.init(params),
+            **network,
+            opt_state=self.tx.init(network["params"]),
             learning_rate=jnp.asarray(learning_rate, jnp.float32),
+            average=network if self.average_decay else {},
         )
 
     def init_variables(self, seed: jax.Array, input_shape: tuple[int, ...]) -> dict[str, Any]:
@@ -96,7 +112,11 @@ class Step:
         return dict(self.model.init(jax.random.key(seed), inputs, train=False))
 
     def train(
-        self, state: TrainState, batch: feed_lib.Batch, seed: jax.Array
+        self,
+        state: TrainState,
+        batch: feed_lib.Batch,
+        seed: jax.Array,
+        schedule: optimizer.Schedule,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Makes one update.
 
@@ -104,11 +124,13 @@ class Step:
             state: state before the update.
             batch: see `feed.Batch`.
             seed: [] uint32; together with `state.step` it determines all randomness of the step.
+            schedule: share of the learning rate, from the number of finished updates.
 
         Returns:
             The state after the update, and metrics of the network before it: the batch's mean
             "loss", "loss_excess" (the loss above the least value that the targets allow) and
-            "grad_norm", [] float32, and its "confusion" [L, L] int32, summed over the images.
+            "grad_norm", [] float32, and its "confusion" [L, L] int32, summed over the images;
+            "schedule", [] float32, the share of the learning rate of this update.
         """
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
 
@@ -128,15 +150,48 @@ class Step:
         grads = jax.lax.with_sharding_constraint(grads, everywhere)
         grads = jax.lax.platform_dependent(grads, cuda=_in_order, default=lambda grads: grads)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
-        updates = jax.tree.map(lambda update: state.learning_rate * update, updates)
+        share = jnp.asarray(schedule(state.step), jnp.float32)
+        rate = state.learning_rate * share
+        updates = jax.tree.map(lambda update: rate * update, updates)
+        params = optax.apply_updates(state.params, updates)
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             learning_rate=state.learning_rate,
+            average=self.next_average(state, params, batch_stats),
         )
-        return state, metrics | {"grad_norm": optax.tree.norm(grads)}
+        return state, metrics | {"grad_norm": optax.tree.norm(grads), "schedule": share}
+
+    def next_average(self, state: TrainState, params: Any, batch_stats: Any) -> Any:
+        """Returns the average network after an update; {} if none is kept.
+
+        Parameters and the statistics of every batch are averaged with the same decay. It grows
+        from 0.1 at first, `(1 + step) / (10 + step)`, so that the average soon forgets the start
+        (as TensorFlow's ExponentialMovingAverage; that of statistics is our choice). The running
+        statistics would lag behind by another ten steps.
+
+        Args:
+            state: state before the update.
+            params: parameters after it.
+            batch_stats: running statistics after it.
+        """
+        if not state.average:
+            return {}
+        step = state.step.astype(jnp.float32)
+        decay = jnp.minimum(self.average_decay, (1 + step) / (10 + step))
+        # A running statistic r becomes r + (1 - m) (b - r) for each part of a batch, so that of the
+        # whole batch is b. Differences keep frozen values as they are, to the bit.
+        weight = 1 - normalization.MOMENTUM**self.microbatches
+        seen = jax.tree.map(
+            lambda old, new: old + (new - old) / weight, state.batch_stats, batch_stats
+        )
+        return jax.tree.map(
+            lambda average, now: average + (1 - decay) * (now - average),
+            state.average,
+            {"params": params, "batch_stats": seen},
+        )
 
     def differentiate(
         self, params: Any, batch_stats: Any, rng: jax.Array, batch: feed_lib.Batch
@@ -178,7 +233,7 @@ class Step:
         (loss, aux), grads = jax.value_and_grad(mean_loss, has_aux=True)(params)
         batch_stats, logits = aux
         levels = self.task.true_levels(masks, batch["labels"])
-        preds = self.task.postprocess(jax.nn.sigmoid(logits))
+        preds = self.task.postprocess(self.probs(logits))
         metrics = {
             "loss": loss,
             "loss_excess": loss - jnp.mean(self.task.floor(targets)),
@@ -210,10 +265,11 @@ class Step:
             "confusion": [B, L, L] int32 after post-processing, rows the reference;
             "probs": [B, H, W] float32, the raw output; "preds" and "levels": [B, H, W] uint8, the
             levels after post-processing and those of the reference; "image": [B, S, S] uint8, as
-            given; for binary masks also "threshold_confusions": [B, T, 2, 2] int32 at `THRESHOLDS`.
+            given; for binary masks also "threshold_confusions": [B, T, 2, 2] int32 at `THRESHOLDS`;
+            with a temperature also "probs_before": [B, H, W] float32, "probs" without it.
         """
         scores, maps = self._score(state, batch)
-        targets, probs, preds, levels = maps
+        targets, logits, probs, preds, levels = maps
         outputs = scores | {
             "mse": jnp.mean((probs - targets) ** 2, axis=tuple(range(1, probs.ndim))),
             "mae": jnp.mean(jnp.abs(probs - targets), axis=tuple(range(1, probs.ndim))),
@@ -226,15 +282,17 @@ class Step:
             outputs["threshold_confusions"] = overlap.threshold_confusions(
                 levels, probs[..., 0], THRESHOLDS
             )
+        if self.temperature != 1:
+            outputs["probs_before"] = jax.nn.sigmoid(logits)[..., 0]
         return outputs
 
     def _score(
         self, state: TrainState, batch: feed_lib.Batch
-    ) -> tuple[dict[str, jax.Array], tuple[jax.Array, jax.Array, jax.Array, jax.Array]]:
-        """Returns what `validate` returns, and the maps: targets, probs, preds and levels."""
+    ) -> tuple[dict[str, jax.Array], tuple[jax.Array, ...]]:
+        """Returns what `validate` returns, and the maps: targets, logits, probs, preds, levels."""
         task, logits = self.task, self._logits(state, batch)
         targets = task.targets(batch["masks"], batch["labels"])
-        probs = jax.nn.sigmoid(logits)
+        probs = self.probs(logits)
         preds = task.postprocess(probs)
         loss = task.loss(logits, targets)
         levels = task.true_levels(batch["masks"], batch["labels"])
@@ -243,7 +301,7 @@ class Step:
             "loss_excess": loss - task.floor(targets),
             "confusion": overlap.confusion(levels, preds, len(task.levels)),
         }
-        return scores, (targets, probs, preds, levels)
+        return scores, (targets, logits, probs, preds, levels)
 
     def predict(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
         """Returns the network's raw output for images or windows of volumes.
@@ -255,13 +313,28 @@ class Step:
         Returns:
             float32 in [0, 1] of the images' shape; [B, 1, 1] for a task without maps.
         """
-        return jax.nn.sigmoid(self._logits(state, batch))[..., 0]
+        return self.probs(self._logits(state, batch))[..., 0]
+
+    def logits(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
+        """Returns the logits behind `predict`, float32 of the same shape, without temperature."""
+        return self._logits(state, batch)[..., 0]
+
+    def compare(self, state: TrainState, batch: feed_lib.Batch) -> dict[str, jax.Array]:
+        """Returns "logits" float32 and the reference "levels" uint8 of a batch, [B, H, W] both."""
+        levels = self.task.true_levels(batch["masks"], batch["labels"])
+        return {"logits": self.logits(state, batch), "levels": levels}
+
+    def probs(self, logits: jax.Array) -> jax.Array:
+        """Returns the network's output for its logits: float32 in [0, 1], of the same shape."""
+        # No division by 1: a program without a temperature is the same as before there were any.
+        return jax.nn.sigmoid(logits if self.temperature == 1 else logits / self.temperature)
 
     def _logits(self, state: TrainState, batch: feed_lib.Batch) -> jax.Array:
         images = jax.lax.with_sharding_constraint(self.scale(batch["images"]), self.images_sharding)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
         inputs = self.task.inputs(images, batch["masks"])
-        logits: Any = self.model.apply(variables, inputs, train=False)  # No tuple outside training.
+        logits: Any = self.model.apply(
+            state.network, inputs, train=False
+        )  # No tuple outside training.
         return logits
 
 

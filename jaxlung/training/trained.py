@@ -1,16 +1,23 @@
-"""Opens a trained run: its config, network, selected checkpoint and threshold, in one place."""
+"""Opens a trained network, a run's folder or an exported file, in one place."""
 
 import contextlib
 import dataclasses
 import os
+import pathlib
+from typing import Any
 
+import flax
+import jax.numpy as jnp
 import ml_collections as mlc
+import numpy as np
 from absl import logging
 from etils import epath
 
 from jaxlung.config import run_files, workdir
+from jaxlung.exported import reader
 from jaxlung.host import files
 from jaxlung.parallel import sharding
+from jaxlung.tasks import task as task_lib
 from jaxlung.training import checkpoint, train_step
 from jaxlung.training import system as system_lib
 
@@ -20,9 +27,9 @@ class Trained:
     """A trained run, ready to predict.
 
     Attributes:
-        path: folder of the run, absolute.
+        path: folder of the run, or the exported file, absolute.
         config: config of the run, fitted to this machine, with its threshold filled in.
-        system: what `config` describes.
+        system: what `config` describes, with its temperature.
         state: the selected checkpoint.
     """
 
@@ -38,7 +45,7 @@ class Trained:
 
 
 def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
-    """Opens the checkpoint that a run selects, with the threshold that was chosen for it.
+    """Opens the checkpoint that a run selects, with its temperature and its threshold.
 
     Args:
         path: folder of the run.
@@ -47,15 +54,65 @@ def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
 
     Raises:
         ValueError: a field of the config can't be used, there is no good checkpoint, another
-            process is training in the folder, or no threshold was chosen for these weights yet.
+            process is training in the folder, or no threshold was chosen or no temperature fitted
+            for these weights yet.
     """
     path = files.to_absolute(path)
     config, system = make_system(path, config)
     state = load_state(path, config, system)
+    temperature = None
+    if config.calibrate:
+        temperature = fitted_temperature(path, state)
+        system = system.with_temperature(temperature)
     if system.task.threshold == 0:
-        config = with_threshold(config, chosen_threshold(path, state))
-        system = system_lib.make_system(config)
+        threshold = chosen_threshold(path, state, temperature)
+        config = with_threshold(config, threshold)
+        system = system.with_task(task_lib.with_threshold(system.task, [threshold]))
     return Trained(path, config, system, state)
+
+
+def open_all(path: os.PathLike[str] | str) -> list[Trained]:
+    """Opens a run's folder, or all networks of a file that `jaxlung export` wrote.
+
+    The networks of a file are made anew from their configs and weights, without the program in it.
+
+    Raises:
+        ValueError: see `open_run`, or the file is damaged or no exported network.
+    """
+    place = files.to_absolute(path)
+    if not place.is_file():
+        return [open_run(place, workdir.load_config(place))]
+    manifest, networks = reader.read_networks(pathlib.Path(place))
+    members = zip(manifest["members"], networks, strict=True)
+    return [_open_member(place, member, weights) for member, weights in members]
+
+
+def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) -> Trained:
+    try:
+        config = workdir.to_config(path, member["config"])
+        config = fit_to_machine(config)
+        system = system_lib.make_system(config).with_temperature(member.get("temperature", 1.0))
+        if member.get("threshold") is not None:  # That of a diagnosis is chosen after scaling.
+            task = task_lib.with_threshold(system.task, [member["threshold"]])
+            system = system.with_task(task)
+        like = system.abstract_state()
+        names = flax.traverse_util.flatten_dict(like.network, sep="/")
+        if {name: x.shape for name, x in names.items()} != {n: x.shape for n, x in weights.items()}:
+            raise ValueError("its weights are not those of the network in its config")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: this version of jaxlung can't use it ({error}).") from error
+    whole = {name: np.asarray(x, names[name].dtype) for name, x in weights.items()}
+    network = flax.traverse_util.unflatten_dict(whole, sep="/")
+    state = dataclasses.replace(
+        like,
+        step=jnp.int32(member["checkpoint"]["step"]),
+        params=network["params"],
+        batch_stats=network.get("batch_stats", {}),
+        opt_state=(),
+        learning_rate=jnp.float32(0),
+        average={},
+    )
+    return Trained(path, config, system, sharding.put(state, system.shardings.replicated))
 
 
 def make_system(
@@ -115,18 +172,47 @@ def with_threshold(config: mlc.ConfigDict, threshold: float) -> mlc.ConfigDict:
     return changed
 
 
-def chosen_threshold(path: epath.Path, state: train_step.TrainState) -> float:
+def fitted_temperature(path: epath.Path, state: train_step.TrainState) -> float:
+    """Returns the temperature that was fitted to the validation split for the weights in `state`.
+
+    Raises:
+        ValueError: no temperature was fitted for these weights, or a summary is damaged.
+    """
+    weights = checkpoint.digest_weights(state)
+    for summary in _load_summaries(path):
+        if summary.temperature is not None and summary.weights_digest == weights:
+            return summary.temperature
+    raise ValueError(
+        f"{path}: no temperature was fitted for these weights of step {int(state.step)} yet; first "
+        f"run jaxlung evaluate --workdir={path} --split=validation."
+    )
+
+
+def _load_summaries(path: epath.Path) -> list[run_files.Summary]:
+    found = [run_files.load_summary(path, split) for split in run_files.SPLITS]
+    return [summary for summary in found if summary is not None]
+
+
+def chosen_threshold(
+    path: epath.Path, state: train_step.TrainState, temperature: float | None
+) -> float:
     """Returns the threshold that was chosen on the validation split for the weights in `state`.
 
     Summaries written by earlier versions don't name the weights. They are matched by their step,
     with a warning.
 
+    Args:
+        path: folder of the run.
+        state: the selected checkpoint.
+        temperature: the temperature of the probabilities that it is a threshold of; None if they
+            aren't calibrated.
+
     Raises:
         ValueError: no threshold was chosen for these weights, or a summary is damaged.
     """
     step, weights = int(state.step), checkpoint.digest_weights(state)
-    found = [run_files.load_summary(path, split) for split in run_files.SPLITS]
-    summaries = [(x, x.threshold) for x in found if x is not None and x.threshold is not None]
+    found = [x for x in _load_summaries(path) if x.temperature == temperature]
+    summaries = [(x, x.threshold) for x in found if x.threshold is not None]
     for summary, threshold in summaries:
         if summary.weights_digest == weights:
             return threshold

@@ -4,59 +4,69 @@ import dataclasses
 from typing import Any
 
 import jax
-import ml_collections as mlc
+import jax.numpy as jnp
 from absl import logging
 from etils import epath
 
-from jaxlung.config import workdir
+from jaxlung.config import shipped, workdir
 from jaxlung.host import files
-from jaxlung.training import system as system_lib
 from jaxlung.training import train_step, trained
 
 
-def copy_network(run: str, state: train_step.TrainState) -> train_step.TrainState:
-    """Returns `state` with the parameters and statistics of another run's selected checkpoint.
+def copy_network(model: str, state: train_step.TrainState) -> train_step.TrainState:
+    """Returns `state` with the parameters and statistics of a trained network.
 
     Args:
-        run: folder of a trained run, on any dataset.
+        model: folder of a trained run, on any dataset; an exported file; or the name of a network
+            that comes along with jaxlung.
         state: fresh state, of a network with the same shapes.
 
     Raises:
-        ValueError: no trained run is there, or its network has other shapes; names the parameters.
+        ValueError: no trained network is there, or it has other shapes; names the parameters.
     """
-    path, config, system = open_network(run, state)
-    restored = trained.load_state(path, config, system)
-    logging.info("starting from the network of %s at step %d", path, int(restored.step))
-    return dataclasses.replace(state, params=restored.params, batch_stats=restored.batch_stats)
+    require_fits(model, state)
+    path = files.to_absolute(shipped.resolve(model))
+    if path.is_file():
+        found = trained.open_all(path)[0].state
+    else:  # It may be a diagnosis whose threshold wasn't chosen yet.
+        found = trained.load_state(path, *trained.make_system(path, workdir.load_config(path)))
+    logging.info("starting from the network of %s at step %d", path, int(found.step))
+    return start_from(found, state)
 
 
-def open_network(
-    run: str, state: train_step.TrainState
-) -> tuple[epath.Path, mlc.ConfigDict, system_lib.System]:
-    """Opens a trained run whose network has the shapes of `state`; reads its config alone.
+def start_from(
+    trained_state: train_step.TrainState, fresh: train_step.TrainState
+) -> train_step.TrainState:
+    """Returns `fresh` with the network of a trained state, its average if it has one."""
+    network = trained_state.network
+    # A copy, as training reuses the memory of both.
+    average = jax.tree.map(jnp.copy, network) if fresh.average else {}
+    return dataclasses.replace(fresh, **network, average=average)
+
+
+def require_fits(model: str, state: train_step.TrainState) -> None:
+    """Raises ValueError unless a trained network is there and has the shapes of `state`.
+
+    Of a run only the config is read.
 
     Args:
-        run: folder of the trained run.
+        model: see `copy_network`.
         state: state, or abstract state, of the run that will start from it.
-
-    Returns:
-        Absolute path of the folder, config and system of the trained run.
-
-    Raises:
-        ValueError: no trained run is there, or its network has other shapes.
     """
-    path = files.to_absolute(run)
     try:
-        config = workdir.load_config(path)
+        path = files.to_absolute(shipped.resolve(model))
+        if path.is_file():
+            networks = [found.state for found in trained.open_all(path)]
+        else:
+            networks = [trained.make_system(path, workdir.load_config(path))[1].abstract_state()]
     except ValueError as error:
         raise ValueError(f"init_from: {error}") from error
-    if not workdir.is_trained(path):
+    if not path.is_file() and not workdir.is_trained(path):
         raise ValueError(f"init_from: {path} has no checkpoint; train it first.")
-    config, system = trained.make_system(path, config)
-    like = system.abstract_state()
+    if len(networks) != 1:
+        raise ValueError(f"init_from: {path} holds {len(networks)} networks, want one.")
     for name in ("params", "batch_stats"):
-        _require_same(path, getattr(like, name), getattr(state, name))
-    return path, config, system
+        _require_same(path, getattr(networks[0], name), getattr(state, name))
 
 
 def _require_same(path: epath.Path, theirs: Any, ours: Any) -> None:

@@ -65,6 +65,10 @@ class RunFilesTest(parameterized.TestCase):
         ("confusion", [[1, 2]], "confusion: want 2 x 2 counts"),
         ("confusion", [[1, 2], [3, 0.5]], "confusion: want 2 x 2 counts"),
         ("undefined", {"hd95": "two"}, "undefined.hd95: want a number"),
+        ("temperature", "1.3", "temperature: want a number or null"),
+        ("temperature", 0, "temperature: want a number above 0"),
+        ("temperature", float("inf"), "temperature: want a number above 0"),
+        ("calibration_before", {"counts": [1]}, "calibration_before: .* lacks mean_prob"),
     )
     def test_a_wrong_field_of_a_summary_is_named(self, name, value, message):
         content = report_summary.make("mask", {"dice": 0.5})
@@ -74,12 +78,18 @@ class RunFilesTest(parameterized.TestCase):
         with pytest.raises(ValueError, match=rf"summary_test\.json: .*{message}"):
             run_files.load_summaries(self.workdir)
 
-    @parameterized.parameters("sd", "calibration", "by_size")
+    @parameterized.parameters("sd", "calibration", "calibration_before", "by_size")
     def test_a_summary_of_before_there_was_a_field_has_nothing_in_it(self, name):
         content = report_summary.make("mask", {"dice": 0.5})
         del content[name]
         self.write("summary_test.json", json.dumps(content))
         assert getattr(run_files.load_summaries(self.workdir)[0], name) == {}
+
+    def test_a_summary_of_before_there_were_temperatures_has_none(self):
+        content = report_summary.make("mask", {"dice": 0.5})
+        del content["temperature"]
+        self.write("summary_test.json", json.dumps(content))
+        assert run_files.load_summaries(self.workdir)[0].temperature is None
 
     def test_calibration_and_sizes_are_read_as_they_are(self):
         fields = {"calibration": report_summary.CALIBRATION, "by_size": report_summary.make_sizes()}

@@ -146,6 +146,14 @@ def test_masks_are_what_the_network_says_of_each_image(run_and_kept, sources):
     assert 0.05 < np.mean(want) < 0.95
 
 
+def test_a_lung_run_that_was_calibrated_meanwhile_is_the_same_network(folder, sources):
+    config = workdir.load_config(folder / "lungs")
+    config.calibrate = True
+    workdir.open_for(config, folder / "lungs")
+    start_training(folder / "run")
+    lung_masks.replace(unread(sources), str(folder / "lungs"), folder / "run")
+
+
 def test_a_lung_run_that_was_moved_finds_its_masks_again(folder, sources):
     (folder / "lungs").rename(folder / "moved")
     start_training(folder / "run")

@@ -38,14 +38,14 @@ def test_bins_of_a_volume_are_those_of_the_voxels_that_are_judged():
     probs = np_rng.random((5, 6, 7)).astype(np.float32)
     levels, judged = (np_rng.random((2, 5, 6, 7)) < 0.4).astype(np.uint8)
     judged[2] = 0  # A slice without lungs.
-    got = volume_scores.bin_voxels(levels, probs, judged > 0)
+    counts, sums = volume_scores.bin_voxels(levels, probs, judged > 0)
     picked = probs[judged > 0]
     edges = np.linspace(0, 1, 16)
     for level in (0, 1):
         want = np.histogram(probs[(judged > 0) & (levels == level)], edges)[0]
-        np.testing.assert_array_equal(got["bin_counts"][:, level], want)
+        np.testing.assert_array_equal(counts[:, level], want)
     want = np.histogram(picked, edges, weights=picked)[0]
-    np.testing.assert_allclose(got["bin_sums"], want, rtol=1e-5)
+    np.testing.assert_allclose(sums, want, rtol=1e-5)
 
 
 def make_system(**changes):

@@ -13,7 +13,8 @@ import pytest
 from etils import epath
 
 from jaxlung.config import config_file, workdir
-from jaxlung.export import reader, writer
+from jaxlung.export import writer
+from jaxlung.exported import reader
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
 from tests.export import writer_test as export_test
@@ -47,7 +48,7 @@ def export_run(folder, config, head_factor=8):
     state = state.replace(params=multiply_head(state.params, head_factor))
     with checkpoint.open_manager(path) as manager:
         checkpoint.save(manager, state, {}, 0.5)
-    writer.export(path, folder / "model.onnx")
+    writer.export([path], folder / "model.onnx")
     return folder / "model.onnx", system, state
 
 
@@ -100,6 +101,19 @@ def test_onnxruntime_gives_what_the_run_gives(spec, onnxruntime, tmp_path, capfd
         require_agreement(got, want, writer.borders(system.task))
 
 
+def test_the_temperature_is_in_the_file(onnxruntime, tmp_path):
+    config = make_config("folder:quick", **{"model.widths": (4, 8)})
+    _, system, state = export_run(tmp_path, config)
+    config.calibrate = True
+    workdir.open_for(config, epath.Path(tmp_path / "run"))
+    export_test.write_temperature(epath.Path(tmp_path / "run"), 3.0)
+    writer.export([epath.Path(tmp_path / "run")], tmp_path / "model.onnx")
+    batch = random_batch((2, *system.settings.input_shape))
+    want = export_test.run_eval_step(system.with_temperature(3.0), state, **batch)
+    got = run_file(onnxruntime, str(tmp_path / "model.onnx"), batch)
+    require_agreement(got, want, writer.borders(system.with_temperature(3.0).task))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", ["covid19_ct:quick", "covid19_ct:region=full,attention=ce,quick"])
 def test_ct_windows_too(spec, onnxruntime, tmp_path):
@@ -125,7 +139,7 @@ def test_the_file_says_what_it_is(onnxruntime, tmp_path):
     file, system, _ = export_run(tmp_path, make_config(IN_LUNGS))
     session = onnxruntime.InferenceSession(str(file))
     manifest = json.loads(session.get_modelmeta().custom_metadata_map["manifest"])
-    writer.export(tmp_path / "run", tmp_path / "model.jaxlung")
+    writer.export([tmp_path / "run"], tmp_path / "model.jaxlung")
     other = reader.load(tmp_path / "model.jaxlung").manifest
     apart = {"created", "format", "inputs", "versions", "config"}
     only_there = {"platforms", "calling_convention", "sha256", "digest"}
@@ -212,4 +226,4 @@ def test_without_its_packages_the_extra_is_named(package, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, package, None)
     sentence = rf"model.ONNX needs {package}: pip install 'jaxlung\[onnx\]'"
     with pytest.raises(ValueError, match=sentence):
-        writer.export(tmp_path, pathlib.Path("model.ONNX"))
+        writer.export([tmp_path], pathlib.Path("model.ONNX"))

@@ -23,7 +23,8 @@ from scipy import special
 import jaxlung
 from jaxlung.config import config_file, workdir
 from jaxlung.data.transforms import resize
-from jaxlung.export import reader, writer
+from jaxlung.export import writer
+from jaxlung.exported import reader
 from jaxlung.predict import network as network_lib
 from jaxlung.training import checkpoint
 from jaxlung.training import system as system_lib
@@ -76,7 +77,7 @@ def three_level(tmp_path_factory):
     """Returns an exported file, and the system and state of its run."""
     folder = tmp_path_factory.mktemp("three_level")
     path, system, state = save_run(folder / "run", image_config())
-    writer.export(path, folder / "out" / "model.jaxlung")
+    writer.export([path], folder / "out" / "model.jaxlung")
     return folder / "out" / "model.jaxlung", system, state
 
 
@@ -121,9 +122,10 @@ def test_the_manifest_says_what_it_is(three_level):
     manifest = network.manifest
     assert "No medical device" in manifest["notice"]
     assert manifest["format"] == "jaxlung.exported"  # As in all files so far.
-    assert manifest["config"]["model_name"] == "unet"
+    (member,) = manifest["members"]
+    assert member["config"]["model_name"] == "unet"
     assert manifest["levels"] == ["outside", "lung", "infection"]
-    assert manifest["checkpoint"]["step"] == int(state.step)
+    assert member["checkpoint"]["step"] == int(state.step)
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
     assert manifest["inputs"]["images"]["shape"] == ["b", "2*h", "2*w"]
     assert manifest["versions"]["jax"] == jax.__version__
@@ -134,10 +136,112 @@ def test_the_manifest_says_what_it_is(three_level):
 
 
 @pytest.mark.slow
+def test_several_runs_become_one_file_that_predicts_their_mean(tmp_path):
+    runs = [
+        save_run(tmp_path / f"run_{seed}", image_config(**{"seed": seed, **changes}))
+        for seed, changes in enumerate(({}, {"model.widths": (4, 8, 16)}))
+    ]
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    wanted = [run_eval_step(system, state, images) for _, system, state in runs]
+    mean = np.mean([each["probs"] for each in wanted], axis=0)
+    writer.export([path for path, _, _ in runs], tmp_path / "mean.jaxlung")
+    loaded = reader.load(tmp_path / "mean.jaxlung")
+    probs, preds = loaded.run(images, None)
+    np.testing.assert_allclose(probs, mean, atol=1e-6)
+    assert np.mean(preds != loaded.levels(mean)) < 1e-3
+    assert [x["config"]["seed"] for x in loaded.manifest["members"]] == [0, 1]
+    probs, _ = loaded.run(np.zeros((1, 40, 40), np.uint8), None)  # Multiples of both networks'.
+    assert probs.shape == (1, 40, 40)
+
+
+def test_thresholds_of_several_runs_are_averaged(tmp_path):
+    config = config_file.load(config_file.resolve("folder:quick"))
+    paths = []
+    for threshold in (0.3, 0.6):
+        config.task.threshold = threshold
+        paths.append(save_run(tmp_path / str(threshold), config)[0])
+    writer.export(paths, tmp_path / "mean.jaxlung")
+    assert reader.load(tmp_path / "mean.jaxlung").manifest["borders"] == [pytest.approx(0.45)]
+
+
+def write_temperature(path, temperature):
+    weights = checkpoint.selected_weights("last", path)
+    fields = dict(step=0, threshold=0.5, temperature=temperature, weights_digest=weights)
+    summary = report_summary.make("mask", {}, split="validation", **fields)
+    (path / "summary_validation.json").write_text(json.dumps(summary))
+
+
+def test_each_of_several_runs_has_its_own_temperature(tmp_path):
+    config = config_file.load(config_file.resolve("folder:quick"))
+    config.task.threshold = 0.3
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    paths, tempered = [], []
+    for seed, temperature in enumerate((None, 2.0, 0.5)):
+        config.seed, config.calibrate = seed, temperature is not None
+        path, system, state = save_run(tmp_path / str(seed), config)
+        if temperature:
+            write_temperature(path, temperature)
+        batch = {"images": images, "masks": np.zeros_like(images)}
+        # Not the logit of a probability, which float32 may round to 1.
+        logits = np.asarray(system.logits_step(state, batch), np.float64)
+        paths.append(path)
+        tempered.append(special.expit(logits / (temperature or 1)))
+    writer.export(paths, tmp_path / "mean.jaxlung")
+    loaded = reader.load(tmp_path / "mean.jaxlung")
+    np.testing.assert_allclose(loaded.run(images, None)[0], np.mean(tempered, axis=0), atol=1e-5)
+    assert [x["temperature"] for x in loaded.manifest["members"]] == [1, 2, 0.5]
+    odds = 0.3 / 0.7
+    moved = [odds ** (1 / x) / (1 + odds ** (1 / x)) for x in (1, 2, 0.5)]
+    assert loaded.manifest["borders"] == [pytest.approx(np.mean(moved))]
+
+
+def test_runs_that_do_not_go_together_are_refused(tmp_path):
+    first, _, _ = save_run(tmp_path / "first", image_config())
+    other, _, _ = save_run(tmp_path / "other", image_config(**{"data.image_size": 64}))
+    with pytest.raises(
+        ValueError, match=r"other and .*first can't be one file: size is \[64, 64\]"
+    ):
+        writer.export([first, other], tmp_path / "mean.jaxlung")
+    with pytest.raises(ValueError, match=r"first is named twice"):
+        writer.export([first, first], tmp_path / "mean.jaxlung")
+    assert not (tmp_path / "mean.jaxlung").exists()
+
+
+def test_weights_in_half_precision_take_half_the_bytes(tmp_path):
+    path, system, state = save_run(tmp_path / "run", image_config(**{"model.widths": (16, 32)}))
+    sizes = {}
+    for half in (False, True):
+        file = tmp_path / f"{half}.jaxlung"
+        writer.export([path], file, half=half)
+        with zipfile.ZipFile(file) as archive:
+            sizes[half] = sum(
+                x.file_size - 128 for x in archive.infolist() if x.filename.startswith("weights/")
+            )
+    assert sizes[False] == 2 * sizes[True]
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+    want = run_eval_step(system, state, images)["probs"]
+    got, _ = reader.load(tmp_path / "True.jaxlung").run(images, None)
+    assert np.any(got != want)
+    # The program computes in float32: it is the network of the rounded weights.
+    rounded = state.replace(
+        **jax.tree.map(lambda x: x.astype(np.float16).astype(np.float32), state.network)
+    )
+    want = run_eval_step(system, rounded, images)["probs"]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_a_weight_that_half_precision_can_not_hold_is_told(tmp_path):
+    path, _, _ = save_run(tmp_path / "run", image_config())
+    with pytest.raises(ValueError, match=r"--half: ONNX files hold float32"):
+        writer.export([path], tmp_path / "x.onnx", half=True)
+    with pytest.raises(ValueError, match=r"--half: 0/params/head/kernel is too large for float16"):
+        writer.halve({"0/params/head/kernel": np.array([7e4], np.float32)})
+
+
 def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
     config = config_file.load(config_file.resolve("covid19_ct:quick"))
     path, system, state = save_run(tmp_path / "run", config)
-    writer.export(path, tmp_path / "ct.jaxlung")
+    writer.export([path], tmp_path / "ct.jaxlung")
     network = reader.load(tmp_path / "ct.jaxlung")
     assert network.needs_lungs
     item = volume_source.VolumeSource([(6, 20, 22)])[0]
@@ -158,7 +262,7 @@ def test_ct_gives_the_runs_probabilities_inside_the_lungs(tmp_path):
 def test_values_that_are_no_hu_are_told_by_exported_and_loaded_networks(tmp_path, caplog):
     config = config_file.load(config_file.resolve("covid19_ct:quick"))
     path, _, _ = save_run(tmp_path / "run", config)
-    writer.export(path, tmp_path / "ct.jaxlung")
+    writer.export([path], tmp_path / "ct.jaxlung")
     image = np.arange(256, dtype=np.int16).repeat(8).reshape(8, 16, 16)
     for network in (reader.load(tmp_path / "ct.jaxlung"), jaxlung.load(path)):
         caplog.clear()
@@ -369,12 +473,12 @@ def test_no_run_and_no_other_file_is_written_over(three_level, tmp_path):
         (tmp_path / "export.md", "exists and is no export"),
     ):
         with pytest.raises(ValueError, match=f"FILE: .* {why}"):
-            writer.export(path, pathlib.Path(output))
+            writer.export([path], pathlib.Path(output))
     assert not (path / "new").exists()
     (tmp_path / "model.jaxlung").write_bytes(file.read_bytes().replace(b"params", b"damage"))
-    writer.export(path, tmp_path / "model.jaxlung")  # An older export gives way.
+    writer.export([path], tmp_path / "model.jaxlung")  # An older export gives way.
     again = reader.load(tmp_path / "model.jaxlung")
-    assert again.manifest["checkpoint"] == reader.load(file).manifest["checkpoint"]
+    assert again.manifest["members"] == reader.load(file).manifest["members"]
 
 
 def test_images_of_another_kind_are_refused(three_level):
@@ -409,4 +513,4 @@ def test_a_threshold_that_is_not_of_these_weights_is_refused_as_in_prediction(tm
 def test_a_run_that_trains_is_not_exported(tmp_path):
     path, _, _ = save_run(tmp_path, image_config())
     with workdir.lock(path), pytest.raises(ValueError, match="another run is at work"):
-        writer.export(path, tmp_path.parent / "model.jaxlung")
+        writer.export([path], tmp_path.parent / "model.jaxlung")

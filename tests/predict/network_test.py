@@ -9,8 +9,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from scipy import special
 
 import jaxlung
+from jaxlung.config import workdir
 from jaxlung.data import record
 from jaxlung.data.transforms import resize
 from jaxlung.predict import ensemble, network
@@ -131,6 +133,25 @@ def test_a_diagnosis_has_the_stored_threshold_and_wants_lungs(tmp_path, lung_net
     assert seen.shape == (1, 1)
     np.testing.assert_allclose(seen, same, atol=0.02)  # The image's own scale is taken first.
     assert diagnosis.predict(IMAGES[0], lungs) == (seen > 0.25)
+
+
+def test_a_temperature_changes_probabilities_and_digest_and_no_mask(tmp_path):
+    path = networks.save_run(tmp_path, networks.make_config("lung"), bias=0.5)
+    plain = network.load(path)
+    config = networks.make_config("lung", calibrate=True)
+    workdir.open_for(config, path)  # As `jaxlung evaluate --config.calibrate=True` does.
+    with pytest.raises(ValueError, match="no temperature was fitted for these weights of step 0"):
+        network.load(path)
+    write_summary(path, temperature=2.0, weights_digest=checkpoint.selected_weights("last", path))
+    tempered = network.load(path)
+    image = IMAGES[0]  # Of the network's size.
+    before, after = plain.probs(image), tempered.probs(image)
+    want = special.expit(special.logit(before.astype(np.float64)) / 2)
+    np.testing.assert_allclose(after, want, atol=1e-6)
+    np.testing.assert_array_equal(tempered.predict(image), plain.predict(image))
+    assert tempered.digest != plain.digest
+    found = ensemble.gather([plain, tempered]).ensembles["lung"].combine([before, after])
+    np.testing.assert_allclose(found.spread, abs(after - before) / 2, atol=1e-6)
 
 
 def test_a_network_of_an_unknown_role_is_refused_and_not_left_out(lung_network):

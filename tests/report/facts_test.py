@@ -3,6 +3,7 @@
 import numpy as np
 from absl.testing import parameterized
 
+from jaxlung.config import defaults
 from jaxlung.report import facts
 
 CONFIG = {
@@ -29,10 +30,29 @@ class FactsTest(parameterized.TestCase):
         ({"loss": "bce"}, "binary cross-entropy"),
         ({"loss": "iou", "alpha": 0.5}, "1 - soft IoU"),
         ({"loss": "bce_iou", "alpha": 0.3}, "0.3 cross-entropy + 0.7 (1 - soft IoU)"),
+        ({"loss": "focal", "alpha": 0.25}, "focal loss, foreground weighted 0.25"),
+        ({"loss": "tversky", "alpha": 0.3}, "Tversky loss, false positives weighted 0.3"),
+        ({"loss": "dice", "alpha": 0.3}, "Dice loss"),
         ({"loss": "unheard_of"}, "unheard_of"),
     )
     def test_losses_are_spelled_out(self, task, want):
         assert facts.list_facts({"task": task}, {}) == {"Loss": want}
+
+    def test_the_optimizer_is_told_in_words_and_an_older_one_in_part(self):
+        recipe = dict(name="adamw", schedule="one_cycle", warmup_fraction=0.3, average_decay=0.99)
+        config = {"optimizer": defaults.optimizer(**recipe, clip_norm=1.0, weight_decay=0.05)}
+        assert facts.list_facts(config, {}) == {
+            "Optimizer": "AdamW",
+            "Learning rate": "0.001",
+            "Schedule": "one cycle, rising over the first 30 % of the run",
+            "Weight decay": "0.05",
+            "Gradients clipped to": "1.0",
+            "Network scored": "the average over about 100 steps",
+        }
+        plain = {"Optimizer": "Adam", "Learning rate": "0.001"}
+        assert facts.list_facts({"optimizer": defaults.optimizer()}, {}) == plain
+        older = {"optimizer": {"learning_rate": 1e-4, "weight_decay": 1e-8}}
+        assert facts.list_facts(older, {}) == {"Learning rate": "0.0001", "Weight decay": "1e-08"}
 
     def test_control_is_told_in_words(self):
         control = {
@@ -80,6 +100,12 @@ class FactsTest(parameterized.TestCase):
     )
     def test_a_threshold_says_where_it_is_from(self, config, origin):
         assert facts.list_facts(config, {}, 0.2)["Threshold"] == f"0.2, {origin}"
+
+    def test_a_temperature_says_where_it_is_from(self):
+        got = facts.list_facts({}, {}, temperature=0.123456)
+        assert got == {"Temperature": "0.1235, fitted to the validation split"}
+        got = facts.list_facts({}, {}, temperature=1.0)
+        assert got == {"Temperature": "1, as the validation split determines no other"}
 
     def test_time_and_speed_come_from_the_metrics(self):
         metrics = {"seconds": np.array([40.0, 35.0]), "images_per_s": np.array([np.nan, 1500.0])}

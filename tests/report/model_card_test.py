@@ -263,6 +263,18 @@ class ScoresTest(CardTest):
         volumes = self.write("volume_mask", by_size={"unit": "mL"} | QUARTILES)
         assert "### By size of infection\n" in volumes
 
+    def test_a_temperature_is_told_with_the_calibration_without_it(self):
+        before = report_summary.CALIBRATION | {"ece": 0.2, "ece_interval": [None, None]}
+        text = self.write(
+            temperature=1.31234,
+            calibration=report_summary.CALIBRATION,
+            calibration_before=before,
+        )
+        assert "| Temperature | 1.312, fitted to the validation split |" in text
+        assert "**Calibration without the temperature**: ECE 0.2000, ACE 0.0700." in text
+        assert "**Temperature**: The network's logits are divided by this number" in text
+        assert "emperature" not in self.write(calibration=report_summary.CALIBRATION)
+
     @parameterized.parameters(
         (0.5, 0.5, "0.5, set in the config."),
         (0.0, 0.3, "0.3, chosen on the validation split."),
@@ -311,6 +323,7 @@ class LimitsTest(CardTest):
         (dict(selection="best"), ["the checkpoint"]),
         (dict(task__threshold=0.0), ["the threshold"]),
         (dict(control__plateau_patience=2), ["the learning rate"]),
+        (dict(calibrate=True), ["the temperature"]),
         (
             dict(selection="best_score", control__stop_patience=5),
             ["the checkpoint", "the end of training"],

@@ -1,5 +1,6 @@
 """The reliability diagram and what is said of it."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -35,6 +36,18 @@ class DiagramTest(parameterized.TestCase):
         assert [bar.get_height() for bar in lower.patches] == [9_000_000, 0, 600, 400]
         np.testing.assert_allclose([bar.get_x() for bar in lower.patches], [0, 0.25, 0.5, 0.75])
         assert lower.get_yscale() == "log"
+
+    def test_the_network_without_its_temperature_is_a_line_of_its_own(self):
+        before = report_summary.CALIBRATION | {"fraction": [0.1, None, 0.2, 0.3], "ece": 0.2}
+        summary = dataclasses.replace(summary_of(), temperature=2.0, calibration_before=before)
+        upper, _ = reliability.diagram(summary).axes
+        lines = {line.get_label(): line.get_xydata() for line in upper.get_lines()}
+        shown = lines["without temperature"]
+        shown = shown[np.isfinite(shown).all(axis=1)]
+        np.testing.assert_array_equal(shown, [[0.01, 0.1], [0.6, 0.2], [0.9, 0.3]])
+        assert "without temperature: ECE 0.2000" in upper.get_title(loc="left")
+        assert " Without the temperature: ECE 0.2000" in reliability.describe(summary)
+        assert "ithout" not in reliability.describe(summary_of())
 
     @parameterized.parameters(
         {"counts": [1, 0, 0, 0]},

@@ -58,7 +58,7 @@ class MaskTest(parameterized.TestCase):
         (dict(target="heart"), r"task.target: got 'heart', want one of lung, infection"),
         (dict(threshold=1.5), r"task.threshold: got 1.5"),
         (dict(threshold=0.0), r"task.threshold: got 0.0"),
-        (dict(loss="dice"), f"task.loss: got 'dice', want one of {', '.join(losses.LOSSES)}"),
+        (dict(loss="ssim"), f"task.loss: got 'ssim', want one of {', '.join(losses.LOSSES)}"),
         (dict(alpha=2.0), r"task.alpha: got 2.0, want a number from 0"),
         (dict(alpha=-0.1), r"task.alpha: got -0.1, want a number from 0"),
         (dict(alpha=float("nan")), r"task.alpha: got nan, want a number from 0"),

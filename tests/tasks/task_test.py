@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from jaxlung.predict import ensemble
+from jaxlung.tasks import task as task_lib
 from jaxlung.tasks import tasks
 
 BINARY = dict(threshold=0.5, loss="bce", alpha=0.5)
@@ -28,6 +30,26 @@ def test_these_are_all_tasks():
 
 def test_every_role_that_predictions_know_is_that_of_a_task():
     assert set(ensemble.ROLES) <= {role for _, _, role, _ in CASES}
+
+
+def test_a_threshold_moves_along_with_the_temperature():
+    task = tasks.TASKS["mask"](target="lung", **BINARY | {"threshold": 0.2})
+    probs = np.linspace(0.001, 0.999, 999)[:, None]
+    for temperature in (0.3, 1.0, 4.0):
+        moved = task_lib.with_temperature(task, temperature)
+        tempered = special.expit(special.logit(probs) / temperature)
+        assert moved.threshold == pytest.approx(
+            special.expit(special.logit(0.2) / temperature), rel=1e-12
+        )
+        unsure = abs(probs[:, 0] - 0.2) < 1e-6
+        same = moved.postprocess(tempered) == task.postprocess(probs)
+        assert np.all(same | unsure)
+    half = tasks.TASKS["mask"](target="lung", **BINARY)
+    assert task_lib.with_temperature(half, 3.7) is half
+    unchosen = tasks.TASKS["diagnosis"](lungs="none", **DIAGNOSIS | {"threshold": 0.0})
+    assert task_lib.with_temperature(unchosen, 3.7) is unchosen
+    levels = tasks.TASKS["three_level"]()
+    assert task_lib.with_temperature(levels, 3.7) is levels
 
 
 @pytest.mark.parametrize(("name", "settings", "role", "needs_lungs"), CASES)

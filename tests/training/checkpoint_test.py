@@ -25,6 +25,7 @@ def make_state(step):
         batch_stats={"mean": jnp.asarray(np_rng.normal(size=8), jnp.bfloat16)},
         opt_state=(jnp.int32(step), jnp.asarray(np_rng.normal(size=(64, 64)), jnp.float32)),
         learning_rate=jnp.float32(0.1),
+        average={},
     )
     return jax.device_put(state, where)
 

@@ -9,14 +9,19 @@ import optax
 import pytest
 from absl.testing import parameterized
 
-from jaxlung.config import config_file
+from jaxlung.config import config_file, defaults
 from jaxlung.data.feed import order, pipeline
 from jaxlung.models import unet
 from jaxlung.training import optimizer
 from jaxlung.training import system as system_lib
 from tests import array_source
 
-SETTINGS = dict(learning_rate=1e-2, weight_decay=0.1, b1=0.9, b2=0.999, eps=1e-8)
+ADAM = dict(learning_rate=1e-2, weight_decay=0.1, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def make(freeze="", **changes):
+    settings = optimizer.Settings(**defaults.optimizer(**ADAM | changes))
+    return optimizer.make_optimizer(settings, freeze)
 
 
 def torch_adam(theta, grad_fn, steps, *, learning_rate, weight_decay, b1, b2, eps):
@@ -31,16 +36,44 @@ def torch_adam(theta, grad_fn, steps, *, learning_rate, weight_decay, b1, b2, ep
     return theta
 
 
+def torch_adamw(theta, grad_fn, steps, *, learning_rate, weight_decay, b1, b2, eps):
+    """torch.optim.AdamW's pseudo code: theta <- theta - gamma lambda theta, then Adam."""
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    for t in range(1, steps + 1):
+        g = grad_fn(theta)
+        theta = theta - learning_rate * weight_decay * theta
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+        theta = theta - learning_rate * m_hat / (np.sqrt(v_hat) + eps)
+    return theta
+
+
+def torch_sgd(theta, grad_fn, steps, *, learning_rate, weight_decay, momentum, **_):
+    """torch.optim.SGD's pseudo code with nesterov=True."""
+    b = np.zeros_like(theta)
+    for t in range(1, steps + 1):
+        g = grad_fn(theta) + weight_decay * theta
+        b = momentum * b + g if t > 1 else g
+        theta = theta - learning_rate * (g + momentum * b)
+    return theta
+
+
 class OptimizerTest(parameterized.TestCase):
-    def test_matches_pytorchs_adam_with_l2(self):
+    @parameterized.parameters(
+        (torch_adam, {}),
+        (torch_adamw, dict(name="adamw")),
+        (functools.partial(torch_sgd, momentum=0.8), dict(name="sgd", momentum=0.8)),
+    )
+    def test_matches_pytorchs(self, oracle, changes):
         start = np.random.default_rng(0).normal(size=5)
-        want = torch_adam(start, lambda theta: np.cos(theta), 20, **SETTINGS)
-        tx = optimizer.make_optimizer(**SETTINGS, freeze="")
+        want = oracle(start, lambda theta: np.cos(theta), 20, **ADAM)
+        tx = make(**changes)
 
         def step(carry, _):
             theta, opt_state = carry
             updates, opt_state = tx.update(jnp.cos(theta), opt_state, theta)
-            updates *= SETTINGS["learning_rate"]  # As the training step does.
+            updates *= ADAM["learning_rate"]  # As the training step does.
             return (optax.apply_updates(theta, updates), opt_state), None
 
         theta = jnp.asarray(start, jnp.float32)
@@ -48,23 +81,88 @@ class OptimizerTest(parameterized.TestCase):
         # Twenty float32 steps of 1e-2: a relative 1e-5 of the way gone.
         np.testing.assert_allclose(got, want, atol=2e-6)
 
+    def test_gradients_are_clipped_together(self):
+        grads = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
+        tx = make(name="sgd", momentum=0.0, weight_decay=0.0, clip_norm=2.0)
+        updates, _ = tx.update(grads, tx.init(grads), grads)
+        np.testing.assert_allclose(updates["a"], [-1.2, 0], rtol=1e-6)
+        np.testing.assert_allclose(updates["b"], [-1.6], rtol=1e-6)
+        free = make(name="sgd", momentum=0.0, weight_decay=0.0)
+        np.testing.assert_allclose(free.update(grads, free.init(grads), grads)[0]["b"], [-4.0])
+
     def test_frozen_parameters_get_no_updates_and_others_those_they_got_alone(self):
         """Weight decay would move a parameter without a gradient, too."""
         both = {"encoder": {"kernel": jnp.ones(3)}, "head": jnp.full(2, 2.0)}
-        tx = optimizer.make_optimizer(**SETTINGS, freeze="encoder/.*")
+        tx = make("encoder/.*")
         updates, _ = tx.update(jax.tree.map(jnp.cos, both), tx.init(both), both)
         np.testing.assert_array_equal(updates["encoder"]["kernel"], np.zeros(3))
-        alone, head = optimizer.make_optimizer(**SETTINGS, freeze=""), both["head"]
+        alone, head = make(), both["head"]
         want, _ = alone.update(jnp.cos(head), alone.init(head), head)
         np.testing.assert_array_equal(updates["head"], want)
         assert np.all(want != 0)
 
     @parameterized.parameters(
-        ("learning_rate", 0.0), ("weight_decay", -1.0), ("b1", 1.0), ("b2", -0.1)
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("weight_decay", -1.0),
+        ("b1", 1.0),
+        ("b2", -0.1),
+        ("clip_norm", -1.0),
+        ("warmup_fraction", 1.0),
+        ("average_decay", 1.0),
+        ("power", 0.0),
     )
     def test_settings_that_can_not_be_are_errors(self, name, value):
         with pytest.raises(ValueError, match=f"optimizer.{name}: got {value}"):
-            optimizer.make_optimizer(**SETTINGS | {name: value}, freeze="")
+            make(**{name: value})
+
+    def test_choices_are_listed(self):
+        with pytest.raises(
+            ValueError, match=r"optimizer.name: got 'lion', want one of adam, adamw"
+        ):
+            make(name="lion")
+        with pytest.raises(
+            ValueError, match=r"optimizer.schedule: got 'step', want one of constant"
+        ):
+            make(schedule="step")
+        with pytest.raises(ValueError, match=r"optimizer.warmup_fraction: got 0, want more for a"):
+            make(schedule="one_cycle")
+
+
+class ScheduleTest(parameterized.TestCase):
+    def course(self, total, **changes):
+        settings = optimizer.Settings(**defaults.optimizer(**changes))
+        schedule = optimizer.make_schedule(settings, total)
+        return np.array([float(schedule(jnp.int32(step))) for step in range(total)])
+
+    def test_courses_by_their_formulas(self):
+        steps = np.arange(100)
+        np.testing.assert_array_equal(self.course(100), 1)
+        want = 0.1 + 0.9 * (1 + np.cos(np.pi * steps / 100)) / 2
+        np.testing.assert_allclose(
+            self.course(100, schedule="cosine", end_fraction=0.1), want, rtol=1e-5
+        )
+        want = (1 - steps / 100) ** 0.9
+        np.testing.assert_allclose(self.course(100, schedule="polynomial"), want, rtol=1e-5)
+
+    @parameterized.parameters("constant", "cosine", "polynomial")
+    def test_a_warm_up_rises_in_a_line_and_the_rest_is_the_course_of_what_is_left(self, schedule):
+        got = self.course(100, schedule=schedule, warmup_fraction=0.2)
+        np.testing.assert_allclose(got[:20], np.arange(20) / 20, rtol=1e-6)
+        np.testing.assert_allclose(got[20:], self.course(80, schedule=schedule), rtol=1e-5)
+
+    def test_one_cycle_rises_from_a_25th_and_falls_to_nearly_nothing(self):
+        got = self.course(100, schedule="one_cycle", warmup_fraction=0.3)
+        np.testing.assert_allclose(got[0], 1 / 25, rtol=1e-5)
+        np.testing.assert_allclose(got[30], 1, rtol=1e-5)
+        assert np.all(np.diff(got[:31]) > 0)
+        assert np.all(np.diff(got[30:]) < 0)
+        assert got[-1] < 1e-3
+
+    @parameterized.product(schedule=optimizer.SCHEDULES, total=[1, 2, 3])
+    def test_the_shortest_runs_have_finite_rates(self, schedule, total):
+        got = self.course(total, schedule=schedule, warmup_fraction=0.3)
+        assert np.all((got >= 0) & (got <= 1))
 
 
 ENCODER = r"encoder_.*|bottleneck/.*"

@@ -36,9 +36,9 @@ def save_run(folder, config):
     return path, state
 
 
-def write_summary(path, **fields):
-    summary = report_summary.make("diagnosis", {}, **{"split": "validation"} | fields)
-    (path / "summary_validation.json").write_text(json.dumps(summary))
+def write_summary(path, split="validation", **fields):
+    summary = report_summary.make("diagnosis", {}, split=split, **fields)
+    (path / f"summary_{split}.json").write_text(json.dumps(summary))
 
 
 def test_a_run_is_opened_with_its_weights_wherever_it_is_named_from(tmp_path, monkeypatch):
@@ -114,6 +114,43 @@ def test_the_threshold_is_the_one_that_was_chosen_for_these_weights(tmp_path):
     run = trained.open_run(path, config)
     assert run.system.task.threshold == run.config.task.threshold == 0.25
     assert config.task.threshold == 0
+
+
+def test_a_temperature_belongs_to_its_weights_and_moves_the_threshold_along(tmp_path):
+    config = make_config(task_name="mask", calibrate=True)
+    config.task = dict(target="lung", threshold=0.2, loss="bce", alpha=0.5)
+    path, state = save_run(tmp_path, config)
+    weights = checkpoint.digest_weights(state)
+    refused = r"no temperature was fitted for these weights of step 0 yet; first run jaxlung eval"
+    for fields in ({}, {"temperature": 2.0}, {"weights_digest": weights}):
+        write_summary(path, **{"step": 0, "weights_digest": "other weights"} | fields)
+        with pytest.raises(ValueError, match=refused):
+            trained.open_run(path, config)
+    write_summary(path, step=0, temperature=2.0, weights_digest=weights)
+    system = trained.open_run(path, config).system
+    assert system.step.temperature == 2
+    # The logit of 0.2 is log(1 / 4); half of it is log(1 / 2), the logit of 1 / 3.
+    assert system.task.threshold == pytest.approx(1 / 3)
+    config.calibrate = False
+    system = trained.open_run(path, config).system
+    assert (system.step.temperature, system.task.threshold) == (1, 0.2)
+
+
+def test_a_threshold_is_that_of_probabilities_with_the_same_temperature(tmp_path):
+    config = make_diagnosis()
+    path, state = save_run(tmp_path, config)
+    scored = dict(step=0, weights_digest=checkpoint.digest_weights(state))
+    write_summary(path, **scored, threshold=0.25)
+    write_summary(path, "test", **scored, threshold=0.4, temperature=3.0)
+    for calibrate, want in ((False, (1, 0.25)), (True, (3, 0.4))):
+        config.calibrate = calibrate
+        run = trained.open_run(path, config)
+        assert (run.system.step.temperature, run.system.task.threshold) == want
+        assert run.config.task.threshold == want[1]
+    (path / "summary_validation.json").unlink()
+    config.calibrate = False
+    with pytest.raises(ValueError, match="no threshold was chosen for these weights"):
+        trained.open_run(path, config)
 
 
 def test_a_threshold_from_an_earlier_version_is_taken_by_its_step_with_a_warning(tmp_path, caplog):

@@ -1,5 +1,6 @@
 """A user's own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -68,6 +69,8 @@ def open_splits(
     patient_pattern: str,
     validation_fraction: float,
     test_fraction: float,
+    fold: int,
+    folds: int,
     seed: int,
     negative_roots: str,
 ) -> dict[str, FolderSource]:
@@ -89,7 +92,9 @@ def open_splits(
         patient_pattern: regular expression whose first group, in the file's stem, is the
             patient where no column names one; "" makes every image its own patient.
         validation_fraction: share of the patients, in (0, 1).
-        test_fraction: share of the patients, in (0, 1).
+        test_fraction: share of the patients, in (0, 1); unused with `folds`.
+        fold: index of the fold of a cross-validation that is tested, from 0.
+        folds: number of folds, 2 or more; 0 for no cross-validation.
         seed: seed of drawn splits.
         negative_roots: folders of `root` whose masks may all be empty, separated by commas.
 
@@ -102,6 +107,12 @@ def open_splits(
             that can't be decoded, a patient in two splits, or an empty split.
     """
     _check_settings(root, csv, foreground_levels, target)
+    patient_split.require_fold(fold, folds)
+    if folds and csv and csv_split_column:
+        raise ValueError(
+            f"data.folds: got {folds} with data.csv_split_column={csv_split_column!r}; want one of "
+            "the two: drawn folds, or the splits of the column."
+        )
     csv_path = folder_tree.absolute(csv)
     roots = folder_tree.parse_roots(root, default_base=csv_path.parent)
     negative_groups(root, csv, negative_roots)
@@ -116,9 +127,24 @@ def open_splits(
         )
     for example in examples:
         _check_headers(example, foreground_levels)
-    fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
     try:
-        split_of = _split_of_patients(examples, bool(csv and csv_split_column), fractions, seed)
+        if csv and csv_split_column:
+            split_of = patient_split.check_given((e.patient_id, e.split) for e in examples)
+        elif folds:
+            split_of = patient_split.draw_fold(
+                _patients(examples),
+                fold=fold,
+                folds=folds,
+                num_validation=max(1, round(validation_fraction * len(examples))),
+                seed=seed,
+            )
+        else:
+            split_of = patient_split.draw(
+                (e.patient_id for e in examples),
+                validation_fraction=validation_fraction,
+                test_fraction=test_fraction,
+                seed=seed,
+            )
     except ValueError as error:
         raise ValueError(f"{csv or root}: {error}") from error
     examples.sort(key=lambda example: example.image_id)
@@ -153,13 +179,11 @@ def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
     return {roots.group_of(path) for path in negative}
 
 
-def _split_of_patients(
-    examples: list[folder_tree.Example], given: bool, fractions: dict[str, float], seed: int
-) -> dict[str, str]:
-    """Returns the split of every patient, as the examples give it or drawn."""
-    if given:
-        return patient_split.check_given((e.patient_id, e.split) for e in examples)
-    return patient_split.draw((e.patient_id for e in examples), **fractions, seed=seed)
+def _patients(examples: list[folder_tree.Example]) -> dict[str, patient_split.Patient]:
+    """Returns the patients with their numbers of images, in the group of their first image."""
+    counts = collections.Counter(example.patient_id for example in examples)
+    groups = {example.patient_id: example.group for example in reversed(examples)}
+    return {who: patient_split.Patient(counts[who], groups[who]) for who in counts}
 
 
 def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], target: str) -> None:

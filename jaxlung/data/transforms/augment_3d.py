@@ -50,11 +50,10 @@ class Augment3D:
     @property
     def in_plane(self) -> augment_2d.Augment:
         """The changes in the plane of slices, without flips, which are done apart to be exact."""
-        return augment_2d.Augment(
-            flip_probability=0,
+        return dataclasses.replace(
+            augment_2d.OFF,
             rotation_degrees=self.rotation_degrees,
             shift_fraction=self.shift_fraction,
-            shear_degrees=0,
             zoom_range=self.zoom_range,
             brightness=self.brightness,
             contrast=self.contrast,
@@ -93,13 +92,13 @@ def augment(
         shape = (batch, height, width)
         matrices = augment_2d.random_matrices(rng_warp, shape, settings.in_plane)
         images, masks = warp(images, masks, matrices)
-    if settings.in_plane.changes_values:
+    if settings.in_plane.changes_exposure:
         # Slices are put below each other, so that a patch has one gain and one offset.
         tall = images.reshape(images.shape[0], -1, *images.shape[3:])
         tall = augment_2d.vary_exposure(tall, rng_exposure, settings.in_plane)
         images = tall.reshape(images.shape)
     if settings.noise_std:
-        images = add_noise(images, rng_noise, settings.noise_std)
+        images = augment_2d.add_noise(images, rng_noise, settings.noise_std)
     return images, masks
 
 
@@ -118,7 +117,7 @@ def flip(
         probability: probabilities along D, H and W, each in [0, 1].
     """
     draws = jax.vmap(lambda rng: jax.random.uniform(rng, (3,), jnp.float32))(
-        _keys(rng, len(images))
+        augment_2d.keys(rng, len(images))
     )
     for axis in range(3):
         chosen = draws[:, axis].reshape(-1, 1, 1, 1) < probability[axis]
@@ -141,22 +140,3 @@ def warp(images: jax.Array, masks: jax.Array, matrices: jax.Array) -> tuple[jax.
     # Where pixels come from is computed once for all slices.
     slices = jax.vmap(augment_2d.warp, in_axes=(1, 1, None), out_axes=1)
     return slices(images, masks, matrices)
-
-
-def add_noise(images: jax.Array, rng: jax.Array, noise_std: float) -> jax.Array:
-    """Adds Gaussian noise, independent for each voxel, and clips to [0, 1].
-
-    Args:
-        images: [B, D, H, W, 1] float32 in [0, 1].
-        rng: a random key, which must not be used again.
-        noise_std: standard deviation, where images are in [0, 1].
-    """
-    noise = jax.vmap(lambda rng: jax.random.normal(rng, images.shape[1:], jnp.float32))(
-        _keys(rng, len(images))
-    )
-    return jnp.clip(images + noise_std * noise, 0, 1)
-
-
-def _keys(rng: jax.Array, batch: int) -> jax.Array:
-    """Returns [batch] keys; key i depends on `rng` and i alone."""
-    return jax.vmap(lambda index: jax.random.fold_in(rng, index))(jnp.arange(batch))

@@ -4,17 +4,20 @@ Probabilities stay on the device until they are fetched.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from jaxlung.data import record
 from jaxlung.data.feed import example
+from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.transforms import volumes
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 from jaxlung.volume import components, device_map, sliding_window
 
+Forward = Callable[[train_step.TrainState, feed_lib.Batch], jax.Array]
 IN_PLANE = (1, 2)  # Axes of mirror images: slices have an order, rows and columns mirror well.
 
 
@@ -48,6 +51,7 @@ def predict(
     overlap: float,
     mirror: bool,
     on_device: sliding_window.OnDevice | None = None,
+    step: Forward | None = None,
 ) -> device_map.Map:
     """Predicts the probabilities of a prepared volume.
 
@@ -60,6 +64,7 @@ def predict(
         overlap: see `settings.InferenceSettings`.
         mirror: see `settings.InferenceSettings`.
         on_device: the volume from `put`, if it is on the device already.
+        step: a jitted step of the system; None for its `window_step`.
 
     Returns:
         A map of the whole volume at the network's spacing; 0 outside the volume's box, and outside
@@ -67,7 +72,7 @@ def predict(
     """
     on_device = on_device or put(system, volume)
     probs = sliding_window.blend(
-        functools.partial(system.window_step, state),
+        functools.partial(step or system.window_step, state),
         on_device,
         window=system.patch_settings.patch_size,
         overlap=overlap,
@@ -86,6 +91,7 @@ def find(
     item: record.VolumeRecord,
     *,
     whole: bool = False,
+    step: Forward | None = None,
 ) -> device_map.Map:
     """Predicts the probabilities of a record's own voxels.
 
@@ -96,9 +102,10 @@ def find(
         state: the network.
         item: the record.
         whole: see `device_map.Map.resampled`.
+        step: see `predict`.
     """
     volume, how = volumes.load(item, system.patch_settings), system.volume_inference
-    probs = predict(system, state, volume, overlap=how.overlap, mirror=how.mirror)
+    probs = predict(system, state, volume, overlap=how.overlap, mirror=how.mirror, step=step)
     found = probs.resampled(item.image.shape, whole=whole)
     if how.inside_lungs and volume.resampled_shape != item.image.shape:
         # Resampling gave probabilities to voxels just outside the lungs.
@@ -107,10 +114,13 @@ def find(
 
 
 def predict_record(
-    system: system_lib.System, state: train_step.TrainState, item: record.VolumeRecord
+    system: system_lib.System,
+    state: train_step.TrainState,
+    item: record.VolumeRecord,
+    step: Forward | None = None,
 ) -> np.ndarray:
     """Returns the probabilities of `find` on the host, [D, H, W] float32."""
-    return find(system, state, item).fetch()
+    return find(system, state, item, step=step).fetch()
 
 
 def mask_of(system: system_lib.System, found: device_map.Map) -> np.ndarray:

@@ -30,6 +30,8 @@ SETTINGS = dict(
     patient_pattern="",
     validation_fraction=0.2,
     test_fraction=0.2,
+    fold=0,
+    folds=0,
     seed=0,
     negative_roots="",
 )
@@ -123,6 +125,33 @@ class TreeTest(FolderTest):
         assert [len(ids) for ids in patients.values()] == [3, 1, 1]
         assert set.union(*patients.values()) == {f"p{i}" for i in range(5)}
         assert [len(source) for source in splits.values()] == [6, 2, 2]
+
+    def test_folds_test_every_patient_once_with_a_share_of_each_root(self):
+        other = self.root.parent / "second"
+        for number in range(15):
+            write_pair(other, f"q{number}_view0")
+        folds = [
+            open_splits(
+                root=f"{self.root},{other}", patient_pattern=r"^(\w\d+)_", fold=fold, folds=5
+            )
+            for fold in range(5)
+        ]
+        tested = [example for splits in folds for example in splits["test"].examples]
+        assert len(tested) == len({example.image_id for example in tested}) == 25
+        for splits in folds:
+            patients = patients_of(splits)
+            assert not patients["test"] & (patients["train"] | patients["validation"])
+            groups = [example.group for example in splits["test"].examples]
+            # Of five patients with two images each, and of fifteen with one.
+            assert (groups.count("mine"), groups.count("second")) == (2, 3)
+            assert len(splits["validation"]) == 5
+            assert sum(map(len, splits.values())) == 25
+
+    def test_folds_that_can_not_be_are_told(self):
+        with pytest.raises(ValueError, match=r"data.fold: got 5 of 5 folds"):
+            open_splits(root=self.root, fold=5, folds=5)
+        with pytest.raises(ValueError, match=r"data.folds: got 11, want no more than"):
+            open_splits(root=self.root, folds=11)
 
     def test_roots_of_one_name_are_told_apart(self):
         other = self.root.parent / "elsewhere" / "mine"

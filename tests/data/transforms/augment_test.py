@@ -1,5 +1,6 @@
 """Augmentation against SciPy's warp, analytic shapes and hand-set ranges."""
 
+import dataclasses
 import functools
 
 import chex
@@ -9,19 +10,10 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from scipy import ndimage
+from scipy import interpolate, ndimage
 
 from jaxlung.data.transforms import augment
 
-NEUTRAL = dict(
-    flip_probability=0.0,
-    rotation_degrees=0.0,
-    shift_fraction=0.0,
-    shear_degrees=0.0,
-    zoom_range=(1.0, 1.0),
-    brightness=0.0,
-    contrast=0.0,
-)
 GEOMETRY = dict(
     flip_probability=0.5,
     rotation_degrees=20.0,
@@ -29,10 +21,13 @@ GEOMETRY = dict(
     shear_degrees=10.0,
     zoom_range=(0.8, 1.25),
 )
+VALUES = dict(brightness=0.1, contrast=0.2, gamma=0.5, noise_std=0.05)
+SOFTNESS = dict(blur_pixels=2.0, low_resolution=0.5)
+EVERYTHING = GEOMETRY | dict(elastic_fraction=0.03) | VALUES | SOFTNESS
 
 
 def settings_of(**changes):
-    return augment.Augment(**NEUTRAL | changes)
+    return dataclasses.replace(augment.OFF, **changes)
 
 
 def random_batch(shape, seed=0):
@@ -152,7 +147,9 @@ class WarpTest(parameterized.TestCase):
     def test_coordinates_use_no_matrix_product(self):
         images, masks = random_batch((2, 8, 8))
         traced = jax.make_jaxpr(
-            functools.partial(augment.augment, settings=settings_of(**GEOMETRY))
+            functools.partial(
+                augment.augment, settings=settings_of(**GEOMETRY, elastic_fraction=0.1)
+            )
         )
         # A TPU would run it in bfloat16, several pixels off.
         assert "dot_general" not in str(traced(images, masks, jax.random.key(0)))
@@ -184,8 +181,72 @@ class ExposureTest(parameterized.TestCase):
         assert np.max(got_images) == 1
 
 
+class ElasticTest(parameterized.TestCase):
+    def test_matches_scipy(self):
+        images, masks = random_batch((3, 40, 56))
+        settings = settings_of(**GEOMETRY, elastic_fraction=0.05)
+        rngs = jax.random.split(jax.random.key(0))
+        matrices = matrices_jit(rngs[0], masks.shape, settings)
+        bends = np.asarray(augment.random_bends(rngs[1], 3, settings), np.float64)
+        got, got_masks = jax.jit(augment.warp)(images, masks, matrices, bends.astype(np.float32))
+        places = [np.linspace(1, 4, size) for size in (40, 56)]  # among the six control points
+        knots = np.arange(-2.0, 8.0)
+        basis = [
+            np.stack(
+                [interpolate.BSpline.basis_element(knots[i : i + 5], False)(x) for i in range(6)]
+            )
+            for x in places
+        ]
+        basis = [np.nan_to_num(each) for each in basis]
+        for i, matrix in enumerate(np.asarray(matrices, np.float64)):
+            grid = np.mgrid[:40, :56].astype(np.float64)
+            source = np.tensordot(matrix[:, :2], grid, 1) + matrix[:, 2, None, None]
+            moves = np.einsum("aij,ih,jw->ahw", bends[i], *basis) * [[[40]], [[56]]]
+            assert np.abs(moves).max() <= 0.05 * 56
+            read = functools.partial(
+                ndimage.map_coordinates, coordinates=source + moves, mode="nearest", prefilter=False
+            )
+            want = read(images[i, ..., 0].astype(np.float64), order=1)
+            np.testing.assert_allclose(got[i, ..., 0], want, atol=1e-4)
+            assert np.mean(got_masks[i] != read(masks[i], order=0)) < 0.002
+
+    def test_the_largest_amount_folds_nothing(self):
+        settings = settings_of(elastic_fraction=0.1)
+        bends = augment.random_bends(jax.random.key(0), 200, settings)
+        rows, columns = np.moveaxis(np.asarray(augment._spread(bends, 64, 64)), 1, 0)
+        row_row, row_column = 1 + np.diff(rows, axis=1), np.diff(rows, axis=2)
+        column_row, column_column = np.diff(columns, axis=1), 1 + np.diff(columns, axis=2)
+        areas = (
+            row_row[:, :, :-1] * column_column[:, :-1] - row_column[:, :-1] * column_row[..., :-1]
+        )
+        assert areas.min() > 0
+
+
+class GammaAndNoiseTest(parameterized.TestCase):
+    def test_gamma_is_one_power_per_image_within_its_range(self):
+        images = 0.1 + 0.8 * random_batch((300, 6, 6))[0]
+        got, masks = augment_jit(
+            images, np.ones((300, 6, 6), np.uint8), jax.random.key(0), settings_of(gamma=1.0)
+        )
+        powers = np.log(got) / np.log(images)
+        np.testing.assert_allclose(powers - powers[:, :1, :1], 0, atol=1e-4)
+        logs = np.log2(powers[:, 0, 0, 0])
+        assert np.abs(logs).max() <= 1 + 1e-4
+        np.testing.assert_allclose(logs.std(), 1 / np.sqrt(3), rtol=0.1)
+        assert np.all(np.asarray(masks) == 1)
+
+    def test_noise_has_a_strength_per_image_within_its_range(self):
+        images = np.full((200, 24, 24, 1), 0.5, np.float32)
+        masks = np.zeros((200, 24, 24), np.uint8)
+        got, _ = augment_jit(images, masks, jax.random.key(0), settings_of(noise_std=0.1))
+        strengths = np.std(np.asarray(got) - 0.5, axis=(1, 2, 3))
+        assert strengths.max() < 0.108
+        np.testing.assert_allclose(strengths.mean(), 0.05, rtol=0.1)
+        np.testing.assert_allclose(strengths.std(), 0.1 / np.sqrt(12), rtol=0.1)
+
+
 class AugmentTest(parameterized.TestCase):
-    all_on = settings_of(**GEOMETRY, brightness=0.1, contrast=0.2)
+    all_on = settings_of(**EVERYTHING)
 
     def test_neutral_settings_do_nothing_at_all(self):
         images, masks = random_batch((2, 8, 8))
@@ -194,11 +255,13 @@ class AugmentTest(parameterized.TestCase):
         traced = jax.make_jaxpr(functools.partial(augment.augment, settings=settings))
         assert not traced(images, masks, jax.random.key(0)).eqns
 
-    @parameterized.named_parameters(
-        *((name, {name: value}) for name, value in (GEOMETRY | dict(brightness=0.1)).items())
-    )
+    @parameterized.named_parameters(*((name, {name: value}) for name, value in EVERYTHING.items()))
     def test_any_setting_is_a_change(self, changes):
         assert not settings_of(**changes).is_identity
+        images, masks = random_batch((4, 16, 16))
+        got, _ = augment_jit(images, masks, jax.random.key(0), settings_of(**changes))
+        assert not np.allclose(got, images)
+        assert 0 <= np.min(got) < np.max(got) <= 1
 
     def test_a_key_decides_and_images_differ(self):
         image, mask = random_batch((1, 16, 16))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxlung.data import record
 from jaxlung.data.transforms import resize
-from jaxlung.export import reader
+from jaxlung.exported import reader
 
 SIZES = [(300, 90), (90, 300), (251, 127), (7, 5), (64, 64), (200, 199), (13, 64)]
 

@@ -102,7 +102,7 @@ class Exported:
         levels = self.levels(probs)
         if self.manifest["records"] == "images":
             return levels
-        from jaxlung.export import reader_ct  # Only CTs need SciPy and more of jaxlung.
+        from jaxlung.exported import reader_ct  # Only CTs need SciPy and more of jaxlung.
 
         return reader_ct.keep_largest(levels, self.manifest["volumes"]["keep_largest"])
 
@@ -142,7 +142,7 @@ class Exported:
                 f"{self.path}: trained at a spacing of {trained_mm} mm; want spacing_mm of the CT, "
                 "got None."
             )
-        from jaxlung.export import reader_ct
+        from jaxlung.exported import reader_ct
 
         return reader_ct.predict(self.run, self.manifest, image, lungs, spacing_mm)
 
@@ -172,15 +172,9 @@ def load(path: pathlib.Path | str) -> Exported:
         ImportError: the package `flatbuffers`, which `jax.export` needs, is missing.
     """
     path = pathlib.Path(path)
-    members = _read(path)
-    manifest = _read_manifest(path, members)
-    weights = {
-        name.removeprefix(WEIGHTS).removesuffix(".npy"): _read_array(path, name, content)
-        for name, content in members.items()
-        if name.startswith(WEIGHTS)
-    }
+    manifest, weights, content = _parse(path)
     try:
-        program = jax.export.deserialize(bytearray(members[PROGRAM]))
+        program = jax.export.deserialize(bytearray(content))
     except ImportError:
         raise
     except Exception as error:  # Another version of JAX may raise anything here.
@@ -192,6 +186,39 @@ def load(path: pathlib.Path | str) -> Exported:
     _require_fit(path, manifest, program, weights)
     call = jax.jit(program.call)  # The weights are arguments, so they aren't compiled in.
     return Exported(path, manifest, functools.partial(_run, call, _put(weights)))
+
+
+def read_networks(path: pathlib.Path | str) -> tuple[dict[str, Any], list[dict[str, np.ndarray]]]:
+    """Reads the networks of a file without their program, for code that has the networks itself.
+
+    Returns:
+        The manifest, and the weights by path of each of its "members" (of the file itself, if an
+        earlier version wrote it), "params/encoder_0/conv_0/kernel".
+
+    Raises:
+        ValueError: the file is missing, damaged or no exported network.
+    """
+    manifest, weights, _ = _parse(pathlib.Path(path))
+    if "members" not in manifest:
+        return manifest | {"members": [manifest]}, [weights]
+    members = range(len(manifest["members"]))
+    prefixes = [f"{number}/" for number in members]
+    return manifest, [
+        {name.removeprefix(x): array for name, array in weights.items() if name.startswith(x)}
+        for x in prefixes
+    ]
+
+
+def _parse(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], bytes]:
+    """Returns the manifest, the weights by name and the bytes of the program of a file."""
+    members = _read(path)
+    manifest = _read_manifest(path, members)
+    weights = {
+        name.removeprefix(WEIGHTS).removesuffix(".npy"): _read_array(path, name, content)
+        for name, content in members.items()
+        if name.startswith(WEIGHTS)
+    }
+    return manifest, weights, members[PROGRAM]
 
 
 def _put(weights: dict[str, np.ndarray]) -> dict[str, jax.Array]:
