@@ -97,7 +97,7 @@ def _find(finder: ensemble.Ensemble, raw: Raw, picture: pictures.Picture) -> ens
 def save(
     item: inputs.Item, ready: Ready, raw: Raw, team: ensemble.Team, options: settings.Options
 ) -> dict[str, Any]:
-    """Writes the outputs, the mask last, and returns the row of `outputs.COLUMNS`."""
+    """Writes the outputs, the mask last, and returns the row of `columns.COLUMNS`."""
     is_large = ready.picture.image.size > _LARGE_PIXELS
     with _one_large if is_large else contextlib.nullcontext():
         return _save(item, ready, raw, team, options)

@@ -111,7 +111,7 @@ def save(
     team: ensemble.Team,
     options: settings.Options,
 ) -> dict[str, Any]:
-    """Writes the outputs, the mask last, and returns the row of `outputs.COLUMNS`."""
+    """Writes the outputs, the mask last, and returns the row of `columns.COLUMNS`."""
     result = findings.combine(team, raw)
     numbers = result.numbers(ready.spacing_mm, affine=ready.affine)
     # Written first, because headers may lack what it needs: an error then leaves no other files.

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import json
 import math
 import os
 import re
@@ -58,7 +59,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(lung_network, monkeypatch, folder, tmp_path):
     loaded = {"lung": lung_network, "infection": higher(lung_network, "infection", 0.55)}
-    monkeypatch.setattr(network, "load", lambda path, mirror: loaded[path])
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [loaded[path]])
 
     def run(*, roles=("lung",), source=folder, resume=False, **options):
         wanted = settings.Options(tmp_path / "out", **options)
@@ -192,6 +193,51 @@ def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
     assert len(seen) == 4
 
 
+def test_a_folder_of_an_older_version_goes_on_with_all_that_it_holds(run, tmp_path):
+    assert run() == 0
+    table, command = tmp_path / "out/predictions.csv", tmp_path / "out/predictions.json"
+    new = [row for row in read(table) if row["name"] != "c"]
+    dropped = ("warning", "thoracic_width_px")  # They came later.
+    old = [
+        {"lung_volume_ml": "", **row, "old": row["name"][0] * (row["name"] == "b")} for row in new
+    ]
+    old = [{k: v for k, v in row.items() if k not in dropped} for row in old]
+    lines = [",".join(old[0]), *(",".join(row.values()) for row in old)]
+    table.write_text("".join(f"{line}\n" for line in lines))
+    stored = json.loads(command.read_text())
+    del stored["json"]
+    command.write_text(json.dumps(stored))
+    assert run(resume=True) == 0
+    rows = read(table)
+    assert "lung_volume_ml" not in rows[0]  # It was empty.
+    assert [row["old"] for row in rows] == ["", "b", "", "", "", ""]
+    by_name = {row["name"]: row for row in rows}
+    for row in new:
+        assert {k: v for k, v in by_name[row["name"]].items() if k not in ("old", *dropped)} == {
+            k: v for k, v in row.items() if k not in dropped
+        }
+        assert by_name[row["name"]]["thoracic_width_px"] == ""
+    assert "warning" in by_name["c"]
+    with pytest.raises(ValueError, match=r"another command \(json differ\)"):
+        run(resume=True, json=True)
+
+
+def test_the_numbers_of_a_file_as_json_are_those_of_its_row(run, tmp_path):
+    assert run(json=True) == 0
+    for row in read(tmp_path / "out/predictions.csv"):
+        told = json.loads((tmp_path / f"out/{row['name']}.json").read_text())
+        assert list(told) == list(row)
+        for column, value in told.items():
+            assert value != ""
+            if column in ("name", "path", "kind", "warning"):
+                assert (value or "") == row[column]
+            else:
+                assert value is None if row[column] == "" else value == float(row[column])
+    (tmp_path / "out/b.json").unlink()
+    assert run(json=True, resume=True) == 0
+    assert json.loads((tmp_path / "out/b.json").read_text())["name"] == "b"
+
+
 @pytest.mark.parametrize("content", ["[]", "", '"x"', "[" * 100_000, "null", "\\xff"])
 def test_going_on_with_something_else_than_a_command_is_told(run, tmp_path, content):
     assert run() == 0
@@ -217,7 +263,7 @@ def test_names_of_any_bytes_are_known_again(run, folder, tmp_path):
     (folder / "empty\r.png").write_bytes(b"")
     assert run() == 3
     content = (tmp_path / "out/predictions.csv").read_bytes()
-    rows = outputs.read_rows(tmp_path / "out/predictions.csv", outputs.COLUMNS)
+    rows = outputs.read_rows(tmp_path / "out/predictions.csv")
     assert {os.path.basename(os.fsencode(row["path"])) for row in rows} >= set(odd)
     assert len(content.splitlines()) == len(NAMES) + len(odd) + 1
     assert not [line for line in content.splitlines() if line[:1] in b"=+-@"]
@@ -249,7 +295,7 @@ def test_a_second_command_waits_for_the_first(tmp_path):
     table.append({"name": 'a"\n,b'})
     table.append({"name": math.nan})
     table.close()
-    assert outputs.read_rows(tmp_path / "t.csv", ["name"])[0] == {"name": 'a"\n,b'}
+    assert outputs.read_rows(tmp_path / "t.csv")[0] == {"name": 'a"\n,b'}
 
 
 def test_reading_stays_a_few_items_ahead():
@@ -290,7 +336,7 @@ class Band:
         self.role, self.digest, self.path, self.needs_lungs = role, role, role, needs_lungs
         self._band = band
         task = task_lib.Task(**dict.fromkeys(f.name for f in dataclasses.fields(task_lib.Task)))
-        self.system = type("System", (), {"task": dataclasses.replace(task, threshold=0.5)})
+        self.system = type("System", (), {"task": task})
         self.system.settings = type("Settings", (), {"spacing_mm": SPACING_MM})
 
     def find_in_volume(self, item, *, whole=False):
@@ -318,7 +364,7 @@ def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monke
         "lung": Band("lung", (-900, -650), False),
         "infection": Band("infection", (-900, -500), True),
     }
-    monkeypatch.setattr(network, "load", lambda path, mirror: loaded[path])
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [loaded[path]])
     options = settings.Options(tmp_path / "out", probs=True, overlay=True)
     code = runner.run(["infection", "lung"], str(tmp_path / "in"), options)
     assert code == 3
@@ -340,7 +386,7 @@ def test_a_volume_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
         hu = np.resize(np.int16([-900, 0]), (4, 4, 8))
         image = nibabel.Nifti1Image(hu, np.diag([1, 1, slice_mm, 1]))
         nibabel.save(image, tmp_path / f"in/{name}.nii")
-    monkeypatch.setattr(network, "load", lambda path, mirror: Band("lung", (0, 1), False))
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [Band("lung", (0, 1), False)])
     options = settings.Options(tmp_path / "out", overlay=True, max_voxels=8 * 4 * 4)
     assert runner.run(["lung"], str(tmp_path / "in"), options) == 3
     (failed,) = read(tmp_path / "out/failures.csv")
@@ -361,7 +407,7 @@ def test_a_volume_that_the_device_has_no_room_for_stops_no_other(tmp_path, monke
         hu = np.resize(np.int16([-900, 0]), (4, 4, slices))
         image = nibabel.Nifti1Image(hu, np.diag([1, 1, 5, 1]))
         nibabel.save(image, tmp_path / f"in/{name}.nii")
-    monkeypatch.setattr(network, "load", lambda path, mirror: Small("lung", (0, 1), False))
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [Small("lung", (0, 1), False)])
     assert runner.run(["lung"], str(tmp_path / "in"), settings.Options(tmp_path / "out")) == 3
     (failed,) = read(tmp_path / "out/failures.csv")
     assert (
