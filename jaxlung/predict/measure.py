@@ -177,13 +177,14 @@ def _certainty(
     if probs is None:
         return {}
     judged = probs[within] if within is not None and within.any() else probs
-    certainty = {"entropy_bits": _mean_entropy_bits(judged)}
+    certainty = {"entropy_bits": mean_entropy_bits(judged)}
     if preds.any():
         certainty["confidence"] = float(np.mean(probs[preds], dtype=np.float64))
     return certainty
 
 
-def _mean_entropy_bits(probs: np.ndarray) -> float:
+def mean_entropy_bits(probs: np.ndarray) -> float:
+    """Returns the mean entropy of probabilities of any shape, from 0 (sure) to 1 (undecided)."""
     # Rounding may lead slightly outside of [0, 1], where entr is -inf.
     probs = np.clip(probs, 0, 1)
     nats = special.entr(probs) + special.entr(1 - probs)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from jaxlung.predict import (
     ensemble,
@@ -18,6 +19,7 @@ from jaxlung.predict import (
     outputs,
     overlay,
     pictures,
+    plausible,
     settings,
 )
 from jaxlung.tasks import three_level
@@ -111,6 +113,9 @@ def _save(
     result = findings.combine(team, found)
     # Measured before anything is written, so that an error leaves no files.
     numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
+    warning = "; ".join(_doubts(result))
+    if warning:
+        logging.warning("%s: %s", item.path, warning)
     if options.probs:
         maps = {role: found[role] for role in team.map_roles}
         for ending, probs in settings.probs_by_ending(maps).items():
@@ -123,4 +128,9 @@ def _save(
     if levels is not None:
         path = outputs.place(options.output, item.name, MASK)
         outputs.write_png(path, pictures.to_stored(levels, picture))
-    return numbers | {"kind": picture.kind}
+    return numbers | {"kind": picture.kind, "warning": warning}
+
+
+def _doubts(result: findings.Findings) -> list[str]:
+    """Returns what is unusual about the lungs; [] if no network looked for them."""
+    return [] if result.lungs is None else plausible.doubts(result.lungs, result.lung_probs)
