@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from jaxlung.predict import (
+    dicom_seg,
     ensemble,
     findings,
     formats,
@@ -116,6 +117,10 @@ def _save(
     warning = "; ".join(_doubts(result))
     if warning:
         logging.warning("%s: %s", item.path, warning)
+    # Written first, because headers may lack what it needs: an error then leaves no other files.
+    if options.dicom_seg and picture.kind == "DICOM":
+        path = outputs.place(options.output, item.name, settings.DICOM_SEG)
+        dicom_seg.write_picture(path, result.layers, picture, item.path)
     if options.probs:
         maps = {role: found[role] for role in team.map_roles}
         for ending, probs in settings.probs_by_ending(maps).items():

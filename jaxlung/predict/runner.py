@@ -98,8 +98,8 @@ def run(
     )
     work = volume_work if team.is_volumetric else picture_work
     if options.dicom_seg:
-        if not team.is_volumetric:
-            raise ValueError(f"--dicom_seg: {workdirs[0]} is for X-rays, want networks for CTs.")
+        if not team.has_masks:
+            raise ValueError(f"--dicom_seg: {workdirs[0]} finds no mask, want one that does.")
         dicom_seg.require_highdicom()
     endings = settings.endings(team, options, work.MASK, work.SUFFIX)
     outputs.require_apart(output, [item.name for item in items], endings)

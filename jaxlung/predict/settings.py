@@ -23,7 +23,7 @@ class Options:
         output: the output folder.
         probs: also write probabilities, and for ensembles the members' standard deviation.
         overlay: also write pictures with the masks drawn over the image.
-        dicom_seg: also write the masks of DICOM series as DICOM SEG.
+        dicom_seg: also write the masks of DICOM X-rays and series as DICOM SEG.
         json: also write the row of each file as JSON.
         max_pixels: number of pixels above which pictures are refused.
         max_voxels: number of voxels above which volumes are refused.

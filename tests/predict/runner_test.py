@@ -31,7 +31,7 @@ from jaxlung.predict import (
 from jaxlung.tasks import task as task_lib
 from jaxlung.volume import device_map, rows
 from tests import array_source
-from tests.predict import networks
+from tests.predict import dicom_picture_test, networks
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 
@@ -136,10 +136,40 @@ def test_bad_files_are_listed_and_the_others_done(run, folder, tmp_path):
     assert not (tmp_path / "out/b_mask.png").exists()
 
 
-def test_dicom_seg_of_x_rays_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
-    # Nobody is to install it for X-rays.
+def test_dicom_seg_without_highdicom_is_refused_before_anything_is_written(
+    run, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(ValueError, match=r"--dicom_seg: .* is for X-rays, want networks for CTs"):
+    with pytest.raises(ValueError, match=r"--dicom_seg: needs highdicom"):
+        run(dicom_seg=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dicom_x_ray_among_pngs_gets_a_seg_like_its_mask_and_sizes_in_mm(run, folder, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    needed = ("PatientID", "PatientName", "PatientSex", "PatientBirthDate", "StudyID")
+    needed += ("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
+    tags = dict.fromkeys(needed, "") | dict(StudyInstanceUID="1.2", SeriesInstanceUID="1.2.5")
+    tags |= dict(SeriesNumber=1, InstanceNumber=1, PixelSpacing=[0.5, 0.25])
+    image = array_source.ArraySource(1, size=40)[0].image[:30]
+    dataset = dicom_picture_test.make(image, PatientOrientation=["R", "H"], **tags)
+    dataset.save_as(folder / "x.dcm", enforce_file_format=True)
+    assert run(dicom_seg=True) == 0
+    assert [path.name for path in (tmp_path / "out").rglob("*.dcm")] == ["x.seg.dcm"]
+    mask = read_png(tmp_path / "out/x_mask.png")
+    assert 0 < np.count_nonzero(mask) < mask.size
+    seg = highdicom.seg.segread(tmp_path / "out/x.seg.dcm")
+    (got,) = seg.get_pixels_by_source_instance(["1.2.3"])
+    np.testing.assert_array_equal(got[..., 0], mask > 0)
+    for row in read(tmp_path / "out/predictions.csv"):
+        want = f"{0.125 * float(row['lung_area_px']):.6g}" if row["name"] == "x" else ""
+        assert row["lung_area_mm2"] == want
+
+
+def test_a_diagnosis_has_no_dicom_seg(run, tmp_path, monkeypatch, lung_network):
+    diagnosis = higher(lung_network, "diagnosis", 0.5)
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [diagnosis])
+    with pytest.raises(ValueError, match=r"--dicom_seg: lung finds no mask, want one that does"):
         run(dicom_seg=True)
     assert not (tmp_path / "out").exists()
 
