@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "probs": "write probabilities too",
         "overlay": "draw the masks over the pictures",
         "dicom_seg": "write the masks of DICOM files as DICOM SEG too",
+        "rtstruct": "write the masks of DICOM CT series as RTSTRUCT too",
         "json": "write the numbers of each file as JSON too",
         "mirror": "average over mirror images: better, slower",
         "resume": "continue an interrupted command",

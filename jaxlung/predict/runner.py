@@ -101,6 +101,8 @@ def run(
         if not team.has_masks:
             raise ValueError(f"--dicom_seg: {workdirs[0]} finds no mask, want one that does.")
         dicom_seg.require_highdicom()
+    if options.rtstruct and not team.is_volumetric:
+        raise ValueError(f"--rtstruct: {workdirs[0]} is for X-rays, want networks for CTs.")
     endings = settings.endings(team, options, work.MASK, work.SUFFIX)
     outputs.require_apart(output, [item.name for item in items], endings)
     output_folder.require_safe(output, items, endings, workdirs)

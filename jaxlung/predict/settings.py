@@ -13,6 +13,7 @@ MAX_VOXELS = 1_000_000_000
 OVERLAY = "_overlay.png"
 DICOM_SEG = ".seg.dcm"
 JSON = ".json"
+RTSTRUCT = ".rtstruct.dcm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Options:
         probs: also write probabilities, and for ensembles the members' standard deviation.
         overlay: also write pictures with the masks drawn over the image.
         dicom_seg: also write the masks of DICOM X-rays and series as DICOM SEG.
+        rtstruct: also write the masks of DICOM series as RTSTRUCT.
         json: also write the row of each file as JSON.
         max_pixels: number of pixels above which pictures are refused.
         max_voxels: number of voxels above which volumes are refused.
@@ -33,6 +35,7 @@ class Options:
     probs: bool = False
     overlay: bool = False
     dicom_seg: bool = False
+    rtstruct: bool = False
     json: bool = False
     max_pixels: int = MAX_PIXELS
     max_voxels: int = MAX_VOXELS
@@ -40,7 +43,7 @@ class Options:
     @property
     def written(self) -> dict[str, bool]:
         """The options that choose the files; a resumed command must have the same."""
-        names = ("probs", "overlay", "dicom_seg", "json")
+        names = ("probs", "overlay", "dicom_seg", "rtstruct", "json")
         return {name: getattr(self, name) for name in names}
 
 
@@ -71,6 +74,7 @@ def endings(team: ensemble.Team, options: Options, mask: str, suffix: str) -> li
     found = [mask] if team.has_masks else []
     found += [OVERLAY] if options.overlay else []
     found += [DICOM_SEG] if options.dicom_seg else []
+    found += [RTSTRUCT] if options.rtstruct else []
     found += [JSON] if options.json else []
     for role in team.map_roles if options.probs else ():
         start = _start(role, len(team.map_roles))

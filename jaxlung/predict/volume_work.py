@@ -19,6 +19,7 @@ from jaxlung.predict import (
     inputs,
     outputs,
     overlay,
+    rtstruct,
     settings,
 )
 from jaxlung.volume import resample
@@ -118,6 +119,9 @@ def save(
     if options.dicom_seg and item.path.is_dir():
         path = outputs.place(options.output, item.name, settings.DICOM_SEG)
         dicom_seg.write(path, result.layers, ready, item.path)
+    if options.rtstruct and item.path.is_dir():
+        path = outputs.place(options.output, item.name, settings.RTSTRUCT)
+        rtstruct.write(path, result.layers, ready, item.path)
     if options.probs:
         for ending, probs in settings.probs_by_ending(raw).items():
             path = outputs.place(options.output, item.name, f"{ending}{SUFFIX}")

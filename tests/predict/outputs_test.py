@@ -41,9 +41,10 @@ def refuses(names, endings):
 @pytest.mark.parametrize("roles", ROLES)
 def test_random_names_are_refused_if_and_only_if_two_outputs_are_one_path(work, roles):
     np_rng, seen = np.random.default_rng(0), set()
-    written = itertools.product([False, True], repeat=4)
-    for probs, overlay, dicom_seg, json in written:
+    written = itertools.product([False, True], repeat=5)
+    for probs, overlay, dicom_seg, json, rtstruct in written:
         options = dict(probs=probs, overlay=overlay, dicom_seg=dicom_seg, json=json)
+        options |= dict(rtstruct=rtstruct)
         endings = endings_of(roles, work, **options)
         for _ in range(40):
             depths = np_rng.integers(1, 3, np_rng.integers(1, 7))

@@ -166,6 +166,12 @@ def test_a_dicom_x_ray_among_pngs_gets_a_seg_like_its_mask_and_sizes_in_mm(run, 
         assert row["lung_area_mm2"] == want
 
 
+def test_x_rays_have_no_rtstruct(run, tmp_path):
+    with pytest.raises(ValueError, match=r"--rtstruct: lung is for X-rays, want networks for CTs"):
+        run(rtstruct=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_diagnosis_has_no_dicom_seg(run, tmp_path, monkeypatch, lung_network):
     diagnosis = higher(lung_network, "diagnosis", 0.5)
     monkeypatch.setattr(network, "load_all", lambda path, mirror: [diagnosis])
