@@ -1,9 +1,9 @@
 """Normalised surface distance with pieces of surface weighed by their area, on the host.
 
 This is the definition of Nikolov et al. (J. Med. Internet Res. 2021; arXiv:1809.04430, "surface
-Dice at tolerance"), with the numbers of their code, github.com/google-deepmind/surface-distance,
-whose table of triangles (Copyright 2018 Google Inc., Apache License 2.0) is `_CASES` here. "nsd" of `surface` counts surface
-voxels of equal weight instead; `surface` says what differs.
+Dice at tolerance"), with the numbers of their code, github.com/google-deepmind/surface-distance.
+`_CASES` is its table of triangles (Copyright 2018 Google Inc., Apache License 2.0). "nsd" of
+`surface` counts surface voxels of equal weight instead; `surface` says what differs.
 """
 
 import functools
