@@ -21,6 +21,7 @@ HEIGHT = (0.40, 1.55)  # of the lungs' box, divided by its width
 OVERLAP = (0.84, 1.0)  # share of the rows of the shorter lung that the other lung has too
 FILLED = (0.36, 0.74)  # share of the lungs' box that is lung
 FLARE = (0.0, 0.40)  # see `Shape`; below 0 the lungs are wider apart at the top
+LEAST_PIXELS = 512  # on the longer side of a picture that is thinned out (our choice)
 NUM_PIECES = 2  # of all 632 masks
 # Mean entropy of the probabilities within the lungs found. It depends on the network, so this is a
 # wide limit (our choice): it is that of a probability of 0.75 everywhere.
@@ -55,12 +56,18 @@ class Shape:
 def doubts(lungs: np.ndarray, probs: np.ndarray | None = None) -> list[str]:
     """Returns what is unusual about the lungs found on an X-ray, as short phrases; [] if nothing.
 
+    Of large pictures, every n-th row and column is looked at, so that 512 or more are left on the
+    longer side.
+
     Args:
         lungs: [H, W] bool, upright.
         probs: [H, W] float32, probabilities of the lungs; None if there are none.
     """
     if not lungs.any():
         return ["no lungs found"]
+    step = max(1, max(lungs.shape) // LEAST_PIXELS)
+    if step > 1 and lungs[::step, ::step].any():
+        lungs, probs = lungs[::step, ::step], None if probs is None else probs[::step, ::step]
     shape = shape_of(lungs)
     found = [f"lungs cover {_percent(shape.area)} of the picture"] * _outside(shape.area, AREA)
     if shape.num_pieces > NUM_PIECES:

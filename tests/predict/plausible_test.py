@@ -27,7 +27,7 @@ def padded(lungs, share):
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize("scale", [1, 3, 17])
 def test_phantom_lungs_pass_at_any_size(seed, scale):
     lungs = chest_xray.make(np.random.default_rng(seed), 128, "infection").lung_mask
     lungs = lungs.repeat(scale, 0).repeat(scale, 1)
@@ -50,6 +50,17 @@ def test_what_is_unusual_is_told(lungs, want):
     told = "; ".join(plausible.doubts(lungs))
     for part in want:
         assert part in told
+
+
+def test_large_pictures_get_the_words_of_small_ones():
+    for lungs in (RIGHT, CHEST[::-1], padded(CHEST, 0.05)):
+        large = lungs.repeat(16, 0).repeat(16, 1)
+        assert plausible.doubts(large, large * np.float32(0.6)) == plausible.doubts(
+            lungs, lungs * np.float32(0.6)
+        )
+    speck = np.zeros((4000, 4000), bool)
+    speck[1, 1] = True
+    assert "lungs cover 6.2e-06 % of the picture" in plausible.doubts(speck)
 
 
 def test_measures_agree_with_numbers_worked_by_hand():
