@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options = {
         "probs": "write probabilities too",
         "overlay": "draw the masks over the pictures",
-        "dicom_seg": "write the masks of DICOM series as DICOM SEG too",
+        "dicom_seg": "write the masks of DICOM files as DICOM SEG too",
+        "rtstruct": "write the masks of DICOM CT series as RTSTRUCT too",
+        "json": "write the numbers of each file as JSON too",
         "mirror": "average over mirror images: better, slower",
         "resume": "continue an interrupted command",
     }

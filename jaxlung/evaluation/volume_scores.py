@@ -9,7 +9,7 @@ from etils import epath
 from jaxlung.data import record
 from jaxlung.evaluation import panels, scores
 from jaxlung.host import progress
-from jaxlung.metrics import calibration, overlap, surface, volume
+from jaxlung.metrics import calibration, overlap, surface, surface_area, volume
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step
 from jaxlung.training.inference import volumes as volume_inference
@@ -100,6 +100,7 @@ def score_volume(
         "mse": np.mean(error**2, dtype=np.float64),
         "mae": np.mean(np.abs(error), dtype=np.float64),
         **surface.surface_scores(preds, levels > 0, item.spacing_mm, TOLERANCE_MM),
+        "nsd_by_area": surface_area.nsd_by_area(preds, levels > 0, item.spacing_mm, TOLERANCE_MM),
         **volume.volume_scores(preds, levels > 0, lung, volume.ml_of_voxel(item.affine)),
     }
 

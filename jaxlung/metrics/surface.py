@@ -11,10 +11,10 @@ Euclidean, between voxel centres.
   voxels of both surfaces, each with the same weight; not the mean of the two directed means.
 - "nsd", normalised surface distance or surface Dice: the share of both surfaces within a tolerance
   of the other surface. Nikolov et al. (JMIR 2021) weigh every piece of surface by its area in mm^2,
-  found by marching cubes around the corners of voxels. Here the pieces are surface voxels of equal
-  weight, so the steps of a slanted surface count for more than their area, and the more so the more
-  the spacing differs between axes. With a tolerance below the smallest spacing, only voxels of both
-  surfaces count.
+  found by marching cubes around the corners of voxels; that is `surface_area.nsd_by_area`. Here the
+  pieces are surface voxels of equal weight, so the steps of a slanted surface count for more than
+  their area, and the more so the more the spacing differs between axes. With a tolerance below the
+  smallest spacing, only voxels of both surfaces count.
 """
 
 import math
@@ -26,6 +26,8 @@ from scipy import ndimage, spatial
 PERCENTILE = 95
 # Surface voxels of both masks per voxel below which a tree is faster than a distance transform.
 SPARSE = 1 / 8
+# Added to tolerances: else two voxels of 0.7 mm could miss a tolerance of 1.4 mm by rounding.
+ROUNDING_MM = 1e-6
 
 
 def surface_scores(
@@ -54,9 +56,7 @@ def surface_scores(
         ValueError: masks are not bool, not 2D or 3D, or differ in shape; spacing is not one number
             above 0 per axis; tolerance is below 0.
     """
-    spacing = _check(pred, reference, spacing_mm)
-    if tolerance_mm is not None and not 0 <= tolerance_mm < math.inf:
-        raise ValueError(f"surface: tolerance_mm: got {tolerance_mm}, want a number of 0 or more.")
+    spacing = check(pred, reference, spacing_mm, tolerance_mm)
     if not (pred.any() and reference.any()):
         one = pred.any() or reference.any()
         apart = math.nan if one else 0.0
@@ -64,8 +64,9 @@ def surface_scores(
         return {"hd95": apart, "asd": apart} | nsd
     there, back = _directed_distances(pred, reference, spacing)
     both = np.concatenate([there, back])
-    # Without the 1e-6, two voxels of 0.7 mm could miss a tolerance of 1.4 mm by rounding.
-    nsd = {} if tolerance_mm is None else {"nsd": float(np.mean(both <= tolerance_mm + 1e-6))}
+    nsd = {}
+    if tolerance_mm is not None:
+        nsd["nsd"] = float(np.mean(both <= tolerance_mm + ROUNDING_MM))
     return {
         "hd95": float(max(np.percentile(there, PERCENTILE), np.percentile(back, PERCENTILE))),
         "asd": float(both.mean()),
@@ -75,16 +76,16 @@ def surface_scores(
 def _directed_distances(
     pred: np.ndarray, reference: np.ndarray, spacing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    box = _bounding_box(pred | reference)
+    box = bounding_box(pred | reference)
     pred_surface, reference_surface = _surface(pred[box]), _surface(reference[box])
     return (
-        _distances(pred_surface, reference_surface, spacing),
-        _distances(reference_surface, pred_surface, spacing),
+        distances(pred_surface, reference_surface, spacing),
+        distances(reference_surface, pred_surface, spacing),
     )
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Returns the bounding box of the foreground, which holds all of its surface."""
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Returns the bounding box of the foreground of a mask that isn't empty."""
     (box,) = ndimage.find_objects(mask.view(np.uint8), max_label=1)
     return box
 
@@ -94,7 +95,7 @@ def _surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask)
 
 
-def _distances(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def distances(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Returns the distance in mm from each voxel of `source` to the nearest one of `target`."""
     voxels = np.count_nonzero(source) + np.count_nonzero(target)
     by = _by_tree if voxels < SPARSE * source.size else _by_transform
@@ -123,9 +124,13 @@ def _by_transform(source: np.ndarray, target: np.ndarray, spacing: np.ndarray) -
     return np.linalg.norm(offsets * spacing[:, None], axis=0)
 
 
-def _check(
-    pred: np.ndarray, reference: np.ndarray, spacing_mm: float | Sequence[float]
+def check(
+    pred: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: float | Sequence[float],
+    tolerance_mm: float | None,
 ) -> np.ndarray:
+    """Returns the spacing in mm along each axis; see `surface_scores` for arguments and errors."""
     if not pred.dtype == reference.dtype == bool:
         raise ValueError(f"surface: want bool masks, got {pred.dtype} and {reference.dtype}.")
     if pred.shape != reference.shape or pred.ndim not in (2, 3):
@@ -139,4 +144,6 @@ def _check(
         raise ValueError(
             f"surface: spacing_mm: got {spacing_mm}, want {pred.ndim} numbers above 0, or one."
         )
+    if tolerance_mm is not None and not 0 <= tolerance_mm < math.inf:
+        raise ValueError(f"surface: tolerance_mm: got {tolerance_mm}, want a number of 0 or more.")
     return np.broadcast_to(spacing, pred.ndim)

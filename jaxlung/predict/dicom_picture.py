@@ -78,14 +78,14 @@ def read(path: pathlib.Path, max_pixels: int) -> Stored:
         frames = int(dataset.get("NumberOfFrames") or 1)
         has_pixels = "PixelData" in dataset
         orientation, mirrored = _orientation(dataset)
-        pixel_mm = _pixel_mm(dataset)
+        size_mm = pixel_mm(dataset)
     _require_picture(path, modality, shape, frames, max_pixels)
     if not has_pixels:
         raise ValueError(f"{path}: truncated: it ends before its pixels.")
     dicom_file.require_decoder(path, syntax)
     with _damage_of(path, f"{syntax.name} pixels"):
         image = _image(dataset, shape, modality)
-    return Stored(image, orientation, pixel_mm, mirrored)
+    return Stored(image, orientation, size_mm, mirrored)
 
 
 @contextlib.contextmanager
@@ -229,7 +229,8 @@ def _orientation(dataset: pydicom.Dataset) -> tuple[int, bool | None]:
     return turn, {"L": False, "R": True}.get(right or "")
 
 
-def _pixel_mm(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+def pixel_mm(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+    """Returns the height and width of a stored pixel in mm, see `read`; None if unknown."""
     magnification = dataset.get("EstimatedRadiographicMagnificationFactor") or 1.0
     scales = dict(
         PixelSpacing=1.0, ImagerPixelSpacing=magnification, NominalScannedPixelSpacing=1.0

@@ -63,7 +63,7 @@ class Findings:
         mirrored: bool | None = None,
         affine: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Returns a row of `outputs.COLUMNS` without name, path, kind and seconds.
+        """Returns a row of `columns.COLUMNS` without name, path, kind and seconds.
 
         The arguments are those of `measure.measure`.
         """

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from jaxlung.metrics import volume
-from jaxlung.predict import sides
+from jaxlung.predict import sides, thorax
 
 # Pictures have areas, CTs have volumes; "left" and "right" are the patient's.
 COLUMNS = (
@@ -28,6 +28,8 @@ COLUMNS = (
     "infection_volume_ml",
     "right_infection_volume_ml",
     "left_infection_volume_ml",
+    "thoracic_width_px",
+    "thoracic_width_mm",
     "infected_share",  # 0 to 1; so are the next two
     "right_infected_share",
     "left_infected_share",
@@ -58,15 +60,18 @@ def measure(
     Sides come from `sides.part`. An X-ray is taken to be shown as usual, with the patient's right
     on the image's left, unless `mirrored` is True. A CT's columns point to the patient's left.
 
+    The thoracic width is the largest horizontal distance between the outer borders of both lungs on
+    a picture, see `thorax.width`.
+
     Confidence is the mean of `probs` inside `preds`. Entropy is the mean over pixels of
     -p log2 p - (1-p) log2 (1-p), from 0 (sure) to 1 (undecided); over the lungs if the target is
     infection and lungs were found, else over the whole image. Neither is calibrated unless the run
     was, with `config.calibrate`.
 
-    Undefined numbers are NaN, which becomes an empty cell: areas of a volume and volumes of a
-    picture; mm2 without a spacing; numbers that need lungs if no network looked for them; the share
-    of a lung that was not found; confidence if nothing was found. The size of something looked for
-    and not found is 0.
+    Undefined numbers are NaN, which becomes an empty cell: areas and widths of a volume, and
+    volumes of a picture; mm and mm2 without a spacing; numbers that need lungs if no network looked
+    for them; the share of a lung that was not found; the thoracic width unless both lungs were
+    found; confidence if nothing was found. The size of something looked for and not found is 0.
 
     Args:
         preds: [H, W] or [D, H, W] bool, the predicted mask, upright or in canonical order.
@@ -93,6 +98,8 @@ def measure(
     row = dict.fromkeys(COLUMNS, math.nan)
     for unit, size in _units(preds.ndim, spacing, affine).items():
         row.update(_sizes(regions, infection, unit, size))
+    if regions and preds.ndim == 2:
+        row.update(_width(regions, spacing))
     row.update(_shares(regions, infection))
     row.update(_certainty(preds, probs, lungs if target == "infection" else None))
     return row
@@ -146,6 +153,15 @@ def _sizes(
     return sizes
 
 
+def _width(regions: dict[str, np.ndarray], spacing: tuple[float, ...] | None) -> dict[str, float]:
+    if not (regions["right_"].any() and regions["left_"].any()):
+        return {}
+    width = thorax.width(regions[""])
+    return {"thoracic_width_px": width} | (
+        {} if spacing is None else {"thoracic_width_mm": width * spacing[1]}
+    )
+
+
 def _shares(regions: dict[str, np.ndarray], infection: np.ndarray | None) -> dict[str, float]:
     if infection is None:
         return {}
@@ -162,13 +178,14 @@ def _certainty(
     if probs is None:
         return {}
     judged = probs[within] if within is not None and within.any() else probs
-    certainty = {"entropy_bits": _mean_entropy_bits(judged)}
+    certainty = {"entropy_bits": mean_entropy_bits(judged)}
     if preds.any():
         certainty["confidence"] = float(np.mean(probs[preds], dtype=np.float64))
     return certainty
 
 
-def _mean_entropy_bits(probs: np.ndarray) -> float:
+def mean_entropy_bits(probs: np.ndarray) -> float:
+    """Returns the mean entropy of probabilities of any shape, from 0 (sure) to 1 (undecided)."""
     # Rounding may lead slightly outside of [0, 1], where entr is -inf.
     probs = np.clip(probs, 0, 1)
     nats = special.entr(probs) + special.entr(1 - probs)

@@ -13,18 +13,7 @@ from etils import epath
 from PIL import Image
 
 from jaxlung.host import csv_text, files, folder_lock
-from jaxlung.predict import ensemble, measure
 
-COLUMNS = (
-    "name",
-    "path",
-    "kind",
-    "diagnosis",
-    "covid19_probability",
-    *measure.COLUMNS,
-    *(f"{role}_disagreement" for role in ensemble.ROLES),  # 0 to 0.5
-    "seconds",
-)
 FAILURE_COLUMNS = ("name", "path", "reason")
 COMMAND = "predictions.json"
 PREDICTIONS = "predictions.csv"
@@ -44,7 +33,7 @@ class Table:
     """
 
     def __init__(self, path: pathlib.Path, columns: Sequence[str]) -> None:
-        self._columns = columns
+        self.columns = columns
         self._path = path
         self._file = path.open("ab", buffering=0)
         if not folder_lock.try_lock(self._file):
@@ -58,7 +47,7 @@ class Table:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row."""
-        self._write(_line([_cell(row.get(column)) for column in self._columns]))
+        self._write(_line([_cell(row.get(column)) for column in self.columns]))
 
     def _write(self, line: bytes) -> None:
         with files.naming(self._path):
@@ -83,6 +72,7 @@ def _cell(value: Any) -> Any:
 def open_tables(
     output: pathlib.Path,
     command: Mapping[str, Any],
+    columns: Sequence[str],
     *,
     resume: bool,
     is_there: Callable[[str], bool],
@@ -93,8 +83,10 @@ def open_tables(
         output: the output folder.
         command: everything that predictions depend on, JSON values. Stored in
             `predictions.json`; a resumed command must have the same.
+        columns: the header of a new table of predictions. A table that is resumed gets them too,
+            and keeps its other columns that hold anything.
         resume: continue with the predictions in the folder.
-        is_there: returns True if the mask of a name exists; rows of others are dropped.
+        is_there: returns True if the outputs of a name exist; rows of others are dropped.
 
     Returns:
         The table of predictions, the table of failures, which is always new, and the names that
@@ -110,12 +102,15 @@ def open_tables(
         require_same(output, command, resume=resume)
     output.mkdir(parents=True, exist_ok=True)
     files.write_text(epath.Path(output / COMMAND), json.dumps(command, indent=2) + "\n")
-    held = Table(table, COLUMNS)
-    rows = [row for row in read_rows(table, COLUMNS) if is_there(row["name"])]
-    content = _line(COLUMNS) + b"".join(_line([row[x] for x in COLUMNS]) for row in rows)
+    held = Table(table, columns)
+    rows = [row for row in read_rows(table) if is_there(row["name"])]
+    others = [x for x in (rows[0] if rows else ()) if x not in columns]
+    columns = [*columns, *(x for x in others if any(row[x] for row in rows))]
+    lines = [columns, *([row.get(x, "") for x in columns] for row in rows)]
+    content = b"".join(map(_line, lines))
     if content != table.read_bytes():
         files.write_bytes(epath.Path(table), content)
-        held, old = Table(table, COLUMNS), held
+        held, old = Table(table, columns), held
         old.close()
     (output / FAILURES).unlink(missing_ok=True)
     return held, Table(output / FAILURES, FAILURE_COLUMNS), {row["name"] for row in rows}
@@ -165,7 +160,8 @@ def require_same(output: pathlib.Path, command: Mapping[str, Any], *, resume: bo
             "folder."
         )
     stored = _load_command(output / COMMAND)
-    differing = [name for name in command if stored.get(name) != command[name]]
+    # Commands before an option was there stored nothing for it.
+    differing = [name for name in command if stored.get(name, False) != command[name]]
     if differing:
         raise ValueError(
             f"--resume: {output} holds predictions of another command ({', '.join(differing)} "
@@ -192,20 +188,21 @@ def _load_command(path: pathlib.Path) -> dict[str, Any]:
     return stored
 
 
-def read_rows(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
     """Returns the complete rows of a table; an incomplete last one, left by a kill, is dropped.
 
     Raises:
-        ValueError: the file is no CSV table, or has another header.
+        ValueError: the file is no CSV table, or its header has no "name" or a name twice.
     """
     text = path.read_bytes().decode(errors="backslashreplace")
     try:
         rows = csv_text.parse(text[: text.rfind("\n") + 1])
     except ValueError as error:
         raise ValueError(f"{path}: want a CSV table, got something else ({error}).") from error
-    if not rows or rows[0] != list(columns):
-        raise ValueError(f"{path}: want the columns {', '.join(columns)}.")
-    return [dict(zip(columns, row, strict=True)) for row in rows[1:] if len(row) == len(columns)]
+    header = rows[0] if rows else []
+    if "name" not in header or len(set(header)) < len(header):
+        raise ValueError(f"{path}: want a table of predictions with a column name, each one once.")
+    return [dict(zip(header, row, strict=True)) for row in rows[1:] if len(row) == len(header)]
 
 
 def place(output: pathlib.Path, name: str, ending: str) -> epath.Path:
@@ -220,6 +217,18 @@ def place(output: pathlib.Path, name: str, ending: str) -> epath.Path:
     placed = output / f"{name}{ending}"
     os.makedirs(placed.parent, exist_ok=True)
     return epath.Path(placed)
+
+
+def write_json(path: epath.Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """Writes a row of the table as a JSON object; what is an empty cell there is null here."""
+    values = {column: _json_value(row.get(column)) for column in columns}
+    files.write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, float) and not math.isnan(value):
+        return float(_cell(value))  # The digits of the table.
+    return None if _cell(value) == "" else value
 
 
 def write_png(path: epath.Path, array: np.ndarray) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from jaxlung.predict import (
+    dicom_seg,
     ensemble,
     findings,
     formats,
@@ -18,6 +20,7 @@ from jaxlung.predict import (
     outputs,
     overlay,
     pictures,
+    plausible,
     settings,
 )
 from jaxlung.tasks import three_level
@@ -97,7 +100,7 @@ def _find(finder: ensemble.Ensemble, raw: Raw, picture: pictures.Picture) -> ens
 def save(
     item: inputs.Item, ready: Ready, raw: Raw, team: ensemble.Team, options: settings.Options
 ) -> dict[str, Any]:
-    """Writes the outputs, the mask last, and returns the row of `outputs.COLUMNS`."""
+    """Writes the outputs, the mask last, and returns the row of `columns.COLUMNS`."""
     is_large = ready.picture.image.size > _LARGE_PIXELS
     with _one_large if is_large else contextlib.nullcontext():
         return _save(item, ready, raw, team, options)
@@ -111,6 +114,13 @@ def _save(
     result = findings.combine(team, found)
     # Measured before anything is written, so that an error leaves no files.
     numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
+    warning = "; ".join(_doubts(result))
+    if warning:
+        logging.warning("%s: %s", item.path, warning)
+    # Written first, because headers may lack what it needs: an error then leaves no other files.
+    if options.dicom_seg and picture.kind == "DICOM":
+        path = outputs.place(options.output, item.name, settings.DICOM_SEG)
+        dicom_seg.write_picture(path, result.layers, picture, item.path)
     if options.probs:
         maps = {role: found[role] for role in team.map_roles}
         for ending, probs in settings.probs_by_ending(maps).items():
@@ -123,4 +133,9 @@ def _save(
     if levels is not None:
         path = outputs.place(options.output, item.name, MASK)
         outputs.write_png(path, pictures.to_stored(levels, picture))
-    return numbers | {"kind": picture.kind}
+    return numbers | {"kind": picture.kind, "warning": warning}
+
+
+def _doubts(result: findings.Findings) -> list[str]:
+    """Returns what is unusual about the lungs; [] if no network looked for them."""
+    return [] if result.lungs is None else plausible.doubts(result.lungs, result.lung_probs)

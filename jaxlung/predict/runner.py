@@ -22,6 +22,7 @@ from jaxlung.data.sources import folder_tree
 from jaxlung.host import progress
 from jaxlung.parallel import interrupt
 from jaxlung.predict import (
+    columns,
     dicom_seg,
     ensemble,
     inputs,
@@ -52,7 +53,7 @@ class Job:
         ready: result of the work's `read`; None if that failed, or once the outputs are written.
         seconds: time spent on the item so far.
         error: reason of a failure; "" if there is none.
-        row: the row of `outputs.COLUMNS`; {} until the outputs are written.
+        row: the row of `columns.COLUMNS`; {} until the outputs are written.
     """
 
     item: inputs.Item
@@ -97,18 +98,22 @@ def run(
     )
     work = volume_work if team.is_volumetric else picture_work
     if options.dicom_seg:
-        if not team.is_volumetric:
-            raise ValueError(f"--dicom_seg: {workdirs[0]} is for X-rays, want networks for CTs.")
+        if not team.has_masks:
+            raise ValueError(f"--dicom_seg: {workdirs[0]} finds no mask, want one that does.")
         dicom_seg.require_highdicom()
+    if options.rtstruct and not team.is_volumetric:
+        raise ValueError(f"--rtstruct: {workdirs[0]} is for X-rays, want networks for CTs.")
     endings = settings.endings(team, options, work.MASK, work.SUFFIX)
     outputs.require_apart(output, [item.name for item in items], endings)
     output_folder.require_safe(output, items, endings, workdirs)
     command = {"networks": team.digest, "input": str(folder_tree.absolute(pattern))}
+    needed = [ending for ending in endings if ending in (work.MASK, settings.JSON)]
     predictions, failures, done = outputs.open_tables(
         output,
         command | options.written,
+        columns.choose(team, items),
         resume=resume,
-        is_there=lambda name: not team.has_masks or (output / f"{name}{work.MASK}").exists(),
+        is_there=lambda name: all((output / f"{name}{ending}").exists() for ending in needed),
     )
     waiting = [item for item in items if item.name not in done]
     if done:
@@ -139,7 +144,11 @@ def _run(
                 failures.append(place | {"reason": job.error})
                 num_failed += 1
             else:
-                predictions.append(job.row | place | {"seconds": round(job.seconds, 3)})
+                row = job.row | place | {"seconds": round(job.seconds, 3)}
+                if options.json:
+                    path = outputs.place(options.output, job.item.name, settings.JSON)
+                    outputs.write_json(path, row, predictions.columns)
+                predictions.append(row)
             num_done += 1
     seconds = time.monotonic() - start
     rate = num_done / max(seconds, 1e-9)

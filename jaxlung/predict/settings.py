@@ -12,6 +12,8 @@ MAX_PIXELS = 100_000_000
 MAX_VOXELS = 1_000_000_000
 OVERLAY = "_overlay.png"
 DICOM_SEG = ".seg.dcm"
+JSON = ".json"
+RTSTRUCT = ".rtstruct.dcm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Options:
         output: the output folder.
         probs: also write probabilities, and for ensembles the members' standard deviation.
         overlay: also write pictures with the masks drawn over the image.
-        dicom_seg: also write the masks of DICOM series as DICOM SEG.
+        dicom_seg: also write the masks of DICOM X-rays and series as DICOM SEG.
+        rtstruct: also write the masks of DICOM series as RTSTRUCT.
+        json: also write the row of each file as JSON.
         max_pixels: number of pixels above which pictures are refused.
         max_voxels: number of voxels above which volumes are refused.
     """
@@ -31,13 +35,16 @@ class Options:
     probs: bool = False
     overlay: bool = False
     dicom_seg: bool = False
+    rtstruct: bool = False
+    json: bool = False
     max_pixels: int = MAX_PIXELS
     max_voxels: int = MAX_VOXELS
 
     @property
     def written(self) -> dict[str, bool]:
         """The options that choose the files; a resumed command must have the same."""
-        return {"probs": self.probs, "overlay": self.overlay, "dicom_seg": self.dicom_seg}
+        names = ("probs", "overlay", "dicom_seg", "rtstruct", "json")
+        return {name: getattr(self, name) for name in names}
 
 
 def probs_by_ending(found: Mapping[str, ensemble.Found]) -> dict[str, np.ndarray]:
@@ -67,6 +74,8 @@ def endings(team: ensemble.Team, options: Options, mask: str, suffix: str) -> li
     found = [mask] if team.has_masks else []
     found += [OVERLAY] if options.overlay else []
     found += [DICOM_SEG] if options.dicom_seg else []
+    found += [RTSTRUCT] if options.rtstruct else []
+    found += [JSON] if options.json else []
     for role in team.map_roles if options.probs else ():
         start = _start(role, len(team.map_roles))
         found += [f"{start}_probs{suffix}", f"{start}_disagreement{suffix}"]

@@ -19,6 +19,7 @@ from jaxlung.predict import (
     inputs,
     outputs,
     overlay,
+    rtstruct,
     settings,
 )
 from jaxlung.volume import resample
@@ -111,13 +112,16 @@ def save(
     team: ensemble.Team,
     options: settings.Options,
 ) -> dict[str, Any]:
-    """Writes the outputs, the mask last, and returns the row of `outputs.COLUMNS`."""
+    """Writes the outputs, the mask last, and returns the row of `columns.COLUMNS`."""
     result = findings.combine(team, raw)
     numbers = result.numbers(ready.spacing_mm, affine=ready.affine)
     # Written first, because headers may lack what it needs: an error then leaves no other files.
     if options.dicom_seg and item.path.is_dir():
         path = outputs.place(options.output, item.name, settings.DICOM_SEG)
         dicom_seg.write(path, result.layers, ready, item.path)
+    if options.rtstruct and item.path.is_dir():
+        path = outputs.place(options.output, item.name, settings.RTSTRUCT)
+        rtstruct.write(path, result.layers, ready, item.path)
     if options.probs:
         for ending, probs in settings.probs_by_ending(raw).items():
             path = outputs.place(options.output, item.name, f"{ending}{SUFFIX}")

@@ -53,6 +53,12 @@ TERMS = {
         " surfaces that lie within 1 mm of the other surface. It is 1 if both masks are empty and 0"
         " if only one is.",
     ),
+    "nsd_by_area": terms.Term(
+        "NSD by area at 1 mm",
+        "Normalised surface distance as DeepMind's surface-distance computes it (Nikolov et al.,"
+        " 2021): as NSD, but pieces of surface count by their area. It is 1 if both masks are empty"
+        " and 0 if only one is.",
+    ),
     "volume_ml": terms.Term("Volume predicted", "Volume of all predicted voxels in mL.", 2, "mL"),
     "true_volume_ml": terms.Term(
         "Volume annotated", "Volume of all annotated voxels in mL.", 2, "mL"
@@ -92,10 +98,14 @@ SPREAD_TERM = terms.Term(
 )
 
 _AMOUNTS = {"volume_ml": "predicted", "true_volume_ml": "annotated", "volume_error_ml": "error"}
+_SURFACES = ("hd95", "asd", "nsd", "nsd_by_area")
 _SHARES = {"share": "predicted", "true_share": "annotated", "share_error": "error"}
 GROUPS = (
     terms.Group("Mean over volumes", {key: TERMS[key].label for key in _OVERLAPS}),
-    terms.Group("Surfaces: distances in mm", {k: TERMS[k].label for k in ("hd95", "asd", "nsd")}),
+    terms.Group(
+        "Surfaces: distances in mm",
+        {k: TERMS[k].label for k in ("hd95", "asd", "nsd", "nsd_by_area")},
+    ),
     terms.Group("Volume, mL", _AMOUNTS),
     terms.Group("Share of the lungs, %", _SHARES),
     terms.Group("All voxels pooled", {f"{key}_pooled": TERMS[key].label for key in _OVERLAPS}),

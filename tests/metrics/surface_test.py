@@ -85,7 +85,7 @@ class SurfaceScoresTest(parameterized.TestCase):
         by_transform = surface._by_transform(source, target, np.array(spacing))
         np.testing.assert_allclose(by_tree, by_transform, atol=1e-6)
         # The choice between them sees noise and smooth masks.
-        chosen = surface._distances(source, target, np.array(spacing))
+        chosen = surface.distances(source, target, np.array(spacing))
         np.testing.assert_allclose(chosen, by_tree, atol=1e-6)
 
     def test_nsd_by_hand(self):
@@ -146,7 +146,7 @@ class SurfaceScoresTest(parameterized.TestCase):
         surfaces = [surface._surface(mask) for mask in wide]
         cropped = surface._directed_distances(*wide, np.array(spacing))
         for got, pair in zip(cropped, (surfaces, surfaces[::-1]), strict=True):
-            np.testing.assert_array_equal(got, surface._distances(*pair, np.array(spacing)))
+            np.testing.assert_array_equal(got, surface.distances(*pair, np.array(spacing)))
 
     def test_flips_and_equal_masks(self):
         pred, reference = blobs((12, 15), seed=4)

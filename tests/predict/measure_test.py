@@ -89,6 +89,8 @@ class TestSizes:
             "infection_area_mm2": 1,
             "right_infection_area_mm2": 0.375,
             "left_infection_area_mm2": 0.375,
+            "thoracic_width_px": 7,
+            "thoracic_width_mm": 7 * 0.25,
             "infected_share": 6 / 20,
             "right_infected_share": 3 / 8,
             "left_infected_share": 3 / 12,
@@ -99,7 +101,8 @@ class TestSizes:
 
     def test_lungs_alone_have_no_share(self):
         got = told(measure.measure(LUNGS, None, None, None, target="lung"))
-        assert got == dict(lung_area_px=20, right_lung_area_px=8, left_lung_area_px=12)
+        areas = dict(lung_area_px=20, right_lung_area_px=8, left_lung_area_px=12)
+        assert got == areas | dict(thoracic_width_px=7)
 
     def test_infection_alone_has_no_sides(self):
         got = told(measure.measure(INFECTION, None, None, None, target="infection"))
@@ -159,6 +162,7 @@ class TestNothingFound:
         lung = LUNGS & (np.arange(7) < 3)
         got = told(measure.measure(INFECTION, None, lung, None, target="infection"))
         assert (got["right_lung_area_px"], got["left_lung_area_px"]) == (8, 0)
+        assert "thoracic_width_px" not in got
         assert got["right_infected_share"] == got["infected_share"] == 3 / 8
         assert "left_infected_share" not in got
 

@@ -12,7 +12,8 @@ from jaxlung.predict import inputs as inputs_lib
 OUT = pathlib.Path("/out")
 ROLES = [("lung",), ("infection",), ("lung", "infection"), ("levels", "lung", "diagnosis")]
 PARTS = ["a", "A", "b", "a_mask", "a_probs", "a_lung_probs", "a_overlay", "a_disagreement"]
-PARTS += ["a.nii.gz", "a_mask.png", "a.seg", "predictions.csv", "a.seg.dcm", "a_probs.nii"]
+PARTS += ["a.nii.gz", "a_mask.png", "a.seg", "predictions", "predictions.csv", "a.seg.dcm"]
+PARTS += ["a_probs.nii"]
 
 
 def endings_of(roles, work, **options):
@@ -40,9 +41,11 @@ def refuses(names, endings):
 @pytest.mark.parametrize("roles", ROLES)
 def test_random_names_are_refused_if_and_only_if_two_outputs_are_one_path(work, roles):
     np_rng, seen = np.random.default_rng(0), set()
-    written = itertools.product([False, True], repeat=3)
-    for probs, overlay, dicom_seg in written:
-        endings = endings_of(roles, work, probs=probs, overlay=overlay, dicom_seg=dicom_seg)
+    written = itertools.product([False, True], repeat=5)
+    for probs, overlay, dicom_seg, json, rtstruct in written:
+        options = dict(probs=probs, overlay=overlay, dicom_seg=dicom_seg, json=json)
+        options |= dict(rtstruct=rtstruct)
+        endings = endings_of(roles, work, **options)
         for _ in range(40):
             depths = np_rng.integers(1, 3, np_rng.integers(1, 7))
             drawn = ["/".join(np_rng.choice(PARTS, depth)) for depth in depths]

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import json
 import math
 import os
 import re
@@ -30,7 +31,7 @@ from jaxlung.predict import (
 from jaxlung.tasks import task as task_lib
 from jaxlung.volume import device_map, rows
 from tests import array_source
-from tests.predict import networks
+from tests.predict import dicom_picture_test, networks
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 
@@ -135,10 +136,46 @@ def test_bad_files_are_listed_and_the_others_done(run, folder, tmp_path):
     assert not (tmp_path / "out/b_mask.png").exists()
 
 
-def test_dicom_seg_of_x_rays_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
-    # Nobody is to install it for X-rays.
+def test_dicom_seg_without_highdicom_is_refused_before_anything_is_written(
+    run, tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(ValueError, match=r"--dicom_seg: .* is for X-rays, want networks for CTs"):
+    with pytest.raises(ValueError, match=r"--dicom_seg: needs highdicom"):
+        run(dicom_seg=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dicom_x_ray_among_pngs_gets_a_seg_like_its_mask_and_sizes_in_mm(run, folder, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    needed = ("PatientID", "PatientName", "PatientSex", "PatientBirthDate", "StudyID")
+    needed += ("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
+    tags = dict.fromkeys(needed, "") | dict(StudyInstanceUID="1.2", SeriesInstanceUID="1.2.5")
+    tags |= dict(SeriesNumber=1, InstanceNumber=1, PixelSpacing=[0.5, 0.25])
+    image = array_source.ArraySource(1, size=40)[0].image[:30]
+    dataset = dicom_picture_test.make(image, PatientOrientation=["R", "H"], **tags)
+    dataset.save_as(folder / "x.dcm", enforce_file_format=True)
+    assert run(dicom_seg=True) == 0
+    assert [path.name for path in (tmp_path / "out").rglob("*.dcm")] == ["x.seg.dcm"]
+    mask = read_png(tmp_path / "out/x_mask.png")
+    assert 0 < np.count_nonzero(mask) < mask.size
+    seg = highdicom.seg.segread(tmp_path / "out/x.seg.dcm")
+    (got,) = seg.get_pixels_by_source_instance(["1.2.3"])
+    np.testing.assert_array_equal(got[..., 0], mask > 0)
+    for row in read(tmp_path / "out/predictions.csv"):
+        want = f"{0.125 * float(row['lung_area_px']):.6g}" if row["name"] == "x" else ""
+        assert row["lung_area_mm2"] == want
+
+
+def test_x_rays_have_no_rtstruct(run, tmp_path):
+    with pytest.raises(ValueError, match=r"--rtstruct: lung is for X-rays, want networks for CTs"):
+        run(rtstruct=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_diagnosis_has_no_dicom_seg(run, tmp_path, monkeypatch, lung_network):
+    diagnosis = higher(lung_network, "diagnosis", 0.5)
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [diagnosis])
+    with pytest.raises(ValueError, match=r"--dicom_seg: lung finds no mask, want one that does"):
         run(dicom_seg=True)
     assert not (tmp_path / "out").exists()
 
@@ -192,6 +229,51 @@ def test_a_killed_command_goes_on_where_it_was(run, tmp_path, monkeypatch):
     assert len(seen) == 4
 
 
+def test_a_folder_of_an_older_version_goes_on_with_all_that_it_holds(run, tmp_path):
+    assert run() == 0
+    table, command = tmp_path / "out/predictions.csv", tmp_path / "out/predictions.json"
+    new = [row for row in read(table) if row["name"] != "c"]
+    dropped = ("warning", "thoracic_width_px")  # They came later.
+    old = [
+        {"lung_volume_ml": "", **row, "old": row["name"][0] * (row["name"] == "b")} for row in new
+    ]
+    old = [{k: v for k, v in row.items() if k not in dropped} for row in old]
+    lines = [",".join(old[0]), *(",".join(row.values()) for row in old)]
+    table.write_text("".join(f"{line}\n" for line in lines))
+    stored = json.loads(command.read_text())
+    del stored["json"]
+    command.write_text(json.dumps(stored))
+    assert run(resume=True) == 0
+    rows = read(table)
+    assert "lung_volume_ml" not in rows[0]  # It was empty.
+    assert [row["old"] for row in rows] == ["", "b", "", "", "", ""]
+    by_name = {row["name"]: row for row in rows}
+    for row in new:
+        assert {k: v for k, v in by_name[row["name"]].items() if k not in ("old", *dropped)} == {
+            k: v for k, v in row.items() if k not in dropped
+        }
+        assert by_name[row["name"]]["thoracic_width_px"] == ""
+    assert "warning" in by_name["c"]
+    with pytest.raises(ValueError, match=r"another command \(json differ\)"):
+        run(resume=True, json=True)
+
+
+def test_the_numbers_of_a_file_as_json_are_those_of_its_row(run, tmp_path):
+    assert run(json=True) == 0
+    for row in read(tmp_path / "out/predictions.csv"):
+        told = json.loads((tmp_path / f"out/{row['name']}.json").read_text())
+        assert list(told) == list(row)
+        for column, value in told.items():
+            assert value != ""
+            if column in ("name", "path", "kind", "warning"):
+                assert (value or "") == row[column]
+            else:
+                assert value is None if row[column] == "" else value == float(row[column])
+    (tmp_path / "out/b.json").unlink()
+    assert run(json=True, resume=True) == 0
+    assert json.loads((tmp_path / "out/b.json").read_text())["name"] == "b"
+
+
 @pytest.mark.parametrize("content", ["[]", "", '"x"', "[" * 100_000, "null", "\\xff"])
 def test_going_on_with_something_else_than_a_command_is_told(run, tmp_path, content):
     assert run() == 0
@@ -217,7 +299,7 @@ def test_names_of_any_bytes_are_known_again(run, folder, tmp_path):
     (folder / "empty\r.png").write_bytes(b"")
     assert run() == 3
     content = (tmp_path / "out/predictions.csv").read_bytes()
-    rows = outputs.read_rows(tmp_path / "out/predictions.csv", outputs.COLUMNS)
+    rows = outputs.read_rows(tmp_path / "out/predictions.csv")
     assert {os.path.basename(os.fsencode(row["path"])) for row in rows} >= set(odd)
     assert len(content.splitlines()) == len(NAMES) + len(odd) + 1
     assert not [line for line in content.splitlines() if line[:1] in b"=+-@"]
@@ -249,7 +331,7 @@ def test_a_second_command_waits_for_the_first(tmp_path):
     table.append({"name": 'a"\n,b'})
     table.append({"name": math.nan})
     table.close()
-    assert outputs.read_rows(tmp_path / "t.csv", ["name"])[0] == {"name": 'a"\n,b'}
+    assert outputs.read_rows(tmp_path / "t.csv")[0] == {"name": 'a"\n,b'}
 
 
 def test_reading_stays_a_few_items_ahead():
@@ -290,7 +372,7 @@ class Band:
         self.role, self.digest, self.path, self.needs_lungs = role, role, role, needs_lungs
         self._band = band
         task = task_lib.Task(**dict.fromkeys(f.name for f in dataclasses.fields(task_lib.Task)))
-        self.system = type("System", (), {"task": dataclasses.replace(task, threshold=0.5)})
+        self.system = type("System", (), {"task": task})
         self.system.settings = type("Settings", (), {"spacing_mm": SPACING_MM})
 
     def find_in_volume(self, item, *, whole=False):

@@ -112,6 +112,19 @@ def test_dicom_seg_has_the_mask_on_the_slices_and_nifti_gets_none(run, tmp_path)
         np.testing.assert_array_equal(frame, mask[..., k].T)
 
 
+def test_rtstruct_has_the_mask_of_a_series_and_nifti_gets_none(run, tmp_path):
+    write_series(tmp_path / "in/series", **STUDY)
+    write_nifti(tmp_path / "in/a.nii", "LPS")
+    assert run(rtstruct=True) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.dcm")] == ["series.rtstruct.dcm"]
+    mask = np.asarray(nibabel.load(tmp_path / "out/series.nii.gz").dataobj) > 0
+    dataset = pydicom.dcmread(tmp_path / "out/series.rtstruct.dcm")
+    slices = {
+        float(contour.ContourData[2]) for contour in dataset.ROIContourSequence[0].ContourSequence
+    }
+    assert len(slices) == np.count_nonzero(mask.any(axis=(0, 1)))
+
+
 def test_a_series_that_no_seg_can_be_made_of_fails_and_leaves_nothing(run, tmp_path):
     pytest.importorskip("highdicom")
     write_series(tmp_path / "in/bare")

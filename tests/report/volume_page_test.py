@@ -52,6 +52,7 @@ class VolumeTablesTest(parameterized.TestCase):
             ("Surfaces: distances in mm", "HD95"): ("12.3 ± 3.2", "n = 39"),
             ("Surfaces: distances in mm", "ASD"): ("1.50", ""),
             ("Surfaces: distances in mm", "NSD at 1 mm"): ("0.6250", ""),
+            ("Surfaces: distances in mm", "NSD by area at 1 mm"): ("0.6875", ""),
             ("Volume, mL", "predicted"): ("150.0 ± 30.0", ""),
             ("Volume, mL", "annotated"): ("160.00", ""),
             ("Volume, mL", "error"): ("-10.00", "-30.0 to -5.0"),

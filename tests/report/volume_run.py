@@ -16,6 +16,7 @@ SCORES = {
     "hd95": 12.345,
     "asd": 1.5,
     "nsd": 0.625,
+    "nsd_by_area": 0.6875,
     "volume_ml": 150.0,
     "true_volume_ml": 160.0,
     "volume_error_ml": -10.0,
