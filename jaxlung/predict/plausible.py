@@ -149,4 +149,4 @@ def _outside(value: float, limits: tuple[float, float]) -> bool:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"

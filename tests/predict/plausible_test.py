@@ -100,3 +100,8 @@ def test_any_network_can_be_shown_twenty_strange_pictures(tmp_path, capsys):
     assert all(strange_pictures.doubts(net, image) for image in strange.values())
     strange_pictures.main([str(run)])
     assert len(capsys.readouterr().out.splitlines()) == 1 + 20
+
+
+@pytest.mark.parametrize(("share", "text"), [(1.0, "100 %"), (0.031, "3 %"), (0.0004, "0.04 %")])
+def test_shares_are_spelled_as_people_write_them(share, text):
+    assert plausible._percent(share) == text
