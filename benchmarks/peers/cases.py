@@ -8,7 +8,7 @@ import ml_collections as mlc
 
 from benchmarks import cases as suite_cases
 from benchmarks.peers import data
-from jaxlung.config import config_file
+from jaxlung.config import config_file, defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +89,10 @@ GPU_CASES = (  # The most important come first, in case time runs out.
 CHECK_CASES = ("check_covidqu", "check_cxr_lungs", "check_v7_lungs", "check_covid19_ct")
 
 # Both sides train without augmentation, which is not compared.
-NO_AUGMENTATION = {
+NO_AUGMENTATION_3D = {
+    "flip_probability": (0.0, 0.0, 0.0),
     "rotation_degrees": 0.0,
     "shift_fraction": 0.0,
-    "shear_degrees": 0.0,
     "zoom_range": (1.0, 1.0),
     "brightness": 0.0,
     "contrast": 0.0,
@@ -125,13 +125,8 @@ def load_config(case: Case, *, dtype: str, source: str, num_threads: int) -> mlc
     config.model.dtype = dtype
     placement = {"memory": "device", "loader": "host"}[source]
     config.data.update(placement=placement, num_threads=num_threads)
-    for name in config.augment:
-        if name == "flip_probability":
-            config.augment[name] = (0.0, 0.0, 0.0) if "patch_size" in config.data else 0.0
-        else:
-            config.augment[name] = NO_AUGMENTATION[name]
     if "patch_size" in config.data:
-        # Patches come from anywhere in the volume, so that PyTorch's side needs no box of lungs.
-        config.data.update(crop_to_lungs=False, foreground_fraction=0.0)
-        config.data.patches_per_volume = data.PATCHES_PER_VOLUME
+        config.augment.update(NO_AUGMENTATION_3D)
+    else:
+        config.augment.update(defaults.image_augment())
     return config
