@@ -7,7 +7,6 @@ from typing import Any
 import ml_collections as mlc
 
 from benchmarks import cases as suite_cases
-from benchmarks.peers import data
 from jaxlung.config import config_file, defaults
 
 
