@@ -74,3 +74,8 @@ def complain(error: Exception, code: int, *, debug: bool) -> int:
     hint = " (--debug shows the traceback.)" if code == 1 and not debug else ""
     sys.stderr.write(f"jaxlung: error: {sentence}{hint}\n")
     return code
+
+
+def on_one_line(text: object) -> str:
+    """Returns a text, such as a path of any bytes, as one line that any terminal can show."""
+    return " ".join("".join(x if x.isprintable() else " " for x in str(text)).split())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from jaxlung.host import console
 from jaxlung.predict import (
     dicom_seg,
     ensemble,
@@ -116,7 +117,7 @@ def _save(
     numbers = result.numbers(picture.pixel_mm, mirrored=picture.mirrored)
     warning = "; ".join(_doubts(result))
     if warning:
-        logging.warning("%s: %s", item.path, warning)
+        logging.warning("%s: %s", console.on_one_line(item.path), warning)
     # Written first, because headers may lack what it needs: an error then leaves no other files.
     if options.dicom_seg and picture.kind == "DICOM":
         path = outputs.place(options.output, item.name, settings.DICOM_SEG)

@@ -19,7 +19,7 @@ from absl import logging
 from etils import epath
 
 from jaxlung.data.sources import folder_tree
-from jaxlung.host import progress
+from jaxlung.host import console, progress
 from jaxlung.parallel import interrupt
 from jaxlung.predict import (
     columns,
@@ -258,7 +258,7 @@ def _save(
 
 def _reason(error: Exception) -> str:
     """Returns an error's message as one printable line, with its type if it is no sentence."""
-    text = " ".join("".join(x if x.isprintable() else " " for x in str(error)).split())
+    text = console.on_one_line(error)
     if not isinstance(error, ValueError | OSError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= _MOST_REASON else f"{text[:_MOST_REASON]} ..."
