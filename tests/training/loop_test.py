@@ -56,7 +56,7 @@ def wrap_steps(monkeypatch, wrapper):
             return wrapper(self._step_fn, *args)
 
     monkeypatch.setattr(
-        system_lib.System, "jit_train_step", lambda self, take: Wrapped(make_step(self, take))
+        system_lib.System, "jit_train_step", lambda self, *args: Wrapped(make_step(self, *args))
     )
 
 
