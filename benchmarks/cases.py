@@ -92,6 +92,7 @@ COMPILED = (
     Case("v7_lungs", "v7_lungs", _images(256, 32)),
     Case("cxr_lungs", "cxr_lungs", _images(512, 16)),
     Case("v7_diagnosis", "v7_diagnosis", _images(256, 32)),
+    Case("covidqu", "covidqu", _images(256, 4)),
 )
 SLIM = {"model.widths": (16, 32, 64, 128, 256)}
 CPU = (

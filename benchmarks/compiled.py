@@ -14,18 +14,43 @@ ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 # Those for TPUs come last: each takes minutes.
 TARGETS = ("h200", "h200:8", "v5e:2x2")
 QUICK_TARGETS = ("h200",)
-# Evaluation and windows: of these cases, on the first target.
-ALL_PROGRAMS = ("nnU-Net form", "cxr_lungs")
+# Of these, all programs on the first target.
+ALL_PROGRAMS = (cases.COMPILED[0], cases.COMPILED[2])
 
 
 def run(settings: plan.Plan) -> Iterator[page.Finding]:
     """Yields a row for each program as soon as it is compiled."""
-    names = QUICK_TARGETS if settings.quick else TARGETS
-    for target in names:
-        for case in cases.QUICK[:1] if settings.quick else cases.COMPILED:
-            whole = case.name in ALL_PROGRAMS and target == names[0]
-            for program in compiled.PROGRAMS if whole else ("train",):
-                yield _row(settings, case, target, program)
+    for target, case, program in chosen(settings):
+        yield _row(settings, case, target, program)
+
+
+def chosen(settings: plan.Plan) -> list[tuple[str, cases.Case, str]]:
+    """Returns targets, cases and programs in the order of compiling.
+
+    Raises:
+        ValueError: a part of `settings.only` names none of them.
+    """
+    if settings.quick:
+        return [(target, cases.QUICK[0], "train") for target in QUICK_TARGETS]
+    every = {
+        (target, case.name, str(case.fields["data.batch_size"]), program): (target, case, program)
+        for target in TARGETS
+        for case in cases.COMPILED
+        for program in compiled.PROGRAMS
+        if program == "train" or (case in ALL_PROGRAMS and target == TARGETS[0])
+    }
+    if not settings.only:
+        return list(every.values())
+    asked = [tuple(each.split("/")) for each in settings.only]
+    for parts in asked:
+        if not any(name[: len(parts)] == parts for name in every):
+            listed = ", ".join("/".join(name) for name in every)
+            raise ValueError(f"--only: got {'/'.join(parts)!r}, want some of {listed}.")
+    return [
+        found
+        for name, found in every.items()
+        if any(name[: len(parts)] == parts for parts in asked)
+    ]
 
 
 def _row(settings: plan.Plan, case: cases.Case, target: str, program: str) -> page.Finding:

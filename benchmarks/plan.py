@@ -19,6 +19,8 @@ class Plan:
         seconds: approximate time for each measurement.
         end: time by `time.monotonic()` after which no measurement starts.
         torch_python: interpreter with PyTorch, for the peers; "": this one.
+        only: of the programs for other devices, those to compile, as "TARGET/CASE/BATCH/PROGRAM",
+            whose last parts may be left out; (): all.
     """
 
     platform: str
@@ -26,6 +28,7 @@ class Plan:
     seconds: float
     end: float
     torch_python: str = ""
+    only: tuple[str, ...] = ()
 
     def choose(self, quick: T, cpu: T, accelerator: T) -> T:
         """Returns the argument that fits the plan and the platform."""

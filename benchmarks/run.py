@@ -12,6 +12,7 @@ only. Rows are written as soon as they are measured.
 import argparse
 import json
 import pathlib
+import shlex
 import signal
 import sys
 import time
@@ -57,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
             seconds=args.seconds or (0.1 if args.quick else 3.0),
             end=begin + args.limit_s,
             torch_python=args.torch_python,
+            only=tuple(filter(None, args.only.split(","))),
         )
         _measure(name, settings, described, args)
         begin = time.monotonic()
@@ -77,6 +79,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--json", type=pathlib.Path, default=DOCS / "benchmarks", help="folder for JSON files"
     )
     parser.add_argument("--torch_python", default="", help="interpreter with PyTorch, for peers")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="PROGRAMS",
+        help="with --suite=compiled: which, as TARGET/CASE/BATCH/PROGRAM or its first parts, with "
+        "commas: h200,h200:8/covidqu/64",
+    )
     args = parser.parse_args(argv)
     if args.seconds < 0 or args.limit_s <= 0:
         parser.error(f"--seconds, --limit_s: got {args.seconds}, {args.limit_s}; want more than 0.")
@@ -89,6 +98,7 @@ def _command(args: argparse.Namespace) -> str:
     words = [f"--suite={args.suite}"] + ["--quick"] * args.quick
     words += [f"--seconds={args.seconds:g}"] if args.seconds else []
     words += ["--torch_python=PATH"] if args.torch_python else []
+    words += [shlex.quote(f"--only={args.only}")] if args.only else []
     return " ".join(["python -m benchmarks.run", *words])
 
 

@@ -149,7 +149,10 @@ def random_item(system: system_lib.System) -> Any:
         high = 256 if spec.ndim > 2 else 2
         return np_rng.integers(0, high, spec.shape).astype(spec.dtype)
 
-    return sharding.put(jax.tree.map(draw, dry_run.abstract_item(system)), system.shardings.steps)
+    return sharding.put(
+        jax.tree.map(draw, dry_run.abstract_item(system, system.settings.batch_size)),
+        system.shardings.steps,
+    )
 
 
 def _examples_per_s(

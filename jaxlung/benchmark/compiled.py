@@ -11,13 +11,18 @@ from absl import logging
 from jaxlung.benchmark import collectives, dry_run, flops, hlo, targets, traffic
 from jaxlung.data.feed import example, stream
 from jaxlung.training import system as system_lib
+from jaxlung.training import validation
 
 NUM_LARGEST = 15
 # Program -> what makes the jitted function and its abstract arguments.
 PROGRAMS: dict[str, Callable[[system_lib.System], tuple[jax.stages.Wrapped, tuple[Any, ...]]]] = {
     "train": lambda system: (
         system.jit_train_step(stream.take),
-        (system.abstract_state(), {}, dry_run.abstract_item(system), system.seed),
+        (system.abstract_state(), {}, _item(system, "train"), system.seed),
+    ),
+    "validate": lambda system: (
+        system.jit_validation_step(stream.take),
+        (system.abstract_state(), {}, _item(system, "validate")),
     ),
     "evaluate": lambda system: (
         system.jit_eval_step(),
@@ -58,6 +63,22 @@ def abstract_batch(system: system_lib.System) -> dict[str, jax.ShapeDtypeStruct]
         )
         for name, spec in example.specs(system.settings).items()
     }
+
+
+def batch_size(system: system_lib.System, program: str) -> int:
+    """Returns the number of examples, over all devices, in one run of a program."""
+    settings = system.settings
+    sizes = {
+        "train": settings.batch_size,
+        "validate": validation.batch_size(settings),
+        "evaluate": settings.eval_batch_size,
+        "predict": settings.eval_batch_size,
+    }
+    return sizes[program]
+
+
+def _item(system: system_lib.System, program: str) -> dict[str, jax.ShapeDtypeStruct]:
+    return dry_run.abstract_item(system, batch_size(system, program))
 
 
 def compile_one(
@@ -102,14 +123,12 @@ def compile_one(
     sent = {
         kind: (total.count, total.num_bytes) for kind, total in collectives.totals(known).items()
     }
-    is_training = program == "train"
-    settings = system.settings
     return {
         "target": target.name,
         "program": program,
         "num_devices": len(target.devices),
         "mesh": list(system.shardings.mesh.devices.shape),
-        "batch_size": settings.batch_size if is_training else settings.eval_batch_size,
+        "batch_size": batch_size(system, program),
         "unit": dry_run.unit_of(system),
         "dtype": dtype,
         "jax": jax.__version__,

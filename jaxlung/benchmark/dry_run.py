@@ -27,7 +27,9 @@ def dry_run(config: mlc.ConfigDict) -> dict[str, int | float]:
         logging.info("%-40s %s", jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape)
     logging.info("compiling the training step")
     step_fn = system.jit_train_step(stream.take)
-    traced = step_fn.trace(state, {}, abstract_item(system), system.seed)
+    traced = step_fn.trace(
+        state, {}, abstract_item(system, system.settings.batch_size), system.seed
+    )
     batch_size, unit = system.settings.batch_size, unit_of(system)
     costs = {
         "parameters": num_parameters(state),
@@ -50,11 +52,11 @@ def unit_of(system: system_lib.System) -> str:
     return "patch" if system.is_volumetric else "image"
 
 
-def abstract_item(system: system_lib.System) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_item(system: system_lib.System, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shapes, types and shardings of a batch that `stream` would send for one step."""
     return {
         name: jax.ShapeDtypeStruct(
-            (1, system.settings.batch_size, *spec.shape),
+            (1, batch_size, *spec.shape),
             spec.dtype,
             sharding=system.shardings.steps,
         )

@@ -19,7 +19,8 @@ _FREE = (
     *("call", "while", "conditional", "async-start", "async-update", "async-done"),
     *("send-done", "recv-done"),
 )
-_FREE_TARGETS = ("AllocateBuffer", "Sharding", "AnnotateDevicePlacement")
+# "ConcatBitcast" names slices that were copied side by side into a TPU's memory on the chip.
+_FREE_TARGETS = ("AllocateBuffer", "ConcatBitcast", "Sharding", "AnnotateDevicePlacement")
 _CALLERS = ("call", "while", "conditional", "async-start")  # Their callees' instructions run.
 _SLICES = ("slice", "dynamic-slice", "gather")  # They read as much as they give.
 _VIEWS = ("bitcast", "reshape")  # Inside a fusion they change an index, not bytes.
@@ -136,7 +137,11 @@ def _measure(
 
 
 def _bytes(arrays: tuple[hlo.Array, ...]) -> int:
-    return sum(array.num_bytes for array in arrays if not array.is_on_chip)
+    return _size(tuple(array for array in arrays if not array.is_on_chip))
+
+
+def _size(arrays: tuple[hlo.Array, ...]) -> int:
+    return sum(array.num_bytes for array in arrays)
 
 
 # What an instruction is
@@ -212,7 +217,9 @@ def _read(
         if name in computation
     }
     if opcode in _SLICES:
-        operands[0] = min(operands.get(0, 0), _bytes(instruction.arrays))
+        operands[0] = min(operands.get(0, 0), _size(instruction.arrays))
+    elif opcode == "slice-start":  # Its result names its operand, the slice and a counter.
+        operands[0] = min(operands.get(0, 0), _size(instruction.arrays[1:2]))
     elif opcode in ("dynamic-update-slice", "scatter"):
         operands[0] = 0  # It is changed where it is.
     elif opcode == "fusion":
@@ -238,7 +245,7 @@ def _read_inside(number: int, num_bytes: int, inside: Mapping[str, hlo.Instructi
     total = 0
     for user, place in _users(parameter, inside):
         if user.opcode in _SLICES and place == 0:
-            total += _bytes(user.arrays)
+            total += _size(user.arrays)
         elif user.opcode != "dynamic-update-slice" or place != 0:
             return num_bytes
     return total

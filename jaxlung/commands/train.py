@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxlung.commands import arguments
 from jaxlung.config import config_file
 
-PROGRAMS = ("train", "evaluate", "predict")
+PROGRAMS = ("train", "validate", "evaluate", "predict")
 HELP = "train a config, evaluate it and write its report"
 DESCRIPTION = (
     "Trains a network, evaluates it on every split and writes a report. Run the same command "

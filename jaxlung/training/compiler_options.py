@@ -14,7 +14,11 @@ CHANNELS_LAST = {"xla_gpu_force_conv_nhwc": True}
 
 # Keeps XLA from cutting images into strips that it counts as images of a larger batch, where a TPU
 # has fewer than 8 examples. The strips overlap, are padded and are copied between layers.
-NO_STRIPS = {"xla_tpu_run_space_to_batch_on_new_platforms": False}
+# The first option alone leaves strips in some programs (a U-Net of 8 and 16 channels).
+NO_STRIPS = {
+    "xla_tpu_run_space_to_batch_on_new_platforms": False,
+    "xla_tpu_run_space_to_batch": False,
+}
 
 
 def choose(

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxlung.data import record
+from jaxlung.data import settings as settings_lib
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline, stream
 from jaxlung.data.transforms import volumes
@@ -43,9 +44,8 @@ class Split:
 
     @property
     def batch_size(self) -> int:
-        """Images or patches per batch: a device that can train on so many can also score them."""
-        settings = self.system.settings
-        return max(settings.batch_size, settings.eval_batch_size)
+        """Images or patches per batch."""
+        return batch_size(self.system.settings)
 
     def dispatches(self) -> list[range]:
         """Returns the batches in groups of one size that are sent to the device together."""
@@ -74,6 +74,11 @@ class Split:
             return means
         score = score_volumes(self.system, state, self.whole, self.on_device)
         return means._replace(score=score)
+
+
+def batch_size(settings: settings_lib.Settings) -> int:
+    """Returns examples per batch: a device that can train on so many can also score them."""
+    return max(settings.batch_size, settings.eval_batch_size)
 
 
 def open_split(system: system_lib.System, source: record.Source) -> Split:

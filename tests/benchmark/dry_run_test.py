@@ -48,7 +48,7 @@ def test_the_abstract_batch_is_what_the_feed_sends():
     source = array_source.ArraySource(8)
     feed = pipeline.open_feed(source, parts.settings, parts.shardings, "train")
     (item,) = feed.items(order.in_turn(8), parts.settings.batch_size, order.one_by_one(0, 1))
-    want = dry_run.abstract_item(parts)
+    want = dry_run.abstract_item(parts, parts.settings.batch_size)
     assert item.keys() == want.keys()
     for name, array in item.items():
         assert (array.shape, array.dtype) == (want[name].shape, want[name].dtype)

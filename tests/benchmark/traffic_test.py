@@ -128,6 +128,23 @@ def test_memory_on_a_tpus_chip_is_not_counted():
     assert [read_and_written(moves[name]) for name in "sde"] == [(4000, 0), (0, 0), (0, 4096)]
 
 
+def test_slices_that_are_copied_onto_a_tpus_chip_read_no_more_than_themselves():
+    moves = count(
+        module(
+            "  %s = ((f32[1000]{0}), f32[100]{0:T(128)S(1)}, s32[]) slice-start(%p)\n"
+            "  %d = f32[100]{0:T(128)S(1)} slice-done(%s)\n"
+            "  %t = f32[100]{0:T(128)S(1)} slice(%p)\n"
+            "  %j = f32[200]{0:T(128)S(1)} custom-call(%d, %t), "
+            'custom_call_target="ConcatBitcast"\n'
+            "  ROOT %e = f32[200]{0} negate(%j)"
+        )
+    )
+    assert {name: read_and_written(move) for name, move in moves.items()} == {
+        **{"s": (512, 0), "d": (0, 0), "t": (512, 0)},  # 100 numbers take a tile of 128.
+        "e": (0, 800),
+    }
+
+
 CONV = (
     "  %{name} = (f32[2,8,8,4]{{3,2,1,0}}, u8[512]{{0}}) custom-call(%p, %q), "
     'dim_labels={labels}, custom_call_target="__cudnn$convForward"'

@@ -1,5 +1,6 @@
 """The suite of compiled programs: which ones, and how their rows read."""
 
+import dataclasses
 import time
 
 import pytest
@@ -58,8 +59,27 @@ def test_every_case_is_compiled_for_every_target_those_for_tpus_last(monkeypatch
     assert [target for target, *_ in asked] == sorted(target for target, *_ in asked)
     trained = [each for each in asked if each[2] == "train"]
     assert len(trained) == len(cases.COMPILED) * len(compiled.TARGETS)
-    assert ("h200", "cxr_lungs", "evaluate") in asked
+    assert ("h200", "covidqu", "validate") in asked
     assert ("h200", "covid19_ct", "predict") in asked
+    assert len(asked) == len(set(map(str, compiled.chosen(make_plan()))))
+
+
+def test_only_what_is_asked_for_is_compiled():
+    def chosen(*only):
+        settings = dataclasses.replace(make_plan(), only=only)
+        return [
+            (target, case.name, case.fields["data.batch_size"], program)
+            for target, case, program in compiled.chosen(settings)
+        ]
+
+    assert {target for target, *_ in chosen("h200")} == {"h200"}
+    assert chosen("v5e:2x2/covidqu/4", "h200:8/covidqu/16/train", "h200/covidqu/64/predict") == [
+        ("h200", "covidqu", 64, "predict"),
+        ("h200:8", "covidqu", 16, "train"),
+        ("v5e:2x2", "covidqu", 4, "train"),
+    ]
+    with pytest.raises(ValueError, match="--only: got 'h200/covid', want some of h200/covidqu/64/"):
+        chosen("h200", "h200/covid")
 
 
 def test_a_program_that_was_not_compiled_is_told(monkeypatch):
