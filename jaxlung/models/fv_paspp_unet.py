@@ -1,6 +1,7 @@
 """The 3D U-Net of Lin and Huang: residual blocks, FV blocks, PASPP, deep supervision."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -115,7 +116,7 @@ class FvPasppUNet(network.Network):
         for level, features in enumerate(self.widths):
             name = f"encoder_{level}" if level < bottom else "bottleneck"
             strides = self.strides[level - 1] if level else layers_3d.ONES
-            form = dict(dtype=self.dtype, slices=slices[level])
+            form: dict[str, Any] = dict(dtype=self.dtype, slices=slices[level])
             if level and slices[level - 1] and not slices[level]:
                 x = lanes.unfold(x, slices[level - 1])
             x = layers_3d.ResidualBlock(features, strides, **form, name=name)(x, train=train)

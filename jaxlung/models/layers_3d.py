@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -170,13 +171,14 @@ class ConvNorm(nn.Module):
 
         With slices in lanes, maps [B, H, W, D C] to [B, H / stride, W / stride, D features].
         """
-        form = dict(dtype=self.dtype, slices=self.slices, parts=self.parts, name="conv")
+        form: dict[str, Any] = dict(dtype=self.dtype, slices=self.slices, parts=self.parts)
         if self.size == 1:
             depth, rows, columns = self.strides
             seen = x[:, ::rows, ::columns] if self.slices else x[:, ::depth, ::rows, ::columns]
-            x = Conv1x1x1(self.features, **form)(seen)
+            x = Conv1x1x1(self.features, **form, name="conv")(seen)
         else:
-            x = Conv3x3x3(self.features, self.strides, self.rates, use_bias=False, **form)(x)
+            wide = Conv3x3x3(self.features, self.strides, self.rates, False, **form, name="conv")
+            x = wide(x)
         norm = norm_sum.BatchStatistics(slices=self.slices or 1, name="norm")
         return norm(x, use_running_average=not train)
 
