@@ -327,8 +327,8 @@ def _weigh_backward(residuals: Any, grad: jax.Array) -> Any:
         return jnp.sum(x.astype(jnp.float32) * grad[..., None], tuple(range(grad.ndim)))
 
     def as_product(x: jax.Array, grad: jax.Array) -> jax.Array:
-        rows = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-        return grad.reshape(-1) @ rows
+        # Not by reshaping to two axes: rows that are cut over devices would be sent around.
+        return jnp.tensordot(grad, x.astype(jnp.float32), axes=grad.ndim)
 
     dx = grad[..., None] * _as_row(weights, x)
     dweights = jax.lax.platform_dependent(x, grad, cuda=as_sum, default=as_product)
