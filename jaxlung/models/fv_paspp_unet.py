@@ -1,12 +1,13 @@
 """The 3D U-Net of Lin and Huang: residual blocks, FV blocks, PASPP, deep supervision."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import fv_block, layers, layers_3d, network, paspp
+from jaxlung.models import fv_block, lanes, layers, layers_3d, network, paspp
 
 
 class FvPasppUNet(network.Network):
@@ -33,6 +34,9 @@ class FvPasppUNet(network.Network):
         deep_supervision: in training, also return the logits of the intermediate levels.
         num_classes: number of output channels.
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
+        in_lanes: compute the finest levels with their slices in lanes (see `lanes`) if they are
+            few and narrow, in which TPUs are faster. It changes no result. Configs leave it out;
+            see `for_platform`.
     """
 
     widths: Sequence[int]
@@ -44,6 +48,7 @@ class FvPasppUNet(network.Network):
     deep_supervision: bool
     num_classes: int
     dtype: str
+    in_lanes: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for attributes that no network can have."""
@@ -57,6 +62,11 @@ class FvPasppUNet(network.Network):
     def input_multiples(self) -> layers_3d.Triple:
         """Returns the product of all strides, along D, H and W."""
         return layers_3d.total_strides(self.strides)
+
+    @nn.nowrap
+    def for_platform(self, platform: str) -> "FvPasppUNet":
+        """See `network.Network.for_platform`: TPUs compute with slices in lanes."""
+        return self.clone(in_lanes=platform == "tpu")
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
@@ -75,52 +85,78 @@ class FvPasppUNet(network.Network):
         """
         remedy = f"change the patch size or model.strides ({len(self.widths)} levels)"
         network.require_multiples(images, self.input_multiples(), remedy)
-        skips = self._encode(images.astype(self.dtype), train)
-        finest, *others = reversed(self._decode(skips, train))
-        logits = self._head(finest, "head")
+        slices = self._slices_in_lanes(images.shape[1])
+        skips = self._encode(images.astype(self.dtype), slices, train)
+        finest, *others = reversed(self._decode(skips, slices, train))
+        logits = self._head(finest, slices[0], "head")
         # All parameters exist from the start, however the network is first called.
         if not self.deep_supervision or not (train or self.is_initializing()):
             return logits
-        supervised = [self._supervise(x, level) for level, x in enumerate(others, start=1)]
+        supervised = [
+            self._supervise(x, slices[level], level) for level, x in enumerate(others, start=1)
+        ]
         return (logits, *reversed(supervised)) if train else logits
 
-    def _encode(self, x: jax.Array, train: bool) -> list[jax.Array]:
+    def _slices_in_lanes(self, depth: int) -> list[int]:
+        """Returns each level's number of slices if they are in lanes, else 0."""
+        fits = self.in_lanes
+        slices = []
+        for level, features in enumerate(self.widths):
+            fits &= lanes.fits(depth, features) and level < len(self.strides)
+            fits &= not level or self.strides[level - 1][0] == 1
+            slices.append(depth if fits else 0)
+        return slices
+
+    def _encode(self, x: jax.Array, slices: list[int], train: bool) -> list[jax.Array]:
         """Returns the output of each level, finest first; the last one is the bottleneck's."""
+        if slices[0]:
+            x = lanes.fold(x)
         outputs = []
         bottom = len(self.widths) - 1
         for level, features in enumerate(self.widths):
             name = f"encoder_{level}" if level < bottom else "bottleneck"
             strides = self.strides[level - 1] if level else layers_3d.ONES
-            x = layers_3d.ResidualBlock(features, strides, self.dtype, name=name)(x, train=train)
+            form: dict[str, Any] = dict(dtype=self.dtype, slices=slices[level])
+            if level and slices[level - 1] and not slices[level]:
+                x = lanes.unfold(x, slices[level - 1])
+            x = layers_3d.ResidualBlock(features, strides, **form, name=name)(x, train=train)
             if self.attention != "none" and (level < 2 or level == bottom):
-                block = fv_block.FVBlock(
-                    self.attention, self.reduction, self.dtype, name=f"fv_{level}"
-                )
+                block = fv_block.FVBlock(self.attention, self.reduction, **form, name=f"fv_{level}")
                 x = block(x, train=train)
             outputs.append(x)
         if self.paspp:
             outputs[-1] = paspp.PASPP(self.paspp_rates, self.dtype, name="paspp")(x, train=train)
         return outputs
 
-    def _decode(self, skips: list[jax.Array], train: bool) -> list[jax.Array]:
+    def _decode(self, skips: list[jax.Array], slices: list[int], train: bool) -> list[jax.Array]:
         """Returns the output of each level of the decoder, deepest first."""
         *skips, x = skips
         outputs = []
         for level in reversed(range(len(skips))):
             features = self.widths[level]
-            up = layers_3d.UpConv3D(features, self.strides[level], self.dtype, name=f"up_{level}")
-            block = layers_3d.ResidualBlock(features, dtype=self.dtype, name=f"decoder_{level}")
-            x = block(skips[level], up(x), train=train)
+            up = layers_3d.UpConv3D(
+                features, self.strides[level], self.dtype, slices[level + 1], name=f"up_{level}"
+            )
+            block = layers_3d.ResidualBlock(
+                features, dtype=self.dtype, slices=slices[level], name=f"decoder_{level}"
+            )
+            x = up(x)
+            if slices[level] and not slices[level + 1]:
+                x = lanes.fold(x)
+            x = block(skips[level], x, train=train)
             outputs.append(x)
         return outputs
 
-    def _head(self, x: jax.Array, name: str) -> jax.Array:
+    def _head(self, x: jax.Array, slices: int, name: str) -> jax.Array:
         """Returns logits in float32, by a 1 x 1 x 1 convolution."""
+        if slices:
+            x = lanes.Dense(self.num_classes, slices, self.dtype, name=name)(x)
+            return lanes.unfold(x, slices).astype(jnp.float32)
         return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x).astype(jnp.float32)
 
-    def _supervise(self, x: jax.Array, level: int) -> jax.Array:
+    def _supervise(self, x: jax.Array, slices: int, level: int) -> jax.Array:
         factors = layers_3d.total_strides(self.strides[:level])
-        return layers.upsample(self._head(x, f"head_{level}"), factors)
+        return layers.upsample(self._head(x, slices, f"head_{level}"), factors)
 
     def _require_levels(self) -> None:
         levels = len(self.widths)

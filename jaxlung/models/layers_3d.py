@@ -4,12 +4,13 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import layers, norm_sum
+from jaxlung.models import lanes, layers, norm_sum
 
 Triple = tuple[int, int, int]
 ONES: Triple = (1, 1, 1)
@@ -74,6 +75,9 @@ class Conv3x3x3(nn.Module):
         rates: distances of the taps along D, H, W.
         use_bias: add a bias; leave it out before BatchNorm, which would subtract it.
         dtype: compute type; parameters are float32.
+        slices: D if the slices are in lanes (see `lanes`), else 0; then the stride along D and all
+            rates are 1.
+        parts: with slices in lanes, the number of arrays that are joined in `x`.
     """
 
     features: int
@@ -81,18 +85,29 @@ class Conv3x3x3(nn.Module):
     rates: Triple = ONES
     use_bias: bool = True
     dtype: str = "float32"
+    slices: int = 0
+    parts: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
-        shape = (3, 3, 3, x.shape[-1], self.features)
+        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features].
+
+        With slices in lanes, maps [B, H, W, D C] to [B, H / stride, W / stride, D features].
+        """
+        shape = (3, 3, 3, x.shape[-1] // (self.slices or 1), self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        if self.slices:
+            assert (self.strides[0], *self.rates) == (1, *ONES), (self.strides, self.rates)
+            kernel = lanes.band(kernel, self.slices, self.parts)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        y = conv_3x3x3(x, kernel, self.strides, self.rates)
+        if self.slices:
+            y = lanes.conv(x, kernel, self.strides[1:])
+        else:
+            y = conv_3x3x3(x, kernel, self.strides, self.rates)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        return y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)
+        return y + lanes.row(bias.astype(y.dtype), y)
 
 
 class Conv1x1x1(nn.Module):
@@ -101,16 +116,24 @@ class Conv1x1x1(nn.Module):
     Attributes:
         features: number of output channels.
         dtype: compute type; parameters are float32.
+        slices: D if the slices are in lanes (see `lanes`), else 0.
+        parts: with slices in lanes, the number of arrays that are joined in `x`.
     """
 
     features: int
     dtype: str = "float32"
+    slices: int = 0
+    parts: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, D, H, W, C] to [B, D, H, W, features]."""
-        shape = (x.shape[-1], self.features)
+        """Maps [B, D, H, W, C] to [B, D, H, W, features], or [B, H, W, D C] to the like."""
+        shape = (x.shape[-1] // (self.slices or 1), self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        if self.slices:
+            kernel = lanes.band(kernel.reshape(*ONES, *shape), self.slices, self.parts)
+            x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+            return lanes.conv(x, kernel)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         if x.shape[-1] > 1:
             # As one array, else XLA on GPUs reads it once for each sum of its statistics.
@@ -130,6 +153,8 @@ class ConvNorm(nn.Module):
         strides: steps between outputs along D, H, W.
         rates: distances of the taps along D, H, W; only with size 3.
         dtype: compute type; parameters and statistics are float32.
+        slices: D if the slices are in lanes (see `lanes`), else 0; then the stride along D is 1.
+        parts: with slices in lanes, the number of arrays that are joined in `x`.
     """
 
     features: int
@@ -137,18 +162,25 @@ class ConvNorm(nn.Module):
     strides: Triple = ONES
     rates: Triple = ONES
     dtype: str = "float32"
+    slices: int = 0
+    parts: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> norm_sum.Normed:
-        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features]."""
+        """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features].
+
+        With slices in lanes, maps [B, H, W, D C] to [B, H / stride, W / stride, D features].
+        """
+        form: dict[str, Any] = dict(dtype=self.dtype, slices=self.slices, parts=self.parts)
         if self.size == 1:
             depth, rows, columns = self.strides
-            x = Conv1x1x1(self.features, self.dtype, name="conv")(x[:, ::depth, ::rows, ::columns])
+            seen = x[:, ::rows, ::columns] if self.slices else x[:, ::depth, ::rows, ::columns]
+            x = Conv1x1x1(self.features, **form, name="conv")(seen)
         else:
-            x = Conv3x3x3(self.features, self.strides, self.rates, False, self.dtype, name="conv")(
-                x
-            )
-        return norm_sum.BatchStatistics(name="norm")(x, use_running_average=not train)
+            wide = Conv3x3x3(self.features, self.strides, self.rates, False, **form, name="conv")
+            x = wide(x)
+        norm = norm_sum.BatchStatistics(slices=self.slices or 1, name="norm")
+        return norm(x, use_running_average=not train)
 
 
 class ResidualBlock(nn.Module):
@@ -162,23 +194,27 @@ class ResidualBlock(nn.Module):
         features: number of output channels.
         strides: steps along D, H, W.
         dtype: compute type; parameters and statistics are float32.
+        slices: D if the slices are in lanes (see `lanes`), else 0; then the stride along D is 1.
     """
 
     features: int
     strides: Triple = ONES
     dtype: str = "float32"
+    slices: int = 0
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
         """Maps [B, D, H, W, C] to [B, D / stride, H / stride, W / stride, features].
 
-        Several inputs are concatenated along their channels.
+        With slices in lanes, maps [B, H, W, D C] to [B, H / stride, W / stride, D features].
+        Several inputs, of equal shape, are concatenated along their channels.
         """
         x, for_shortcut = _concatenate_for_two(inputs) if len(inputs) > 1 else 2 * inputs
-        narrow = functools.partial(ConvNorm, self.features, strides=self.strides, dtype=self.dtype)
+        conv_norm = functools.partial(ConvNorm, self.features, dtype=self.dtype, slices=self.slices)
+        narrow = functools.partial(conv_norm, strides=self.strides, parts=len(inputs))
         y = norm_sum.add_relu((narrow(name="first")(x, train=train),))
-        last = ConvNorm(self.features, dtype=self.dtype, name="second")(y, train=train)
-        if x.shape[-1] == self.features and tuple(self.strides) == ONES:
+        last = conv_norm(name="second")(y, train=train)
+        if x.shape[-1] == last.x.shape[-1] and tuple(self.strides) == ONES:
             return norm_sum.add_relu((last,), for_shortcut)
         shortcut = narrow(size=1, name="shortcut")(for_shortcut, train=train)
         return norm_sum.add_relu((last, shortcut))
@@ -230,16 +266,21 @@ class UpConv3D(nn.Module):
         features: number of output channels.
         strides: steps along D, H, W.
         dtype: compute type; parameters are float32.
+        slices: D if the slices are in lanes (see `lanes`), else 0.
     """
 
     features: int
     strides: Triple
     dtype: str = "float32"
+    slices: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, D, H, W, C] to [B, stride D, stride H, stride W, features]."""
-        shape = (*self.strides, x.shape[-1], self.features)
+        """Maps [B, D, H, W, C] to [B, stride D, stride H, stride W, features].
+
+        With slices in lanes, maps [B, H, W, D C] to [B, stride H, stride W, stride D features].
+        """
+        shape = (*self.strides, x.shape[-1] // (self.slices or 1), self.features)
         # Each output sees one input voxel: the fan-in is C, however large the kernel.
         init = nn.initializers.variance_scaling(
             2.0, "fan_in", "normal", in_axis=3, out_axis=4, batch_axis=(0, 1, 2)
@@ -247,6 +288,9 @@ class UpConv3D(nn.Module):
         kernel = self.param("kernel", init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if self.slices:
+            y = lanes.up_conv(x, kernel, self.slices)
+            return y + lanes.row(bias, y)
         windows = layers.tap_products(x, kernel)
         return layers.lay_side_by_side(windows) + bias.reshape(1, 1, 1, 1, -1)
 

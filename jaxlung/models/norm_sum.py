@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxlung.models import normalization
+from jaxlung.models import lanes, normalization
 
 RUN = 16  # Voxels of a row that one thread of a GPU adds up.
 
@@ -21,7 +21,7 @@ class Normed(NamedTuple):
     """An array and what BatchNorm makes of it: `(x - mean) * rstd * scale + bias`.
 
     Attributes:
-        x: [B, ..., C], output of a convolution.
+        x: [B, ..., C] or [B, ..., D C] with D slices in lanes, output of a convolution.
         mean: [C] float32.
         rstd: [C] float32, 1 / sqrt(variance + epsilon).
         scale: [C] float32 parameter.
@@ -39,19 +39,26 @@ class Normed(NamedTuple):
 
 
 class BatchStatistics(normalization.BatchNorm):
-    """A `normalization.BatchNorm` that leaves it to `add_relu` to normalise."""
+    """A `normalization.BatchNorm` that leaves it to `add_relu` to normalise.
+
+    Attributes:
+        slices: how often the C channels follow each other in the last axis of its input; above 1
+            for volumes with slices in lanes (see `lanes`).
+    """
+
+    slices: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, *, use_running_average: bool) -> Normed:
-        """Returns `x` [B, ..., C], with its own statistics or with the running ones."""
-        shape = x.shape[-1:]
+        """Returns `x` [B, ..., slices C], with its own statistics or with the running ones."""
+        shape = (x.shape[-1] // self.slices,)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
         now = mean.value, var.value
         if not use_running_average:
-            now = normalization.statistics(jax.lax.stop_gradient(x))
+            now = normalization.statistics(jax.lax.stop_gradient(x), self.slices)
             if not self.is_initializing():
                 for running, value in zip((mean, var), now, strict=True):
                     momentum = normalization.MOMENTUM
@@ -66,10 +73,10 @@ def add_relu(terms: tuple[Normed, ...], rest: jax.Array | None = None) -> jax.Ar
 
     Args:
         terms: one or more arrays of the same shape.
-        rest: [B, ..., C] that is added as it is, or None.
+        rest: an array of that shape which is added as it is, or None.
 
     Returns:
-        [B, ..., C] of the type of the first array.
+        An array of that shape and of the type of the first one.
     """
     return nn.relu(_sum(terms, rest)).astype(terms[0].x.dtype)
 
@@ -86,15 +93,18 @@ def _forward(
 def _backward(arguments: _Arguments, gradient: jax.Array) -> _Arguments:
     terms, rest = arguments
     sums = jax.lax.platform_dependent(terms, rest, gradient, cuda=_sums_on_cuda, default=_sums)
+    channels = terms[0].bias.size
+    if gradient.shape[-1] > channels:  # slices in lanes
+        sums = tuple(jnp.sum(each.reshape(-1, channels), axis=0) for each in sums)
     # What both passes compute isn't stored, as XLA can't know that it is the same.
     terms, (bias, *products) = _apart(terms, sums)
     masked = _masked(terms, rest, gradient)
-    count = gradient.size // gradient.shape[-1]
+    count = gradient.size // channels
     gradients = []
     for term, product in zip(terms, products, strict=True):
-        level = _row(term.of_batch * bias / count, masked)
-        slope = _row(term.of_batch * product * jnp.square(term.rstd) / count, masked)
-        x = (masked - level - _centred(term) * slope) * _row(term.scale * term.rstd, masked)
+        level = lanes.row(term.of_batch * bias / count, masked)
+        slope = lanes.row(term.of_batch * product * jnp.square(term.rstd) / count, masked)
+        x = (masked - level - _centred(term) * slope) * lanes.row(term.scale * term.rstd, masked)
         zero = jnp.zeros_like(bias)
         gradients.append(
             Normed(
@@ -115,7 +125,7 @@ add_relu.defvjp(_forward, _backward)
 def _sums(
     terms: tuple[Normed, ...], rest: jax.Array | None, gradient: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Returns the sums over each channel of the masked gradient, alone and times each term."""
+    """Returns the sums over all axes but the last of the masked gradient, alone and times terms."""
     axes = tuple(range(gradient.ndim - 1))
     masked = _masked(terms, rest, gradient)
     return tuple(jnp.sum(x, axes) for x in (masked, *(masked * _centred(t) for t in terms)))
@@ -159,7 +169,7 @@ def _masked(terms: tuple[Normed, ...], rest: jax.Array | None, gradient: jax.Arr
 
 def _sum(terms: tuple[Normed, ...], rest: jax.Array | None) -> jax.Array:
     first, *others = (
-        _centred(term) * _row(term.rstd * term.scale, term.x) + _row(term.bias, term.x)
+        _centred(term) * lanes.row(term.rstd * term.scale, term.x) + lanes.row(term.bias, term.x)
         for term in terms
     )
     total = sum(others, first)
@@ -167,9 +177,4 @@ def _sum(terms: tuple[Normed, ...], rest: jax.Array | None) -> jax.Array:
 
 
 def _centred(term: Normed) -> jax.Array:
-    return term.x.astype(jnp.float32) - _row(term.mean, term.x)
-
-
-def _row(vector: jax.Array, x: jax.Array) -> jax.Array:
-    """Returns [C] in the rank of `x`."""
-    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+    return term.x.astype(jnp.float32) - lanes.row(term.mean, term.x)

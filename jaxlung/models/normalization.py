@@ -143,11 +143,21 @@ def _backward(relu: bool, pool: bool, dtype: str, residuals: Any, gradients: Any
 normalize.defvjp(_forward, _backward)
 
 
-def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the mean and the biased variance of each channel: [B, ..., C] to [C] float32 each."""
+def statistics(x: jax.Array, slices: int = 1) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean and the biased variance of each channel.
+
+    Args:
+        x: [B, ..., slices C].
+        slices: how often the channels follow each other in the last axis.
+
+    Returns:
+        [C] float32 each.
+    """
     axes = tuple(range(x.ndim - 1))
     x = x.astype(jnp.float32)
     mean, mean_square = jnp.mean(x, axes), jnp.mean(jnp.square(x), axes)
+    if slices > 1:
+        mean, mean_square = (jnp.mean(each.reshape(slices, -1), 0) for each in (mean, mean_square))
     # Rounding may make the difference negative.
     return mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
 

@@ -154,8 +154,11 @@ def test_sizes_out_of_all_proportion_and_what_is_no_number_are_errors(name, chan
         system_lib.make_system(config)
 
 
-def test_a_tpus_network_is_in_the_form_for_tpus(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "form"), [("covidqu:quick", "in_pairs"), ("covid19_ct:quick", "in_lanes")]
+)
+def test_a_tpus_network_is_in_the_form_for_tpus(monkeypatch, name, form):
     monkeypatch.setattr(sharding.Shardings, "platform", "tpu")
-    system = system_lib.make_system(config_file.load(config_file.resolve("covidqu:quick")))
-    assert system.model.in_pairs
-    assert not system.model.for_platform("cpu").in_pairs  # as exported programs have it
+    system = system_lib.make_system(config_file.load(config_file.resolve(name)))
+    assert getattr(system.model, form)
+    assert not getattr(system.model.for_platform("cpu"), form)  # as exported programs have it
