@@ -42,7 +42,7 @@ def run(*args, cwd=ROOT, **variables):
         (["train", "--config=covidqu", "--target=h200"], "--target: want --dry_run too;"),
         (
             ["train", "--config=covidqu", "--dry_run", "--target=h200", "--programs=train,eval"],
-            "--programs: got 'eval', want some of train, evaluate, predict.",
+            "--programs: got 'eval', want some of train, validate, evaluate, predict.",
         ),
         (["evaluate"], "want --workdir of a trained run, or --config."),
         (["evaluate", "--workdir=x", "--split=tst"], "invalid choice: 'tst'"),

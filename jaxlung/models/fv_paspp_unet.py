@@ -99,8 +99,9 @@ class FvPasppUNet(network.Network):
 
     def _slices_in_lanes(self, depth: int) -> list[int]:
         """Returns each level's number of slices if they are in lanes, else 0."""
-        fits = self.in_lanes
-        slices = []
+        if not self.in_lanes:  # The depth of an exported program may be any.
+            return [0] * len(self.widths)
+        fits, slices = True, []
         for level, features in enumerate(self.widths):
             fits &= lanes.fits(depth, features) and level < len(self.strides)
             fits &= not level or self.strides[level - 1][0] == 1
