@@ -77,7 +77,7 @@ class ChannelGate(nn.Module):
 
         With slices in lanes, maps [B, H, W, D C] to [B, 1, 1, D C].
         """
-        batch = len(x)
+        batch = x.shape[0]
         means = jnp.mean(x, axis=tuple(range(1, x.ndim - 1)), dtype=jnp.float32)
         if self.slices:
             means = jnp.mean(means.reshape(batch, self.slices, -1), axis=1)
