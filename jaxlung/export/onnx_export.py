@@ -90,13 +90,13 @@ def to_model(
 
 @contextlib.contextmanager
 def _as_on_cpus() -> Iterator[None]:
-    """Makes `jax.lax.platform_dependent`, which jax2onnx can't translate, choose the CPU's branch.
+    """Makes `jax.lax.platform_dependent`, which jax2onnx can't translate, choose a CPU's branch.
 
     That branch makes 3D convolutions of 2D ones; jax2onnx can't translate the other branches.
     """
 
-    def choose(*args: Any, cpu: Callable[..., Any], **_: Any) -> Any:
-        return cpu(*args)
+    def choose(*args: Any, **branches: Callable[..., Any]) -> Any:
+        return branches.get("cpu", branches["default"])(*args)
 
     original = jax.lax.platform_dependent
     jax.lax.platform_dependent = choose  # type: ignore[assignment] # It needs no other branch.
