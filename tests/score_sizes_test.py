@@ -32,6 +32,8 @@ def make_scores(task, levels, preds, **means):
         probs=np.full(num, np.nan),
         bin_counts=np.zeros((num, 0, 2), np.int64),
         bin_sums=np.zeros((num, 0)),
+        before_counts=np.zeros((num, 0, 2), np.int64),
+        before_sums=np.zeros((num, 0)),
     )
 
 

@@ -29,6 +29,8 @@ def make_scores(confusions, hd95, patients=None):
         probs=np.full(num, np.nan),
         bin_counts=np.zeros((num, 0, 2), np.int64),
         bin_sums=np.zeros((num, 0)),
+        before_counts=np.zeros((num, 0, 2), np.int64),
+        before_sums=np.zeros((num, 0)),
     )
 
 

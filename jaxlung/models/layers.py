@@ -84,11 +84,14 @@ class UpConv2x2(nn.Module):
         features: number of output channels.
         dtype: compute type; parameters are float32.
         in_pairs: return the columns in pairs (see `paired`), which takes no transpose.
+        dilated: compute it as a convolution with zeros between the pixels. TPUs are faster at it,
+            as they then have nothing to lay side by side.
     """
 
     features: int
     dtype: str = "float32"
     in_pairs: bool = False
+    dilated: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -101,19 +104,25 @@ class UpConv2x2(nn.Module):
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         if self.in_pairs:
             return paired.up_conv_2x2(x, kernel) + paired.row(bias)
-        y = jax.lax.platform_dependent(x, kernel, tpu=_up_dilated, default=_up_by_products)
-        return y + bias.reshape(1, 1, 1, -1)
+        up = up_dilated if self.dilated else up_by_products
+        return up(x, kernel) + bias.reshape(1, 1, 1, -1)
 
 
-def _up_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def up_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns an up-convolution by one product.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [2, 2, C, F].
+
+    Returns:
+        [B, 2 H, 2 W, F].
+    """
     return lay_side_by_side(tap_products(x, kernel))
 
 
-def _up_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns `_up_by_products`, as a convolution with zeros between the pixels.
-
-    A TPU then has nothing to lay side by side.
-    """
+def up_dilated(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns `up_by_products`, computed as a convolution with zeros between the pixels."""
     return jax.lax.conv_general_dilated(
         x,
         kernel[::-1, ::-1],

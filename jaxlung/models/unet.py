@@ -25,6 +25,7 @@ class UNet(network.Network):
         dtype: compute type, "float32" or "bfloat16"; parameters and statistics are float32.
         in_pairs: compute the finest level with its columns in pairs (see `paired`), in which TPUs
             are faster. It changes no result. Configs leave it out; see `for_platform`.
+        dilated: see `layers.UpConv2x2`; likewise.
 
     The class attribute `encoder_block` is the module of the encoder's levels and the bottleneck,
     and `paired_block` the same module in pairs. Subclasses replace them.
@@ -36,6 +37,7 @@ class UNet(network.Network):
     pad_input: bool
     dtype: str
     in_pairs: bool = False
+    dilated: bool = False
     encoder_block: ClassVar[type[nn.Module]] = layers.DoubleConv
     paired_block: ClassVar[type[nn.Module]] = paired.DoubleConv
 
@@ -53,7 +55,9 @@ class UNet(network.Network):
     @nn.nowrap
     def for_platform(self, platform: str) -> "UNet":
         """See `network.Network.for_platform`: TPUs compute up to 64 channels in pairs."""
-        return self.clone(in_pairs=platform == "tpu" and self.widths[0] <= paired.MOST_CHANNELS)
+        is_tpu = platform == "tpu"
+        in_pairs = is_tpu and self.widths[0] <= paired.MOST_CHANNELS
+        return self.clone(in_pairs=in_pairs, dilated=is_tpu)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -84,7 +88,8 @@ class UNet(network.Network):
         x = self.encoder_block(self.widths[-1], self.dtype, name="bottleneck")(x, train=train)
         for level, features in reversed(list(enumerate(self.widths[:-1]))):
             in_pairs = self._is_paired(level)
-            x = layers.UpConv2x2(features, self.dtype, in_pairs, name=f"up_{level}")(x)
+            up = layers.UpConv2x2(features, self.dtype, in_pairs, self.dilated, name=f"up_{level}")
+            x = up(x)
             if in_pairs:
                 block = paired.DoubleConv(features, self.dtype, name=f"decoder_{level}")
                 x = block(skips[level], x, train=train)

@@ -34,8 +34,8 @@ class PairsTest(parameterized.TestCase):
         def loss(up, x, kernel):
             return jnp.sum(weights * up(x, kernel))
 
-        want = functools.partial(loss, layers._up_by_products)
-        for up in (lambda *args: paired.unpair(paired.up_conv_2x2(*args)), layers._up_dilated):
+        want = functools.partial(loss, layers.up_by_products)
+        for up in (lambda *args: paired.unpair(paired.up_conv_2x2(*args)), layers.up_dilated):
             assert_equal_gradients(functools.partial(loss, up), want, x, kernel)
 
     @parameterized.product(size=[1, 3], use_bias=[False, True])

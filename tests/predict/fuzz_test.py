@@ -50,7 +50,7 @@ def read(path):
 
 
 def numeric(row):
-    return [name for name in row if name not in ("name", "path", "kind", "diagnosis")]
+    return [name for name in row if name not in ("name", "path", "kind", "diagnosis", "warning")]
 
 
 def command(path, source, output, log):

@@ -123,8 +123,8 @@ def test_a_run_that_was_saved_goes_on_to_the_same_bits_with_every_rule(tmp_path)
     system = make_system(**rules, **{"optimizer.warmup_fraction": 0.3})
     whole = run(system)
     saved = jax.device_put(whole[3], system.shardings.replicated)
-    with checkpoint.open_to_save(tmp_path) as manager:
-        checkpoint.save(manager, saved, {})
+    with checkpoint.open_to_save(tmp_path) as saver:
+        saver.save(saved, {})
     with checkpoint.open_manager(tmp_path) as manager:
         restored, _ = checkpoint.restore_latest(manager, system.abstract_state())
     jax.tree.map(np.testing.assert_array_equal, run(system, first=restored)[-1], whole[-1])

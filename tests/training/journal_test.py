@@ -37,7 +37,7 @@ def make(log, epoch_steps=(), first_step=0):
 
 
 def step(loss, grad_norm=1.0, confusion=((1, 0), (0, 1))):
-    metrics = {"loss": loss, "loss_excess": loss - 1, "grad_norm": grad_norm}
+    metrics = {"loss": loss, "loss_excess": loss - 1, "grad_norm": grad_norm, "schedule": 0.5}
     metrics = {name: jnp.array([x], jnp.float32) for name, x in metrics.items()}
     return metrics | {"confusion": jnp.array([confusion])}
 
@@ -54,7 +54,7 @@ def test_an_epochs_row_is_the_mean_of_its_steps_also_of_those_before_a_stop():
     assert (row["val_loss"], row["val_loss_excess"]) == (0.5, 0.25)
     # Of all pixels: 8 + 0 + 0 of 8 + 1 + 1 are right.
     assert (row["accuracy"], row["val_accuracy"]) == (0.8, 0.75)
-    assert row["learning_rate"] == 1e-3
+    assert row["learning_rate"] == 0.5e-3  # By its schedule half of the rate.
     # The first step compiled; one step of four images is left in two seconds.
     assert row["images_per_s"] == 2.0
     assert notes.epoch_steps == []
