@@ -1,4 +1,4 @@
-"""What compilers say of each config on accelerators that aren't here; nothing is run."""
+"""Compiles each config for accelerators that aren't here and counts its bytes; runs nothing."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""What the compiler says of a run on devices that aren't here: memory, bytes, collectives, time."""
+"""Compiles a run for devices that aren't here: its memory, bytes, collectives and least time."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

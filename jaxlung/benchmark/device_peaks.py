@@ -17,7 +17,7 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What XLA's compiler wants to know of an NVIDIA GPU besides its memory.
+    """An NVIDIA GPU as XLA's compiler knows it, without its memory.
 
     Attributes:
         compute_capability: major and minor.

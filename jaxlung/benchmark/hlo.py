@@ -109,7 +109,7 @@ class Instruction:
 
     @property
     def times(self) -> int | None:
-        """How often one execution runs its callees; None for a loop of unknown length."""
+        """Number of times that it runs its callees; None for a loop of unknown length."""
         if self.opcode != "while":
             return 1
         trips = _TRIP_COUNT.search(self.attributes)
