@@ -12,7 +12,7 @@ TABLE = "Programs for {target}, for one device and one run"
 # JAX leaves accelerators alone, and the table has the time of compilation.
 ENVIRON = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 # Those for TPUs come last: each takes minutes.
-TARGETS = ("h200", "h200:8", "v5e:2x2", "v5e:16x16")
+TARGETS = ("h200", "h200:8", "v5e:16x16", "v5e:2x2")
 QUICK_TARGETS = ("h200",)
 # Of these, all programs on the first target.
 ALL_PROGRAMS = (cases.COMPILED[0], cases.COMPILED[2])
