@@ -60,3 +60,10 @@ def test_the_digest_is_that_of_sha256sum_and_other_files_have_none(networks, tmp
     want = "fcab7fcc2b4cffd9bb45003bfc2e468a04ef6f77ca8200a7341f027631584d25"
     assert shipped.digest(networks / "lungs.jaxlung") == want
     assert shipped.digest(tmp_path / "lungs.jaxlung") == ""
+
+
+def test_only_the_network_to_start_from_may_be_a_name(networks):
+    config = config_file.load(config_file.resolve("folder"))
+    config.init_from = config.data.root = "lungs"  # The second one is a folder of X-rays.
+    got = workdir.with_absolute_paths(config)
+    assert (got.init_from, got.data.root) == ("lungs", f"{pathlib.Path.cwd()}/lungs")
