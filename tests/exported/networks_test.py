@@ -1,6 +1,7 @@
 """The networks that come along, and what is said about them; skipped where the file isn't there."""
 
 import hashlib
+import json
 import pathlib
 import re
 
@@ -58,7 +59,7 @@ def _plain(value):
 
 
 def test_nothing_of_the_machine_that_trained_it_is_in_it():
-    text = reader.json.dumps(reader.read_networks(FILE)[0]["members"])
+    text = json.dumps(reader.read_networks(FILE)[0]["members"])
     assert re.findall(r'"[^"]*(?:/home/|/tmp/|/work/|/root/|[A-Z]:\\\\)[^"]*"', text) == []
 
 

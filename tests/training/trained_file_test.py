@@ -29,6 +29,7 @@ def exported(tmp_path_factory):
         config = config_file.load(config_file.resolve("folder:quick"))
         config.seed = seed
         config.task.threshold = 0.4 + 0.2 * seed
+        config.data.root = f"{folder}/images"
         writer_test.save_run(folder / f"run_{seed}", config)
     writer.export([epath.Path(folder / "run_0")], folder / "one.jaxlung")
     writer.export([epath.Path(folder / f"run_{x}") for x in (0, 1)], folder / "both.jaxlung")
@@ -48,6 +49,11 @@ def test_a_file_predicts_as_the_run_and_as_its_own_program(exported):
     assert got.system.task.threshold == 0.4
     program = reader.load(exported / "one.jaxlung")
     np.testing.assert_allclose(got.probs(image), program.probs(image), atol=1e-5)
+
+
+def test_a_file_names_no_place_of_the_machine_that_made_it(exported):
+    assert str(exported) in (exported / "run_0" / "config.json").read_text()
+    assert str(exported).encode() not in (exported / "both.jaxlung").read_bytes()
 
 
 def test_a_file_of_several_networks_gives_all_of_them(exported):
