@@ -29,6 +29,7 @@ VARIANTS = {
         "target=lung,network=slim_unet,quick",
         "network=v7_unet",
     ],
+    "lungs": ["", "fold=4,folds=5,quick"],
     "v7_diagnosis": [
         "",
         "crop=corner",

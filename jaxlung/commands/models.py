@@ -54,8 +54,10 @@ def describe(folder: pathlib.Path) -> list[str]:
 
     rows = []
     for name in shipped.names():
-        manifest, _ = reader.read_networks(shipped.resolve(name))
-        rows.append((name, _tell(manifest), "comes with jaxlung"))
+        path = shipped.FOLDER / f"{name}{shipped.SUFFIX}"
+        manifest, _ = reader.read_networks(path)
+        note = f"comes with jaxlung, SHA-256 {shipped.digest(path)[:12]}"
+        rows.append((name, _tell(manifest), note))
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / "config.json").is_file():
             rows.append((str(path), *_describe_run(path)))

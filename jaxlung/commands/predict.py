@@ -5,6 +5,9 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+from absl import logging
+from etils import epath
+
 from jaxlung.commands import arguments
 from jaxlung.config import shipped
 from jaxlung.host import files
@@ -14,8 +17,8 @@ DESCRIPTION = "Predicts masks of X-rays (PNG, JPEG, TIFF, DICOM) and CTs (DICOM,
 EPILOG = """\
 Exit code 3: some files failed; OUTPUT/failures.csv says why.
 
-jaxlung predict XRAYS MASKS --model=runs/covidqu --overlay
-jaxlung predict XRAYS MASKS --model=lungs.jaxlung --model=runs/infection
+jaxlung predict XRAYS MASKS --overlay
+jaxlung predict XRAYS MASKS --model=lungs --model=runs/infection
 """
 
 
@@ -34,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=arguments.given,
         action="append",
-        required=True,
+        default=[],
         help="folder of a trained run, exported file, or name (see jaxlung models); repeat it for "
-        "lungs and infection, or for an ensemble",
+        f"lungs and infection, or for an ensemble; default: {shipped.DEFAULT}, for X-rays",
     )
     options = {
         "probs": "write probabilities too",
@@ -66,7 +69,7 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         names = [field.name for field in dataclasses.fields(settings.Options)]
         options = {name: getattr(args, name) for name in names if name != "output"}
         return runner.run(
-            [files.to_absolute(shipped.resolve(model)) for model in args.model],
+            find_networks(args.model),
             args.input,
             settings.Options(pathlib.Path(args.output).expanduser(), **options),
             mirror=args.mirror,
@@ -74,3 +77,16 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         )
 
     return start
+
+
+def find_networks(models: Sequence[str]) -> list[epath.Path]:
+    """Returns the paths of the networks that are named, or of the one that comes along.
+
+    Raises:
+        ValueError: there is nothing of a name, or no network is named and none comes along.
+    """
+    found = [shipped.resolve(model) for model in models] or [shipped.default()]
+    for path in found:
+        if digest := shipped.digest(path):
+            logging.info("%s comes with jaxlung, SHA-256 %s", path.stem, digest)
+    return [files.to_absolute(path) for path in found]

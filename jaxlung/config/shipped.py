@@ -1,9 +1,12 @@
-"""The networks that come along with jaxlung: exported files in `jaxlung/exported/`."""
+"""The networks that come along with jaxlung: exported files in `jaxlung/exported/networks/`."""
 
+import hashlib
+import os
 import pathlib
 
 FOLDER = pathlib.Path(__file__).parent.parent / "exported" / "networks"
 SUFFIX = ".jaxlung"
+DEFAULT = "lungs"  # what predicts where no network is named
 
 
 def names() -> list[str]:
@@ -33,3 +36,25 @@ def resolve(model: str) -> pathlib.Path:
             f"file{known}."
         )
     return path
+
+
+def default() -> pathlib.Path:
+    """Returns the path of the network that predicts where none is named.
+
+    Raises:
+        ValueError: it doesn't come along with this jaxlung.
+    """
+    if DEFAULT not in names():
+        raise ValueError(
+            f"--model: got none, and this jaxlung comes without its network {DEFAULT!r}; want a "
+            "run's folder or an exported file."
+        )
+    return FOLDER / f"{DEFAULT}{SUFFIX}"
+
+
+def digest(path: os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file that comes along, in hexadecimal; "" for any other path."""
+    path = pathlib.Path(path)
+    if path.parent != FOLDER:
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

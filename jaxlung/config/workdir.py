@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ml_collections as mlc
@@ -89,14 +89,29 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 
 def with_absolute_paths(config: mlc.ConfigDict) -> mlc.ConfigDict:
-    """Returns a copy of a config in which no path depends on the current folder."""
+    """Returns a copy of a config in which no path depends on the current folder.
+
+    The name of a network that comes along with jaxlung, in `init_from`, stays.
+    """
+    changed = _with_paths(config, _to_absolute)
+    if shipped.is_name(config.init_from):
+        changed.init_from = config.init_from
+    return changed
+
+
+def without_paths(config: mlc.ConfigDict) -> mlc.ConfigDict:
+    """Returns a copy of a config that names no place of this machine: such paths become ""."""
+    return _with_paths(config, lambda path: "" if os.path.isabs(path) else path)
+
+
+def _with_paths(config: mlc.ConfigDict, change: Callable[[str], str]) -> mlc.ConfigDict:
     changed = mlc.ConfigDict(config.to_dict())
     for field in _path_fields(config.data):
         *sections, name = field.split(".")
         section = functools.reduce(getattr, sections, changed)
         if name in section:
             parts = section[name].split(",") if name in _LISTS else [section[name]]
-            section[name] = ",".join(map(_to_absolute, parts))
+            section[name] = ",".join(filter(None, map(change, parts)))
     return changed
 
 
@@ -107,14 +122,9 @@ def _path_fields(data: Iterable[str]) -> list[str]:
 
 
 def _to_absolute(path: str) -> str:
-    """Returns the absolute path; a leading "~", which is each user's own, stays.
-
-    So does the name of a network that comes along with jaxlung.
-    """
+    """Returns the absolute path; a leading "~", which is each user's own, stays."""
     path = path.strip()
-    if not path or path.startswith("~") or shipped.is_name(path):
-        return path
-    return str(epath.Path(path).absolute())
+    return path if not path or path.startswith("~") else str(epath.Path(path).absolute())
 
 
 @contextlib.contextmanager

@@ -284,11 +284,14 @@ def make_manifest(
 
 
 def describe_member(run: trained.Trained) -> dict[str, Any]:
-    """Returns config, temperature, threshold and checkpoint of one of the networks in a file."""
+    """Returns config, temperature, threshold and checkpoint of one of the networks in a file.
+
+    The config has no paths: they say where its data lie on one machine, and whose machine it is.
+    """
     return {
         "temperature": run.system.step.temperature,
         "threshold": run.system.task.threshold,
-        "config": workdir_lib.to_json(run.config),
+        "config": workdir_lib.to_json(workdir_lib.without_paths(run.config)),
         "checkpoint": {
             "selection": run.config.selection,
             "step": run.step,

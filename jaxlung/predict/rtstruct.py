@@ -1,8 +1,8 @@
 """Writes masks of a DICOM series as RTSTRUCT, the contours that radiotherapy software reads.
 
-No library for this is kept well and fits: rt-utils had its last release in January 2023, and
-DicomRTTool is under the GPL and needs SimpleITK, OpenCV and pandas. So this is pydicom, with the
-contours of contourpy.
+pydicom and contourpy do it, as no library that is kept does it exactly: rt-utils 1.2.7, its last
+release (January 2023), swaps the pixel spacings of rows and columns, cuts half a pixel off around
+every mask and fails on holes; DicomRTTool is under the GPL and needs SimpleITK and OpenCV.
 """
 
 import datetime

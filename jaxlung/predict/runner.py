@@ -86,9 +86,9 @@ def run(
         The exit code: 0; 3 if some files failed (`failures.csv` says why); 130 if stopped.
 
     Raises:
-        ValueError: the pattern finds no files, networks or options don't fit together, two outputs
-            would have one name, the output folder holds predictions of another command, or
-            `output_folder.require_safe` refuses it.
+        ValueError: the pattern finds no files, or only files that the networks aren't for; networks
+            or options don't fit together, two outputs would have one name, the output folder holds
+            predictions of another command, or `output_folder.require_safe` refuses it.
         OSError: the output folder can't be written.
     """
     output = options.output
@@ -96,6 +96,7 @@ def run(
     team = ensemble.gather(
         [each for path in workdirs for each in network.load_all(path, mirror=mirror)]
     )
+    require_kind(pattern, items, team)
     work = volume_work if team.is_volumetric else picture_work
     if options.dicom_seg:
         if not team.has_masks:
@@ -124,6 +125,18 @@ def run(
     finally:
         predictions.close()
         failures.close()
+
+
+def require_kind(pattern: str, items: Sequence[inputs.Item], team: ensemble.Team) -> None:
+    """Raises ValueError if all items are CTs and the networks are for X-rays, or the other way."""
+    other = "picture" if team.is_volumetric else "volume"
+    if any(item.kind != other for item in items):
+        return
+    found, wanted = ("pictures", "CTs") if team.is_volumetric else ("CTs", "X-rays")
+    raise ValueError(
+        f"{pattern}: has {found} only, and {team.members[0].path} is for {wanted}; name a network "
+        f"for {found} with --model (jaxlung comes with none for CTs)."
+    )
 
 
 def _run(

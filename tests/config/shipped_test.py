@@ -45,3 +45,25 @@ def test_a_config_keeps_the_name(networks):
     assert workdir.with_absolute_paths(config).init_from == "lungs"
     config.init_from = "runs/mine"
     assert workdir.with_absolute_paths(config).init_from == f"{pathlib.Path.cwd()}/runs/mine"
+
+
+def test_the_default_is_the_one_that_comes_along_whatever_lies_here(networks, tmp_path):
+    (tmp_path / "here" / "lungs").mkdir()
+    (tmp_path / "here" / "lungs" / "config.json").write_text("{}")
+    assert shipped.default() == networks / "lungs.jaxlung"
+    (networks / "lungs.jaxlung").unlink()
+    with pytest.raises(ValueError, match=r"--model: got none, .* without its network 'lungs'"):
+        shipped.default()
+
+
+def test_the_digest_is_that_of_sha256sum_and_other_files_have_none(networks, tmp_path):
+    want = "fcab7fcc2b4cffd9bb45003bfc2e468a04ef6f77ca8200a7341f027631584d25"
+    assert shipped.digest(networks / "lungs.jaxlung") == want
+    assert shipped.digest(tmp_path / "lungs.jaxlung") == ""
+
+
+def test_only_the_network_to_start_from_may_be_a_name(networks):
+    config = config_file.load(config_file.resolve("folder"))
+    config.init_from = config.data.root = "lungs"  # The second one is a folder of X-rays.
+    got = workdir.with_absolute_paths(config)
+    assert (got.init_from, got.data.root) == ("lungs", f"{pathlib.Path.cwd()}/lungs")

@@ -80,7 +80,7 @@ def test_where_data_are_read_from_may_change(config, tmp_path):
 def test_every_place_of_a_download_may_change(name):
     config = config_file.load(config_file.resolve(name))
     places = [field for field in config.data if field.startswith("raw_dir")]
-    assert places or name == "folder"
+    assert places or config.data.name == "folder"
     before = workdir.to_json(config)
     for field in places:
         config.data[field] = "downloads/x.zip"
@@ -249,3 +249,13 @@ def test_what_the_objects_of_a_config_refuse_is_blamed_on_its_file(
         workdir.naming_config(epath.Path(tmp_path)),
     ):
         system.make_system(changed)
+
+
+def test_a_config_for_others_names_no_place_of_this_machine():
+    config = config_file.load(config_file.resolve("folder:quick"))
+    config.data.update(root="/home/me/a,/home/me/b", csv="/home/me/list.csv")
+    config.init_from = "lungs"
+    got = workdir.without_paths(config)
+    assert (got.data.root, got.data.csv, got.data.negative_roots) == ("", "", "")
+    assert "/home/me" not in str(got)
+    assert config.data.csv == "/home/me/list.csv"

@@ -136,6 +136,21 @@ def test_bad_files_are_listed_and_the_others_done(run, folder, tmp_path):
     assert not (tmp_path / "out/b_mask.png").exists()
 
 
+def test_cts_alone_are_refused_by_a_network_for_x_rays_before_anything_is_written(run, tmp_path):
+    (tmp_path / "cts").mkdir()
+    ct = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
+    nibabel.save(ct, tmp_path / "cts" / "a.nii")
+    with pytest.raises(ValueError, match=r"cts: has CTs only, and .* is for X-rays; name a"):
+        run(source=tmp_path / "cts")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_alone_are_refused_by_a_network_for_cts(monkeypatch, folder, tmp_path):
+    monkeypatch.setattr(network, "load_all", lambda path, mirror: [Band("lung", (0, 1), False)])
+    with pytest.raises(ValueError, match=r"in: has pictures only, and .* is for CTs; name a netw"):
+        runner.run(["lung"], str(folder), settings.Options(tmp_path / "out"))
+
+
 def test_dicom_seg_without_highdicom_is_refused_before_anything_is_written(
     run, tmp_path, monkeypatch
 ):

@@ -1,12 +1,18 @@
 """Exported files opened as trained networks."""
 
+import hashlib
+import logging
+import shutil
+
 import jax
 import numpy as np
 import pytest
 from etils import epath
+from PIL import Image
 
+from jaxlung import main
 from jaxlung.commands import models
-from jaxlung.config import config_file
+from jaxlung.config import config_file, shipped
 from jaxlung.export import writer
 from jaxlung.exported import reader
 from jaxlung.predict import network
@@ -23,6 +29,7 @@ def exported(tmp_path_factory):
         config = config_file.load(config_file.resolve("folder:quick"))
         config.seed = seed
         config.task.threshold = 0.4 + 0.2 * seed
+        config.data.root = f"{folder}/images"
         writer_test.save_run(folder / f"run_{seed}", config)
     writer.export([epath.Path(folder / "run_0")], folder / "one.jaxlung")
     writer.export([epath.Path(folder / f"run_{x}") for x in (0, 1)], folder / "both.jaxlung")
@@ -42,6 +49,11 @@ def test_a_file_predicts_as_the_run_and_as_its_own_program(exported):
     assert got.system.task.threshold == 0.4
     program = reader.load(exported / "one.jaxlung")
     np.testing.assert_allclose(got.probs(image), program.probs(image), atol=1e-5)
+
+
+def test_a_file_names_no_place_of_the_machine_that_made_it(exported):
+    assert str(exported) in (exported / "run_0" / "config.json").read_text()
+    assert str(exported).encode() not in (exported / "both.jaxlung").read_bytes()
 
 
 def test_a_file_of_several_networks_gives_all_of_them(exported):
@@ -91,3 +103,30 @@ def test_models_lists_runs_and_files_and_says_what_is_wrong(exported, tmp_path):
     assert "mean of 2 networks, exported 20" in listed["both.jaxlung"]
     assert "run, not scored yet" in listed["run_0"]
     assert "no exported network, or a damaged one" in listed["broken.jaxlung"]
+
+
+@pytest.fixture
+def coming_along(exported, tmp_path, monkeypatch):
+    """Returns the file of a network that comes along as "lungs"."""
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "networks")
+    (tmp_path / "networks").mkdir()
+    return shutil.copy(exported / "one.jaxlung", tmp_path / "networks" / "lungs.jaxlung")
+
+
+def test_without_a_model_the_network_that_comes_along_predicts(coming_along, tmp_path, caplog):
+    Image.fromarray(draw_image()).save(tmp_path / "a.png")
+    _, start = main.parse(["jaxlung", "predict", f"{tmp_path}/a.png", f"{tmp_path}/out"])
+    with caplog.at_level(logging.INFO):
+        assert start() == 0
+    digest = hashlib.sha256(coming_along.read_bytes()).hexdigest()
+    assert f"lungs comes with jaxlung, SHA-256 {digest}" in caplog.messages
+    want = 255 * network.load(coming_along).predict(draw_image())
+    with Image.open(tmp_path / "out" / "a_mask.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), want)
+
+
+def test_models_lists_what_comes_along_with_its_digest(coming_along, tmp_path):
+    (line,) = models.describe(tmp_path / "none")
+    digest = hashlib.sha256(coming_along.read_bytes()).hexdigest()
+    assert line.split(maxsplit=1)[0] == "lungs"
+    assert line.endswith(f"comes with jaxlung, SHA-256 {digest[:12]}")
