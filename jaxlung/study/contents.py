@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxlung.report import facts, glossary, notes, terms
 from jaxlung.report import tables as report_tables
-from jaxlung.study import outputs, results, run_facts
+from jaxlung.study import comparison, comparison_text, outputs, results, run_facts
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
@@ -40,6 +40,7 @@ class Contents:
         lines: Rows of the table; each has a cell per score and two for the losses.
         sentences: Remarks on the table, the study's notes first; `code` in backticks.
         chart: Alternative text of the chart.
+        differences: The differences between rows; None for a study of one row.
         images: The images in the figure of outputs, and why these; "" without that figure.
         outputs: Alternative text of that figure; "" without it.
         runs: Facts about all runs, including those without a row.
@@ -54,6 +55,7 @@ class Contents:
     lines: list[Line]
     sentences: list[str]
     chart: str
+    differences: comparison_text.Section | None
     images: str
     outputs: str
     runs: list[run_facts.RunFacts]
@@ -71,6 +73,7 @@ def make(
     found: Sequence[results.Result],
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
+    compared: comparison.Comparison | None = None,
 ) -> Contents:
     """Returns the text of a study whose runs are finished.
 
@@ -79,6 +82,7 @@ def make(
         found: Results of all runs, including those without a row.
         table: Rows of the score table.
         images: Content of the figure of outputs; None for no such figure.
+        compared: Differences between rows; None for a study of one row.
     """
     shown = [result for result in found if result.run.in_table]
     first = shown[0].summary
@@ -98,6 +102,7 @@ def make(
             *_describe_undefined(labels, shown),
         ],
         chart=_describe_chart(labels, table, study.split),
+        differences=comparison_text.make(compared, labels, first.task) if compared else None,
         images=_describe_images(images) if images else "",
         outputs=_describe_outputs(images) if images else "",
         runs=[run_facts.make(result) for result in found],

@@ -1,10 +1,12 @@
-"""A study's table as Markdown for readers and as CSV for programs."""
+"""A study's tables as Markdown for readers and as CSV for programs."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from jaxlung.host import csv_text
 from jaxlung.report import markdown
-from jaxlung.study import contents, run_facts
+from jaxlung.study import comparison, comparison_text, contents, run_facts
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
@@ -33,6 +35,21 @@ def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
     return csv_text.to_text(lines)
 
 
+def differences_to_csv(compared: comparison.Comparison) -> str:
+    """Returns a line per score and pair: the difference is `first` minus `second`.
+
+    "low" and "high" are the ends of the 95 % interval. Cells of unknown numbers are empty.
+    """
+    names = ["score", "first", "second", "difference", "low", "high", "p", "p_adjusted"]
+    lines: list[list[Any]] = [[*names, "num_pairs", "num_images", "num_patients", "verdict"]]
+    for each in compared.differences:
+        numbers = (each.value, *each.interval, each.p, each.p_adjusted)
+        cells = ["" if math.isnan(number) else number for number in numbers]
+        counts = [each.num_pairs, each.num_images, each.num_people]
+        lines.append([each.key, each.first, each.second, *cells, *counts, each.verdict])
+    return csv_text.to_text(lines)
+
+
 def to_markdown(content: contents.Contents) -> str:
     """Returns the table, the remarks on it, the figures and the list of runs."""
     parts = [f"# {content.title}"]
@@ -47,10 +64,20 @@ def to_markdown(content: contents.Contents) -> str:
         markdown.bullets(content.sentences),
         markdown.picture(content.chart, "study.png"),
     ]
+    if content.differences:
+        parts += _describe_differences(content.differences)
     if content.images:
         parts += [content.images, markdown.picture(content.outputs, "figures/outputs.png")]
     parts += ["## Runs", markdown.bullets([_describe_run(run) for run in content.runs])]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _describe_differences(section: comparison_text.Section) -> list[str]:
+    parts = ["## Differences"]
+    if section.table:
+        parts.append(markdown.score_table(section.table))
+        parts.append(markdown.picture(section.chart, "figures/differences.png"))
+    return [*parts, markdown.bullets(section.sentences)]
 
 
 def _describe_run(run: run_facts.RunFacts) -> str:
