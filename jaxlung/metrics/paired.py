@@ -43,17 +43,20 @@ def permutation_p(differences: np.ndarray, people: np.ndarray) -> float:
     totals = np.bincount(jackknife.group_people(people), differences)
     largest = np.abs(totals).max()
     test = stats.permutation_test(
-        (
-            totals / largest if largest else totals,
-        ),  # SciPy's tolerance for ties is for numbers near 1.
-        np.sum,
+        (totals / largest if largest else totals,),
+        _rounded_sum,
         permutation_type="samples",
         vectorized=True,
         n_resamples=NUM_RESAMPLES,
-        batch=1_000,  # Random signs that are in memory at once, for each person.
+        batch=1_000,  # Resamples in memory at once.
         rng=0,
     )
     return float(test.pvalue)
+
+
+def _rounded_sum(totals: np.ndarray, axis: int) -> np.ndarray:
+    """Returns sums that are equal if they are so but for rounding errors, as ties count in p."""
+    return np.round(np.sum(totals, axis=axis), 12)
 
 
 def smallest_p(num_people: int) -> float:

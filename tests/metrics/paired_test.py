@@ -60,6 +60,11 @@ class PermutationTest(parameterized.TestCase):
         want = paired.permutation_p(values, names(7))
         assert paired.permutation_p(factor * values, names(7)) == want
 
+    @parameterized.parameters(1, 1e9 / 7)
+    def test_differences_that_cancel_are_no_finding(self, factor):
+        values = factor * np.array([0.1, 0.2, -0.3] * 3)  # Their sum is 0, but for rounding.
+        assert paired.permutation_p(values, names(9)) == 1
+
     def test_more_images_of_the_same_people_do_not_change_p(self):
         values, people = draw(np.random.default_rng(4), 9)
         want = paired.permutation_p(values, people)

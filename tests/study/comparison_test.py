@@ -220,6 +220,10 @@ def test_with_too_few_patients_nothing_can_be_found(tmp_path):
         for name, gain in (("c", 0.0), ("d", 0.5))
     ]
     assert compare(enough).differences[0].verdict == comparison.BEYOND
+    # Of three pairs none can be: 3 * 2 / 2 ** 6 = 0.09.
+    third = make_run(tmp_path, "e", {"dice": np.arange(6) / 20 + 0.2})
+    verdicts = [each.verdict for each in compare([*enough, third]).differences]
+    assert verdicts == [comparison.TOO_FEW] * 3
 
 
 def test_one_patient_has_a_difference_and_no_more(tmp_path):
@@ -368,9 +372,11 @@ def test_aucs_of_seeds_are_averaged_and_of_folds_left_out(tmp_path):
     (got,) = compare(found, ["auc"]).differences
     aucs = [result.summary.scores["auc"] for result in found]
     assert got.value == pytest.approx((aucs[1] + aucs[3] - aucs[0] - aucs[2]) / 2)
-    (found[0].path / "scores_test.csv").write_text(
-        "".join((found[0].path / "scores_test.csv").read_text().splitlines(True)[:-1])
-    )
+    path = found[0].path / "scores_test.csv"
+    head, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([head, *lines[::-1]]))
+    assert compare(found, ["auc"]).differences == [got]
+    path.write_text("".join([head, *lines[:-1]]))
     assert compare(found, ["auc"]).lacking == {"auc": ["0"]}
 
 
