@@ -52,12 +52,12 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Returns `BEYOND`, `WITHIN`, `TOO_FEW`, or "" without a p-value."""
-        if math.isnan(self.p_adjusted):
-            return ""
+        """Returns `BEYOND`, `WITHIN`, `TOO_FEW`, or "" if p is unknown."""
         if self.p_adjusted <= LEVEL:
             return BEYOND
-        return TOO_FEW if self.num_pairs * self.smallest_p > LEVEL else WITHIN
+        if self.num_people < 2 or self.num_pairs * self.smallest_p > LEVEL:
+            return TOO_FEW
+        return "" if math.isnan(self.p_adjusted) else WITHIN
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,7 @@ def _tabulate(
 ) -> report_tables.Table:
     columns = [
         report_tables.Column("Difference", "95 % interval"),
-        report_tables.Column("p", "adjusted"),
+        report_tables.Column("p", "adjusted" if any(each.num_pairs > 1 for each in found) else ""),
         report_tables.Column("Verdict"),
     ]
     blocks = [
@@ -146,18 +146,22 @@ def _describe_tests(found: Sequence[comparison.Difference]) -> list[str]:
 
 
 def _describe_few(found: Sequence[comparison.Difference]) -> list[str]:
-    """Returns why no difference of too few patients can be beyond chance, if there is one."""
-    few = [each for each in found if each.verdict == comparison.TOO_FEW]
-    if not few:
-        return []
-    each = max(few, key=lambda each: each.num_people)
-    wanted = math.ceil(1 + math.log2(each.num_pairs / comparison.LEVEL))
-    pairs = f"{each.num_pairs} pairs" if each.num_pairs > 1 else "one pair"
-    return [
-        f"{comparison.TOO_FEW.capitalize()}: with {each.num_people} patients and {pairs}, p can't "
-        f"be below {min(1.0, each.num_pairs * each.smallest_p):.2g}, even if one run is better for "
-        f"every patient. It takes {wanted} patients."
-    ]
+    """Returns why differences of too few patients can't be beyond chance, if there are any."""
+    few = [each for each in found if each.verdict == comparison.TOO_FEW and each.num_people > 1]
+    sentences = []
+    if few:
+        each = max(few, key=lambda each: each.num_people)
+        lowest = min(1.0, each.num_pairs * each.smallest_p)
+        wanted = math.ceil(1 + math.log2(each.num_pairs / comparison.LEVEL))
+        pairs = f"{each.num_pairs} pairs" if each.num_pairs > 1 else "one pair"
+        sentences.append(
+            f"{comparison.TOO_FEW.capitalize()}: with {each.num_people} patients and {pairs}, p "
+            f"can't be below {lowest:.2g}, even if one run is better for every patient. It takes "
+            f"{wanted} patients."
+        )
+    if any(each.num_people < 2 for each in found):
+        sentences.append("Without two patients or more there is neither an interval nor p.")
+    return sentences
 
 
 def _describe_left_out(
@@ -177,9 +181,12 @@ def _describe_left_out(
     whole = [labels[key] for key, who in compared.lacking.items() if 0 < len(who) == num_rows]
     if whole:
         listed = "; ".join(whole)
-        sentences.append(f"Not compared, as they are no means over single {images}: {listed}.")
+        sentences.append(
+            f"Not compared, as they don't follow from the scores of single {images}: {listed}."
+        )
     sentences += [
-        f"{labels[key]}: not compared for {'; '.join(who)}, which has no value for single {images}."
+        f"{labels[key]}: not compared for {'; '.join(who)}, whose scores of single {images} "
+        "don't give it."
         for key, who in compared.lacking.items()
         if 0 < len(who) < num_rows
     ]

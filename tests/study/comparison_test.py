@@ -234,9 +234,11 @@ def test_one_patient_has_a_difference_and_no_more(tmp_path):
     compared = compare(found)
     (got,) = compared.differences
     assert got.value == pytest.approx(0.1)
-    assert got.verdict == ""
+    assert got.verdict == comparison.TOO_FEW
     assert np.isnan([*got.interval, got.p, got.p_adjusted]).all()
-    (row,) = comparison_text.make(compared, LABELS, "mask").table.blocks[0].rows
+    section = comparison_text.make(compared, LABELS, "mask")
+    assert "Without two patients or more there is neither an interval nor p." in section.sentences
+    (row,) = section.table.blocks[0].rows
     assert (row.cells[0].text, row.cells[0].note) == ("+0.1000", "")
 
 
@@ -273,7 +275,10 @@ def test_scores_that_are_no_means_over_images_are_not_compared(tmp_path):
     compared = compare(found, ["iou_pooled", "hd95", "dice"])
     assert {x.key for x in compared.differences} == {"hd95"}
     text = comparison_text.make(compared, LABELS, "mask").sentences
-    assert "Not compared, as they are no means over single images: IoU pooled; Dice." in text
+    assert (
+        "Not compared, as they don't follow from the scores of single images: IoU pooled; Dice."
+        in text
+    )
 
 
 def test_a_row_without_scores_of_images_is_told(tmp_path):
