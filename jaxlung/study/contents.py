@@ -94,7 +94,7 @@ def make(
         sentences=[
             *study.notes,
             *_describe_scores(shown),
-            *_describe_groups(table),
+            *_describe_groups(table, first.task),
             *_describe_undefined(labels, shown),
         ],
         chart=_describe_chart(labels, table, study.split),
@@ -162,17 +162,30 @@ def _describe_scores(shown: Sequence[results.Result]) -> list[str]:
     ]
 
 
-def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
+def _describe_groups(table: Sequence[rows_lib.Row], task: str) -> list[str]:
     """Returns an explanation of the rows of several runs, where there are any."""
-    sources = {row.source for row in table}
-    sentences = {
-        "mean": "Means over several runs are followed by \N{PLUS-MINUS SIGN} and the standard "
-        "deviation over the runs (n - 1), and are squares in the figure. The deviation covers all "
-        "that differs between the runs: the fold, or the seed and the split if the seed sets it.",
-        "all": "Rows of volumes together pool the folds: each volume is scored by the run that was "
-        "not trained on it. The mean is over the volumes, and the interval over their patients.",
-    }
-    return [text for source, text in sentences.items() if source in sources]
+    is_mean = any(row.source == "mean" for row in table)
+    every = [row for row in table if row.source == "all"]
+    sentences = []
+    if is_mean:
+        sentences.append(
+            "Means over several runs are followed by \N{PLUS-MINUS SIGN} and a standard deviation "
+            "(SD, n - 1), and are squares in the figure. Over folds it says how scores differ "
+            "between the parts of the data, over seeds how they differ between trainings; a seed "
+            "may also set the split. It is no interval."
+        )
+    if every:
+        sentences.append(
+            "Rows out of fold take the images of all folds together: each image is scored by the "
+            "run that was not trained on it. In small print is the 95 % interval over patients. "
+            "With several seeds the score is the mean over the seeds, not that of their ensemble."
+        )
+    if any("auc" in row.scores for row in every):
+        sentences.append(
+            "AUC out of fold ranks the probabilities of all folds together, so it is lower where "
+            "the networks of the folds are calibrated differently. The mean over folds is not."
+        )
+    return [glossary.reword(sentence, task) for sentence in sentences]
 
 
 def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Result]) -> list[str]:

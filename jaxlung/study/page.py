@@ -7,7 +7,7 @@ from etils import epath
 
 from jaxlung.host import files
 from jaxlung.report import pictures, templates
-from jaxlung.study import charts, contents, outputs
+from jaxlung.study import charts, contents, out_of_fold, outputs
 from jaxlung.study import rows as rows_lib
 
 CHART, OUTPUTS = "study.png", "figures/outputs.png"
@@ -42,7 +42,11 @@ def build(
         content=content,
         chart=pictures.draw_both(path / CHART, content.chart, make_chart),
         outputs=shown,
-        links=["study.md", "study.csv", CHART, *([OUTPUTS] if images else [])],
+        links=[
+            *("study.md", "study.csv"),
+            *out_of_fold.tables(path),
+            *(CHART, *([OUTPUTS] if images else [])),
+        ],
     )
     files.write_text(path / "study.html", text)
     return path / "study.html"

@@ -9,7 +9,7 @@ from etils import epath
 from jaxlung import job
 from jaxlung.config import workdir
 from jaxlung.host import files
-from jaxlung.study import contents, outputs, page, results, rows, tables
+from jaxlung.study import contents, out_of_fold, outputs, page, results, rows, tables
 from jaxlung.study import study as study_lib
 from jaxlung.training import system
 
@@ -17,8 +17,8 @@ from jaxlung.training import system
 def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> bool:
     """Runs the study in `path`, and resumes it if an earlier call was stopped.
 
-    Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png` and, if the study shows
-    images, `figures/outputs.png`.
+    Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png`, `figures/outputs.png`
+    if the study shows images, and `out_of_fold/` if it has folds.
 
     Args:
         study: The study.
@@ -68,4 +68,5 @@ def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: e
     content = contents.make(study, found, table, images)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
     files.write_text(path / "study.md", tables.to_markdown(content))
+    out_of_fold.write(shown, path)
     logging.info("study: %s", page.build(content, table, images, path))

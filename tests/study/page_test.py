@@ -50,7 +50,13 @@ def test_the_table_has_means_intervals_and_the_papers_row(parsed):
         ["net se", f"0.6000{interval}", "10.50", DASH, *losses],
         ["net se_seed1", f"0.7000{interval}", f"{DASH} | n = 2", DASH, *losses],
         # ((0.05 ** 2 + 0.05 ** 2) / (2 - 1)) ** 0.5 = 0.0707
-        ["SE : mean of 2 runs", "0.650 \N{PLUS-MINUS SIGN} 0.071", "10.50 | n = 1", DASH, *losses],
+        [
+            "SE : mean \N{PLUS-MINUS SIGN} SD over 2 seeds",
+            "0.650 \N{PLUS-MINUS SIGN} 0.071",
+            "10.50 | n = 1",
+            DASH,
+            *losses,
+        ],
         ["net plain", f"0.2500{interval}", "3.25", DASH, *losses],
         ["paper: table 1", "0.7627", DASH, DASH, DASH, DASH],
     ]

@@ -1,0 +1,142 @@
+"""Out-of-fold scores and predictions of a study as files.
+
+Each image is predicted by the runs that were not trained on it, one for each seed.
+"""
+
+import json
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from jaxlung.config import run_files
+from jaxlung.evaluation import probs_files
+from jaxlung.host import csv_text, files, progress
+from jaxlung.study import pooled, results
+from jaxlung.training import system
+
+FOLDER = "out_of_fold"
+MAPS, SOURCES = "maps", "sources.json"
+IDS = ("image_id", "patient_id", "group")
+
+
+def write(shown: Sequence[results.Result], path: epath.Path) -> None:
+    """Writes `out_of_fold/` of a study with folds; with several groups of folds, a folder for each.
+
+    - `scores.csv` has a row per image and seed: run, seed and fold, and the run's scores.
+    - `predictions.csv` has a row per image: the mean over the seeds of its probability or, for
+      maps, the file with the mean over the seeds of its map.
+    - `maps/` has these files; see `probs_files`. They are made again only if a run was.
+
+    Args:
+        shown: the runs of the study's table.
+        path: the study's folder.
+
+    Raises:
+        ValueError: a file of a run can't be read, or two folds test the same image.
+    """
+    groups = find_groups(shown)
+    for label, folds in groups.items():
+        # Percent signs keep names apart that differ in characters which file names can't have.
+        own = urllib.parse.quote(label, safe=" +,=()") if len(groups) > 1 else ""
+        folder = path / FOLDER / own
+        folder.mkdir(parents=True, exist_ok=True)
+        tested = pooled.collect(folds)
+        files.write_text(folder / "scores.csv", to_csv(tested))
+        _write_predictions(folds, tested, folder)
+
+
+def tables(path: epath.Path) -> list[str]:
+    """Returns the paths of the tables that `write` wrote, relative to the study's folder."""
+    found = (x for pattern in ("*.csv", "*/*.csv") for x in (path / FOLDER).glob(pattern))
+    return sorted(str(x.relative_to(path)) for x in found)
+
+
+def find_groups(shown: Sequence[results.Result]) -> dict[str, list[results.Result]]:
+    """Returns the runs of each group that is a cross-validation, scored on the test split."""
+    groups: dict[str, list[results.Result]] = {}
+    for result in shown:
+        if result.run.group:
+            groups.setdefault(result.run.group, []).append(result)
+    return {
+        label: members
+        for label, members in groups.items()
+        if len(members) > 1
+        and all(results.is_fold(x) and x.summary.split == "test" for x in members)
+    }
+
+
+def to_csv(tested: Sequence[pooled.Tested]) -> str:
+    """Returns a table of all images: run, seed, fold, ids and scores; unknown cells are empty."""
+    columns = list(dict.fromkeys(name for each in tested for name in each.cells))
+    lines = [
+        [
+            each.result.run.name,
+            each.result.config.seed,
+            each.result.config.data.fold,
+            *(each.cells.get(name, "") for name in columns),
+        ]
+        for each in tested
+    ]
+    return csv_text.to_text([["run", "seed", "fold", *columns], *lines])
+
+
+def _write_predictions(
+    folds: Sequence[results.Result], tested: Sequence[pooled.Tested], folder: epath.Path
+) -> None:
+    task = system.make_task(folds[0].config)
+    is_map, ending = task.is_map, probs_files.ending(task)
+    old = [x.path for x in folds if is_map and not (x.path / probs_files.FOLDER).exists()]
+    if old:
+        logging.warning(
+            "%s: no predictions, as %d runs were scored by an earlier version, which kept no "
+            "probabilities; score each with jaxlung evaluate --workdir=%s --split=test",
+            folder,
+            len(old),
+            old[0],
+        )
+        return
+    by_image: dict[str, list[pooled.Tested]] = {}
+    for each in tested:
+        by_image.setdefault(each.cells["image_id"], []).append(each)
+    if is_map:
+        _write_maps(folds, by_image, folder, ending)
+    lines: list[list[Any]] = [[*IDS, "num_seeds", "file" if is_map else "probability"]]
+    for image_id, each in by_image.items():
+        found = f"{MAPS}/{probs_files.name_file(image_id, ending)}" if is_map else _mean(each)
+        lines.append([*(each[0].cells.get(name, "") for name in IDS), len(each), found])
+    files.write_text(folder / "predictions.csv", csv_text.to_text(lines))
+
+
+def _mean(tested: Sequence[pooled.Tested]) -> float:
+    return float(np.mean([run_files.to_number(x.cells.get("probability", "")) for x in tested]))
+
+
+def _write_maps(
+    folds: Sequence[results.Result],
+    by_image: Mapping[str, Sequence[pooled.Tested]],
+    folder: epath.Path,
+    ending: str,
+) -> None:
+    sources = {
+        x.run.name: {
+            "weights_digest": x.summary.weights_digest,
+            "temperature": x.summary.temperature,
+        }
+        for x in folds
+    }
+    made_of = folder / SOURCES
+    if made_of.exists() and run_files.load_json(made_of) == sources:
+        return
+    made_of.unlink(missing_ok=True)
+    for image_id, each in progress.report(
+        by_image.items(), "out-of-fold predictions", "images", len(by_image)
+    ):
+        name = probs_files.name_file(image_id, ending)
+        paths = [x.result.path / probs_files.FOLDER / name for x in each]
+        probs_files.write_mean(paths, folder / MAPS / name)
+    # Last: it says that the maps are whole, and which weights made them.
+    files.write_text(made_of, json.dumps(sources, indent=2) + "\n")
