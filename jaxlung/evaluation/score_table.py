@@ -85,7 +85,7 @@ def image_columns(task: task_lib.Task, scores: scores_lib.SplitScores) -> dict[s
 
 def _count_columns(confusions: np.ndarray, ending: str) -> dict[str, np.ndarray]:
     cells = np.ndindex(confusions.shape[1:])
-    return {_count_name(*cell, ending): confusions[:, *cell] for cell in cells}
+    return {_count_name(level, pred, ending): confusions[:, level, pred] for level, pred in cells}
 
 
 def _count_name(level: int, pred: int, ending: str) -> str:
@@ -126,8 +126,10 @@ def parse(task: task_lib.Task, rows: Sequence[Mapping[str, str]]) -> Table:
 def _column(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray | None:
     """Returns the numbers of a column; None if a row has neither it nor what stands for it."""
     base = name.removesuffix(STORED)
-    cells = [row.get(name, row.get(base)) for row in rows]
-    return None if None in cells else np.array([run_files.to_number(cell) for cell in cells])
+    cells = [cell for row in rows if (cell := row.get(name, row.get(base))) is not None]
+    if len(cells) < len(rows):
+        return None
+    return np.array([run_files.to_number(cell) for cell in cells])
 
 
 def _confusions_of_images(is_positive: np.ndarray, is_right: np.ndarray) -> np.ndarray:

@@ -95,6 +95,7 @@ def make(
             *study.notes,
             *_describe_scores(shown),
             *_describe_groups(table, first.task),
+            *_describe_unpooled(labels, table),
             *_describe_undefined(labels, shown),
         ],
         chart=_describe_chart(labels, table, study.split),
@@ -172,7 +173,7 @@ def _describe_groups(table: Sequence[rows_lib.Row], task: str) -> list[str]:
             "Means over several runs are followed by \N{PLUS-MINUS SIGN} and a standard deviation "
             "(SD, n - 1), and are squares in the figure. Over folds it says how scores differ "
             "between the parts of the data, over seeds how they differ between trainings; a seed "
-            "may also set the split. It is no interval."
+            "may also set the split. Neither is a confidence interval."
         )
     if every:
         sentences.append(
@@ -186,6 +187,19 @@ def _describe_groups(table: Sequence[rows_lib.Row], task: str) -> list[str]:
             "the networks of the folds are calibrated differently. The mean over folds is not."
         )
     return [glossary.reword(sentence, task) for sentence in sentences]
+
+
+def _describe_unpooled(labels: Mapping[str, str], table: Sequence[rows_lib.Row]) -> list[str]:
+    """Returns which scores have no out-of-fold value because older tables lack what it needs."""
+    known = {key for row in table if row.source == "run" for key in row.scores}
+    pooled = [row.scores for row in table if row.source == "all"]
+    lacking = [labels[key] for key in labels if key in known and any(key not in x for x in pooled)]
+    if not lacking:
+        return []
+    return [
+        f"{glossary.join(lacking)}: no value out of fold, as an earlier version scored the runs; "
+        "`jaxlung evaluate --workdir=RUN --split=test` of each run adds what is needed."
+    ]
 
 
 def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Result]) -> list[str]:

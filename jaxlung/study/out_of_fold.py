@@ -88,25 +88,20 @@ def _write_predictions(
     folds: Sequence[results.Result], tested: Sequence[pooled.Tested], folder: epath.Path
 ) -> None:
     task = system.make_task(folds[0].config)
-    is_map, ending = task.is_map, probs_files.ending(task)
-    old = [x.path for x in folds if is_map and not (x.path / probs_files.FOLDER).exists()]
-    if old:
-        logging.warning(
-            "%s: no predictions, as %d runs were scored by an earlier version, which kept no "
-            "probabilities; score each with jaxlung evaluate --workdir=%s --split=test",
-            folder,
-            len(old),
-            old[0],
-        )
-        return
     by_image: dict[str, list[pooled.Tested]] = {}
-    for each in tested:
-        by_image.setdefault(each.cells["image_id"], []).append(each)
-    if is_map:
-        _write_maps(folds, by_image, folder, ending)
-    lines: list[list[Any]] = [[*IDS, "num_seeds", "file" if is_map else "probability"]]
-    for image_id, each in by_image.items():
-        found = f"{MAPS}/{probs_files.name_file(image_id, ending)}" if is_map else _mean(each)
+    for one in tested:
+        by_image.setdefault(one.cells["image_id"], []).append(one)
+    names = {who: probs_files.name_file(who, probs_files.ending(task)) for who in by_image}
+    if task.is_map:
+        parts = {
+            name: [x.result.path / probs_files.FOLDER / name for x in by_image[who]]
+            for who, name in names.items()
+        }
+        if not _write_maps(_sources(folds), parts, folder):
+            return
+    lines: list[list[Any]] = [[*IDS, "num_seeds", "file" if task.is_map else "probability"]]
+    for who, each in by_image.items():
+        found = f"{MAPS}/{names[who]}" if task.is_map else _mean(each)
         lines.append([*(each[0].cells.get(name, "") for name in IDS), len(each), found])
     files.write_text(folder / "predictions.csv", csv_text.to_text(lines))
 
@@ -115,28 +110,43 @@ def _mean(tested: Sequence[pooled.Tested]) -> float:
     return float(np.mean([run_files.to_number(x.cells.get("probability", "")) for x in tested]))
 
 
+def _sources(folds: Sequence[results.Result]) -> dict[str, dict[str, Any]]:
+    """Returns the weights and the temperature that the maps of each run are made of."""
+    facts = ("weights_digest", "temperature")
+    return {x.run.name: {name: getattr(x.summary, name) for name in facts} for x in folds}
+
+
 def _write_maps(
-    folds: Sequence[results.Result],
-    by_image: Mapping[str, Sequence[pooled.Tested]],
+    sources: Mapping[str, Mapping[str, Any]],
+    parts: Mapping[str, Sequence[epath.Path]],
     folder: epath.Path,
-    ending: str,
-) -> None:
-    sources = {
-        x.run.name: {
-            "weights_digest": x.summary.weights_digest,
-            "temperature": x.summary.temperature,
-        }
-        for x in folds
-    }
+) -> bool:
+    """Writes the mean of each image's maps, or logs why it can't.
+
+    Args:
+        sources: run -> what its maps are made of.
+        parts: name of an image's map -> the runs' maps of it.
+        folder: folder of the group.
+
+    Returns:
+        True if the maps are there.
+    """
     made_of = folder / SOURCES
     if made_of.exists() and run_files.load_json(made_of) == sources:
-        return
+        return True
     made_of.unlink(missing_ok=True)
-    for image_id, each in progress.report(
-        by_image.items(), "out-of-fold predictions", "images", len(by_image)
-    ):
-        name = probs_files.name_file(image_id, ending)
-        paths = [x.result.path / probs_files.FOLDER / name for x in each]
+    missing = [path for paths in parts.values() for path in paths if not path.exists()]
+    if missing:
+        logging.warning(
+            "%s: no predictions, as %d maps of single runs are missing, %s first; runs of earlier "
+            "versions kept none. jaxlung evaluate --workdir=RUN --split=test makes those of a run",
+            folder,
+            len(missing),
+            missing[0],
+        )
+        return False
+    for name, paths in progress.report(parts.items(), "out-of-fold maps", "images", len(parts)):
         probs_files.write_mean(paths, folder / MAPS / name)
     # Last: it says that the maps are whole, and which weights made them.
     files.write_text(made_of, json.dumps(sources, indent=2) + "\n")
+    return True

@@ -118,13 +118,26 @@ def test_groups_of_folds_have_folders_of_their_own(tmp_path):
     ]
 
 
-def test_runs_of_an_earlier_version_have_scores_and_no_maps_and_are_told(tmp_path, caplog):
-    runs = make_maps(tmp_path, keep=False)
+@pytest.mark.parametrize("keep", [True, False])
+def test_without_the_maps_of_all_runs_there_are_scores_only_which_is_told(tmp_path, keep, caplog):
+    runs = make_maps(tmp_path, keep=keep)
+    one = runs[0].path / "probs_test" / "a.png"
+    one.unlink(missing_ok=True)
     with caplog.at_level(std_logging.WARNING, logger="absl"):
         out_of_fold.write(runs, epath.Path(tmp_path))
-    assert "4 runs were scored by an earlier version" in caplog.text
-    assert f"jaxlung evaluate --workdir={runs[0].path} --split=test" in caplog.text
+    assert f"{1 if keep else 6} maps of single runs are missing, {one} first" in caplog.text
+    assert "jaxlung evaluate --workdir=RUN --split=test" in caplog.text
     assert [x.name for x in (tmp_path / "out_of_fold").iterdir()] == ["scores.csv"]
+
+
+def test_the_maps_of_the_runs_may_be_deleted_afterwards(tmp_path):
+    runs = make_maps(tmp_path, (0,))
+    for _ in range(2):
+        out_of_fold.write(runs, epath.Path(tmp_path))
+        for run in runs:
+            for file in run.path.glob("probs_test/*"):
+                file.unlink()
+    assert read_level(tmp_path / "out_of_fold" / "maps" / "a.png") == 10
 
 
 def test_a_study_without_folds_has_no_such_files(tmp_path):

@@ -203,6 +203,35 @@ def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
     assert "X-ray" not in text
 
 
+def test_a_score_that_older_tables_can_not_give_out_of_fold_is_told(tmp_path):
+    found = make_folds(tmp_path)
+    made = make_study(found, (*COLUMNS, "iou", "no_such_score"))
+    table = rows.make(made, found)
+    text = tables.to_markdown(contents.make(made, found, table, None))
+    assert "- IoU: no value out of fold, as an earlier version scored the runs; `jaxlung" in text
+    made, table = with_table(found)
+    assert "no value out" not in tables.to_markdown(contents.make(made, found, table, None))
+
+
+def test_deviations_over_folds_and_seeds_have_columns_and_headings_of_their_own(tmp_path):
+    other = {0: SUBJECTS[0][:1], 1: SUBJECTS[0][1:] + SUBJECTS[1]}
+    found = make_folds(tmp_path) + make_folds(tmp_path, seed=1, subjects=other)
+    made, table = with_table(found)
+    over_folds, over_seeds, every = read(tables.to_csv(made, table))[-4:-1]
+    assert [row.heading for row in table[-4:-1]] == [
+        "all folds: mean ± SD over 2 folds",
+        "all folds: mean ± SD over 2 seeds",
+        "all folds: 4 volumes out of fold",
+    ]
+    folds = (((0.7 - 0.5) ** 2 / 2 + (0.9 - 1.3 / 3) ** 2 / 2) / 2) ** 0.5  # Root of mean variance.
+    assert float(over_folds["dice_sd_folds"]) == pytest.approx(folds)
+    assert over_folds["dice_sd"] == over_folds["dice_sd_folds"] == every["dice_sd_folds"]
+    assert over_seeds["dice_sd"] == over_seeds["dice_sd_seeds"] == every["dice_sd_seeds"] == "0.0"
+    assert over_folds["dice_sd_seeds"] == over_seeds["dice_sd_folds"] == every["dice_sd"] == ""
+    assert over_seeds["dice_low"] == over_folds["dice_low"] == ""
+    assert float(every["dice_low"]) < float(every["dice"]) < float(every["dice_high"])
+
+
 def test_the_markdown_of_single_runs_says_nothing_of_groups(seeds, tmp_path):
     alone = seeds[-1:]
     made, table = with_table(alone)
