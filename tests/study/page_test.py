@@ -148,6 +148,15 @@ def test_without_images_there_is_no_figure_of_them(tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.usefixtures("plain_figures")
+def test_tables_of_out_of_fold_predictions_are_linked(tmp_path):
+    folder = tmp_path / "out_of_fold" / "SE + FV"
+    folder.mkdir(parents=True)
+    (folder / "scores.csv").write_text("a table")
+    page = parse(made_study.write_page(tmp_path))
+    assert "out_of_fold/SE%20%2B%20FV/scores.csv" in page.references
+
+
 def test_the_chart_suits_light_and_dark_pages(parsed):
     dark, light = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(each.removeprefix(PNG)))).convert("L"))

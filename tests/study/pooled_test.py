@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from jaxlung.metrics import jackknife
-from jaxlung.study import pooled
+from jaxlung.study import contents, pooled, rows, study
 from tests.study import made_folds
 
 NUM = 40  # images, of 20 patients
@@ -135,3 +135,17 @@ def test_an_image_in_two_folds_of_a_seed_is_told(tmp_path):
     image = {"a": (2.0, [[50, 5], [3, 42]])}
     with pytest.raises(ValueError, match=r"fold_1_seed_0/scores_test\.csv: got a, which another"):
         pooled.score(make_masks(tmp_path, 0, [image, image]), ("hd95",))
+
+
+def test_the_text_says_what_pooling_does_to_auc(tmp_path):
+    runs = make_diagnoses(tmp_path, (0,))
+    made = study.Study("Folds", tuple(run.run for run in runs), ("accuracy", "auc"))
+    content = contents.make(made, runs, rows.make(made, runs), None)
+    assert [line.heading for line in content.lines[-2:]] == [
+        "all folds: mean \N{PLUS-MINUS SIGN} SD over 2 folds",
+        f"all folds: {NUM} images out of fold",
+    ]
+    assert [text for text in content.sentences if "AUC out of fold ranks" in text]
+    without = study.Study("Folds", made.runs, ("accuracy",))
+    content = contents.make(without, runs, rows.make(without, runs), None)
+    assert not [text for text in content.sentences if "AUC" in text]
