@@ -7,7 +7,7 @@ from etils import epath
 
 from jaxlung.host import files
 from jaxlung.report import pictures, templates
-from jaxlung.study import charts, contents, outputs
+from jaxlung.study import charts, contents, out_of_fold, outputs
 from jaxlung.study import rows as rows_lib
 
 CHART, DIFFERENCES, OUTPUTS = "study.png", "figures/differences.png", "figures/outputs.png"
@@ -33,7 +33,8 @@ def build(
         Path of the page.
     """
     make_chart = functools.partial(charts.score_chart, content.labels, table)
-    links, shown, differences = ["study.md", "study.csv", CHART], None, None
+    links = ["study.md", "study.csv", *out_of_fold.tables(path), CHART]
+    shown, differences = None, None
     section = content.differences
     if section and section.table:
         make_differences = functools.partial(charts.difference_chart, section)

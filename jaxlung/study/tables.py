@@ -10,18 +10,20 @@ from jaxlung.study import comparison, comparison_text, contents, run_facts
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
+OVER = ("folds", "seeds")  # a standard deviation is over
 MARKS = {"": "", "strong": "**", "paper": "*"}  # Markdown emphasis, by the style of a row
 
 
 def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
     """Returns a line per row of the table.
 
-    Each score has columns "_low" and "_high" for its 95 % interval, and "_sd" for its standard
-    deviation over runs. Column "source" distinguishes runs, rows of several runs, and the paper's
-    scores. Cells of unknown or undefined numbers are empty.
+    Each score has columns "_low" and "_high" for its 95 % interval, and "_sd" for the standard
+    deviation beside a mean over runs. Where they are known, "_sd_folds" is the deviation over the
+    folds of a seed, and "_sd_seeds" over seeds. Column "source" distinguishes runs, rows of several
+    runs, and the paper's scores. Cells of unknown or undefined numbers are empty.
     """
     head = ["source", "run", "label", "config", "seed", "fold", "step", "epochs", "num_images"]
-    ends = ("", "_low", "_high", "_sd")
+    ends = ("", "_low", "_high", "_sd", *(f"_sd_{name}" for name in OVER))
     names = [*head, *rows_lib.LOSSES, *(f"{key}{end}" for key in study.columns for end in ends)]
     lines = [names]
     for row in table:
@@ -29,7 +31,8 @@ def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
         cells |= {key: row.scores.get(key) for key in rows_lib.LOSSES}
         for key in study.columns:
             low, high = row.intervals.get(key, (None, None))
-            numbers = (row.scores.get(key), low, high, row.sds.get(key))
+            sds = (each.get(key) for each in (row.sds, *(row.sds_over.get(x, {}) for x in OVER)))
+            numbers = (row.scores.get(key), low, high, *sds)
             cells |= {f"{key}{end}": x for end, x in zip(ends, numbers, strict=True)}
         lines.append([cells.get(name, "") for name in names])
     return csv_text.to_text(lines)
