@@ -97,11 +97,16 @@ def interval(
         return unknown
     if math.isfinite(high - low) and min(score - low, high - score) <= 1e-12 * (high - low):
         return _at_an_end(score, num_people, low, high)
-    error = math.sqrt((len(left_out) - 1) * np.var(left_out))
+    error = standard_error(left_out)
     if error <= 1e-12 * max(1.0, abs(score)) or score <= low:
         return unknown
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, num_people - 1) * error
     return _around(score, reach, low, high)
+
+
+def standard_error(left_out: np.ndarray) -> float:
+    """Returns the jackknife's standard error from [G] scores, each without one of G groups."""
+    return math.sqrt((len(left_out) - 1) * np.var(left_out))
 
 
 def _at_an_end(score: float, num_people: int, low: float, high: float) -> tuple[float, float]:

@@ -7,10 +7,10 @@ from etils import epath
 
 from jaxlung.host import files
 from jaxlung.report import pictures, templates
-from jaxlung.study import charts, contents, outputs
+from jaxlung.study import charts, contents, out_of_fold, outputs
 from jaxlung.study import rows as rows_lib
 
-CHART, OUTPUTS = "study.png", "figures/outputs.png"
+CHART, DIFFERENCES, OUTPUTS = "study.png", "figures/differences.png", "figures/outputs.png"
 
 
 def build(
@@ -19,7 +19,7 @@ def build(
     images: outputs.Outputs | None,
     path: epath.Path,
 ) -> epath.Path:
-    """Writes `study.html`, `study.png` and, if there are images, `figures/outputs.png`.
+    """Writes `study.html`, `study.png` and, if there are any, the figures of the other sections.
 
     The page needs no other file and no network; its links lead to the reports of the runs.
 
@@ -33,16 +33,24 @@ def build(
         Path of the page.
     """
     make_chart = functools.partial(charts.score_chart, content.labels, table)
-    shown = None
+    links = ["study.md", "study.csv", *out_of_fold.tables(path), CHART]
+    shown, differences = None, None
+    section = content.differences
+    if section and section.table:
+        make_differences = functools.partial(charts.difference_chart, section)
+        differences = pictures.draw_both(path / DIFFERENCES, section.chart, make_differences)
+        links += ["study_differences.csv", DIFFERENCES]
     if images:
         shown = pictures.draw_one(path / OUTPUTS, content.outputs, charts.output_panels(images))
+        links.append(OUTPUTS)
     text = templates.render(
         "study/page.html.jinja",
         title=content.title,
         content=content,
         chart=pictures.draw_both(path / CHART, content.chart, make_chart),
+        differences=differences,
         outputs=shown,
-        links=["study.md", "study.csv", CHART, *([OUTPUTS] if images else [])],
+        links=links,
     )
     files.write_text(path / "study.html", text)
     return path / "study.html"

@@ -9,7 +9,16 @@ from etils import epath
 from jaxlung import job
 from jaxlung.config import workdir
 from jaxlung.host import files
-from jaxlung.study import contents, outputs, page, results, rows, tables
+from jaxlung.study import (
+    comparison,
+    contents,
+    out_of_fold,
+    outputs,
+    page,
+    results,
+    rows,
+    tables,
+)
 from jaxlung.study import study as study_lib
 from jaxlung.training import system
 
@@ -17,8 +26,9 @@ from jaxlung.training import system
 def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> bool:
     """Runs the study in `path`, and resumes it if an earlier call was stopped.
 
-    Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png` and, if the study shows
-    images, `figures/outputs.png`.
+    Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png`, `figures/outputs.png`
+    if the study shows images, `out_of_fold/` if it has folds, and `study_differences.csv` and
+    `figures/differences.png` if rows can be compared.
 
     Args:
         study: The study.
@@ -65,7 +75,11 @@ def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: e
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
     images = outputs.collect(study.images, shown) if study.images else None
-    content = contents.make(study, found, table, images)
+    compared = comparison.make(study, shown)
+    content = contents.make(study, found, table, images, compared)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
+    if compared and compared.differences:
+        files.write_text(path / "study_differences.csv", tables.differences_to_csv(compared))
     files.write_text(path / "study.md", tables.to_markdown(content))
+    out_of_fold.write(shown, path)
     logging.info("study: %s", page.build(content, table, images, path))

@@ -1,0 +1,161 @@
+"""Scores of single images for the rows of a study, so that rows can be compared image by image.
+
+A row is a run, or the runs of a group, whose scores are averaged for each image. So seeds count as
+one network. Folds, each of which tests other images, count as one network for all images.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxlung.config import run_files
+from jaxlung.metrics import roc
+from jaxlung.study import results
+
+Table = Sequence[Mapping[str, str]]  # rows of `scores_<split>.csv`, by column
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedRow:
+    """One or several runs with their scores for each of N images.
+
+    Attributes:
+        label: The group, or the label of a run without a group.
+        num_runs: Number of runs.
+        image_ids: [N] str, sorted, each once; N = 0 if a run has no table of its images.
+        people: [N] str, the patient on each image.
+        scores: Score -> [N] float64, the mean over the runs that tested the image; NaN where it is
+            undefined. Only scores whose mean over the images is the score of each run.
+        labels: [N] bool, True for positive images; [0] where `probs` has no run.
+        probs: [R, N] float64, the output of each run of a diagnosis; [0, 0] for other tasks, and if
+            a run doesn't test all N images.
+    """
+
+    label: str
+    num_runs: int
+    image_ids: np.ndarray
+    people: np.ndarray
+    scores: dict[str, np.ndarray]
+    labels: np.ndarray
+    probs: np.ndarray
+
+    def has(self, key: str) -> bool:
+        """Returns whether the score can be compared."""
+        return self.probs.size > 0 if key == "auc" else key in self.scores
+
+    def tests_same_images(self, other: "ComparedRow") -> bool:
+        """Returns whether both rows test the same images of the same patients."""
+        return np.array_equal(self.image_ids, other.image_ids) and np.array_equal(
+            self.people, other.people
+        )
+
+    def auc(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the mean of the runs' AUCs, [W] float64, for weights [W, N] of the images."""
+        areas = [roc.auc(self.labels, probs, weights) for probs in self.probs]
+        return np.mean(np.array(areas), axis=0)
+
+
+def gather(shown: Sequence[results.Result], columns: Sequence[str]) -> list[ComparedRow]:
+    """Returns a row for each group of runs and for each run without a group, in their order.
+
+    Args:
+        shown: Results of the runs in the table.
+        columns: Keys of the scores.
+
+    Raises:
+        ValueError: `scores_<split>.csv` of a run is damaged; names it.
+    """
+    members: dict[tuple[str, str], list[results.Result]] = {}
+    for result in shown:
+        group = result.run.group
+        members.setdefault((group, "" if group else result.run.name), []).append(result)
+    return [_gather_row(part, columns) for part in members.values()]
+
+
+def _gather_row(members: Sequence[results.Result], columns: Sequence[str]) -> ComparedRow:
+    tables = [_load(member) for member in members]
+    if not all(tables):
+        tables = [[] for _ in tables]
+    ids, people = (
+        np.array([row[name] for table in tables for row in table], str)
+        for name in ("image_id", "patient_id")
+    )
+    image_ids, first, place = np.unique(ids, return_index=True, return_inverse=True)
+    scores = {}
+    for key in columns:
+        parts = [_score_images(key, *each) for each in zip(members, tables, strict=True)]
+        if all(part.size for part in parts):
+            scores[key] = _average(np.concatenate(parts), place)
+    labels, probs = _find_outputs(tables)
+    return ComparedRow(
+        label=members[0].run.group or members[0].run.label,
+        num_runs=len(members),
+        image_ids=image_ids,
+        people=people[first],
+        scores=scores,
+        labels=labels,
+        probs=probs,
+    )
+
+
+def _load(result: results.Result) -> Table:
+    """Reads the scores of a run's images, by image; [] if there is no such table."""
+    table = run_files.load_rows(result.path / f"scores_{result.summary.split}.csv")
+    if not table or not {"image_id", "patient_id"} <= set(table[0]):
+        return []
+    return sorted(table, key=lambda row: row["image_id"])
+
+
+def _score_images(key: str, result: results.Result, table: Table) -> np.ndarray:
+    """Returns the score of each image; [0] if their mean isn't the score of the run.
+
+    It isn't for pooled scores, even where the table has a column of that name.
+    """
+    values, score = _find_values(key, table), result.summary.scores.get(key)
+    known = values[~np.isnan(values)]
+    if score is None or not known.size:
+        return np.empty(0)
+    is_mean = math.isclose(known.mean(), score, rel_tol=1e-6, abs_tol=1e-9)
+    return values if is_mean else np.empty(0)
+
+
+def _find_values(key: str, table: Table) -> np.ndarray:
+    """Returns a column of the table, or a score of a diagnosis that follows from its columns."""
+    if table and key in table[0]:
+        return _column(table, key)
+    if not _is_diagnosis(table):
+        return np.empty(0)
+    right, positive = _column(table, "right"), _column(table, "is_positive") == 1
+    if key == "accuracy_at_half":
+        return ((_column(table, "probability") > 0.5) == positive).astype(np.float64)
+    which = {"accuracy": positive | ~positive, "sensitivity": positive, "specificity": ~positive}
+    return np.where(which[key], right, math.nan) if key in which else np.empty(0)
+
+
+def _column(table: Table, name: str) -> np.ndarray:
+    return np.array([run_files.to_number(row[name]) for row in table])
+
+
+def _is_diagnosis(table: Table) -> bool:
+    """Returns whether each image has a probability and a label."""
+    return bool(table) and {"right", "is_positive", "probability"} <= set(table[0])
+
+
+def _average(values: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Returns the mean of the known values at each place; NaN where there is none."""
+    known = ~np.isnan(values)
+    totals, counts = (
+        np.bincount(place[known], weights, place.max() + 1) for weights in (values[known], None)
+    )
+    return np.where(counts > 0, totals / np.maximum(counts, 1), math.nan)
+
+
+def _find_outputs(tables: Sequence[Table]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels [N] and outputs [R, N] of R runs that test the same images; or none."""
+    ids = [[row["image_id"] for row in table] for table in tables]
+    if not all(map(_is_diagnosis, tables)) or any(each != ids[0] for each in ids):
+        return np.empty(0, bool), np.empty((0, 0))
+    labels = _column(tables[0], "is_positive") == 1
+    return labels, np.array([_column(table, "probability") for table in tables])
