@@ -132,7 +132,7 @@ def test_a_run_stopped_after_an_epoch_goes_on_to_the_bit(tmp_path):
     assert [row["step"] for row in read_metrics(parts)] == ["3", "5"]
     assert int(last_state(parts, config).step) == 5
     before = (parts / "metrics.csv").stat().st_mtime_ns
-    assert train.train(config, epath.Path(parts), SPLITS, until_epoch=1)  # It is past that: nothing to do.
+    assert train.train(config, epath.Path(parts), SPLITS, until_epoch=1)  # It is past that.
     assert (parts / "metrics.csv").stat().st_mtime_ns == before
     assert train.train(config, epath.Path(parts), SPLITS)
     jax.tree.map(
