@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     path = files.to_absolute(args.folder)
     config = workdir.load_config(path)
     programs = compile_cache.count()
-    is_done = job.run(config, path, is_locked=True)
+    is_done = job.run(config, path, until_epoch=args.until_epoch, is_locked=True)
     logging.info(
         "%d programs compiled, %d read from the cache",
         programs[compile_cache.KEPT],
