@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 
 from jaxlung.report import facts, glossary, notes, terms
 from jaxlung.report import tables as report_tables
-from jaxlung.study import comparison, comparison_text, outputs, results, run_facts
+from jaxlung.study import (
+    comparison,
+    comparison_text,
+    outputs,
+    results,
+    run_facts,
+    sweep_contents,
+    sweep_results,
+)
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
@@ -46,6 +54,7 @@ class Contents:
         runs: Facts about all runs, including those without a row.
         definitions: Label -> definition of each score.
         empty_rule: The rule for empty masks and for scores without a value.
+        sweep: The sections of a sweep; None for none.
     """
 
     title: str
@@ -61,6 +70,7 @@ class Contents:
     runs: list[run_facts.RunFacts]
     definitions: dict[str, str]
     empty_rule: str
+    sweep: sweep_contents.SweepContents | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -74,6 +84,7 @@ def make(
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
     compared: comparison.Comparison | None = None,
+    swept: sweep_results.SweepResults | None = None,
 ) -> Contents:
     """Returns the text of a study whose runs are finished.
 
@@ -83,6 +94,7 @@ def make(
         table: Rows of the score table.
         images: Content of the figure of outputs; None for no such figure.
         compared: Differences between rows; None for a study of one row.
+        swept: Results of the sweep that chose the run; None for none.
     """
     shown = [result for result in found if result.run.in_table]
     first = shown[0].summary
@@ -113,6 +125,7 @@ def make(
             if term.definition
         },
         empty_rule=glossary.empty_rule(first.task),
+        sweep=sweep_contents.make(swept, first.task, study.split) if swept else None,
     )
 
 

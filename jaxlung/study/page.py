@@ -7,10 +7,11 @@ from etils import epath
 
 from jaxlung.host import files
 from jaxlung.report import pictures, templates
-from jaxlung.study import charts, contents, out_of_fold, outputs
+from jaxlung.study import charts, contents, out_of_fold, outputs, sweep_chart, sweep_results
 from jaxlung.study import rows as rows_lib
 
 CHART, DIFFERENCES, OUTPUTS = "study.png", "figures/differences.png", "figures/outputs.png"
+SWEEP = "sweep.png"
 
 
 def build(
@@ -18,6 +19,7 @@ def build(
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
     path: epath.Path,
+    swept: sweep_results.SweepResults | None = None,
 ) -> epath.Path:
     """Writes `study.html`, `study.png` and, if there are any, the figures of the other sections.
 
@@ -28,6 +30,7 @@ def build(
         table: Rows of the score table, for the chart.
         images: Content of the figure of outputs; None for no such figure.
         path: The study's folder.
+        swept: Results of a sweep, for its figure; None for none.
 
     Returns:
         Path of the page.
@@ -43,6 +46,11 @@ def build(
     if images:
         shown = pictures.draw_one(path / OUTPUTS, content.outputs, charts.output_panels(images))
         links.append(OUTPUTS)
+    fields = None
+    if swept and content.sweep:
+        make_fields = functools.partial(sweep_chart.field_chart, swept, content.sweep.label)
+        fields = pictures.draw_both(path / SWEEP, content.sweep.chart, make_fields)
+        links += ["sweep.csv", SWEEP]
     text = templates.render(
         "study/page.html.jinja",
         title=content.title,
@@ -50,6 +58,7 @@ def build(
         chart=pictures.draw_both(path / CHART, content.chart, make_chart),
         differences=differences,
         outputs=shown,
+        fields=fields,
         links=links,
     )
     files.write_text(path / "study.html", text)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlung.config import run_files
+from jaxlung.study import sweep as sweep_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,23 @@ def repeat(runs: Sequence[Run], seeds: int) -> tuple[Run, ...]:
     )
 
 
+def vary(run: Run, sweep: sweep_lib.Sweep) -> tuple[Run, ...]:
+    """Returns the run once with each set of values that a sweep tries, in its name and label.
+
+    Raises:
+        ValueError: the sweep asks for more runs than there are different values.
+    """
+    return tuple(
+        dataclasses.replace(
+            run,
+            name=f"{run.name}-{sweep_lib.to_name(values)}",
+            label=f"{run.label}, {sweep_lib.spell(values)}",
+            overrides={**run.overrides, **values},
+        )
+        for values in sweep_lib.draw(sweep)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
     """A row of published scores.
@@ -84,6 +102,8 @@ class Study:
         split: The split to score: "test", or the one that the paper reports.
         reference: Group of runs, or label of a run without a group, with which all others are
             compared; "" to compare all pairs of a few rows, or many rows with the first.
+        sweep: The sweep that the runs are from, all by `vary`; None for none. Its runs are compared
+            by their validation scores, and only the best one is scored on `split`.
     """
 
     title: str
@@ -94,6 +114,7 @@ class Study:
     images: tuple[int, ...] = ()
     split: str = "test"
     reference: str = ""
+    sweep: sweep_lib.Sweep | None = None
 
     def __post_init__(self) -> None:
         names = [run.name for run in self.runs]
@@ -117,3 +138,9 @@ class Study:
         if self.reference and self.reference not in labels:
             choices = ", ".join(labels)
             raise ValueError(f"study: got reference {self.reference!r}, want one of {choices}.")
+        fields = self.sweep.fields.keys() if self.sweep else set()
+        for run in self.runs:
+            if not fields <= run.overrides.keys() or (fields and not run.in_table):
+                raise ValueError(
+                    f"study: got run {run.name!r} in a sweep, want only runs from study.vary."
+                )
