@@ -90,6 +90,8 @@ class Pool:
                 f"{config.mesh.data}, space={config.mesh.space}), want at most the "
                 f"{len(self._ids)} {self.kind.upper()}s that are here."
             )
+        if self.kind == TPU:
+            _require_rectangle(f"run {name}", want)
         shards = want // max(config.mesh.space, 1)
         for field in ("batch_size", "eval_batch_size"):
             if (size := config.data.get(field, shards)) % shards:
@@ -125,6 +127,13 @@ class Pool:
             environ["XLA_FLAGS"] = " ".join(filter(None, flags))  # XLA takes the last of two.
         name = f"cores {', '.join(map(str, cores))}" if cores else "the CPU"
         return Place(name, ids, {"JAX_PLATFORMS": "cpu", **environ}, cores)
+
+
+def _require_rectangle(what: str, num_chips: int) -> None:
+    """Raises ValueError if so many TPU chips of a host can't be a TPU of their own."""
+    if num_chips not in CHIP_BOUNDS:
+        choices = ", ".join(map(str, CHIP_BOUNDS))
+        raise ValueError(f"{what}: got {num_chips}, want one of {choices} TPU chips.")
 
 
 def _gpus(ids: tuple[str, ...], environ: Mapping[str, str]) -> Place:
@@ -172,11 +181,7 @@ def find(
     if platform in (None, GPU) and (gpus := find_gpus(environ)):
         return Pool(GPU, gpus, devices_per_run, at_once, environ=environ)
     if platform in (None, TPU) and (chips := find_chips(environ)):
-        if (devices_per_run or 1) not in CHIP_BOUNDS:
-            choices = ", ".join(map(str, CHIP_BOUNDS))
-            raise ValueError(
-                f"--devices_per_run: got {devices_per_run}, want one of {choices} TPU chips."
-            )
+        _require_rectangle("--devices_per_run", devices_per_run or 1)
         return Pool(TPU, chips, devices_per_run, at_once, environ=environ)
     if platform in (GPU, TPU):
         raise ValueError(f"JAX_PLATFORMS: got {wanted!r}, and no such device was found here.")
