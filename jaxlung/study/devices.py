@@ -103,14 +103,21 @@ class Pool:
     def take(self, config: mlc.ConfigDict) -> Place | None:
         """Takes devices for a run; None if too few are free."""
         count = self.count(config)
-        num_ids = 1 if self.kind == CPU else count
-        if len(self._free) < num_ids or self._num_taken >= self._at_once:
+        ids = self._choose(1 if self.kind == CPU else count)
+        if not ids or self._num_taken >= self._at_once:
             return None
         self._num_taken += 1
-        ids, self._free = tuple(self._free[:num_ids]), self._free[num_ids:]
+        self._free = [x for x in self._free if x not in ids]
         if self.kind == GPU:
             return _gpus(ids, self._environ)
         return _chips(ids) if self.kind == TPU else self._share(ids, count)
+
+    def _choose(self, count: int) -> tuple[str, ...]:
+        """Returns free devices, of which TPU chips lie side by side; () if too few are free."""
+        if self.kind != TPU:
+            return tuple(self._free[:count]) if len(self._free) >= count else ()
+        groups = [self._ids[x : x + count] for x in range(0, len(self._ids), count)]
+        return next((x for x in groups if len(x) == count and set(x) <= set(self._free)), ())
 
     def give_back(self, place: Place) -> None:
         """Gives back what `take` returned."""
