@@ -50,8 +50,8 @@ class Worker:
     def poll(self) -> int | None:
         """Returns the exit code; None while the process runs."""
         code = self.process.poll()
-        if code is not None and self.process.stdin:
-            self.process.stdin.close()
+        if code is not None:
+            self._close()
         return code
 
     def stop(self) -> None:
@@ -61,7 +61,12 @@ class Worker:
     def kill(self) -> None:
         """Ends the process at once."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
 
     def explain(self, code: int) -> str:
         """Returns why the process failed, one sentence from its log or about its signal."""
