@@ -1,6 +1,7 @@
 """Runs the whole job of a config: train, evaluate all splits, report. Skips finished parts."""
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from jaxlung.data import record
 from jaxlung.data.sources import datasets
 from jaxlung.data.splits import splits_file
 from jaxlung.evaluation import evaluate, lung_masks
-from jaxlung.host import files
-from jaxlung.parallel import distributed
+from jaxlung.host import files, progress_file
+from jaxlung.parallel import distributed, place
 from jaxlung.report import limits, model_card, page
 from jaxlung.tasks import words
 from jaxlung.training import checkpoint, record_check, transfer
@@ -49,6 +50,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
 
 
 def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) -> None:
+    """Does what is left of a run, and says in `progress.json` how far it is."""
     report, finished = path / "report.html", path / FINISHED
     is_done = (
         report.exists()
@@ -60,6 +62,21 @@ def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) ->
         return
     if distributed.is_main():
         finished.unlink(missing_ok=True)
+    with telling(path):
+        is_whole = _train_and_report(config, path, system)
+        progress_file.tell(phase="finished" if is_whole else "stopped")
+
+
+def telling(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+    """Writes the run's `progress.json` while the body runs; see `progress_file.tell`."""
+    if not distributed.is_main():
+        return contextlib.nullcontext()
+    where = place.describe(os.environ)
+    return progress_file.writing(path / progress_file.FILE, phase="reading data", where=where)
+
+
+def _train_and_report(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) -> bool:
+    """Returns True; False if a signal stopped training."""
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
     task = system.task
@@ -68,12 +85,15 @@ def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) ->
         may_lack = datasets.may_lack(config.data.to_dict(), task.needs if task.is_map else 0)
         record_check.check(splits, task, config.data.num_threads, may_lack)
     if not train.train(config, path, splits, system=system):
-        return
+        return False
+    progress_file.tell(phase="evaluating", images_per_s=None, seconds_left=None)
     evaluate.evaluate(config, path, splits, run_files.SPLITS, system=system, keep=True)
     if distributed.is_main():
         log_scores(path, "test", task.records)
+        progress_file.tell(phase="reporting")
         write_report(path)
-        files.write_text(finished, f"{selected(path, config.selection)}\n")
+        files.write_text(path / FINISHED, f"{selected(path, config.selection)}\n")
+    return True
 
 
 def is_finished(path: epath.Path, selection: str) -> bool:
