@@ -22,7 +22,7 @@ from jaxlung.training import checkpoint, record_check, transfer
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 
-FINISHED = "finished.txt"  # Written last; holds step and weights digest of what was scored.
+FINISHED = run_files.FINISHED
 
 
 def run(config: mlc.ConfigDict, path: epath.Path) -> None:

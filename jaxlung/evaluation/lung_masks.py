@@ -145,7 +145,7 @@ def _ids(source: record.Source) -> list[str]:
 
 
 def _is_finished(run: epath.Path) -> bool:
-    return (run / "finished.txt").exists()
+    return (run / run_files.FINISHED).exists()
 
 
 def _lungs_command(phantom_images: int) -> str:

@@ -143,7 +143,7 @@ def load_state(
 
 def _lock_unfinished(path: epath.Path) -> contextlib.AbstractContextManager[None]:
     """Keeps training from removing a checkpoint while it is read."""
-    finished = (path / "finished.txt").exists()
+    finished = (path / run_files.FINISHED).exists()
     # Nobody trains in a folder of a finished run, nor can we lock one that we can't write.
     if finished or not os.access(path, os.W_OK):
         return contextlib.nullcontext()
