@@ -69,14 +69,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def require_config(args: argparse.Namespace) -> str:
+    """Returns the value of `--config`; raises ValueError if it is missing."""
+    if args.config is None:
+        names = ", ".join(config_file.shipped_configs())
+        raise ValueError(f"jaxlung {args.command}: want --config=FILE or a name ({names}).")
+    return args.config
+
+
 def load_config(
     args: argparse.Namespace, overrides: Sequence[str]
 ) -> tuple[mlc.ConfigDict, epath.Path]:
     """Returns the config with its overrides, and the absolute path of the run's folder."""
-    if args.config is None:
-        names = ", ".join(config_file.shipped_configs())
-        raise ValueError(f"jaxlung {args.command}: want --config=FILE or a name ({names}).")
-    spec = config_file.resolve(args.config)
+    spec = config_file.resolve(require_config(args))
     config = config_file.load(spec)
     config_file.set_overrides(config, overrides)
     return config, files.to_absolute(args.workdir or config_file.default_workdir(spec))

@@ -1,6 +1,67 @@
 """Parses the part of `--config=file.py:ARG` after the colon, which chooses a config's variants."""
 
+import dataclasses
 import types
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeats:
+    """The runs that an argument asks for: "target=lung,folds=5,seeds=3" for 15 of them.
+
+    Attributes:
+        arg: the variants that all runs share.
+        folds: number of folds of a cross-validation; 0 for none.
+        seeds: number of seeds; 0 for the config's own.
+    """
+
+    arg: str
+    folds: int
+    seeds: int
+
+    @property
+    def number(self) -> int:
+        """Number of runs."""
+        return max(self.folds, 1) * max(self.seeds, 1)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Those of "folds" and "seeds" that were asked for; none for a single run.
+
+        One seed is a study, too, to which more can be added later.
+        """
+        kinds = {"folds": self.folds, "seeds": self.seeds}
+        return [kind for kind, number in kinds.items() if number]
+
+
+def split_repeats(arg: str) -> Repeats:
+    """Takes "seeds=N", and "folds=K" without a "fold", out of a config's argument.
+
+    Every config has seeds, so the config's own file doesn't see them. It sees which fold a run is.
+
+    Args:
+        arg: comma-separated names and name=value pairs; "" for none.
+
+    Raises:
+        ValueError: a number is no number, or not above 0.
+    """
+    parts = {part.partition("=")[0]: part for part in arg.split(",") if part}
+    folds = seeds = 0
+    if "seeds" in parts:
+        seeds = _to_number("seeds", parts.pop("seeds"))
+        if seeds < 1:
+            raise ValueError(f"config variant seeds: got {seeds}, want 1 or more.")
+    if "folds" in parts and "fold" not in parts:
+        folds = _to_number("folds", parts["folds"])
+        if folds > 1:
+            del parts["folds"]
+        folds = folds if folds > 1 else 0  # A cross-validation of one fold is the config's error.
+    return Repeats(",".join(parts.values()), folds, seeds)
+
+
+def _to_number(name: str, part: str) -> int:
+    number = _to_type(name, part.partition("=")[2], int, bare="=" not in part)
+    assert isinstance(number, int)
+    return number
 
 
 def parse_arg(arg: str, **defaults: bool | int | float | str) -> types.SimpleNamespace:

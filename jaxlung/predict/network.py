@@ -79,7 +79,7 @@ class Network:
                 have, or the lungs are missing.
         """
         if self.is_volumetric:
-            found = self.find_in_volume(self._record(image, lungs, spacing_mm))
+            found = self.find_in_volume(self.to_record(image, lungs, spacing_mm))
             return self.mask_of(found).astype(np.uint8)
         return self.preds(self.probs(image, lungs, spacing_mm))
 
@@ -91,11 +91,11 @@ class Network:
     ) -> np.ndarray:
         """Returns the network's raw output, float32 in [0, 1]; see `predict` for the rest."""
         if self.is_volumetric:
-            return self.find_in_volume(self._record(image, lungs, spacing_mm)).fetch()
+            return self.find_in_volume(self.to_record(image, lungs, spacing_mm)).fetch()
         require_image(image, self.is_volumetric)
         return self.predict_pictures([image], None if lungs is None else [lungs])[0]
 
-    def _record(
+    def to_record(
         self,
         image: np.ndarray,
         lungs: np.ndarray | None,
