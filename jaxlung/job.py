@@ -25,12 +25,24 @@ from jaxlung.training import system as system_lib
 FINISHED = run_files.FINISHED
 
 
-def run(config: mlc.ConfigDict, path: epath.Path) -> None:
+def run(
+    config: mlc.ConfigDict,
+    path: epath.Path,
+    *,
+    until_epoch: int | None = None,
+    is_locked: bool = False,
+) -> bool:
     """Trains, evaluates and reports into `path`, resuming where an earlier call stopped.
 
     Args:
         config: config of the run.
         path: folder of the run.
+        until_epoch: only train, and no further than so many epochs; None for the whole job.
+        is_locked: this process holds the folder's lock already.
+
+    Returns:
+        True if the run is done, or `until_epoch` is reached; False if a signal stopped it, after
+        saving.
 
     Raises:
         ValueError: config, data or folder can't be used; see also `train.train`.
@@ -45,26 +57,21 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     if config.task.get("lungs") == "predicted":
         lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
     workdir.open_for(config, path)
-    with workdir.lock(path):
-        _run(config, path, system)
+    with contextlib.nullcontext() if is_locked else workdir.lock(path):
+        return _run(config, path, system, until_epoch)
 
 
-def _run(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) -> None:
+def _run(
+    config: mlc.ConfigDict, path: epath.Path, system: system_lib.System, until_epoch: int | None
+) -> bool:
     """Does what is left of a run, and says in `progress.json` how far it is."""
-    report, finished = path / "report.html", path / FINISHED
-    is_done = (
-        report.exists()
-        and is_finished(path, config.selection)
-        and all(evaluate.is_calibrated_as(path, x, config.calibrate) for x in run_files.SPLITS)
-    )
-    if distributed.tell_all(is_done):
-        logging.info("this run is finished: %s", report)
-        return
+    if distributed.tell_all(is_done(config, path)):
+        logging.info("this run is finished: %s", path / "report.html")
+        return True
     if distributed.is_main():
-        finished.unlink(missing_ok=True)
+        (path / FINISHED).unlink(missing_ok=True)
     with telling(path):
-        is_whole = _train_and_report(config, path, system)
-        progress_file.tell(phase="finished" if is_whole else "stopped")
+        return _train_and_report(config, path, system, until_epoch)
 
 
 def telling(path: epath.Path) -> contextlib.AbstractContextManager[None]:
@@ -75,7 +82,9 @@ def telling(path: epath.Path) -> contextlib.AbstractContextManager[None]:
     return progress_file.writing(path / progress_file.FILE, phase="reading data", where=where)
 
 
-def _train_and_report(config: mlc.ConfigDict, path: epath.Path, system: system_lib.System) -> bool:
+def _train_and_report(
+    config: mlc.ConfigDict, path: epath.Path, system: system_lib.System, until_epoch: int | None
+) -> bool:
     """Returns True; False if a signal stopped training."""
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
@@ -84,8 +93,10 @@ def _train_and_report(config: mlc.ConfigDict, path: epath.Path, system: system_l
     if not workdir.is_trained(path):
         may_lack = datasets.may_lack(config.data.to_dict(), task.needs if task.is_map else 0)
         record_check.check(splits, task, config.data.num_threads, may_lack)
-    if not train.train(config, path, splits, system=system):
-        return False
+    is_complete = train.train(config, path, splits, system=system, until_epoch=until_epoch)
+    if until_epoch is not None or not is_complete:
+        progress_file.tell(phase="paused" if is_complete else "stopped")
+        return is_complete
     progress_file.tell(phase="evaluating", images_per_s=None, seconds_left=None)
     evaluate.evaluate(config, path, splits, run_files.SPLITS, system=system, keep=True)
     if distributed.is_main():
@@ -93,7 +104,17 @@ def _train_and_report(config: mlc.ConfigDict, path: epath.Path, system: system_l
         progress_file.tell(phase="reporting")
         write_report(path)
         files.write_text(path / FINISHED, f"{selected(path, config.selection)}\n")
+    progress_file.tell(phase="finished")
     return True
+
+
+def is_done(config: mlc.ConfigDict, path: epath.Path) -> bool:
+    """Returns True if the run in `path` is trained, scored as its config says, and reported."""
+    return (
+        (path / "report.html").exists()
+        and is_finished(path, config.selection)
+        and all(evaluate.is_calibrated_as(path, x, config.calibrate) for x in run_files.SPLITS)
+    )
 
 
 def is_finished(path: epath.Path, selection: str) -> bool:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import flags
 
 from jaxlung.commands import (
     arguments,
@@ -19,8 +19,8 @@ from jaxlung.commands import (
     train,
 )
 from jaxlung.host import console
+from jaxlung.parallel import backend, interrupt
 from jaxlung.parallel import cluster as cluster_lib
-from jaxlung.parallel import interrupt
 
 COMMANDS = {
     "train": train,
@@ -33,8 +33,6 @@ COMMANDS = {
     "benchmark": benchmark,
 }
 WITHOUT_DEVICES = ("models", "report")  # Commands that read files only.
-# Parts of XLA's messages when a collective or the coordinator does not answer.
-PEER_GONE = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "coordination")
 OVERRIDES = ("--config.", "--noconfig.", "-config.", "-noconfig.")
 
 
@@ -68,69 +66,20 @@ def main(argv: Sequence[str]) -> int:
     try:
         with interrupt.stop_at_once():
             if args.command not in WITHOUT_DEVICES:
-                start_jax(cluster, only_compile=bool(getattr(args, "target", None)))
+                backend.start(
+                    cluster,
+                    only_compile=bool(getattr(args, "target", None)),
+                    only_cpu=args.is_study,
+                )
             return start()
     except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
-        code = console.complain(explain(error, cluster), 1, debug=debug)
+        code = console.complain(backend.explain(error, cluster), 1, debug=debug)
         if cluster:
             os._exit(code)  # A normal exit would wait for the other processes.
         return code
     except KeyboardInterrupt:
         interrupt.exit_at_once(0, None)  # Files are cleaned up; XLA's threads may still run.
     return 0
-
-
-def start_jax(cluster: cluster_lib.Cluster | None, *, only_compile: bool = False) -> None:
-    """Starts JAX: the compile cache, the other processes of the run, the devices.
-
-    Args:
-        cluster: where the processes of the run meet; None for a single one.
-        only_compile: leave this machine's accelerators alone, and compile anew.
-    """
-    # Imported here, so that a typo in the command line is reported within half a second.
-    from jaxlung.host import compile_cache
-    from jaxlung.parallel import distributed, sharding
-
-    if only_compile:
-        compile_cache.do_without()
-        sharding.leave_accelerators()
-    else:
-        compile_cache.use(os.environ)
-    use_32_bits()
-    if cluster:
-        distributed.start(cluster)
-    sharding.visible_devices()  # Reports missing devices before anything else.
-
-
-def use_32_bits() -> None:
-    """Turns off what `JAX_ENABLE_X64` turns on, so that runs are equal wherever they are made."""
-    import jax
-
-    if jax.config.read("jax_enable_x64"):
-        logging.info("JAX_ENABLE_X64 is set; jaxlung computes in 32 bits all the same")
-        jax.config.update("jax_enable_x64", False)
-
-
-def explain(error: Exception, cluster: cluster_lib.Cluster | None) -> Exception:
-    """Returns the error in words that tell the user what to do.
-
-    Raises:
-        RuntimeError: the error is a fault of the program.
-    """
-    if not isinstance(error, RuntimeError):
-        return error
-    if "RESOURCE_EXHAUSTED" in str(error):
-        return MemoryError(
-            "the device has too little memory; try a smaller --config.data.batch_size, "
-            "--config.step.remat=True, --config.step.microbatches=2, --config.data.placement=host, "
-            "or --config.model.dtype=bfloat16."
-        )
-    if cluster and any(sign in str(error) for sign in PEER_GONE):
-        return ConnectionError(
-            f"another process of this run is gone ({str(error).splitlines()[0][:200]}); everything "
-            "saved is intact. Run the same command in all processes to resume."
-        )
-    raise error
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, arguments.Start]:
@@ -152,6 +101,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, arguments.Start]:
         raise ValueError(
             f"jaxlung {args.command}: got {overrides[0]}, but the config of a trained run is fixed."
         )
+    args.is_study = False  # A command may set it: its runs are processes with their own devices.
     return args, COMMANDS[args.command].check(args, overrides)
 
 
@@ -175,7 +125,7 @@ def make_parser() -> arguments.Parser:
 
 def find_cluster(args: argparse.Namespace) -> cluster_lib.Cluster | None:
     """Returns where this process meets the others of its run; None for commands of one process."""
-    if "coordinator" not in args:
+    if "coordinator" not in args or args.is_study:
         return None
     return cluster_lib.find(os.environ, args.coordinator, args.num_processes, args.process_id)
 

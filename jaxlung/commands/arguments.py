@@ -55,6 +55,24 @@ def add_meeting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_id", metavar="I", type=int, help="this process, from 0")
 
 
+def add_sharing(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags by which the runs of a study share the devices of this machine."""
+    group = parser.add_argument_group("runs side by side")
+    group.add_argument(
+        "--devices_per_run",
+        metavar="N",
+        type=positive,
+        help="GPUs or TPU chips of each run whose config names no number; default: 1",
+    )
+    group.add_argument(
+        "--at_once",
+        metavar="N",
+        type=positive,
+        help="runs at once, at most; default: as many as there are GPUs or TPU chips for, and 1 on "
+        "CPUs, whose cores they share",
+    )
+
+
 def given(text: str) -> str:
     """Returns an argument's text; an empty one is refused."""
     if not text.strip():

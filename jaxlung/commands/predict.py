@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         help="folder of a trained run, exported file, or name (see jaxlung models); folder of a "
-        "study, for the ensemble of its runs; repeat it for lungs and infection, or for an ensemble",
+        "study for the mean of its runs; repeat it for lungs and infection, or for an ensemble",
     )
     options = {
         "probs": "write probabilities too",

@@ -10,8 +10,9 @@ from jaxlung.study import study_file
 
 HELP = "run several configs and compare them in one table"
 DESCRIPTION = (
-    "Runs the configs that a study lists and compares them in one table. Run the same command "
-    "again to resume."
+    "Runs the configs that a study lists, as many at once as there are devices for, and compares "
+    "them in one table. Run the same command again to resume. Several commands, also on several "
+    "machines, may work on the same folder."
 )
 EPILOG = f"""\
 --config.SECTION.FIELD=VALUE sets a field of every run.
@@ -19,6 +20,7 @@ Shipped studies: {", ".join(config_file.shipped_studies())}.
 
 jaxlung study covidqu_losses:phantom
 jaxlung study ct_folds --config.epochs=100 --workdir=studies/folds
+jaxlung study ct_ablation:seeds=5 --devices_per_run=2
 """
 
 
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", metavar="DIR", type=arguments.given, help="default: studies/NAME"
     )
+    arguments.add_sharing(parser)
 
 
 def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start:
@@ -39,10 +42,12 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
     study = study_file.load(spec)
     configs = study_file.make_configs(study, path, overrides)
 
+    args.is_study = True
+
     def start() -> int:
         from jaxlung.study import runner
 
-        runner.run(study, configs, path)
+        runner.run(study, configs, path, devices_per_run=args.devices_per_run, at_once=args.at_once)
         return 0
 
     return start

@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=",".join(PROGRAMS),
         help=f"with --target: which to compile of {', '.join(PROGRAMS)}; default: all",
     )
+    arguments.add_sharing(parser)
     arguments.add_meeting(parser)
 
 
@@ -83,7 +84,9 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         elif args.dry_run:
             sys.stdout.write(json.dumps(dry_run.dry_run(config)) + "\n")
         elif study:
-            runner.run(study, configs, path)
+            runner.run(
+                study, configs, path, devices_per_run=args.devices_per_run, at_once=args.at_once
+            )
         else:
             job.run(config, path)
         return 0
@@ -99,6 +102,11 @@ def load(
     name, _, arg = spec.partition(":")
     repeats = config_arg.split_repeats(arg)
     if not repeats.kinds:
+        if args.devices_per_run or args.at_once:
+            raise ValueError(
+                "--devices_per_run, --at_once: want folds=K or seeds=N after the config's name, "
+                "too; a single run uses all devices."
+            )
         config, path = arguments.load_config(args, overrides)
         return None, {name: config}, path
     if args.coordinator is not None:
@@ -106,6 +114,7 @@ def load(
             f"--coordinator: got it with {' and '.join(repeats.kinds)}, whose runs are processes "
             "of their own; want one of the two."
         )
+    args.is_study = not args.dry_run
     study = study_file.from_config(spec)
     default = config_file.default_workdir(":".join([name, ",".join([repeats.arg, *repeats.kinds])]))
     path = files.to_absolute(args.workdir or default)

@@ -73,19 +73,25 @@ def open_for(config: mlc.ConfigDict, path: epath.Path) -> None:
         ValueError: the folder holds a run of another config; names the fields that differ.
         OSError: `config.json` can't be written.
     """
-    wanted = to_json(with_absolute_paths(config))
-    if is_trained(path) and (path / "config.json").exists():
-        differing = differences(to_json(with_absolute_paths(load_config(path))), wanted)
-        if differing:
-            raise ValueError(
-                f"{path} holds a run of another config: {'; '.join(differing)}; choose another "
-                "--workdir."
-            )
+    require_same(config, path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--workdir: can't make the folder {path} ({error.strerror}).") from error
+    wanted = to_json(with_absolute_paths(config))
     files.write_text(path / "config.json", json.dumps(wanted, indent=2) + "\n")
+
+
+def require_same(config: mlc.ConfigDict, path: epath.Path) -> None:
+    """Raises ValueError if another config was trained in a run's folder; names what differs."""
+    if not is_trained(path) or not (path / "config.json").exists():
+        return
+    there, here = (to_json(with_absolute_paths(x)) for x in (load_config(path), config))
+    if differing := differences(there, here):
+        raise ValueError(
+            f"{path} holds a run of another config: {'; '.join(differing)}; choose another "
+            "--workdir."
+        )
 
 
 def with_absolute_paths(config: mlc.ConfigDict) -> mlc.ConfigDict:
@@ -239,6 +245,11 @@ def naming_config(path: epath.Path, *, values: bool = True) -> Iterator[None]:
 def to_json(config: mlc.ConfigDict) -> dict[str, Any]:
     """Returns the config as plain JSON values."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def fields(config: mlc.ConfigDict) -> dict[str, Any]:
+    """Returns every field's name, such as "data.batch_size", -> its value."""
+    return _flatten(config.to_dict())
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

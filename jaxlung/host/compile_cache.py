@@ -1,10 +1,12 @@
 """Keeps compiled programs between runs, so that a resumed run starts at once."""
 
+import collections
+import contextlib
 import hashlib
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 
@@ -15,6 +17,9 @@ LEAST_SECONDS = 0.5  # Programs that compile faster are not kept.
 # Which form of a convolution or a product is fastest on a GPU: most of a cold start. It is kept for
 # each of them, so that another program with the same ones need not try again.
 XLA_CACHES = "xla_gpu_per_fusion_autotune_cache_dir"
+NUM_LOCKS = 64  # Files in the cache folder; programs that share one wait for each other in vain.
+# JAX's events: a program was compiled and kept, or read.
+KEPT, READ = "/jax/compilation_cache/cache_misses", "/jax/compilation_cache/cache_hits"
 
 
 def use(environ: Mapping[str, str]) -> None:
@@ -32,6 +37,39 @@ def use(environ: Mapping[str, str]) -> None:
         jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     jax.config.update("jax_persistent_cache_enable_xla_caches", XLA_CACHES)
+
+
+@contextlib.contextmanager
+def wait_for_equal(program: str) -> Iterator[None]:
+    """Waits while another process compiles an equal program, and keeps others waiting meanwhile.
+
+    So runs of equal shape that start together compile each program once: the others read it from
+    the cache. Without a cache, or if its folder has no locks, nobody waits.
+
+    Args:
+        program: the program's text.
+    """
+    place = jax.config.read("jax_compilation_cache_dir")
+    number = int(hashlib.sha256(program.encode()).hexdigest(), 16) % NUM_LOCKS
+    with contextlib.ExitStack() as stack:
+        if place and jax.config.read("jax_enable_compilation_cache"):
+            with contextlib.suppress(OSError):
+                os.makedirs(place, exist_ok=True)
+                file = stack.enter_context(open(f"{place}/compiling-{number}.lock", "a"))
+                folder_lock.wait_for(file)
+        yield
+
+
+def count() -> collections.Counter[str]:
+    """Returns a counter of what happens to programs from now on: `KEPT` and `READ`."""
+    seen: collections.Counter[str] = collections.Counter()
+
+    def note(event: str, **fields: str | int) -> None:
+        del fields
+        seen[event] += 1
+
+    jax.monitoring.register_event_listener(note)
+    return seen
 
 
 def do_without() -> None:

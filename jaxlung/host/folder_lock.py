@@ -54,6 +54,11 @@ def take_turn_if_free(file: pathlib.Path) -> Iterator[bool]:
         yield is_locked
 
 
+def wait_for(file: IO[str] | IO[bytes]) -> None:
+    """Locks an open file until it is closed; waits while another process holds the lock."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
 def try_lock(file: IO[str] | IO[bytes]) -> bool:
     """Locks an open file until it is closed; returns False if another process holds the lock."""
     try:

@@ -21,7 +21,9 @@ from jaxlung.host import console, files
 FILE = "progress.json"
 SECONDS_BETWEEN_WRITES = 1.0
 SECONDS_BETWEEN_SIGNS = 10.0  # while there is nothing new
-ENDED = ("finished", "stopped", "failed")  # phases after which the process works no more
+# Phases after which the process works no more: "stopped" by a signal, "paused" after an epoch that
+# isn't the last, to go on later.
+ENDED = ("finished", "stopped", "paused", "failed")
 _MOST_REASON = 300  # characters
 
 

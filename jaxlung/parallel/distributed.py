@@ -19,7 +19,7 @@ from absl import flags, logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxlung.host import console, files
+from jaxlung.host import compile_cache, console, files
 from jaxlung.parallel import cluster as cluster_lib
 from jaxlung.parallel import sharding
 
@@ -92,18 +92,22 @@ class Program:
         lowered = self._jitted.lower(*args)
 
         def finish() -> None:
-            self._compiled[_shapes(args)] = lowered.compile()
+            # Several processes of one run compile together: on GPUs they share the trials.
+            with contextlib.ExitStack() as stack:
+                if jax.process_count() == 1:
+                    stack.enter_context(compile_cache.wait_for_equal(lowered.as_text()))
+                self._compiled[_shapes(args)] = lowered.compile()
 
         return finish
 
     def __call__(self, *args: Any) -> Any:
         """Runs the function."""
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 and self._compiled:
             return self._jitted(*args)  # JAX finds what `lower` has compiled.
         shapes = _shapes(args)
         if shapes not in self._compiled:
             compile_ahead([(self, args)])
-        return self._compiled[shapes](*args)
+        return self._compiled[shapes](*args) if jax.process_count() > 1 else self._jitted(*args)
 
 
 Job = tuple[Program, Sequence[Any]]  # A program, and its arguments or their shapes.

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: three ways to stop without losing work."""
+"""SIGTERM and Ctrl-C: four ways to stop without losing work."""
 
 import contextlib
 import os
@@ -36,6 +36,19 @@ def catch() -> Iterator[Interrupt]:
 
     with _handlers(handle):
         yield interrupt
+
+
+@contextlib.contextmanager
+def collect() -> Iterator[list[str]]:
+    """Collects the names of signals, for a loop that passes them on to other processes."""
+    names: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        names.append(signal.Signals(number).name)
+
+    with _handlers(note):
+        yield names
 
 
 @contextlib.contextmanager

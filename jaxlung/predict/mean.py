@@ -6,7 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 from etils import epath
 
-from jaxlung.predict import ct_ensemble, ensemble, network
+from jaxlung.predict import ct_ensemble, network
+from jaxlung.predict import ensemble as ensemble_lib
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -17,7 +18,7 @@ class Mean:
         ensemble: the networks.
     """
 
-    ensemble: ensemble.Ensemble
+    ensemble: ensemble_lib.Ensemble
 
     def predict(
         self,
@@ -46,7 +47,7 @@ class Mean:
         spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
         *,
         keep_probs: bool = True,
-    ) -> ensemble.Found:
+    ) -> ensemble_lib.Found:
         """Returns mask, mean output and disagreement; see `network.Network.predict`.
 
         Args:
@@ -75,5 +76,5 @@ def load(paths: Iterable[epath.Path], *, mirror: bool = False) -> network.Networ
     networks = [each for path in paths for each in network.load_all(path, mirror=mirror)]
     if len(networks) == 1:
         return networks[0]
-    (only,) = ensemble.gather(networks).ensembles.values()
+    (only,) = ensemble_lib.gather(networks).ensembles.values()
     return Mean(only)

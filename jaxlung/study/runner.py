@@ -1,51 +1,132 @@
-"""Runs the unfinished runs of a study, then writes its tables and its page."""
+"""Runs the unfinished runs of a study side by side, then writes its tables and its page."""
 
+import contextlib
+import os
 from collections.abc import Mapping
 
+import jax
 import ml_collections as mlc
 from absl import logging
 from etils import epath
 
 from jaxlung import job
-from jaxlung.config import workdir
-from jaxlung.host import files
-from jaxlung.study import contents, outputs, page, results, rows, tables
+from jaxlung.config import study_folder, workdir
+from jaxlung.host import files, folder_lock
+from jaxlung.study import contents, devices, outputs, page, results, rows, schedule, screen, tables
 from jaxlung.study import study as study_lib
 from jaxlung.training import system
 
 
-def run(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> bool:
+def run(
+    study: study_lib.Study,
+    configs: Mapping[str, mlc.ConfigDict],
+    path: epath.Path,
+    *,
+    devices_per_run: int | None = None,
+    at_once: int | None = None,
+) -> bool:
     """Runs the study in `path`, and resumes it if an earlier call was stopped.
 
-    Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`, `study.png` and, if the study shows
-    images, `figures/outputs.png`.
+    Each run is a process of its own with its own devices; see `schedule.run`. This process leaves
+    the accelerators to them. Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`,
+    `study.png`, if the study shows images `figures/outputs.png`, and last `finished.txt`.
 
     Args:
         study: The study.
         configs: Name of a run -> its config.
         path: The study's folder.
+        devices_per_run: See `devices.find`.
+        at_once: See `devices.find`.
 
     Returns:
-        True if the study is complete; False if a signal stopped a run, after it was saved.
+        True if the study is complete; False if a signal stopped it, after all runs were saved.
 
     Raises:
-        ValueError, OSError: bad config, data or folder; see `job.run`.
-        FloatingPointError: a loss is not finite.
+        ValueError, OSError: bad config, data or folder.
+        ChildProcessError: some runs failed; the others are finished.
     """
-    for config in configs.values():  # A bad setting is reported before the first run starts.
-        system.make_system(config)
+    pool = devices.find(os.environ, devices_per_run, at_once)
+    tasks = make_tasks(study, configs, path)
+    for task in tasks:  # A bad setting is reported before the first run starts.
+        check(task, pool)
     make_folder(path / "runs")
-    with workdir.lock(path):
-        for number, one in enumerate(study.runs, 1):
-            logging.info("run %d of %d: %s", number, len(study.runs), one.name)
-            job.run(configs[one.name], path / "runs" / one.name)
-            if not results.is_finished(path / "runs" / one.name):
-                logging.info(
-                    "the study stopped in run %s; run the same command to resume", one.name
-                )
-                return False
-        write(study, configs, path)
+    if left := [task for task in tasks if not schedule.is_done(task)]:
+        (path / job.FINISHED).unlink(missing_ok=True)
+        logging.info("%d of %d runs are left to do", len(left), len(tasks))
+    study_folder.write(path, {one.name: one.group for one in study.runs})
+    names = [task.name for task in tasks]
+    with contextlib.closing(screen.Screen(path / study_folder.RUNS, names)) as shown:
+        statuses = schedule.run(tasks, pool, show=lambda x: shown.update(schedule.failures(x)))
+    failed = schedule.failures(statuses)
+    if any(status.state not in (schedule.FINISHED, schedule.FAILED) for status in statuses):
+        logging.info("the study stopped; run the same command to resume")
+        return False
+    if failed:
+        raise ChildProcessError(
+            f"{len(failed)} of {len(statuses)} runs failed ({', '.join(failed)}), for the reasons "
+            "above; the others are finished. Run the same command to try again."
+        )
+    write_once(study, configs, path)
     return True
+
+
+def make_tasks(
+    study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path
+) -> list[schedule.Task]:
+    """Returns the runs of a study as tasks, each with the names of the runs that it uses.
+
+    A run uses another one if a field of its config is a path of that run's folder or of a file in
+    it, as `lungs_run` and `init_from` may be.
+
+    Raises:
+        ValueError: a run uses a later one, or itself.
+    """
+    folders = {one.name: path / "runs" / one.name for one in study.runs}
+    tasks: list[schedule.Task] = []
+    for one in study.runs:
+        texts = [x for x in workdir.fields(configs[one.name]).values() if isinstance(x, str)]
+        needs = [
+            name
+            for name, folder in folders.items()
+            if any(x == str(folder) or x.startswith(f"{folder}/") for x in texts)
+        ]
+        if later := set(needs) - {task.name for task in tasks}:
+            raise ValueError(
+                f"study, run {one.name}: it uses the results of run {later.pop()}, want a run "
+                "before it in the study."
+            )
+        tasks.append(
+            schedule.Task(one.name, configs[one.name], folders[one.name], needs=tuple(needs))
+        )
+    return tasks
+
+
+def check(task: schedule.Task, pool: devices.Pool) -> None:
+    """Raises ValueError if a run can't be as its config says, or its folder holds another one."""
+    pool.require_fit(task.name, task.config)
+    alone = mlc.ConfigDict(task.config.to_dict())
+    alone.mesh.update(data=-1, space=1)  # The run's own devices can't be seen from here.
+    system.make_system(alone, jax.devices()[:1])
+    workdir.require_same(task.config, task.path)
+
+
+def write_once(
+    study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path
+) -> None:
+    """Writes the tables, unless another command writes them when this one wants to."""
+    before = _written(path)
+    with folder_lock.wait_for_turn(path / "lock", "writing the tables"):
+        if _written(path) != before and (path / job.FINISHED).exists():
+            logging.info("study: another command has written %s", path / "study.html")
+            return
+        write(study, configs, path)
+        files.write_text(path / job.FINISHED, f"{len(study.runs)} runs\n")
+
+
+def _written(path: epath.Path) -> int:
+    """Returns the time at which the table was written, in nanoseconds; 0 if it isn't there."""
+    file = path / "study.csv"
+    return os.stat(file).st_mtime_ns if file.exists() else 0
 
 
 def make_folder(path: epath.Path) -> None:

@@ -45,6 +45,7 @@ class Screen:
         self._clock = clock
         self._watches = {name: watch.Watch(path / name, clock, wall) for name in names}
         self._due = clock()
+        self._failures: Mapping[str, str] = {}
         self._view: _Drawing | _Lines = _Lines(clock)
         if stream.isatty() and os.environ.get("TERM") != "dumb":
             self._view = _Drawing(stream, size or functools.partial(ask_size, stream))
@@ -55,13 +56,14 @@ class Screen:
         Args:
             failures: Name of a run -> reason why it failed in this command, if it can't tell.
         """
+        self._failures = failures
         if self._clock() >= self._due:
             self._due = self._clock() + SECONDS_BETWEEN_DRAWINGS
             self._view.show(watch.look_at_all(self._watches, failures))
 
-    def close(self, failures: Mapping[str, str]) -> None:
+    def close(self) -> None:
         """Shows how all runs ended, and gives the terminal back."""
-        self._view.show(watch.look_at_all(self._watches, failures))
+        self._view.show(watch.look_at_all(self._watches, self._failures))
         self._view.close()
 
 

@@ -11,6 +11,8 @@ from jaxlung.host import progress, progress_file
 
 # A run gives a sign every 10 seconds; a network file system may hold it back for as long again.
 SILENT_AFTER = 45.0  # seconds
+# Phase at the end of a process -> kind of the run.
+ENDS = {"finished": "finished", "stopped": "stopped", "paused": "waiting", "failed": "failed"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Watch:
             return "waiting", "waiting"  # How an earlier command ended doesn't matter any more.
         if found.phase in progress_file.ENDED:
             reason = f": {found.detail}" if found.detail else ""
-            return ("failed" if found.phase == "failed" else "stopped"), f"{found.phase}{reason}"
+            return ENDS[found.phase], f"{found.phase}{reason}"
         silence = self._clock() - self._sign
         if silence >= SILENT_AFTER:
             return "silent", f"no sign of life for {progress.duration(silence)}"

@@ -33,7 +33,8 @@ class Journal:
         unit: name of an example in the plural, "images" or "patches".
         batch_size: examples per step.
         first_step: number of steps that were finished before this process started.
-        total_steps: number of steps of the whole run.
+        total_steps: step at which this process stops: the run's last one, or that of a stop
+            between epochs.
         epoch_steps: value of `epoch_steps` when the run was saved within an epoch; otherwise [].
         score: name of the validation score, and the function that computes it from a confusion
             matrix.

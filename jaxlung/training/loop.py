@@ -37,29 +37,37 @@ def train(
     splits: Mapping[str, record.Source],
     *,
     system: system_lib.System | None = None,
+    until_epoch: int | None = None,
 ) -> bool:
     """Trains for `config.epochs` or until early stopping, resuming from `workdir` if it can.
+
+    A run that is stopped with `until_epoch` and resumed computes what it would have computed in
+    one go: unlike `config.epochs`, this number changes no schedule.
 
     Args:
         config: config of the run.
         workdir: folder that gets `checkpoints/`, `metrics.csv` and TensorBoard events.
         splits: "train" and "validation".
         system: what `config` describes, if it was made already.
+        until_epoch: stop, with a checkpoint, once so many epochs are finished, 1 or more; None
+            trains to the end.
 
     Returns:
-        True if training is complete; False if a signal stopped it, after saving.
+        True if training is complete or `until_epoch` is reached; False if a signal stopped it,
+        after saving.
 
     Raises:
         ValueError: a setting can't be used, a split is empty, or all checkpoints are damaged.
         FloatingPointError: the loss is not finite; the message names the step.
     """
     system = system or system_lib.make_system(config)
+    if until_epoch is not None and until_epoch < 1:
+        raise ValueError(f"until_epoch: got {until_epoch}, want 1 or more.")
+    epochs = min(until_epoch or config.epochs, config.epochs)
     with interrupt.catch() as stop:
-        last_step, total_steps, stopped = _train(config, workdir, system, splits, stop)
+        last_step, end_step, stopped = _train(config, workdir, system, splits, epochs, stop)
     if stopped:
-        logging.info(
-            "saved at step %d of %d; run the same command to resume", last_step, total_steps
-        )
+        logging.info("saved at step %d of %d; run the same command to resume", last_step, end_step)
     return not stopped
 
 
@@ -68,12 +76,17 @@ def _train(
     workdir: epath.Path,
     system: system_lib.System,
     splits: Mapping[str, record.Source],
+    epochs: int,
     stop: interrupt.Interrupt,
 ) -> tuple[int, int, bool]:
-    """Runs the loop; returns the last step, the steps of the whole run, and if a signal came."""
+    """Runs the loop for `epochs` of the run; returns its last step, its end, and if a signal came.
+
+    The end is the step that completes `epochs`.
+    """
     num_examples = system.settings.num_examples(len(splits["train"]))
     batch_size = system.settings.batch_size
     total_steps = order.steps_after_epochs(config.epochs, num_examples, batch_size)
+    end_step = order.steps_after_epochs(epochs, num_examples, batch_size)
     state, progress = restore_or_init(workdir, system, config.init_from)
     control = control_lib.from_json(progress["control"])
     first_step = step = int(state.step)
@@ -81,15 +94,15 @@ def _train(
     score_name = system.task.epoch_score[1]
     rows = metrics_log.restore(workdir, first_step, score_name, progress["epochs"], epoch)
     tell_start(config.epochs, epoch, (first_step, total_steps), score_name, rows)
-    if first_step >= total_steps or control.stopped:
-        return first_step, total_steps, False
+    if first_step >= end_step or control.stopped:
+        return first_step, end_step, False
 
     feed = pipeline.open_feed(splits["train"], system.settings, system.shardings, "train")
     val_split = validation.open_split(system, splits["validation"])
     step_fn = distributed.Program(system.jit_train_step(feed.take, total_steps))
     votes = distributed.Votes(system.shardings.mesh)
     together = system.steps_per_dispatch
-    dispatches = [*order.dispatches(first_step, total_steps, num_examples, batch_size, together)]
+    dispatches = [*order.dispatches(first_step, end_step, num_examples, batch_size, together)]
     compile_all(system, state, feed, step_fn, val_split, {len(steps) for steps in dispatches})
     items = feed.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
     progress_file.tell(phase="training")
@@ -98,7 +111,7 @@ def _train(
         metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
         jax.transfer_guard("disallow"),
     ):
-        notes = open_journal(system, log, config.epochs, (first_step, total_steps), progress)
+        notes = open_journal(system, log, config.epochs, (first_step, end_step), progress)
         for steps, item in zip(dispatches, items, strict=True):
             state, metrics = step_fn(state, feed.store, item, system.seed)
             notes.add(metrics)
@@ -124,7 +137,7 @@ def _train(
             if control.stopped or stops:
                 break
         stops = votes.ask_now(stops or bool(stop.received))
-    return step, total_steps, stops
+    return step, end_step, stops
 
 
 def compile_all(
@@ -231,7 +244,7 @@ def open_journal(
     steps: tuple[int, int],
     progress: checkpoint_notes.Progress,
 ) -> journal.Journal:
-    """Opens the journal of a run's `steps`, the first and the total number."""
+    """Opens the journal of the loop's `steps`, the first and the last."""
     return journal.Journal(
         log,
         num_epochs=num_epochs,

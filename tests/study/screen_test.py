@@ -136,7 +136,7 @@ def test_a_table_is_drawn_over_itself(study):
         study.train("fold_0", epoch)
         study.writes("fold_1", phase="compiling", where="node3, gpu 1")
         shown.update({})
-    shown.close({})
+    shown.close()
     assert terminal.text == (
         "$ jaxlung study ct_folds\n"
         "run     epoch    loss  val. dice  images/s        left  state\n"
@@ -232,7 +232,7 @@ def test_log_lines_go_above_the_table(study):
     assert above.endswith("and more\n")
     assert table.startswith("fold_0  waiting\n")
     assert table.count("\n") == 3
-    shown.close({})
+    shown.close()
     logging.warning("later")
     assert "later" not in terminal.text
 
@@ -262,7 +262,7 @@ def test_without_a_terminal_each_event_is_a_line(study, caplog):
         study.finishes("fold_1")
         study.now += 1
         shown.update({})
-        shown.close({})
+        shown.close()
     lines = caplog.messages
     assert lines[:3] == [
         "1 of 3 runs finished, 2 waiting",

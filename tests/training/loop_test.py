@@ -123,6 +123,29 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_the_run_goes_on_to_the_bit
     assert_same_run(tmp_path, whole_run)
 
 
+def test_a_run_stopped_after_an_epoch_goes_on_to_the_bit(tmp_path):
+    """Two epochs of three, then the third: the schedule is that of three epochs throughout."""
+    config = make_config(**{"optimizer.schedule": "cosine", "optimizer.learning_rate": 0.01})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train.train(config, epath.Path(whole), SPLITS)
+    assert train.train(config, epath.Path(parts), SPLITS, until_epoch=2)
+    assert [row["step"] for row in read_metrics(parts)] == ["3", "5"]
+    assert int(last_state(parts, config).step) == 5
+    before = (parts / "metrics.csv").stat().st_mtime_ns
+    assert train.train(config, epath.Path(parts), SPLITS, until_epoch=1)  # It is past that.
+    assert (parts / "metrics.csv").stat().st_mtime_ns == before
+    assert train.train(config, epath.Path(parts), SPLITS)
+    jax.tree.map(
+        np.testing.assert_array_equal, last_state(parts, config), last_state(whole, config)
+    )
+    assert read_metrics(parts) == read_metrics(whole)
+
+
+def test_a_stop_before_the_first_epoch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"until_epoch: got 0, want 1 or more\."):
+        train.train(make_config(), epath.Path(tmp_path), SPLITS, until_epoch=0)
+
+
 @pytest.mark.slow
 def test_a_run_saved_before_its_last_rows_drops_them_and_writes_them_again(whole_run, tmp_path):
     config = make_config()

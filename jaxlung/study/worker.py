@@ -1,0 +1,84 @@
+"""A process that runs one run of a study: `python -m jaxlung.study.worker FOLDER ...`.
+
+The scheduler starts it, with the devices of the run in its environment and the run's config in its
+folder. It stops after saving when it gets SIGTERM, or when the scheduler has died.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from jaxlung.host import console
+from jaxlung.parallel import backend, interrupt
+
+STOPPED = 75  # Exit code of a run that was saved before its end: EX_TEMPFAIL of sysexits.h.
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one run; returns 0 if it is done, 1 if it failed, `STOPPED` if a signal came."""
+    args = parse(argv)
+    os.set_inheritable(args.lock, False)  # It is held as long as this process lives, no longer.
+    if args.cores:
+        os.sched_setaffinity(0, args.cores)  # Before JAX and NumPy count them.
+    console.quiet_libraries()
+    flags.FLAGS.mark_as_parsed()  # Orbax reads its own absl flags.
+    try:
+        with interrupt.stop_at_once():
+            threading.Thread(target=stop_with_scheduler, daemon=True).start()
+            return run(args)
+    except (ValueError, OSError, FloatingPointError, RuntimeError) as error:
+        return console.complain(backend.explain(error), 1, debug=False)
+    except KeyboardInterrupt:
+        interrupt.exit_at_once(0, None)
+    return STOPPED
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the run in `args.folder`."""
+    # Imported here, when the cores are set and signals are handled.
+    from jaxlung import job
+    from jaxlung.config import workdir
+    from jaxlung.host import compile_cache, files
+
+    backend.start()
+    path = files.to_absolute(args.folder)
+    config = workdir.load_config(path)
+    programs = compile_cache.count()
+    is_done = job.run(config, path, until_epoch=args.until_epoch, is_locked=True)
+    logging.info(
+        "%d programs compiled, %d read from the cache",
+        programs[compile_cache.KEPT],
+        programs[compile_cache.READ],
+    )
+    return 0 if is_done else STOPPED
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parses the arguments that `workers.start` gives."""
+    parser = argparse.ArgumentParser("jaxlung.study.worker", allow_abbrev=False)
+    parser.add_argument("folder", help="folder of the run")
+    parser.add_argument("--lock", type=int, required=True, help="file descriptor of its lock")
+    parser.add_argument(
+        "--cores", type=lambda text: [*map(int, text.split(","))], help="cores to run on"
+    )
+    parser.add_argument("--until_epoch", type=int, help="epoch after which to stop")
+    return parser.parse_args(argv)
+
+
+def stop_with_scheduler() -> None:
+    """Waits until the scheduler closes its end of standard input, then stops this process."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 1):  # Not sys.stdin, whose lock would crash Python's own exit.
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    console.quiet_late_writes()
+    sys.exit(main(sys.argv[1:]))
