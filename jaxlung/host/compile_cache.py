@@ -49,10 +49,10 @@ def wait_for_equal(program: str) -> Iterator[None]:
     Args:
         program: the program's text.
     """
-    place = jax.config.read("jax_compilation_cache_dir")
+    place = jax.config.values["jax_compilation_cache_dir"]
     number = int(hashlib.sha256(program.encode()).hexdigest(), 16) % NUM_LOCKS
     with contextlib.ExitStack() as stack:
-        if place and jax.config.read("jax_enable_compilation_cache"):
+        if place and jax.config.values["jax_enable_compilation_cache"]:
             with contextlib.suppress(OSError):
                 os.makedirs(place, exist_ok=True)
                 file = stack.enter_context(open(f"{place}/compiling-{number}.lock", "a"))

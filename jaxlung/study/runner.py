@@ -56,7 +56,9 @@ def run(
     study_folder.write(path, {one.name: one.group for one in study.runs})
     names = [task.name for task in tasks]
     with contextlib.closing(screen.Screen(path / study_folder.RUNS, names)) as shown:
-        statuses = schedule.run(tasks, pool, show=lambda x: shown.update(schedule.failures(x)))
+        statuses = schedule.run(
+            tasks, pool, show=lambda x: shown.update(schedule.failures(x), schedule.places(x))
+        )
     failed = schedule.failures(statuses)
     if any(status.state not in (schedule.FINISHED, schedule.FAILED) for status in statuses):
         logging.info("the study stopped; run the same command to resume")

@@ -45,25 +45,26 @@ class Screen:
         self._clock = clock
         self._watches = {name: watch.Watch(path / name, clock, wall) for name in names}
         self._due = clock()
-        self._failures: Mapping[str, str] = {}
+        self._told: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
         self._view: _Drawing | _Lines = _Lines(clock)
         if stream.isatty() and os.environ.get("TERM") != "dumb":
             self._view = _Drawing(stream, size or functools.partial(ask_size, stream))
 
-    def update(self, failures: Mapping[str, str]) -> None:
+    def update(self, failures: Mapping[str, str], places: Mapping[str, str]) -> None:
         """Shows what is new, at most once a second.
 
         Args:
-            failures: Name of a run -> reason why it failed in this command, if it can't tell.
+            failures: Name of a run -> why it failed in this command.
+            places: Name of a run -> where this command is running it.
         """
-        self._failures = failures
+        self._told = failures, places
         if self._clock() >= self._due:
             self._due = self._clock() + SECONDS_BETWEEN_DRAWINGS
-            self._view.show(watch.look_at_all(self._watches, failures))
+            self._view.show(watch.look_at_all(self._watches, *self._told))
 
     def close(self) -> None:
         """Shows how all runs ended, and gives the terminal back."""
-        self._view.show(watch.look_at_all(self._watches, self._failures))
+        self._view.show(watch.look_at_all(self._watches, *self._told))
         self._view.close()
 
 

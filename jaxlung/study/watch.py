@@ -61,23 +61,35 @@ class Watch:
         found = progress_file.load(self._path / progress_file.FILE)
         return found or progress_file.Progress()
 
-    def look(self, told: str = "") -> State:
+    def look(self, failure: str = "", place: str = "") -> State:
         """Returns the run's state now.
 
         Args:
-            told: Reason of a failure that only the process knows which started the run.
+            failure: Why a process failed that this command started; "" if it didn't.
+            place: Where this command has started the run; "" if it hasn't.
         """
         found = self._load()
         if found != self._last:
             self._last, self._sign = found, self._clock()
-        kind, text = self._judge(found, told)
+        if place and (found == self._first or found.phase in progress_file.ENDED):
+            # Its process has not come to say anything. What is in the file was said by another.
+            found = dataclasses.replace(
+                found,
+                phase="starting",
+                detail="",
+                where=place,
+                images_per_s=None,
+                seconds_left=None,
+            )
+            return State(self._path.name, "running", "starting", found)
+        kind, text = self._judge(found, failure)
         return State(self._path.name, kind, text, found)
 
-    def _judge(self, found: progress_file.Progress, told: str) -> tuple[str, str]:
+    def _judge(self, found: progress_file.Progress, failure: str) -> tuple[str, str]:
         if (self._path / run_files.FINISHED).exists():
             return "finished", "finished"
-        if told:
-            return "failed", f"failed: {told}"
+        if failure:
+            return "failed", f"failed: {failure}"
         if not found.phase or (found.phase in progress_file.ENDED and found == self._first):
             return "waiting", "waiting"  # How an earlier command ended doesn't matter any more.
         if found.phase in progress_file.ENDED:
@@ -116,6 +128,10 @@ def estimate_seconds_left(states: Sequence[State]) -> float | None:
     return max(*left, ahead / len(running))
 
 
-def look_at_all(watches: Mapping[str, Watch], failures: Mapping[str, str]) -> list[State]:
-    """Returns the states of runs by name; `failures` are reasons by name."""
-    return [watch.look(failures.get(name, "")) for name, watch in watches.items()]
+def look_at_all(
+    watches: Mapping[str, Watch], failures: Mapping[str, str], places: Mapping[str, str]
+) -> list[State]:
+    """Returns the states of runs, given their failures and places by name; see `Watch.look`."""
+    return [
+        watch.look(failures.get(name, ""), places.get(name, "")) for name, watch in watches.items()
+    ]

@@ -122,7 +122,7 @@ def test_a_table_is_drawn_over_itself(study):
     terminal = Terminal(82)
     terminal.write("$ jaxlung study ct_folds\n")
     shown = study.open(terminal)
-    shown.update({})
+    shown.update({}, {})
     assert terminal.text == (
         "$ jaxlung study ct_folds\n"
         "run     state\n"
@@ -135,7 +135,7 @@ def test_a_table_is_drawn_over_itself(study):
         study.now += 2
         study.train("fold_0", epoch)
         study.writes("fold_1", phase="compiling", where="node3, gpu 1")
-        shown.update({})
+        shown.update({}, {})
     shown.close()
     assert terminal.text == (
         "$ jaxlung study ct_folds\n"
@@ -156,7 +156,7 @@ def test_ends_are_shown_and_what_is_over_is_not(study):
     study.now += 100
     study.finishes("fold_0")
     study.writes("fold_1", phase="failed", detail="a.png: no picture,\x1b[2J where " + "x" * 90)
-    shown.update({})
+    shown.update({}, {})
     rows = terminal.text.splitlines()
     assert rows[1:3] == [
         "fold_0  10/30  0.0500     0.9000  finished",
@@ -171,9 +171,9 @@ def test_a_narrow_terminal_gets_fewer_columns(study, columns):
     terminal = Terminal(columns)
     study.train("fold_0", 10)
     shown = study.open(terminal)
-    shown.update({})
+    shown.update({}, {})
     study.now += 1
-    shown.update({})
+    shown.update({}, {})
     rows = terminal.text.splitlines()
     assert len(rows) == 5
     assert all(len(row) < columns for row in rows)
@@ -190,7 +190,7 @@ def test_a_terminal_may_be_made_narrower_and_wider_meanwhile(study):
     for columns in (100, 45, 30, 90):
         terminal.resize(columns)
         study.now += 1
-        shown.update({})
+        shown.update({}, {})
         rows = terminal.text.splitlines()
         assert rows[0] == "$ jaxlung"
         assert len(rows) == 1 + 5
@@ -205,7 +205,7 @@ def test_more_runs_than_lines_show_those_that_matter(tmp_path, monkeypatch):
     terminal = Terminal(80, lines=10)
     shown = study.open(terminal)
     for _ in range(3):
-        shown.update({"fold_63": "killed by signal 9"})
+        shown.update({"fold_63": "killed by signal 9"}, {})
         study.now += 1
     rows = terminal.text.splitlines()
     assert len(rows) == 9
@@ -224,7 +224,7 @@ def test_more_runs_than_lines_show_those_that_matter(tmp_path, monkeypatch):
 def test_log_lines_go_above_the_table(study):
     terminal = Terminal(80)
     shown = study.open(terminal)
-    shown.update({})
+    shown.update({}, {})
     logging.warning("sharing out 8 GPUs %s", "x" * 100)
     logging.warning("and more")
     above, _, table = terminal.text.partition("run     state\n")
@@ -244,7 +244,7 @@ def test_it_is_drawn_once_a_second_at_most(study):
     terminal.write = drawn.append
     for _ in range(100):
         study.now += 0.05
-        shown.update({})
+        shown.update({}, {})
     assert 4 <= len(drawn) <= 6
 
 
@@ -252,16 +252,16 @@ def test_without_a_terminal_each_event_is_a_line(study, caplog):
     with caplog.at_level(std_logging.INFO, logger="absl"):
         study.finishes("fold_0")
         shown = study.open(io.StringIO())
-        shown.update({})
+        shown.update({}, {})
         study.writes("fold_1", phase="compiling", where="node3, gpu 1")
         for epoch in range(1, 31):
             study.now += 30
-            shown.update({})
+            shown.update({}, {})
             study.train("fold_1", epoch)
         study.writes("fold_2", phase="failed", detail="a.png: no picture")
         study.finishes("fold_1")
         study.now += 1
-        shown.update({})
+        shown.update({}, {})
         shown.close()
     lines = caplog.messages
     assert lines[:3] == [
@@ -284,7 +284,7 @@ def test_a_dumb_terminal_gets_lines(study, monkeypatch, caplog):
     monkeypatch.setenv("TERM", "dumb")
     with caplog.at_level(std_logging.INFO, logger="absl"):
         terminal = Terminal(80)
-        study.open(terminal).update({})
+        study.open(terminal).update({}, {})
     assert caplog.messages == ["0 of 3 runs finished, 3 waiting"]
     assert terminal.text == ""
 

@@ -130,6 +130,19 @@ def test_a_failure_that_only_the_parent_knows_is_told(run):
     assert (state.kind, state.text) == ("failed", "failed: killed by signal 9")
 
 
+def test_a_run_that_was_started_here_starts_until_it_says_something(run):
+    watched = run.is_watched()
+    assert (watched.look("", "GPU 3").text, watched.look().kind) == ("starting", "waiting")
+    run.writes(phase="training", epoch=3, where="node3, gpu 0", written=run.wall())
+    resumed = run.is_watched()  # What an earlier process wrote.
+    state = resumed.look("", "GPU 3")
+    assert (state.text, state.found.where, state.found.epoch) == ("starting", "GPU 3", 3)
+    run.writes(phase="reading data", where="node3, gpu 3", written=run.wall() + 1)
+    assert resumed.look("", "GPU 3").text == "reading data"
+    run.passes(watch.SILENT_AFTER)
+    assert resumed.look("", "GPU 3").kind == "silent"
+
+
 def make(kind, **fields):
     return watch.State("x", kind, kind, progress_file.Progress(**fields))
 
