@@ -45,7 +45,7 @@ def test_fields_of_the_config_may_be_empty_and_hold_blanks():
 def test_a_studys_folder_is_named_after_it(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(runner, "run", lambda study, configs, path: seen.append(path))
+    monkeypatch.setattr(runner, "run", lambda study, configs, path, **numbers: seen.append(path))
     _, start = main.parse(["jaxlung", "study", "alphas:phantom"])
     assert start() == 0
     assert [str(path) for path in seen] == [os.path.realpath(tmp_path) + "/studies/alphas_phantom"]

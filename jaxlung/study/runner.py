@@ -66,7 +66,7 @@ def run(
     if failed:
         raise ChildProcessError(
             f"{len(failed)} of {len(statuses)} runs failed ({', '.join(failed)}), for the reasons "
-            "above; the others are finished. Run the same command to try again."
+            "above. Finished runs stay finished; run the same command to try the others again."
         )
     write_once(study, configs, path)
     return True

@@ -7,16 +7,16 @@ import logging as std_logging
 import os
 import re
 
+import jax
 import ml_collections as mlc
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
 
-from jaxlung import job, main
-from jaxlung.config import config_file
-from jaxlung.report import page
-from jaxlung.study import outputs, results, runner, study, study_file
+from jaxlung import main
+from jaxlung.config import config_file, workdir
+from jaxlung.study import outputs, results, runner, schedule, study, study_file
 
 STUDY = study.Study(
     title="Two | seeds",
@@ -37,8 +37,8 @@ def finished(tmp_path_factory):
     path = epath.Path(folder / "study")
     overrides = [f"--config.data.data_dir={folder / 'data'}"]
     configs = study_file.make_configs(STUDY, path, overrides)
-    with pytest.MonkeyPatch.context() as patch:  # Reports have their own tests, and take seconds.
-        patch.setattr(page, "build", lambda path: (path / "report.html").write_text("a report"))
+    with pytest.MonkeyPatch.context() as patch:  # For the runs' processes.
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
         assert runner.run(STUDY, configs, path)
         yield configs, path
 
@@ -142,15 +142,69 @@ def test_outputs_are_those_of_the_runs_own_images(finished):
             np.testing.assert_allclose(got.probs[index][places], panels["raw"], atol=1e-6)
 
 
-def test_an_interrupted_run_stops_the_study(monkeypatch, tmp_path, caplog):
-    started = []
-    monkeypatch.setattr(job, "run", lambda config, path: started.append(path.name))
-    path = epath.Path(tmp_path)
+@pytest.fixture
+def run_with(monkeypatch, tmp_path):
+    """Runs the study with a scheduler that returns given states of the two runs."""
+
+    def run(*states):
+        path = epath.Path(tmp_path)
+
+        def end(tasks, pool):
+            pairs = zip(tasks, states, strict=True)
+            return [schedule.Status(task, state, reason="no luck") for task, state in pairs]
+
+        monkeypatch.setattr(schedule, "run", end)
+        return runner.run(STUDY, study_file.make_configs(STUDY, path), path)
+
+    return run
+
+
+@pytest.mark.parametrize("state", [schedule.STOPPED, schedule.WAITING, schedule.HELD])
+def test_a_stopped_run_stops_the_study(run_with, state, tmp_path, caplog):
+    (tmp_path / "finished.txt").write_text("of an earlier study with fewer runs")
     with caplog.at_level(std_logging.INFO, logger="absl"):
-        assert not runner.run(STUDY, study_file.make_configs(STUDY, path), path)
-    assert started == ["zero"]
-    assert "stopped in run zero; run the same command to resume" in caplog.text
-    assert not (path / "study.md").exists()
+        assert not run_with(schedule.FAILED, state)
+    assert "the study stopped; run the same command to resume" in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_failed_run_makes_no_table(run_with, tmp_path):
+    with pytest.raises(ChildProcessError, match=r"^1 of 2 runs failed \(one\), for the reason"):
+        run_with(schedule.FINISHED, schedule.FAILED)
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_run_waits_for_the_runs_whose_folders_its_config_names(tmp_path):
+    path = epath.Path(tmp_path)
+    got = study_file.load(config_file.resolve("diagnosis_lungs:quick", "study"))
+    tasks = runner.make_tasks(got, study_file.make_configs(got, path), path)
+    assert {task.name: task.needs for task in tasks} == {
+        "v7_lungs": (),
+        "none": (),
+        "predicted": ("v7_lungs",),
+        "true": (),
+    }
+
+
+@pytest.mark.parametrize("needed", ["one", "two"])
+def test_a_run_that_needs_itself_or_a_later_one_is_refused(needed, tmp_path):
+    path = epath.Path(tmp_path)
+    uses = {"init_from": f"{{runs}}/{needed}"}
+    runs = (study.Run("one", "1", "covidqu:quick", uses), study.Run("two", "2", "covidqu:quick"))
+    made = study.Study("t", runs, ("mae",))
+    message = f"run one: it uses the results of run {needed}, want a run before it"
+    with pytest.raises(ValueError, match=message):
+        runner.make_tasks(made, study_file.make_configs(made, path), path)
+
+
+def test_bad_runs_are_told_before_the_first_starts(run_with, tmp_path):
+    folder = tmp_path / "runs" / "one"
+    (folder / "checkpoints" / "3").mkdir(parents=True)
+    config = config_file.load(config_file.resolve("covidqu:quick"))
+    workdir.open_for(config, epath.Path(tmp_path / "other"))
+    (tmp_path / "other" / "config.json").rename(folder / "config.json")
+    with pytest.raises(ValueError, match="holds a run of another config: epochs is 2 there and 1"):
+        run_with(schedule.FINISHED, schedule.FINISHED)
 
 
 @pytest.mark.parametrize(

@@ -144,16 +144,21 @@ def draw_corner(
 
 
 def stacked_shape(shapes: Sequence[Triple]) -> Triple:
-    """Returns the shape of `stack`: all slices, and the largest numbers of rows and columns."""
+    """Returns the shape of `stack`: all slices, and the largest numbers of rows and columns.
+
+    Each is rounded up by `feed.rounded`.
+    """
     slices, rows, columns = zip(*shapes, strict=True)
-    return sum(slices), max(rows), max(columns)
+    sizes = sum(slices), max(rows), max(columns)
+    num_slices, num_rows, num_columns = map(feed_lib.rounded, sizes)
+    return num_slices, num_rows, num_columns
 
 
 def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarray]:
     """Stacks volumes along their slices: "images" int16 HU and "masks" uint8, both of `shape`.
 
     In one array, a patch of any volume is one dynamic slice. No patch reaches the padding beside
-    smaller volumes.
+    smaller volumes, or after the last.
     """
     slab: dict[str, np.ndarray] = {
         "images": np.full(shape, hounsfield.LOWEST_HU, np.int16),

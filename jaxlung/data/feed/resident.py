@@ -64,10 +64,11 @@ def load_store(
     """Reads all records and puts them on every device.
 
     Returns:
-        "images" and "masks" [N, S, S], "labels" [N], uint8, replicated.
+        "images" and "masks" [N, S, S], "labels" [N], uint8, replicated; N is the number of records,
+        rounded up by `feed.rounded`. What no record fills is 0.
     """
     store = {
-        name: np.empty((len(source), *spec.shape), spec.dtype)
+        name: np.zeros((feed_lib.rounded(len(source)), *spec.shape), spec.dtype)
         for name, spec in example.specs(settings).items()
     }
 
