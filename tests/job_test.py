@@ -17,6 +17,7 @@ from jaxlung.data import record
 from jaxlung.data.feed import order
 from jaxlung.data.sources import derived
 from jaxlung.evaluation import evaluate
+from jaxlung.host import progress_file
 from jaxlung.report import model_card
 from jaxlung.training import checkpoint
 from jaxlung.training import loop as train
@@ -86,6 +87,17 @@ def test_the_workdir_holds_everything(finished):
         *(f"summary_{split}.json" for split in splits),
     }
     assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_the_run_says_in_a_file_that_it_is_finished_and_how_far_it_got(finished):
+    config, path = finished
+    found = progress_file.load(path / "progress.json")
+    assert (found.phase, found.detail) == ("finished", "")
+    assert found.epoch == found.epochs == config.epochs
+    assert found.step == found.steps > 0
+    last = read_csv(path / "metrics.csv")[-1]
+    assert (str(found.loss), str(found.score)) == (last["loss"], last[f"val_{found.score_name}"])
+    assert ", cpu" in found.where
 
 
 def test_every_image_of_every_split_is_scored_once(finished):

@@ -54,11 +54,8 @@ def run(
         (path / job.FINISHED).unlink(missing_ok=True)
         logging.info("%d of %d runs are left to do", len(left), len(tasks))
     study_folder.write(path, {one.name: one.group for one in study.runs})
-    names = [task.name for task in tasks]
-    with contextlib.closing(screen.Screen(path / study_folder.RUNS, names)) as shown:
-        statuses = schedule.run(
-            tasks, pool, show=lambda x: shown.update(schedule.failures(x), schedule.places(x))
-        )
+    with contextlib.closing(screen.Screen()) as shown:
+        statuses = schedule.run(tasks, pool, show=shown.update)
     failed = schedule.failures(statuses)
     if any(status.state not in (schedule.FINISHED, schedule.FAILED) for status in statuses):
         logging.info("the study stopped; run the same command to resume")

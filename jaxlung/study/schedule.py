@@ -281,11 +281,6 @@ class _Schedule:
         self.add(self._on_end(status))
 
 
-def places(statuses: Sequence[Status]) -> Mapping[str, str]:
-    """Returns name -> devices of the tasks that run here."""
-    return {x.task.name: x.where for x in statuses if x.state == RUNNING}
-
-
 def failures(statuses: Sequence[Status]) -> Mapping[str, str]:
     """Returns name -> reason of the tasks that failed."""
     return {x.task.name: x.reason for x in statuses if x.state == FAILED}

@@ -5,14 +5,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from absl import logging
-from etils import epath
 
 from jaxlung.host import console
-from jaxlung.study import progress_table, watch
+from jaxlung.study import progress_table, schedule, watch
 
 SECONDS_BETWEEN_DRAWINGS = 1.0
 SECONDS_BETWEEN_LINES = 60.0  # of one run without a new phase, where there is no terminal
@@ -23,8 +22,6 @@ class Screen:
     """Shows how far all runs of a study are. Call `update` often, and `close` at the end.
 
     Args:
-        path: Folder with the runs' folders.
-        names: Names of the runs in their order.
         stream: The terminal, or another stream; None for stderr.
         clock: Seconds that never run backwards.
         wall: Seconds since 1970.
@@ -33,8 +30,6 @@ class Screen:
 
     def __init__(
         self,
-        path: epath.Path,
-        names: Sequence[str],
         *,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -42,30 +37,39 @@ class Screen:
         size: Callable[[], os.terminal_size] | None = None,
     ) -> None:
         stream = stream or sys.stderr
-        self._clock = clock
-        self._watches = {name: watch.Watch(path / name, clock, wall) for name in names}
+        self._clock, self._wall = clock, wall
+        self._watches: dict[str, watch.Watch] = {}
         self._due = clock()
-        self._told: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+        self._statuses: Sequence[schedule.Status] = ()
         self._view: _Drawing | _Lines = _Lines(clock)
         if stream.isatty() and os.environ.get("TERM") != "dumb":
             self._view = _Drawing(stream, size or functools.partial(ask_size, stream))
 
-    def update(self, failures: Mapping[str, str], places: Mapping[str, str]) -> None:
+    def update(self, statuses: Sequence[schedule.Status]) -> None:
         """Shows what is new, at most once a second.
 
         Args:
-            failures: Name of a run -> why it failed in this command.
-            places: Name of a run -> where this command is running it.
+            statuses: What this command knows of all runs, in their order.
         """
-        self._told = failures, places
+        self._statuses = statuses
         if self._clock() >= self._due:
             self._due = self._clock() + SECONDS_BETWEEN_DRAWINGS
-            self._view.show(watch.look_at_all(self._watches, *self._told))
+            self._view.show(self._look())
 
     def close(self) -> None:
         """Shows how all runs ended, and gives the terminal back."""
-        self._view.show(watch.look_at_all(self._watches, *self._told))
+        if self._statuses:  # There are none if the command failed before the first run.
+            self._view.show(self._look())
         self._view.close()
+
+    def _look(self) -> list[watch.State]:
+        states = []
+        for status in self._statuses:
+            name, path = status.task.name, status.task.path
+            if name not in self._watches:
+                self._watches[name] = watch.Watch(path, self._clock, self._wall)
+            states.append(self._watches[name].look(status.reason, status.where))
+        return states
 
 
 def ask_size(stream: TextIO) -> os.terminal_size:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from etils import epath
 
@@ -126,12 +126,3 @@ def estimate_seconds_left(states: Sequence[State]) -> float | None:
     num_waiting = sum(kinds.get(kind, 0) for kind in ("waiting", "silent", "stopped"))
     ahead = sum(left) + num_waiting * sum(whole) / len(whole)
     return max(*left, ahead / len(running))
-
-
-def look_at_all(
-    watches: Mapping[str, Watch], failures: Mapping[str, str], places: Mapping[str, str]
-) -> list[State]:
-    """Returns the states of runs, given their failures and places by name; see `Watch.look`."""
-    return [
-        watch.look(failures.get(name, ""), places.get(name, "")) for name, watch in watches.items()
-    ]

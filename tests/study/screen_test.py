@@ -12,7 +12,7 @@ from absl import logging
 from etils import epath
 
 from jaxlung.host import progress_file
-from jaxlung.study import progress_table, screen
+from jaxlung.study import progress_table, schedule, screen
 
 
 class Terminal(io.StringIO):
@@ -86,13 +86,16 @@ class Study:
 
     def open(self, stream):
         return screen.Screen(
-            self.path,
-            self.names,
             stream=stream,
             clock=lambda: self.now,
             wall=lambda: self.now,
             size=lambda: stream.size,
         )
+
+    def statuses(self, **failures):
+        """What the scheduler knows of runs that other commands run, but for some failures."""
+        tasks = [schedule.Task(name, None, self.path / name) for name in self.names]
+        return [schedule.Status(task, reason=failures.get(task.name, "")) for task in tasks]
 
     def train(self, name, epoch):
         self.writes(
@@ -122,7 +125,7 @@ def test_a_table_is_drawn_over_itself(study):
     terminal = Terminal(82)
     terminal.write("$ jaxlung study ct_folds\n")
     shown = study.open(terminal)
-    shown.update({}, {})
+    shown.update(study.statuses())
     assert terminal.text == (
         "$ jaxlung study ct_folds\n"
         "run     state\n"
@@ -135,7 +138,7 @@ def test_a_table_is_drawn_over_itself(study):
         study.now += 2
         study.train("fold_0", epoch)
         study.writes("fold_1", phase="compiling", where="node3, gpu 1")
-        shown.update({}, {})
+        shown.update(study.statuses())
     shown.close()
     assert terminal.text == (
         "$ jaxlung study ct_folds\n"
@@ -153,10 +156,11 @@ def test_ends_are_shown_and_what_is_over_is_not(study):
     study.train("fold_1", 10)
     study.train("fold_2", 10)
     shown = study.open(terminal)
+    shown.update(study.statuses())
     study.now += 100
     study.finishes("fold_0")
     study.writes("fold_1", phase="failed", detail="a.png: no picture,\x1b[2J where " + "x" * 90)
-    shown.update({}, {})
+    shown.update(study.statuses())
     rows = terminal.text.splitlines()
     assert rows[1:3] == [
         "fold_0  10/30  0.0500     0.9000  finished",
@@ -171,9 +175,9 @@ def test_a_narrow_terminal_gets_fewer_columns(study, columns):
     terminal = Terminal(columns)
     study.train("fold_0", 10)
     shown = study.open(terminal)
-    shown.update({}, {})
+    shown.update(study.statuses())
     study.now += 1
-    shown.update({}, {})
+    shown.update(study.statuses())
     rows = terminal.text.splitlines()
     assert len(rows) == 5
     assert all(len(row) < columns for row in rows)
@@ -190,7 +194,7 @@ def test_a_terminal_may_be_made_narrower_and_wider_meanwhile(study):
     for columns in (100, 45, 30, 90):
         terminal.resize(columns)
         study.now += 1
-        shown.update({}, {})
+        shown.update(study.statuses())
         rows = terminal.text.splitlines()
         assert rows[0] == "$ jaxlung"
         assert len(rows) == 1 + 5
@@ -205,7 +209,7 @@ def test_more_runs_than_lines_show_those_that_matter(tmp_path, monkeypatch):
     terminal = Terminal(80, lines=10)
     shown = study.open(terminal)
     for _ in range(3):
-        shown.update({"fold_63": "killed by signal 9"}, {})
+        shown.update(study.statuses(fold_63="killed by signal 9"))
         study.now += 1
     rows = terminal.text.splitlines()
     assert len(rows) == 9
@@ -224,7 +228,7 @@ def test_more_runs_than_lines_show_those_that_matter(tmp_path, monkeypatch):
 def test_log_lines_go_above_the_table(study):
     terminal = Terminal(80)
     shown = study.open(terminal)
-    shown.update({}, {})
+    shown.update(study.statuses())
     logging.warning("sharing out 8 GPUs %s", "x" * 100)
     logging.warning("and more")
     above, _, table = terminal.text.partition("run     state\n")
@@ -244,7 +248,7 @@ def test_it_is_drawn_once_a_second_at_most(study):
     terminal.write = drawn.append
     for _ in range(100):
         study.now += 0.05
-        shown.update({}, {})
+        shown.update(study.statuses())
     assert 4 <= len(drawn) <= 6
 
 
@@ -252,16 +256,16 @@ def test_without_a_terminal_each_event_is_a_line(study, caplog):
     with caplog.at_level(std_logging.INFO, logger="absl"):
         study.finishes("fold_0")
         shown = study.open(io.StringIO())
-        shown.update({}, {})
+        shown.update(study.statuses())
         study.writes("fold_1", phase="compiling", where="node3, gpu 1")
         for epoch in range(1, 31):
             study.now += 30
-            shown.update({}, {})
+            shown.update(study.statuses())
             study.train("fold_1", epoch)
         study.writes("fold_2", phase="failed", detail="a.png: no picture")
         study.finishes("fold_1")
         study.now += 1
-        shown.update({}, {})
+        shown.update(study.statuses())
         shown.close()
     lines = caplog.messages
     assert lines[:3] == [
@@ -284,7 +288,7 @@ def test_a_dumb_terminal_gets_lines(study, monkeypatch, caplog):
     monkeypatch.setenv("TERM", "dumb")
     with caplog.at_level(std_logging.INFO, logger="absl"):
         terminal = Terminal(80)
-        study.open(terminal).update({}, {})
+        study.open(terminal).update(study.statuses())
     assert caplog.messages == ["0 of 3 runs finished, 3 waiting"]
     assert terminal.text == ""
 
@@ -301,3 +305,9 @@ def test_a_stream_that_is_no_terminal_has_the_usual_size(tmp_path):
 )
 def test_what_is_too_long_is_cut(text, width, want):
     assert progress_table.clip(text, width) == want
+
+
+def test_a_command_that_fails_before_its_first_run_shows_nothing(study):
+    terminal = Terminal(80)
+    study.open(terminal).close()
+    assert terminal.text == ""
