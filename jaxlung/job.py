@@ -42,7 +42,7 @@ def run(config: mlc.ConfigDict, path: epath.Path) -> None:
     if config.init_from and not workdir.is_trained(path):
         transfer.require_fits(config.init_from, state)
     if config.task.get("lungs") == "predicted":
-        lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
+        lung_masks.require_run(config.lungs_run, path, config.data)
     workdir.open_for(config, path)
     with workdir.lock(path):
         _run(config, path, system)
