@@ -55,7 +55,7 @@ def run(
     if config.init_from and not workdir.is_trained(path):
         transfer.require_fits(config.init_from, state)
     if config.task.get("lungs") == "predicted":
-        lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
+        lung_masks.require_run(config.lungs_run, path, config.data)
     workdir.open_for(config, path)
     with contextlib.nullcontext() if is_locked else workdir.lock(path):
         return _run(config, path, system, until_epoch)

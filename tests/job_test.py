@@ -203,20 +203,22 @@ def test_a_diagnosis_does_not_validate_on_covid_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("phantom_images", "command"),
+    ("phantom_images", "folds", "command"),
     [
-        (0, r"--config=v7_lungs, "),
-        (60, r"--config=v7_lungs:quick, "),
-        (1500, r"--config=v7_lungs:phantom, "),
-        (70, r"--config=v7_lungs:phantom --config\.data\.phantom_images=70, "),
+        (0, 0, r"--config=v7_lungs, "),
+        (0, 5, r"--config=v7_lungs:fold=0,folds=5, "),
+        (60, 0, r"--config=v7_lungs:quick, "),
+        (1500, 3, r"--config=v7_lungs:fold=0,folds=3,phantom, "),
+        (70, 0, r"--config=v7_lungs:phantom --config\.data\.phantom_images=70, "),
     ],
 )
 def test_a_lung_run_that_is_not_there_is_told_before_data_are_read(
-    phantom_images, command, tmp_path
+    phantom_images, folds, command, tmp_path
 ):
     config = config_file.load(config_file.resolve("v7_diagnosis:lungs=predicted,quick"))
     config.lungs_run = str(tmp_path / "lungs")
-    config.data.update(phantom_images=phantom_images, data_dir=str(tmp_path / "data"))
+    config.data.update(phantom_images=phantom_images, folds=folds)
+    config.data.data_dir = str(tmp_path / "data")
     with pytest.raises(ValueError, match=f"lungs_run: .*lungs holds no finished run.*{command}"):
         job.run(config, epath.Path(tmp_path / "run"))
     assert not list(tmp_path.iterdir())

@@ -65,7 +65,7 @@ def _to_number(name: str, part: str) -> int:
 
 
 def parse_arg(arg: str, **defaults: bool | int | float | str) -> types.SimpleNamespace:
-    """Parses an argument such as "phantom,loss=bce".
+    """Parses an argument such as "phantom,loss=bce" or "fold=0,folds=5".
 
     Args:
         arg: comma-separated names and name=value pairs; "" for none. A bare name sets True.
@@ -75,7 +75,8 @@ def parse_arg(arg: str, **defaults: bool | int | float | str) -> types.SimpleNam
         The defaults, overridden by `arg`.
 
     Raises:
-        ValueError: `arg` names an unknown variant, or a value has another type.
+        ValueError: `arg` names an unknown variant, a value has another type, or there is no such
+            fold.
     """
     values = dict(defaults)
     for part in filter(None, arg.split(",")):
@@ -83,7 +84,29 @@ def parse_arg(arg: str, **defaults: bool | int | float | str) -> types.SimpleNam
         if name not in defaults:
             raise ValueError(f"config variant: got {name!r}, want one of {', '.join(defaults)}.")
         values[name] = _to_type(name, text, type(defaults[name]), bare="=" not in part)
+    if "folds" in values:
+        require_fold(int(values["fold"]), int(values["folds"]))
     return types.SimpleNamespace(**values)
+
+
+def require_fold(fold: int, folds: int) -> None:
+    """Raises ValueError unless `fold` is one of `folds`; 0 of 0 means no cross-validation."""
+    if folds < 0 or folds == 1:
+        raise ValueError(f"data.folds: got {folds}, want 2 or more, or 0 for no cross-validation.")
+    if not 0 <= fold < max(folds, 1):
+        raise ValueError(
+            f"data.fold: got {fold} of {folds} folds, want a fold from 0 to one less than folds "
+            "(:fold=0,folds=5)."
+        )
+
+
+def refuse_folds(arg: str, dataset: str) -> None:
+    """Raises ValueError if `arg` asks for folds of a dataset that is published with its splits."""
+    if any(part.partition("=")[0] in ("fold", "folds") for part in arg.split(",")):
+        raise ValueError(
+            f"config variant: got {arg!r}, but {dataset} is published with its splits, so it has "
+            "no folds."
+        )
 
 
 def _to_type(name: str, text: str, kind: type, *, bare: bool) -> bool | int | float | str:
