@@ -60,7 +60,13 @@ class Mean:
         if judge.is_volumetric:
             record = judge.to_record(image, lungs, spacing_mm)
             return ct_ensemble.find(self.ensemble, record, None, keep_probs=keep_probs)
-        return self.ensemble.combine(x.probs(image, lungs) for x in self.ensemble.members)
+        network.require_image(image, judge.is_volumetric)
+        members = self.ensemble.members
+        queued = [member.queue([member.fit(image, lungs)]) for member in members]
+        return self.ensemble.combine(
+            member.unfit(network.fetch(outputs, 1)[0], image.shape)
+            for member, outputs in zip(members, queued, strict=True)
+        )
 
 
 def load(paths: Iterable[epath.Path], *, mirror: bool = False) -> network.Network | Mean:
@@ -73,7 +79,7 @@ def load(paths: Iterable[epath.Path], *, mirror: bool = False) -> network.Networ
     Raises:
         ValueError: see `network.load`; or a network is named twice.
     """
-    networks = [each for path in paths for each in network.load_all(path, mirror=mirror)]
+    networks = network.load_all(paths, mirror=mirror)
     if len(networks) == 1:
         return networks[0]
     (only,) = ensemble_lib.gather(networks).ensembles.values()

@@ -137,8 +137,8 @@ def test_a_dry_run_is_of_one_run(started, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words_given", "message"),
     [
-        (["--config=covidqu:folds=5"], "got 'folds', want one of phantom, quick"),
-        (["--config=cxr_lungs:seeds=2,phantm"], "got 'phantm', want one of phantom, quick"),
+        (["--config=covidqu:folds=5"], "COVID-QU-Ex is published with its splits"),
+        (["--config=cxr_lungs:seeds=2,phantm"], "got 'phantm', want one of fold, folds, phantom"),
         (["--config=cxr_lungs:seeds=0"], "seeds: got 0, want 1 or more"),
         (["--config=foldr:folds=5"], "no file 'foldr'"),
         (["--config=folder:folds=5", "--coordinator=h:1"], "got it with folds, whose runs"),
