@@ -9,7 +9,7 @@ from absl import logging
 from etils import epath
 
 from jaxlung.commands import arguments
-from jaxlung.config import shipped
+from jaxlung.config import shipped, study_folder
 from jaxlung.host import files
 
 HELP = "find lungs or infection in your files"
@@ -18,6 +18,7 @@ EPILOG = """\
 Exit code 3: some files failed; OUTPUT/failures.csv says why.
 
 jaxlung predict XRAYS MASKS --overlay
+jaxlung predict XRAYS MASKS --model=runs/folder_folds
 jaxlung predict XRAYS MASKS --model=lungs --model=runs/infection
 """
 
@@ -38,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.given,
         action="append",
         default=[],
-        help="folder of a trained run, exported file, or name (see jaxlung models); repeat it for "
-        f"lungs and infection, or for an ensemble; default: {shipped.DEFAULT}, for X-rays",
+        help="folder of a trained run, exported file, or name (see jaxlung models); folder of a "
+        "study for the mean of its runs; repeat it for lungs and infection, or for an ensemble; "
+        f"default: {shipped.DEFAULT}, for X-rays",
     )
     options = {
         "probs": "write probabilities too",
@@ -89,4 +91,4 @@ def find_networks(models: Sequence[str]) -> list[epath.Path]:
     for path in found:
         if digest := shipped.digest(path):
             logging.info("%s comes with jaxlung, SHA-256 %s", path.stem, digest)
-    return [files.to_absolute(path) for path in found]
+    return [member for path in found for member in study_folder.members(files.to_absolute(path))]

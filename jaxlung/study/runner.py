@@ -1,5 +1,6 @@
 """Runs the unfinished runs of a study side by side, then writes its tables and its page."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,7 @@ from absl import logging
 from etils import epath
 
 from jaxlung import job
-from jaxlung.config import workdir
+from jaxlung.config import study_folder, workdir
 from jaxlung.host import files, folder_lock
 from jaxlung.study import (
     comparison,
@@ -22,6 +23,7 @@ from jaxlung.study import (
     results,
     rows,
     schedule,
+    screen,
     sweep_results,
     tables,
 )
@@ -69,7 +71,9 @@ def run(
     if left := [task for task in tasks if not schedule.is_done(task)]:
         (path / job.FINISHED).unlink(missing_ok=True)
         logging.info("%d of %d runs are left to do", len(left), len(tasks))
-    statuses = schedule.run(tasks, pool)
+    study_folder.write(path, {one.name: one.group for one in study.runs})
+    with contextlib.closing(screen.Screen()) as shown:
+        statuses = schedule.run(tasks, pool, show=shown.update)
     failed = schedule.failures(statuses)
     if was_stopped(statuses):
         return False
@@ -108,7 +112,8 @@ def run_sweep(
     assert study.sweep
     sweep = race.Race(study.sweep, configs, path)
     (path / job.FINISHED).unlink(missing_ok=True)
-    statuses = schedule.run(sweep.next_tasks(), pool, on_end=sweep.on_end)
+    with contextlib.closing(screen.Screen()) as shown:
+        statuses = schedule.run(sweep.next_tasks(), pool, on_end=sweep.on_end, show=shown.update)
     if was_stopped(statuses):
         return False
     sweep.require_winner()
