@@ -149,7 +149,7 @@ def run_with(monkeypatch, tmp_path):
     def run(*states):
         path = epath.Path(tmp_path)
 
-        def end(tasks, pool):
+        def end(tasks, pool, show):
             pairs = zip(tasks, states, strict=True)
             return [schedule.Status(task, state, reason="no luck") for task, state in pairs]
 
