@@ -165,13 +165,13 @@ def test_a_stopped_run_stops_the_study(run_with, state, tmp_path, caplog):
     with caplog.at_level(std_logging.INFO, logger="absl"):
         assert not run_with(schedule.FAILED, state)
     assert "the study stopped; run the same command to resume" in caplog.text
-    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+    assert {file.name for file in tmp_path.iterdir()} == {"runs", "study.json"}
 
 
 def test_a_failed_run_makes_no_table(run_with, tmp_path):
     with pytest.raises(ChildProcessError, match=r"^1 of 2 runs failed \(one\), for the reason"):
         run_with(schedule.FINISHED, schedule.FAILED)
-    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+    assert {file.name for file in tmp_path.iterdir()} == {"runs", "study.json"}
 
 
 def test_a_run_waits_for_the_runs_whose_folders_its_config_names(tmp_path):
