@@ -113,15 +113,15 @@ def _describe_reading(
         "The interval is from a jackknife over patients, each left out of both runs together. It "
         "is about its own pair alone.",
         *_describe_tests(found, labels, glossary.reword("images", task)),
-        f"{comparison.BEYOND.capitalize()} (filled points in the figure): the adjusted p is at "
-        f"most {comparison.LEVEL}. If all runs were equally good, at most "
+        f"{comparison.BEYOND.capitalize()} (filled points in the figure): p is at most "
+        f"{comparison.LEVEL}. If all runs were equally good, at most "
         f"{100 * comparison.LEVEL:.0f} of 100 such studies would call any difference in a score "
         "beyond chance.",
         f"{comparison.WITHIN.capitalize()} doesn't mean equally good. It means that these patients "
         "can't tell which run is better. The interval shows how large the difference may still be.",
         *_describe_few(found),
-        "The adjustment counts pairs of runs, not scores. Whoever looks at many scores will find "
-        "one that is beyond chance too often, so choose the score before you look.",
+        "p takes no account of the number of scores. Whoever looks at many will too often find one "
+        "that is beyond chance, so choose the score before you look.",
         "Intervals and p are about other patients, not about training again. Runs that differ in "
         "the seed alone may differ beyond chance. Before you call one setting better than another, "
         "train both with several seeds.",
