@@ -45,6 +45,8 @@ def make(compared: comparison.Comparison, labels: Mapping[str, str], task: str) 
         if any(each.key == key for each in found)
     }
     how = _describe_reading(found, labels, task) if found else []
+    if found and compared.reference:
+        how.append(f"Each row is compared with {compared.reference} alone.")
     if found and any(row.num_runs > 1 for row in compared.rows):
         how.append("Runs of a group are averaged for each image before they are compared.")
     return Section(
@@ -111,7 +113,7 @@ def _describe_reading(
         f"A difference is the score of the first run minus that of the second on the same {images}."
         + (" Those without the score in either run are left out of both." if left_out else ""),
         "The interval is from a jackknife over patients, each left out of both runs together. It "
-        "is about its own pair alone.",
+        "is about its own pair alone, so it may exclude 0 where the verdict does not go so far.",
         *_describe_tests(found, labels, glossary.reword("images", task)),
         f"{comparison.BEYOND.capitalize()} (filled points in the figure): p is at most "
         f"{comparison.LEVEL}. If all runs were equally good, at most "

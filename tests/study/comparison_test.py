@@ -477,8 +477,13 @@ def make_many(path, num):
     ],
 )
 def test_few_rows_are_all_compared_and_many_with_the_reference(num, reference, want, tmp_path):
-    got = compare(make_many(tmp_path, num), reference=reference).differences
+    compared = compare(make_many(tmp_path, num), reference=reference)
+    got = compared.differences
     assert [(each.first, each.second) for each in got] == want
+    text = " ".join(comparison_text.make(compared, LABELS, "mask").sentences)
+    assert (f"Each row is compared with {want[0][1]} alone." in text) == (
+        num > 3 or reference != ""
+    )
     assert {each.num_pairs for each in got} == {len(want)}
 
 
