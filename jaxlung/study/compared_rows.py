@@ -112,11 +112,11 @@ def _score_images(key: str, result: results.Result, table: Table) -> np.ndarray:
 
     It isn't for pooled scores, even where the table has a column of that name.
     """
-    values, score = _find_values(key, table), result.summary.scores.get(key)
-    known = values[~np.isnan(values)]
-    if score is None or not known.size:
-        return np.empty(0)
-    return values if _is_close(known.mean(keepdims=True), score) else np.empty(0)
+    values = _find_values(key, table)
+    if not values.size:
+        return values
+    mean = jackknife.weighted_mean(values, np.ones((1, len(values)), np.int32))
+    return values if _is_score(mean, key, result) else np.empty(0)
 
 
 def _find_values(key: str, table: Table) -> np.ndarray:
@@ -164,7 +164,7 @@ def _pool(
         name = f"seed {member.config.seed}" if results.is_fold(member) else member.run.name
         parts.setdefault(name, []).extend(table)
         got = _parse(member, table).score(np.ones((1, len(table)), np.int32))
-        known &= {key for key in known if _is_close(got.get(key), member.summary.scores.get(key))}
+        known &= {key for key in known & set(got) if _is_score(got[key], key, member)}
     each = jackknife.weigh_each(jackknife.group_people(people))
     weights = np.concatenate([np.ones((1, len(people)), np.int32), 1 - each])
     scored = [
@@ -173,6 +173,7 @@ def _pool(
         )
         for part in parts.values()
     ]
+    known = known.intersection(*scored)
     return {key: np.mean([part[key] for part in scored], axis=0) for key in columns if key in known}
 
 
@@ -180,7 +181,9 @@ def _parse(result: results.Result, table: Table) -> score_table.Table:
     return score_table.parse(system.make_task(result.config), table)
 
 
-def _is_close(got: np.ndarray | None, want: float | None) -> bool:
-    if got is None or want is None:
-        return False
-    return math.isclose(got[0], want, rel_tol=1e-6, abs_tol=1e-9)
+def _is_score(value: np.ndarray, key: str, result: results.Result) -> bool:
+    """Returns whether [1] is the run's score; both may be undefined, as in a fold of one class."""
+    score = result.summary.scores.get(key)
+    if score is None:
+        return key in result.summary.scores and math.isnan(value[0])
+    return math.isclose(value[0], score, rel_tol=1e-6, abs_tol=1e-9)

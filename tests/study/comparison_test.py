@@ -44,7 +44,9 @@ def make_run(path, name, columns, *, people=None, images=None, group="", scores=
     lines = zip(ids, who, *cells, strict=True)
     text = "\n".join(",".join(line) for line in [("image_id", "patient_id", *columns), *lines])
     (folder / "scores_test.csv").write_text(text + "\n")
-    means = {key: float(np.nanmean(x)) for key, x in columns.items()}
+    means = {
+        key: float(np.nanmean(x)) if np.isfinite(x).any() else None for key, x in columns.items()
+    }
     content = {
         **{field.name: {} for field in dataclasses.fields(run_files.Summary)},
         "split": "test",
@@ -275,6 +277,25 @@ def test_rows_that_test_other_images_are_not_compared(tmp_path):
     assert want in text
 
 
+def test_a_fold_without_any_value_is_left_out_and_no_more(tmp_path):
+    values = {"a": [1.0, 2.0, math.nan, math.nan], "b": [4.0, 3.0, math.nan, math.nan]}
+    ids = ["i", "j", "k", "l"]
+    found = [
+        make_run(
+            tmp_path,
+            f"{name}{fold}",
+            {"hd95": np.array(x[part])},
+            group=name,
+            images=ids[part],
+            people=ids[part],
+        )
+        for name, x in values.items()
+        for fold, part in enumerate([slice(0, 2), slice(2, 4)])
+    ]
+    (got,) = compare(found, ["hd95"]).differences
+    assert (got.value, got.num_images, got.num_undefined) == (2, 2, 2)
+
+
 def test_scores_that_are_no_means_over_images_are_not_compared(tmp_path):
     """Even if the table has a column of that name."""
     pooled = {"iou_pooled": 0.6, "dice": 0.9}
@@ -352,11 +373,11 @@ def make_diagnoses(path, np_rng, num=40):
 def make_diagnosis(path, name, probs, positive, **options):
     preds = probs > 0.3
     scores = {
-        "auc": metrics.roc_auc_score(positive, probs),
+        "auc": None if positive.all() else metrics.roc_auc_score(positive, probs),
         "accuracy": metrics.accuracy_score(positive, preds),
         "accuracy_at_half": metrics.accuracy_score(positive, probs > 0.5),
         "sensitivity": metrics.recall_score(positive, preds),
-        "specificity": metrics.recall_score(~positive, ~preds),
+        "specificity": metrics.recall_score(~positive, ~preds, zero_division=np.nan),
         "f1": metrics.f1_score(positive, preds),
         "ece": 0.1,
     }
@@ -414,8 +435,10 @@ def test_aucs_of_seeds_are_averaged_in_any_order_of_images(tmp_path):
 
 
 def test_aucs_of_folds_are_of_all_images_together(tmp_path):
+    """Also if a fold has one class, and no AUC of its own."""
     np_rng = np.random.default_rng(19)
     positive = np.arange(20) % 2 == 0
+    positive[:9] = True
     probs = special.expit(np_rng.normal(size=(2, 20)) + [[0.5], [2]] * (positive - 0.5))
     ids = [f"image{i:02}" for i in range(20)]
     found = [
