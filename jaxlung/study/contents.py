@@ -184,8 +184,8 @@ def _describe_groups(table: Sequence[rows_lib.Row], task: str) -> list[str]:
     if any("auc" in row.scores for row in every):
         sentences.append(
             "AUC out of fold ranks the probabilities of all folds together, so it can be lower "
-            "than that of each fold if the networks of the folds are calibrated differently. The mean "
-            "over folds is of each fold's own AUC."
+            "than that of each fold if the networks of the folds are calibrated differently. The "
+            "mean over folds is of each fold's own AUC."
         )
     return [glossary.reword(sentence, task) for sentence in sentences]
 
