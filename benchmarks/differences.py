@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special, stats
 
 from benchmarks import coverage
+from jaxlung.metrics import jackknife, roc
 from jaxlung.study import compared_rows, comparison
 
 PEOPLE = (4, 8, 15, 30, 100)
@@ -134,15 +135,20 @@ def compare(key: str, pair: Pair, truth: float) -> comparison.Difference:
 
 
 def _row(key: str, pair: Pair, values: np.ndarray) -> compared_rows.ComparedRow:
-    is_mean = pair.labels is None
+    people = np.array([f"patient{number:05}" for number in pair.person])
+    pooled = {}
+    if pair.labels is not None:
+        each = jackknife.weigh_each(jackknife.group_people(people))
+        weights = np.concatenate([np.ones((1, len(values)), np.int32), 1 - each])
+        pooled = {key: np.array(roc.auc(pair.labels, values, weights))}
     return compared_rows.ComparedRow(
         label="network",
         num_runs=1,
         image_ids=np.array([f"image{number:05}" for number in range(len(values))]),
-        people=np.array([f"patient{number:05}" for number in pair.person]),
-        scores={key: values} if is_mean else {},
-        labels=np.empty(0, bool) if pair.labels is None else pair.labels,
-        probs=np.empty((0, 0)) if is_mean else values[None],
+        people=people,
+        is_positive=np.zeros(len(values), bool) if pair.labels is None else pair.labels,
+        scores={} if pooled else {key: values},
+        pooled=pooled,
     )
 
 

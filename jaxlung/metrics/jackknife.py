@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special, stats
 
 CONFIDENCE = 0.95
+CHUNK = 1 << 20  # weights that are converted at a time
 MOST_GROUPS = 500  # With more people, several are left out at a time (our choice).
 
 
@@ -64,9 +65,14 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
             f"weighted_mean: values {values.shape} and weights {weights.shape} must be [N], [R, N]."
         )
     known = ~np.isnan(values)
-    # Row by row, as a float64 copy of all weights would be large.
-    totals = np.array([row[known] @ values[known].astype(np.float64) for row in weights])
-    counts = weights @ known.astype(np.int64)
+    kept = values[known].astype(np.float64)
+    # Not weights[:, known], which lies in memory column by column.
+    rows = weights if known.all() else np.compress(known, weights, axis=1)
+    # Some rows at a time, as a float64 copy of all weights would be large. Row by row, BLAS would
+    # wake its threads for each.
+    step = max(1, CHUNK // max(1, len(kept)))
+    parts = [rows[i : i + step].astype(np.float64) @ kept for i in range(0, len(rows), step)]
+    totals, counts = np.concatenate(parts), rows.sum(axis=1)
     return np.where(counts > 0, totals / np.maximum(counts, 1), math.nan)
 
 

@@ -81,8 +81,8 @@ def jackknife_p(difference: float, left_out: np.ndarray, num_people: int) -> flo
     if num_people < 2 or not np.isfinite([difference, *left_out]).all():
         return math.nan
     error = jackknife.standard_error(left_out)
-    if error == 0:
-        return 1.0 if difference == 0 else math.nan
+    if error <= 1e-12:  # Rounding errors, as `difference` may then be.
+        return 1.0 if abs(difference) <= 1e-12 else math.nan
     return float(2 * stats.t.sf(abs(difference) / error, num_people - 1))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from jaxlung.study import study as study_lib
 LEVEL = 0.05  # Adjusted p-values up to this are beyond chance, by convention.
 MOST_FOR_ALL_PAIRS = 4  # With more rows, the pairs would be so many that few could be told apart.
 BEYOND, WITHIN, TOO_FEW = "beyond chance", "within chance", "too few patients"
-Score = Callable[[np.ndarray], np.ndarray]  # weights [W, N] -> difference [W]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +31,12 @@ class Difference:
         smallest_p: Smallest p that the test can give for so many patients.
         num_images: Number of images with the score in both rows.
         num_undefined: Number of images without it in a row, which are left out.
-        num_people: Number of patients on these images; for an AUC, of the rarer kind.
+        num_people: Number of patients on these images; of the rarer kind for scores of a diagnosis
+            that are no means over images.
         num_pairs: Number of pairs of rows that are compared in this score.
         p_adjusted: p adjusted for these pairs.
+        is_mean: True for a mean over images, whose p is from a paired permutation test; False for
+            a pooled score, whose p is from Student's t and the jackknife.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Difference:
     num_people: int
     num_pairs: int = 1
     p_adjusted: float = math.nan
+    is_mean: bool = True
 
     @property
     def verdict(self) -> str:
@@ -129,14 +132,24 @@ def compare(
         key: Key of the score.
         pairs: Rows that test the same images; the second is subtracted from the first.
     """
-    compare_one = _compare_aucs if key == "auc" else _compare_means
-    found = [compare_one(key, *pair) for pair in pairs if all(row.has(key) for row in pair)]
+    found = [
+        _compare_means(key, *pair)
+        if all(key in row.scores for row in pair)
+        else _compare_pooled(key, *pair)
+        for pair in pairs
+        if _is_shared(key, *pair)
+    ]
     adjusted = paired.holm(np.array([each.p for each in found]))
     num_pairs = int(np.count_nonzero(~np.isnan(adjusted)))
     return [
         dataclasses.replace(each, num_pairs=num_pairs, p_adjusted=float(p))
         for each, p in zip(found, adjusted, strict=True)
     ]
+
+
+def _is_shared(key: str, one: compared_rows.ComparedRow, other: compared_rows.ComparedRow) -> bool:
+    rows = (one, other)
+    return all(key in row.scores for row in rows) or all(key in row.pooled for row in rows)
 
 
 def _compare_means(
@@ -146,7 +159,7 @@ def _compare_means(
     known = ~np.isnan(each)
     each, people = each[known], one.people[known]
     num_people = len(set(people.tolist()))
-    value, left_out = _leave_out(lambda weights: jackknife.weighted_mean(each, weights), people)
+    value, left_out = _leave_out(each, people)
     return Difference(
         key=key,
         first=one.label,
@@ -161,32 +174,35 @@ def _compare_means(
     )
 
 
-def _compare_aucs(
+def _leave_out(each: np.ndarray, people: np.ndarray) -> tuple[float, np.ndarray]:
+    """Returns the mean of [N] differences, and [G] means without each of G groups of people."""
+    if not each.size:
+        return math.nan, np.empty(0)
+    weights = 1 - jackknife.weigh_each(jackknife.group_people(people))
+    return float(each.mean()), jackknife.weighted_mean(each, weights)
+
+
+def _compare_pooled(
     key: str, one: compared_rows.ComparedRow, other: compared_rows.ComparedRow
 ) -> Difference:
+    value, *left_out = one.pooled[key] - other.pooled[key]
     groups = jackknife.group_people(one.people)
-    num_people = intervals.count_rarer(groups, one.labels)
-    value, left_out = _leave_out(lambda weights: one.auc(weights) - other.auc(weights), one.people)
+    num_people = len(set(one.people.tolist()))
+    if one.is_positive.any():  # A diagnosis: the rarer kind limits what can be known.
+        num_people = intervals.count_rarer(groups, one.is_positive)
     return Difference(
         key=key,
         first=one.label,
         second=other.label,
-        value=value,
-        interval=_interval(key, value, left_out, num_people),
-        p=paired.jackknife_p(value, left_out, num_people),
+        value=float(value),
+        interval=_interval(key, float(value), np.array(left_out), num_people),
+        p=paired.jackknife_p(float(value), np.array(left_out), num_people),
         smallest_p=0.0,
         num_images=len(one.people),
         num_undefined=0,
         num_people=num_people,
+        is_mean=False,
     )
-
-
-def _leave_out(score: Score, people: np.ndarray) -> tuple[float, np.ndarray]:
-    """Returns a score of all N images, and [G] scores without each of G groups of people."""
-    if not people.size:
-        return math.nan, np.empty(0)
-    each = jackknife.weigh_each(jackknife.group_people(people))
-    return float(score(np.ones((1, len(people)), np.int32))[0]), score(1 - each)
 
 
 def _interval(key: str, value: float, left_out: np.ndarray, num_people: int) -> tuple[float, float]:

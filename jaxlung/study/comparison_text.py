@@ -44,7 +44,9 @@ def make(compared: comparison.Comparison, labels: Mapping[str, str], task: str) 
         for key, label in labels.items()
         if any(each.key == key for each in found)
     }
-    how = _describe_reading(found, task) if found else []
+    how = _describe_reading(found, labels, task) if found else []
+    if found and compared.reference:
+        how.append(f"Each row is compared with {compared.reference} alone.")
     if found and any(row.num_runs > 1 for row in compared.rows):
         how.append("Runs of a group are averaged for each image before they are compared.")
     return Section(
@@ -98,7 +100,9 @@ def _row(each: comparison.Difference) -> report_tables.Row:
     )
 
 
-def _describe_reading(found: Sequence[comparison.Difference], task: str) -> list[str]:
+def _describe_reading(
+    found: Sequence[comparison.Difference], labels: Mapping[str, str], task: str
+) -> list[str]:
     """Returns what the table and the figure mean, and what they don't."""
     counts = {each.num_images + each.num_undefined for each in found}
     images = glossary.reword("images", task)
@@ -109,35 +113,38 @@ def _describe_reading(found: Sequence[comparison.Difference], task: str) -> list
         f"A difference is the score of the first run minus that of the second on the same {images}."
         + (" Those without the score in either run are left out of both." if left_out else ""),
         "The interval is from a jackknife over patients, each left out of both runs together. It "
-        "is about its own pair alone.",
-        *_describe_tests(found),
-        f"{comparison.BEYOND.capitalize()} (filled points in the figure): the adjusted p is at "
-        f"most {comparison.LEVEL}. If all runs were equally good, at most "
+        "is about its own pair alone, so it may exclude 0 where the verdict does not go so far.",
+        *_describe_tests(found, labels, glossary.reword("images", task)),
+        f"{comparison.BEYOND.capitalize()} (filled points in the figure): p is at most "
+        f"{comparison.LEVEL}. If all runs were equally good, at most "
         f"{100 * comparison.LEVEL:.0f} of 100 such studies would call any difference in a score "
         "beyond chance.",
         f"{comparison.WITHIN.capitalize()} doesn't mean equally good. It means that these patients "
         "can't tell which run is better. The interval shows how large the difference may still be.",
         *_describe_few(found),
-        "The adjustment counts pairs of runs, not scores. Whoever looks at many scores will find "
-        "one that is beyond chance too often, so choose the score before you look.",
+        "p takes no account of the number of scores. Whoever looks at many will too often find one "
+        "that is beyond chance, so choose the score before you look.",
         "Intervals and p are about other patients, not about training again. Runs that differ in "
         "the seed alone may differ beyond chance. Before you call one setting better than another, "
         "train both with several seeds.",
     ]
 
 
-def _describe_tests(found: Sequence[comparison.Difference]) -> list[str]:
+def _describe_tests(
+    found: Sequence[comparison.Difference], labels: Mapping[str, str], images: str
+) -> list[str]:
     """Returns which tests give p, and how it is adjusted."""
     sentences = []
-    if any(each.key != "auc" for each in found):
+    if any(each.is_mean for each in found):
         sentences.append(
             "p is from a paired permutation test. The two runs change places for some patients and "
             "not for others; p is the share of all such changes with a difference as large."
         )
-    if any(each.key == "auc" for each in found):
+    pooled = dict.fromkeys(labels[each.key] for each in found if not each.is_mean)
+    if pooled:
         sentences.append(
-            "p of the AUC, which is no mean over images, is from Student's t with the jackknife's "
-            "standard error."
+            f"{'; '.join(pooled)}: no mean over {images}, so p is from Student's t with the "
+            "jackknife's standard error."
         )
     pairs = max(each.num_pairs for each in found)
     if pairs > 1:

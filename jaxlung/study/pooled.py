@@ -94,11 +94,12 @@ def score(folds: Sequence[results.Result], columns: Sequence[str]) -> Pooled:
     places = {image_id: place for place, image_id in enumerate(people)}
     by_seed = group_by_seed(tested)
     parts = [
-        (np.array([places[x.cells["image_id"]] for x in each]), _read(each)) for each in by_seed
+        (np.array([places[x.cells["image_id"]] for x in each]), _read(each, columns))
+        for each in by_seed
     ]
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
-        each = [table.score(weights[:, here]) for here, table in parts]
+        each = [table.score(np.take(weights, here, axis=1)) for here, table in parts]
         known = [key for key in columns if all(key in scored for scored in each)]
         return {key: np.mean([scored[key] for scored in each], axis=0) for key in known}
 
@@ -134,9 +135,12 @@ def deviation(values: Sequence[float | None]) -> float | None:
     return statistics.stdev(known) if len(known) > 1 else None
 
 
-def _read(tested: Sequence[Tested]) -> score_table.Table:
+def _read(tested: Sequence[Tested], columns: Sequence[str]) -> score_table.Table:
     task = system.make_task(tested[0].result.config)
-    return score_table.parse(task, [each.cells for each in tested])
+    table = score_table.parse(task, [each.cells for each in tested])
+    # The mean of each column without each patient takes a while for many images.
+    means = {key: x for key, x in table.means.items() if key in columns}
+    return dataclasses.replace(table, means=means)
 
 
 def _score_all(table: score_table.Table) -> dict[str, np.ndarray]:

@@ -25,13 +25,17 @@ def test_every_method_is_measured():
     assert len(lines) == 2 + 3 * len(differences.METHODS) + 2
 
 
+# Of 200 samples the standard errors of 95 % and 5 % are 1.5 %. The test isn't exact for equal means.
+MOST = dict.fromkeys(differences.CASES, 0.09) | {"mean Dice, equal means, one fails rarely": 0.16}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_people", [8, 30])
 @pytest.mark.parametrize("case", list(differences.CASES))
 def test_false_findings_are_about_as_rare_as_is_said(case, num_people):
     found = differences.measure(case, num_people, 200)
-    assert found["jaxlung"] >= 0.88  # Of 200 samples the standard error of 95 % is 1.5 %.
-    assert found["permutation"] <= 0.12
+    assert found["jaxlung"] >= 0.88
+    assert found["permutation"] <= MOST[case]
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from etils import epath
 from scipy import special, stats
+from sklearn import metrics
 
 from jaxlung.config import run_files
-from jaxlung.metrics import roc
 from jaxlung.report import figures
 from jaxlung.study import (
     charts,
@@ -30,7 +30,10 @@ from jaxlung.study import (
 LABELS = {"dice": "Dice", "hd95": "HD95, mm", "auc": "AUC", "iou_pooled": "IoU pooled"}
 
 
-def make_run(path, name, columns, *, people=None, images=None, group="", scores=None, seed=0):
+TASK = dict(target="infection", region="lung", threshold=0.5, loss="bce_dice", alpha=0.5)
+
+
+def make_run(path, name, columns, *, people=None, images=None, group="", scores=None, **config):
     """A finished run with its table of images; scores of the split are means, as in a real one."""
     num = len(next(iter(columns.values())))
     ids = images or [f"image{i}" for i in range(num)]
@@ -41,7 +44,9 @@ def make_run(path, name, columns, *, people=None, images=None, group="", scores=
     lines = zip(ids, who, *cells, strict=True)
     text = "\n".join(",".join(line) for line in [("image_id", "patient_id", *columns), *lines])
     (folder / "scores_test.csv").write_text(text + "\n")
-    means = {key: float(np.nanmean(x)) for key, x in columns.items()}
+    means = {
+        key: float(np.nanmean(x)) if np.isfinite(x).any() else None for key, x in columns.items()
+    }
     content = {
         **{field.name: {} for field in dataclasses.fields(run_files.Summary)},
         "split": "test",
@@ -52,7 +57,12 @@ def make_run(path, name, columns, *, people=None, images=None, group="", scores=
         "levels": ["background", "infection"],
         "scores": means | (scores or {}),
     }
-    config = {"seed": seed, "data": {"phantom_images": 0, "fold": 0, "folds": 0}}
+    config = {
+        "seed": config.get("seed", 0),
+        "data": {"phantom_images": 0, "fold": 0, "folds": config.get("folds", 0)},
+        "task_name": config.get("task_name", "volume_mask"),
+        "task": config.get("task", TASK),
+    }
     return results.Result(
         run=study.Run(name, name.upper(), "covid19_ct", group=group),
         config=mlc.ConfigDict(config),
@@ -267,6 +277,25 @@ def test_rows_that_test_other_images_are_not_compared(tmp_path):
     assert want in text
 
 
+def test_a_fold_without_any_value_is_left_out_and_no_more(tmp_path):
+    values = {"a": [1.0, 2.0, math.nan, math.nan], "b": [4.0, 3.0, math.nan, math.nan]}
+    ids = ["i", "j", "k", "l"]
+    found = [
+        make_run(
+            tmp_path,
+            f"{name}{fold}",
+            {"hd95": np.array(x[part])},
+            group=name,
+            images=ids[part],
+            people=ids[part],
+        )
+        for name, x in values.items()
+        for fold, part in enumerate([slice(0, 2), slice(2, 4)])
+    ]
+    (got,) = compare(found, ["hd95"]).differences
+    assert (got.value, got.num_images, got.num_undefined) == (2, 2, 2)
+
+
 def test_scores_that_are_no_means_over_images_are_not_compared(tmp_path):
     """Even if the table has a column of that name."""
     pooled = {"iou_pooled": 0.6, "dice": 0.9}
@@ -331,42 +360,64 @@ def test_folds_are_one_row_of_all_images(tmp_path):
 
 
 def make_diagnoses(path, np_rng, num=40):
+    """Two runs that diagnose the same images, the second well; their probabilities and labels."""
     positive = np.arange(num) % 3 == 0
-    found = []
+    found, each = [], []
     for name, apart in (("a", 0.0), ("b", 4.0)):
         probs = special.expit(np_rng.normal(size=num) + apart * (positive - 0.5))
-        right = ((probs > 0.3) == positive).astype(float)
-        scores = {
-            "auc": float(roc.auc(positive, probs)),
-            "accuracy": right.mean(),
-            "accuracy_at_half": np.mean((probs > 0.5) == positive),
-            "sensitivity": right[positive].mean(),
-            "specificity": right[~positive].mean(),
-            "f1": 0.5,
-        }
-        columns = {"probability": probs, "is_positive": positive.astype(float), "right": right}
-        found.append(make_run(path, name, columns, scores=scores))
-    return found, positive
+        found.append(make_diagnosis(path, name, probs, positive))
+        each.append(probs)
+    return found, np.array(each), positive
+
+
+def make_diagnosis(path, name, probs, positive, **options):
+    preds = probs > 0.3
+    scores = {
+        "auc": None if positive.all() else metrics.roc_auc_score(positive, probs),
+        "accuracy": metrics.accuracy_score(positive, preds),
+        "accuracy_at_half": metrics.accuracy_score(positive, probs > 0.5),
+        "sensitivity": metrics.recall_score(positive, preds),
+        "specificity": metrics.recall_score(~positive, ~preds, zero_division=np.nan),
+        "f1": metrics.f1_score(positive, preds),
+        "ece": 0.1,
+    }
+    columns = {"probability": probs, "is_positive": positive + 0.0, "right": preds == positive}
+    task = dict(lungs="none", crop_pixels=(0, 0, 0), threshold=0.3)
+    return make_run(path, name, columns, scores=scores, task_name="diagnosis", task=task, **options)
 
 
 def test_scores_of_a_diagnosis_are_compared(tmp_path):
-    found, positive = make_diagnoses(tmp_path, np.random.default_rng(13))
-    columns = ["auc", "accuracy", "accuracy_at_half", "sensitivity", "specificity", "f1"]
+    found, _, positive = make_diagnoses(tmp_path, np.random.default_rng(13))
+    columns = ["auc", "accuracy", "accuracy_at_half", "sensitivity", "specificity", "f1", "ece"]
     compared = compare(found, columns)
     got = {each.key: each for each in compared.differences}
     assert [*got] == columns[:-1]
     for key, each in got.items():
         one, other = (result.summary.scores[key] for result in found)
         assert each.value == pytest.approx(other - one)
+        assert each.is_mean == (key not in ("auc", "f1"))
     assert got["sensitivity"].num_images == got["sensitivity"].num_people == positive.sum()
     assert got["auc"].num_people == positive.sum()
     assert got["auc"].verdict == comparison.BEYOND
     assert got["auc"].interval[0] > 0
-    text = " ".join(comparison_text.make(compared, {x: x for x in columns}, "diagnosis").sentences)
-    assert "p of the AUC" in text
+    text = comparison_text.make(compared, {x: x for x in columns}, "diagnosis").sentences
+    assert any(line.startswith("auc; f1: no mean over images, so p is") for line in text)
 
 
-def test_aucs_of_seeds_are_averaged_and_of_folds_left_out(tmp_path):
+def test_the_error_of_an_auc_is_that_of_leaving_out_each_image(tmp_path):
+    """Each written out, with scikit-learn's AUC."""
+    found, (one, other), positive = make_diagnoses(tmp_path, np.random.default_rng(18), num=12)
+    (got,) = compare(found, ["auc"]).differences
+    left_out = []
+    for image in range(12):
+        rest = np.arange(12) != image
+        aucs = [metrics.roc_auc_score(positive[rest], x[rest]) for x in (other, one)]
+        left_out.append(aucs[0] - aucs[1])
+    error = math.sqrt(11 / 12 * np.sum((np.array(left_out) - np.mean(left_out)) ** 2))
+    assert got.p == pytest.approx(2 * stats.t.sf(got.value / error, positive.sum() - 1))
+
+
+def test_aucs_of_seeds_are_averaged_in_any_order_of_images(tmp_path):
     np_rng = np.random.default_rng(14)
     found = [
         dataclasses.replace(each, run=dataclasses.replace(each.run, name=f"{i}", group=str(i % 2)))
@@ -381,8 +432,57 @@ def test_aucs_of_seeds_are_averaged_and_of_folds_left_out(tmp_path):
     head, *lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([head, *lines[::-1]]))
     assert compare(found, ["auc"]).differences == [got]
-    path.write_text("".join([head, *lines[:-1]]))
-    assert compare(found, ["auc"]).lacking == {"auc": ["0"]}
+
+
+def test_aucs_of_folds_are_of_all_images_together(tmp_path):
+    """Also if a fold has one class, and no AUC of its own."""
+    np_rng = np.random.default_rng(19)
+    positive = np.arange(20) % 2 == 0
+    positive[:9] = True
+    probs = special.expit(np_rng.normal(size=(2, 20)) + [[0.5], [2]] * (positive - 0.5))
+    ids = [f"image{i:02}" for i in range(20)]
+    found = [
+        make_diagnosis(
+            tmp_path,
+            f"{name}{fold}",
+            x[part],
+            positive[part],
+            group=name,
+            folds=2,
+            images=ids[part],
+            people=ids[part],
+        )
+        for name, x in zip("ab", probs, strict=True)
+        for fold, part in enumerate([slice(0, 9), slice(9, 20)])
+    ]
+    (got,) = compare(found, ["auc"]).differences
+    one, other = (metrics.roc_auc_score(positive, x) for x in probs)
+    assert got.value == pytest.approx(other - one)
+
+
+def test_pooled_scores_are_compared(tmp_path):
+    """IoU of all voxels together, and of all but each patient's, from counts."""
+    np_rng = np.random.default_rng(20)
+    counts = np_rng.integers(1, 50, (2, 10, 4)).astype(float)
+    names = [f"count_{level}_{pred}" for level in (0, 1) for pred in (0, 1)]
+
+    def iou(x):
+        _, extra, missed, hit = x.sum(axis=0)
+        return hit / (hit + extra + missed)
+
+    found = [
+        make_run(tmp_path, name, dict(zip(names, x.T, strict=True)), scores={"iou_pooled": iou(x)})
+        for name, x in zip("ab", counts, strict=True)
+    ]
+    (got,) = compare(found, ["iou_pooled"]).differences
+    assert got.value == pytest.approx(iou(counts[1]) - iou(counts[0]))
+    left_out = [
+        iou(np.delete(counts[1], i, axis=0)) - iou(np.delete(counts[0], i, axis=0))
+        for i in range(10)
+    ]
+    error = math.sqrt(9 * np.var(left_out))
+    assert got.p == pytest.approx(2 * stats.t.sf(abs(got.value) / error, 9))
+    assert (got.is_mean, got.num_people) == (False, 10)
 
 
 def make_many(path, num):
@@ -400,8 +500,13 @@ def make_many(path, num):
     ],
 )
 def test_few_rows_are_all_compared_and_many_with_the_reference(num, reference, want, tmp_path):
-    got = compare(make_many(tmp_path, num), reference=reference).differences
+    compared = compare(make_many(tmp_path, num), reference=reference)
+    got = compared.differences
     assert [(each.first, each.second) for each in got] == want
+    text = " ".join(comparison_text.make(compared, LABELS, "mask").sentences)
+    assert (f"Each row is compared with {want[0][1]} alone." in text) == (
+        num > 3 or reference != ""
+    )
     assert {each.num_pairs for each in got} == {len(want)}
 
 
