@@ -167,7 +167,7 @@ class Pool:
             flags = (self._environ.get("XLA_FLAGS", ""), f"{COUNT_FLAG}={count}")
             environ["XLA_FLAGS"] = " ".join(filter(None, flags))  # XLA takes the last of two.
         name = f"cores {', '.join(map(str, cores))}" if cores else "the CPU"
-        return Place(name, ids, {"JAX_PLATFORMS": "cpu", **environ}, cores)
+        return Place(name, ids, environ, cores)
 
 
 def _lock(uuid: str) -> IO[str] | None:

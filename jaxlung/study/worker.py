@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
     if args.cores:
         os.sched_setaffinity(0, args.cores)  # Before JAX and NumPy count them.
     console.quiet_libraries()
+    interrupt.ignore_repeats()
     flags.FLAGS.mark_as_parsed()  # Orbax reads its own absl flags.
     try:
         with interrupt.stop_at_once():
