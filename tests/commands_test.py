@@ -11,6 +11,7 @@ import pytest
 from jaxlung import main
 from jaxlung.config import config_file
 from jaxlung.host import console
+from jaxlung.parallel import backend
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ", ".join(config_file.shipped_configs())
@@ -64,6 +65,8 @@ def run(*args, cwd=ROOT, **variables):
         (["study", "alphas:phantm"], "got 'phantm', want one of phantom, quick."),
         (["study", "configs/folder.py"], "has no attribute 'get_study'"),
         (["study", "alphas", "--config.sed=1"], "nearest: --config.seed."),
+        (["study", "alphas", "--at_once=0"], "--at_once: got '0', want a whole number above 0"),
+        (["study", "alphas", "--devices_per_run=x"], "--devices_per_run: got 'x', want a whole"),
         (["benchmark"], f"want --config=FILE or a name ({CONFIGS})."),
     ],
 )
@@ -103,7 +106,7 @@ def test_what_goes_wrong_later_returns_1_and_offers_the_traceback(
 ):
     monkeypatch.chdir(tmp_path)
     # JAX is started here, and other tests are to see what the libraries log.
-    monkeypatch.setattr(main, "start_jax", lambda cluster, **_: None)
+    monkeypatch.setattr(backend, "start", lambda cluster, **_: None)
     monkeypatch.setattr(console, "quiet_libraries", lambda: None)
     code = main.main(["jaxlung", *(arg.format(tmp=tmp_path, root=ROOT) for arg in args)])
     told = capsys.readouterr().err
