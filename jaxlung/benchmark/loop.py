@@ -44,7 +44,7 @@ class Loop:
     ) -> None:
         self.state = state
         self.num_steps = system.steps_per_dispatch
-        self.streams = not feed.store
+        self.streams = not feed.is_resident
         self._store, self._seed = feed.store, system.seed
         self._items = _endless(feed, system, seed)
         self._item = next(self._items)

@@ -90,6 +90,8 @@ class Pool:
                 f"{config.mesh.data}, space={config.mesh.space}), want at most the "
                 f"{len(self._ids)} {self.kind.upper()}s that are here."
             )
+        if self.kind == TPU:
+            _require_rectangle(f"run {name}", want)
         shards = want // max(config.mesh.space, 1)
         for field in ("batch_size", "eval_batch_size"):
             if (size := config.data.get(field, shards)) % shards:
@@ -101,14 +103,21 @@ class Pool:
     def take(self, config: mlc.ConfigDict) -> Place | None:
         """Takes devices for a run; None if too few are free."""
         count = self.count(config)
-        num_ids = 1 if self.kind == CPU else count
-        if len(self._free) < num_ids or self._num_taken >= self._at_once:
+        ids = self._choose(1 if self.kind == CPU else count)
+        if not ids or self._num_taken >= self._at_once:
             return None
         self._num_taken += 1
-        ids, self._free = tuple(self._free[:num_ids]), self._free[num_ids:]
+        self._free = [x for x in self._free if x not in ids]
         if self.kind == GPU:
             return _gpus(ids, self._environ)
         return _chips(ids) if self.kind == TPU else self._share(ids, count)
+
+    def _choose(self, count: int) -> tuple[str, ...]:
+        """Returns free devices, of which TPU chips lie side by side; () if too few are free."""
+        if self.kind != TPU:
+            return tuple(self._free[:count]) if len(self._free) >= count else ()
+        groups = [self._ids[x : x + count] for x in range(0, len(self._ids), count)]
+        return next((x for x in groups if len(x) == count and set(x) <= set(self._free)), ())
 
     def give_back(self, place: Place) -> None:
         """Gives back what `take` returned."""
@@ -125,6 +134,13 @@ class Pool:
             environ["XLA_FLAGS"] = " ".join(filter(None, flags))  # XLA takes the last of two.
         name = f"cores {', '.join(map(str, cores))}" if cores else "the CPU"
         return Place(name, ids, {"JAX_PLATFORMS": "cpu", **environ}, cores)
+
+
+def _require_rectangle(what: str, num_chips: int) -> None:
+    """Raises ValueError if so many TPU chips of a host can't be a TPU of their own."""
+    if num_chips not in CHIP_BOUNDS:
+        choices = ", ".join(map(str, CHIP_BOUNDS))
+        raise ValueError(f"{what}: got {num_chips}, want one of {choices} TPU chips.")
 
 
 def _gpus(ids: tuple[str, ...], environ: Mapping[str, str]) -> Place:
@@ -172,11 +188,7 @@ def find(
     if platform in (None, GPU) and (gpus := find_gpus(environ)):
         return Pool(GPU, gpus, devices_per_run, at_once, environ=environ)
     if platform in (None, TPU) and (chips := find_chips(environ)):
-        if (devices_per_run or 1) not in CHIP_BOUNDS:
-            choices = ", ".join(map(str, CHIP_BOUNDS))
-            raise ValueError(
-                f"--devices_per_run: got {devices_per_run}, want one of {choices} TPU chips."
-            )
+        _require_rectangle("--devices_per_run", devices_per_run or 1)
         return Pool(TPU, chips, devices_per_run, at_once, environ=environ)
     if platform in (GPU, TPU):
         raise ValueError(f"JAX_PLATFORMS: got {wanted!r}, and no such device was found here.")

@@ -49,7 +49,10 @@ class Worker:
 
     def poll(self) -> int | None:
         """Returns the exit code; None while the process runs."""
-        return self.process.poll()
+        code = self.process.poll()
+        if code is not None:
+            self._close()
+        return code
 
     def stop(self) -> None:
         """Asks the process to save and stop."""
@@ -59,6 +62,11 @@ class Worker:
         """Ends the process at once."""
         self.process.kill()
         self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
 
     def explain(self, code: int) -> str:
         """Returns why the process failed, one sentence from its log or about its signal."""

@@ -89,7 +89,7 @@ def open_split(system: system_lib.System, source: record.Source) -> Split:
         return Split(system, feed, program, (), ())
     whole = [volumes.load(source[i], system.patch_settings) for i in range(len(source))]
     # If the patches' volumes fit on the device, these do too.
-    on_device = [volume_inference.put(system, x) if feed.store else None for x in whole]
+    on_device = [volume_inference.put(system, x) if feed.is_resident else None for x in whole]
     return Split(system, feed, program, whole, on_device)
 
 

@@ -1,10 +1,12 @@
 """Compiled programs are kept in a cache folder."""
 
 import pathlib
+import threading
 
 import jax
+import jax.numpy as jnp
 import pytest
-from jax._src import compiler, lru_cache
+from jax._src import compilation_cache, compiler, lru_cache
 
 from jaxlung.host import compile_cache
 
@@ -76,3 +78,44 @@ def test_programs_are_left_alone_while_another_process_writes(tmp_path):
     with cache.lock:
         compile_cache.use(environ)
     assert (folder / "half-cache").exists()
+
+
+def waits_for(program, held):
+    """Whether compiling a program waits while another one is compiled."""
+    done = threading.Event()
+
+    def compile_it():
+        with compile_cache.wait_for_equal(program):
+            done.set()
+
+    thread = threading.Thread(target=compile_it)
+    with compile_cache.wait_for_equal(held):
+        thread.start()
+        waited = not done.wait(0.3)
+    thread.join(timeout=10)
+    assert done.is_set()
+    return waited
+
+
+def test_equal_programs_wait_for_each_other_and_others_do_not(tmp_path):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "cache"))
+    assert waits_for("module a", held="module a")
+    assert not waits_for("module b", held="module a")
+
+
+@pytest.mark.parametrize("folder", [None, "/proc/no/such/folder"])
+def test_nobody_waits_without_a_cache(folder):
+    jax.config.update("jax_compilation_cache_dir", folder)
+    assert not waits_for("module a", held="module a")
+
+
+def test_programs_that_are_compiled_and_read_are_counted(tmp_path):
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    x = jnp.arange(3.0)
+    seen = compile_cache.count()
+    for _ in range(3):
+        jax.jit(lambda x: x * 3.25 + 1)(x)
+        jax.clear_caches()
+    assert (seen[compile_cache.KEPT], seen[compile_cache.READ]) == (1, 2)

@@ -28,6 +28,8 @@ def main():
         os.kill(os.getpid(), signal.SIGKILL)
     if folder.name.startswith("deaf"):  # Doesn't stop when it is told to.
         time.sleep(60)
+    while folder.name.startswith("wait") and not (folder.parent / "go").exists():
+        time.sleep(0.05)
     seconds = 60 if folder.name.startswith("long") else 0.3
     if stopped.wait(seconds):
         note(folder, "saved")

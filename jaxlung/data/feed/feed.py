@@ -26,13 +26,15 @@ class Feed:
     Attributes:
         num_examples: number of examples in an epoch: images, or patches.
         example: shape and type of what an item holds for one example.
-        store: arrays that stay on the device for the whole run; an argument of the jitted step.
+        is_resident: True if the split's records stay on the device for the whole run.
+        store: records that the jitted step takes its batches from; {} if items are the batches.
         take: function `(store, item) -> Batch` for one step; runs inside jit.
         items: makes the items of some dispatches; see `order.dispatches`.
     """
 
     num_examples: int
     example: Any
+    is_resident: bool
     store: Any
     take: Take
     items: MakeItems

@@ -49,17 +49,20 @@ def open_feed(
         return feed_lib.Feed(
             num_examples=settings.num_examples(len(source)),
             example=stream.item_specs(settings),
+            is_resident=False,
             store={},
             take=stream.take,
             items=stream.make_batches(_cutter(ready, draw), settings.num_threads, shardings),
         )
     store = sharding.put(stack(ready, slab_shape), shardings.replicated)
+    depths = [volume.image.shape[0] for volume in ready]
     return feed_lib.Feed(
         num_examples=settings.num_examples(len(source)),
-        example=jax.ShapeDtypeStruct((3,), np.int32),  # a corner
-        store=store,
-        take=_taker(settings.patch_size),
-        items=_make_items(draw, [volume.image.shape[0] for volume in ready], shardings),
+        example=stream.item_specs(settings),
+        is_resident=True,
+        store={},
+        take=stream.take,
+        items=_make_items(store, draw, depths, shardings),
     )
 
 
@@ -144,21 +147,16 @@ def draw_corner(
 
 
 def stacked_shape(shapes: Sequence[Triple]) -> Triple:
-    """Returns the shape of `stack`: all slices, and the largest numbers of rows and columns.
-
-    Each is rounded up by `feed.rounded`.
-    """
+    """Returns the shape of `stack`: all slices, and the largest numbers of rows and columns."""
     slices, rows, columns = zip(*shapes, strict=True)
-    sizes = sum(slices), max(rows), max(columns)
-    num_slices, num_rows, num_columns = map(feed_lib.rounded, sizes)
-    return num_slices, num_rows, num_columns
+    return sum(slices), max(rows), max(columns)
 
 
 def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarray]:
     """Stacks volumes along their slices: "images" int16 HU and "masks" uint8, both of `shape`.
 
     In one array, a patch of any volume is one dynamic slice. No patch reaches the padding beside
-    smaller volumes, or after the last.
+    smaller volumes.
     """
     slab: dict[str, np.ndarray] = {
         "images": np.full(shape, hounsfield.LOWEST_HU, np.int16),
@@ -173,30 +171,43 @@ def stack(ready: Sequence[volumes.Volume], shape: Triple) -> dict[str, np.ndarra
     return slab
 
 
-def _taker(patch_size: Triple) -> feed_lib.Take:
-    def take(store: dict[str, jax.Array], corners: jax.Array) -> feed_lib.Batch:
-        """Cuts the patches at corners [B, 3] int32 out of the stack."""
+def cut_all(stacked: dict[str, jax.Array], corners: jax.Array, size: Triple) -> feed_lib.Batch:
+    """Cuts patches out of the stack; runs inside jit.
 
-        def cut(array: jax.Array, corner: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice(array, tuple(corner), patch_size)
+    Args:
+        stacked: arrays of `stack`.
+        corners: [K, B, 3] int32, the first voxel of each patch.
+        size: slices, rows and columns of a patch.
 
-        batch = {
-            name: jax.vmap(cut, in_axes=(None, 0))(array, corners) for name, array in store.items()
-        }
-        return batch | {"labels": jnp.zeros(corners.shape[0], jnp.uint8)}
+    Returns:
+        "images" and "masks" [K, B, D, H, W], "labels" [K, B] 0.
+    """
 
-    return take
+    def cut(array: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(array, tuple(corner), size)
+
+    cut_batches = jax.vmap(jax.vmap(cut, in_axes=(None, 0)), in_axes=(None, 0))
+    batches = {name: cut_batches(array, corners) for name, array in stacked.items()}
+    return batches | {"labels": jnp.zeros(corners.shape[:2], jnp.uint8)}
 
 
 def _make_items(
-    draw: Draw, depths: Sequence[int], shardings: sharding.Shardings
+    stacked: dict[str, jax.Array],
+    draw: Draw,
+    depths: Sequence[int],
+    shardings: sharding.Shardings,
 ) -> feed_lib.MakeItems:
-    """Returns a maker of items, which are corners of patches in the stack, [K, B, 3] int32."""
+    """Returns a maker of items, the patches of some steps, cut on the device.
+
+    A program of its own cuts them: it depends on the sizes of the volumes, which are others in each
+    fold, and is compiled at once. The step is then the same program for all folds.
+    """
     first_slices = np.concatenate([[0], np.cumsum(depths)[:-1]])
+    cut = jax.jit(cut_all, static_argnames="size", out_shardings=shardings.steps)
 
     def items(
         example_at: order.Order, batch_size: int, dispatches: Iterable[range]
-    ) -> Iterator[jax.Array]:
+    ) -> Iterator[feed_lib.Batch]:
         for steps in dispatches:
             positions = order.positions(steps, batch_size)
             corners = np.empty((*positions.shape, 3), np.int32)
@@ -204,7 +215,7 @@ def _make_items(
                 number, corner = draw(position, example_at(position))
                 corners[place] = corner
                 corners[(*place, 0)] += first_slices[number]
-            yield sharding.put(corners, shardings.steps)
+            yield cut(stacked, sharding.put(corners, shardings.steps), size=draw.patch_size)
 
     return items
 

@@ -32,6 +32,7 @@ def open_feed(
     return feed_lib.Feed(
         num_examples=len(source),
         example=where.item_specs(settings),
+        is_resident=on_device,
         store=where.load_store(source, settings, shardings, name),
         take=where.take,
         items=where.make_items(source, settings, shardings),

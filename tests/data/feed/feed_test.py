@@ -42,13 +42,24 @@ def batches(feed, first, last, seed=0):
 class FeedTest(parameterized.TestCase):
     def test_resident_and_streamed_batches_are_the_same_over_epochs(self):
         on_device, on_host = open_feed("device"), open_feed("host")
-        assert on_device.store
-        assert not on_host.store
+        assert on_device.is_resident
+        assert not on_host.is_resident
         pairs = zip(batches(on_device, 0, 8), batches(on_host, 0, 8), strict=True)
         for got, want in pairs:
             np.testing.assert_array_equal(got["images"], want["images"])
             np.testing.assert_array_equal(got["masks"], want["masks"])
             np.testing.assert_array_equal(got["labels"], want["labels"])
+
+    @parameterized.parameters((81, 88), (87, 88), (88, 88), (89, 96), (10, 10))
+    def test_folds_of_about_equal_size_have_stores_of_one_shape(self, num_images, want):
+        feed = open_feed("device", num_images, size=16)
+        assert {len(array) for array in feed.store.values()} == {want}
+        assert feed.num_examples == num_images
+
+    @parameterized.parameters(*range(1, 300, 7), 100_001)
+    def test_rounding_adds_an_eighth_at_most(self, size):
+        assert size <= feed_lib.rounded(size) <= size * 9 / 8
+        assert feed_lib.rounded(feed_lib.rounded(size)) == feed_lib.rounded(size)
 
     @parameterized.parameters("device", "host")
     def test_a_later_start_gives_what_the_whole_run_gave(self, placement):

@@ -50,13 +50,22 @@ def batches(feed, first, last, seed=0):
 class FeedTest(parameterized.TestCase):
     def test_both_feeds_give_the_same_patches(self):
         on_device, on_host = open_feed(), open_feed(change(placement="host"))
-        assert on_device.store
-        assert not on_host.store
+        assert on_device.is_resident
+        assert not on_host.is_resident
         for got, want in zip(batches(on_device, 0, 6), batches(on_host, 0, 6), strict=True):
             assert got["images"].shape == (4, 4, 8, 8)
             assert (got["images"].dtype, got["masks"].dtype) == (np.int16, np.uint8)
             for name in ("images", "masks", "labels"):
                 np.testing.assert_array_equal(got[name], want[name])
+
+    def test_a_step_takes_the_same_arrays_for_any_volumes(self):
+        other = [(slices + 1, rows + 3, columns) for slices, rows, columns in SHAPES[1:]]
+        where = sharding.make_shardings(data=-1, space=1).steps
+        one, two = (
+            (feed.store, feed.abstract_item(2, 4, where), feed.example)
+            for feed in (open_feed(), open_feed(shapes=other))
+        )
+        assert one == two
 
     @parameterized.parameters("device", "host")
     def test_a_resumed_run_sees_the_patches_it_would_have_seen(self, placement):
