@@ -11,6 +11,7 @@ import pytest
 from jaxlung import main
 from jaxlung.config import config_file
 from jaxlung.host import console
+from jaxlung.parallel import backend
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ", ".join(config_file.shipped_configs())
@@ -104,7 +105,7 @@ def test_what_goes_wrong_later_returns_1_and_offers_the_traceback(
 ):
     monkeypatch.chdir(tmp_path)
     # JAX is started here, and other tests are to see what the libraries log.
-    monkeypatch.setattr(main, "start_jax", lambda cluster, **_: None)
+    monkeypatch.setattr(backend, "start", lambda cluster, **_: None)
     monkeypatch.setattr(console, "quiet_libraries", lambda: None)
     code = main.main(["jaxlung", *(arg.format(tmp=tmp_path, root=ROOT) for arg in args)])
     told = capsys.readouterr().err

@@ -144,7 +144,8 @@ class _Lines:
         if phase == before and (is_soon or epoch == state.found.epoch):
             return
         self._said[state.name] = (phase, state.found.epoch, self._clock())
-        logging.info("%s: %s", state.name, progress_table.describe(state))
+        if state.kind != "failed":  # The scheduler has logged it as an error.
+            logging.info("%s: %s", state.name, progress_table.describe(state))
         if state.kind in ("finished", "failed"):
             logging.info("%s", progress_table.describe_all(states))
 
