@@ -25,10 +25,8 @@ def write(path: epath.Path, groups: Mapping[str, str]) -> None:
 
 
 def is_study(path: epath.Path) -> bool:
-    """Returns True for the folder of a study, also of one of an earlier version."""
-    return (path / FILE).is_file() or (
-        (path / RUNS).is_dir() and not (path / "config.json").exists()
-    )
+    """Returns True for the folder of a study, also of a finished one of an earlier version."""
+    return (path / FILE).is_file() or (path / "study.csv").is_file()
 
 
 def members(path: epath.Path) -> list[epath.Path]:

@@ -1,5 +1,6 @@
 """Shows the runs of a study: a table drawn in place on a terminal, plain log lines elsewhere."""
 
+import dataclasses
 import functools
 import os
 import sys
@@ -68,7 +69,10 @@ class Screen:
             name, path = status.task.name, status.task.path
             if name not in self._watches:
                 self._watches[name] = watch.Watch(path, self._clock, self._wall)
-            states.append(self._watches[name].look(status.reason, status.where))
+            state = self._watches[name].look(status.reason, status.where)
+            if status.state == schedule.STOPPED and state.kind != "finished":
+                state = dataclasses.replace(state, kind="stopped", text="stopped")
+            states.append(state)
         return states
 
 
@@ -144,7 +148,8 @@ class _Lines:
         if phase == before and (is_soon or epoch == state.found.epoch):
             return
         self._said[state.name] = (phase, state.found.epoch, self._clock())
-        logging.info("%s: %s", state.name, progress_table.describe(state))
+        if state.kind != "failed":  # The scheduler has logged it as an error.
+            logging.info("%s: %s", state.name, progress_table.describe(state))
         if state.kind in ("finished", "failed"):
             logging.info("%s", progress_table.describe_all(states))
 

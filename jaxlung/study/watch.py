@@ -53,7 +53,8 @@ class Watch:
     ) -> None:
         self._path = path
         self._clock, self._wall = clock, wall
-        self._first = self._last = self._load()
+        self._first = self._last = self._before = self._load()
+        self._place = ""
         # The clock's time of the last sign of life.
         self._sign = clock() - max(wall() - self._first.written, 0.0)
 
@@ -71,7 +72,9 @@ class Watch:
         found = self._load()
         if found != self._last:
             self._last, self._sign = found, self._clock()
-        if place and (found == self._first or found.phase in progress_file.ENDED):
+        if place != self._place:
+            self._place, self._before = place, found
+        if place and found == self._before:
             # Its process has not come to say anything. What is in the file was said by another.
             found = dataclasses.replace(
                 found,

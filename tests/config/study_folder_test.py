@@ -32,6 +32,11 @@ def test_a_run_or_a_file_is_itself(tmp_path):
     assert study_folder.members(path / "absent") == [path / "absent"]
 
 
+def test_a_folder_with_a_folder_of_runs_is_no_study(tmp_path):
+    (tmp_path / "runs" / "covidqu").mkdir(parents=True)
+    assert not study_folder.is_study(epath.Path(tmp_path))
+
+
 def test_unfinished_runs_are_named_and_nothing_is_left_out(tmp_path):
     groups = {f"fold_{number}": "all folds" for number in range(8)}
     path = make(tmp_path, groups, ["fold_1"])
@@ -58,7 +63,7 @@ def test_runs_that_are_compared_are_no_ensemble(tmp_path, groups):
 
 def test_a_study_of_an_earlier_version_says_what_to_do(tmp_path):
     path = make(tmp_path, {"b": "x", "a": "x"}, ["a", "b"])
-    (path / study_folder.FILE).unlink()
+    (path / study_folder.FILE).rename(path / "study.csv")
     assert study_folder.is_study(path)
     with pytest.raises(ValueError, match=r"run its command again.* or name .* such as .*/runs/a\."):
         study_folder.members(path)

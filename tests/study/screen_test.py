@@ -276,10 +276,9 @@ def test_without_a_terminal_each_event_is_a_line(study, caplog):
     ]
     between = [line for line in lines if line.startswith("fold_1: training")]
     assert len(between) == 15  # 29 epochs in 14 minutes.
-    assert lines[-4:] == [
+    assert lines[-3:] == [
         "fold_1: finished, epoch 30/30, loss 0.0167, validation dice 0.9000",
         "2 of 3 runs finished, 1 failed",
-        "fold_2: failed: a.png: no picture",
         "2 of 3 runs finished, 1 failed",
     ]
 
@@ -311,3 +310,19 @@ def test_a_command_that_fails_before_its_first_run_shows_nothing(study):
     terminal = Terminal(80)
     study.open(terminal).close()
     assert terminal.text == ""
+
+
+def test_what_a_signal_stopped_is_stopped_whatever_it_said_last(study):
+    terminal = Terminal(80)
+    study.train("fold_0", 10)
+    study.train("fold_1", 30)
+    study.finishes("fold_1")
+    shown = study.open(terminal)
+    statuses = study.statuses()
+    for status in statuses[:2]:
+        status.state = schedule.STOPPED
+    shown.update(statuses)
+    shown.close()
+    rows = terminal.text.splitlines()
+    assert rows[1] == "fold_0  10/30  0.0500     0.9000  stopped"
+    assert rows[2] == "fold_1  30/30  0.0167     0.9000  finished"

@@ -139,8 +139,15 @@ def test_a_run_that_was_started_here_starts_until_it_says_something(run):
     assert (state.text, state.found.where, state.found.epoch) == ("starting", "GPU 3", 3)
     run.writes(phase="reading data", where="node3, gpu 3", written=run.wall() + 1)
     assert resumed.look("", "GPU 3").text == "reading data"
+    run.writes(phase="finished", written=run.wall() + 2)
+    assert resumed.look("", "GPU 3").text == "finished"  # Its process has yet to end.
+    assert resumed.look("", "").text == "finished"
+    assert resumed.look("", "GPU 1").text == "starting"
+    run.writes(phase="training", written=run.wall() + 3)
     run.passes(watch.SILENT_AFTER)
-    assert resumed.look("", "GPU 3").kind == "silent"
+    assert resumed.look("", "GPU 1").kind == "running"
+    run.passes(watch.SILENT_AFTER)
+    assert resumed.look("", "GPU 1").kind == "silent"
 
 
 def make(kind, **fields):
