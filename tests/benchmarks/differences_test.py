@@ -25,7 +25,7 @@ def test_every_method_is_measured():
     assert len(lines) == 2 + 3 * len(differences.METHODS) + 2
 
 
-# Of 200 samples the standard errors of 95 % and 5 % are 1.5 %. The test isn't exact for equal means.
+# Of 200 samples the standard error of 5 % is 1.5 %. For equal means alone the test isn't exact.
 MOST = dict.fromkeys(differences.CASES, 0.09) | {"mean Dice, equal means, one fails rarely": 0.16}
 
 
