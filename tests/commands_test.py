@@ -66,6 +66,8 @@ def run(*args, cwd=ROOT, **variables):
         (["study", "alphas:phantm"], "got 'phantm', want one of phantom, quick."),
         (["study", "configs/folder.py"], "has no attribute 'get_study'"),
         (["study", "alphas", "--config.sed=1"], "nearest: --config.seed."),
+        (["study", "alphas", "--at_once=0"], "--at_once: got '0', want a whole number above 0"),
+        (["study", "alphas", "--devices_per_run=x"], "--devices_per_run: got 'x', want a whole"),
         (["benchmark"], f"want --config=FILE or a name ({CONFIGS})."),
     ],
 )

@@ -81,6 +81,15 @@ class ScriptTest(StandInTest):
         assert f"python -m jaxlung.main {' '.join(arguments)}\n" in out
         assert "--kill-on-bad-exit=1" in out
 
+    def test_slurm_gives_each_task_of_a_study_a_gpu_and_lets_the_others_go_on(self):
+        self.stand_in("srun", 'echo "$@"')
+        self.stand_in("scontrol", 'echo "scontrol $*"')
+        arguments = ("study", "ct_folds", f"--workdir={self.folder}")
+        _, out, _ = self.run_script(LAUNCH / "slurm.sbatch", *arguments, SLURM_JOB_ID="7")
+        assert "--kill-on-bad-exit=0 --gpu-bind=per_task:1 " in out
+        assert f"python -m jaxlung.main {' '.join(arguments)}\n" in out
+        assert "scontrol requeue 7" in out  # No task has written the table.
+
     def test_slurm_starts_a_process_for_each_gpu(self):
         options = dict(
             re.findall(r"^#SBATCH --([\w-]+)=(\S+)", SCRIPTS[0].read_text(), re.MULTILINE)

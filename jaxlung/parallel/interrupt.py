@@ -11,6 +11,8 @@ from absl import logging
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_CODE = 130  # A shell reports Ctrl-C with it.
 
+_heeds_repeats = True
+
 
 class Interrupt:
     """The signal that asked the process to stop.
@@ -23,16 +25,28 @@ class Interrupt:
         self.received = ""
 
 
+def ignore_repeats() -> None:
+    """Makes `catch` ignore all signals but the first, for a process that another one may kill.
+
+    A machine that shuts down, or Slurm, sends SIGTERM to a scheduler and to its processes, which
+    then get it from the scheduler as well.
+    """
+    global _heeds_repeats
+    _heeds_repeats = False
+
+
 @contextlib.contextmanager
 def catch() -> Iterator[Interrupt]:
     """Catches signals for a loop that saves: the first sets a flag, the second exits at once."""
     interrupt = Interrupt()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if interrupt.received:
+        if not interrupt.received:
+            interrupt.received = signal.Signals(number).name
+            again = "; send it again to stop at once" if _heeds_repeats else ""
+            logging.info("%s: saving, then stopping%s", interrupt.received, again)
+        elif _heeds_repeats:
             exit_at_once(number, frame)
-        interrupt.received = signal.Signals(number).name
-        logging.info("%s: saving, then stopping; send it again to stop at once", interrupt.received)
 
     with _handlers(handle):
         yield interrupt

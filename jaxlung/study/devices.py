@@ -8,11 +8,16 @@ import glob
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 import ml_collections as mlc
+
+from jaxlung.host import folder_lock
 
 GPU, TPU, CPU = "gpu", "tpu", "cpu"
 PLATFORMS = {"cuda": GPU, "gpu": GPU, "tpu": TPU, "cpu": CPU}  # of JAX_PLATFORMS
@@ -35,12 +40,20 @@ class Place:
         ids: Their ids in the pool.
         environ: Environment variables of the run's process.
         cores: Cores of the run's process; () for all.
+        locks: Locked files that keep other commands on this machine from the devices. The run's
+            process inherits and holds them.
     """
 
     name: str
     ids: tuple[str, ...]
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cores: tuple[int, ...] = ()
+    locks: tuple[IO[str], ...] = ()
+
+    def let_go(self) -> None:
+        """Closes the locked files in this process."""
+        for lock in self.locks:
+            lock.close()
 
 
 class Pool:
@@ -53,6 +66,7 @@ class Pool:
             leaves their number to XLA_FLAGS.
         at_once: Most runs at once; None for as many as there are devices for.
         cores: Cores that runs on CPUs share.
+        uuids: Id -> UUID of GPUs, for their locks.
         environ: Environment variables of this process.
     """
 
@@ -63,6 +77,7 @@ class Pool:
         per_run: int | None = None,
         at_once: int | None = None,
         cores: Sequence[int] = (),
+        uuids: Mapping[str, str] | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.kind = kind
@@ -72,6 +87,7 @@ class Pool:
         self._at_once = at_once or len(ids)
         self._num_taken = 0
         self._cores = tuple(cores)
+        self._uuids = uuids or {}
         self._environ = environ
 
     def count(self, config: mlc.ConfigDict) -> int:
@@ -103,24 +119,42 @@ class Pool:
     def take(self, config: mlc.ConfigDict) -> Place | None:
         """Takes devices for a run; None if too few are free."""
         count = self.count(config)
-        ids = self._choose(1 if self.kind == CPU else count)
-        if not ids or self._num_taken >= self._at_once:
+        if self._num_taken >= self._at_once:
+            return None
+        locks = self._lock_free()
+        ids = self._choose(1 if self.kind == CPU else count, list(locks))
+        for other in locks.keys() - set(ids):
+            if lock := locks.pop(other):
+                lock.close()
+        if not ids:
             return None
         self._num_taken += 1
         self._free = [x for x in self._free if x not in ids]
         if self.kind == GPU:
-            return _gpus(ids, self._environ)
+            held = tuple(lock for lock in locks.values() if lock)
+            return dataclasses.replace(_gpus(ids, self._environ), locks=held)
         return _chips(ids) if self.kind == TPU else self._share(ids, count)
 
-    def _choose(self, count: int) -> tuple[str, ...]:
+    def _lock_free(self) -> dict[str, IO[str] | None]:
+        """Locks the free devices that no other command holds; None for one that has no lock."""
+        locks: dict[str, IO[str] | None] = {}
+        for name in self._free:
+            try:
+                locks[name] = _lock(self._uuids[name]) if name in self._uuids else None
+            except BlockingIOError:
+                continue
+        return locks
+
+    def _choose(self, count: int, free: Sequence[str]) -> tuple[str, ...]:
         """Returns free devices, of which TPU chips lie side by side; () if too few are free."""
         if self.kind != TPU:
-            return tuple(self._free[:count]) if len(self._free) >= count else ()
+            return tuple(free[:count]) if len(free) >= count else ()
         groups = [self._ids[x : x + count] for x in range(0, len(self._ids), count)]
-        return next((x for x in groups if len(x) == count and set(x) <= set(self._free)), ())
+        return next((x for x in groups if len(x) == count and set(x) <= set(free)), ())
 
     def give_back(self, place: Place) -> None:
         """Gives back what `take` returned."""
+        place.let_go()
         self._num_taken -= 1
         self._free = sorted([*self._free, *place.ids], key=self._ids.index)
 
@@ -133,7 +167,23 @@ class Pool:
             flags = (self._environ.get("XLA_FLAGS", ""), f"{COUNT_FLAG}={count}")
             environ["XLA_FLAGS"] = " ".join(filter(None, flags))  # XLA takes the last of two.
         name = f"cores {', '.join(map(str, cores))}" if cores else "the CPU"
-        return Place(name, ids, {"JAX_PLATFORMS": "cpu", **environ}, cores)
+        return Place(name, ids, environ, cores)
+
+
+def _lock(uuid: str) -> IO[str] | None:
+    """Locks a GPU of this machine, until the file is closed; returns None where that can't be done.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+    """
+    try:
+        file = open(f"{tempfile.gettempdir()}/jaxlung-{uuid}.lock", "a")  # noqa: SIM115
+    except OSError:  # It is another user's.
+        return None
+    if folder_lock.try_lock(file):
+        return file
+    file.close()
+    raise BlockingIOError
 
 
 def _require_rectangle(what: str, num_chips: int) -> None:
@@ -186,7 +236,8 @@ def find(
     wanted = environ.get("JAX_PLATFORMS", "").split(",")[0]
     platform = PLATFORMS.get(wanted)
     if platform in (None, GPU) and (gpus := find_gpus(environ)):
-        return Pool(GPU, gpus, devices_per_run, at_once, environ=environ)
+        uuids = {name: uuid for name, uuid in gpus.items() if uuid}
+        return Pool(GPU, list(gpus), devices_per_run, at_once, uuids=uuids, environ=environ)
     if platform in (None, TPU) and (chips := find_chips(environ)):
         _require_rectangle("--devices_per_run", devices_per_run or 1)
         return Pool(TPU, chips, devices_per_run, at_once, environ=environ)
@@ -197,22 +248,25 @@ def find(
     if at_once > len(cores):
         raise ValueError(f"--at_once: got {at_once}, want at most {len(cores)}, the CPU's cores.")
     ids = [str(number) for number in range(at_once)]
-    return Pool(CPU, ids, devices_per_run, at_once, cores, environ)
+    return Pool(CPU, ids, devices_per_run, at_once, cores, environ=environ)
 
 
-def find_gpus(environ: Mapping[str, str]) -> list[str]:
-    """Returns ids of the NVIDIA GPUs that JAX can use, without starting CUDA; [] if none."""
+def find_gpus(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns id -> UUID, "" if unknown, of the NVIDIA GPUs that JAX can use; starts no CUDA."""
     plugins = {entry.name for entry in importlib.metadata.entry_points(group="jax_plugins")}
     if not any("cuda" in name for name in plugins):
-        return []
-    if "CUDA_VISIBLE_DEVICES" in environ:
-        ids = [part.strip() for part in environ["CUDA_VISIBLE_DEVICES"].split(",")]
-        return [] if ids[0] in ("", "-1", "NoDevFiles") else ids
+        return {}
     if shutil.which("nvidia-smi") is None:
-        return [str(number) for number in range(len(glob.glob("/dev/nvidia[0-9]*")))]
-    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
-    return [line.removeprefix("GPU ").partition(":")[0] for line in lines]
+        found = {str(number): "" for number in range(len(glob.glob("/dev/nvidia[0-9]*")))}
+    else:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+        found = dict(re.findall(r"^GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)", done.stdout, re.MULTILINE))
+    if "CUDA_VISIBLE_DEVICES" not in environ:
+        return found
+    ids = [part.strip() for part in environ["CUDA_VISIBLE_DEVICES"].split(",")]
+    if ids[0] in ("", "-1", "NoDevFiles"):
+        return {}
+    return {name: name if name in found.values() else found.get(name, "") for name in ids}
 
 
 def find_chips(environ: Mapping[str, str]) -> list[str]:

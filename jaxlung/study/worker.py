@@ -23,10 +23,12 @@ STOPPED = 75  # Exit code of a run that was saved before its end: EX_TEMPFAIL of
 def main(argv: Sequence[str]) -> int:
     """Runs one run; returns 0 if it is done, 1 if it failed, `STOPPED` if a signal came."""
     args = parse(argv)
-    os.set_inheritable(args.lock, False)  # It is held as long as this process lives, no longer.
-    if args.cores:
+    for lock in args.locks:
+        os.set_inheritable(lock, False)  # They are held as long as this process lives, no longer.
+    if args.cores and hasattr(os, "sched_setaffinity"):  # Not on macOS.
         os.sched_setaffinity(0, args.cores)  # Before JAX and NumPy count them.
     console.quiet_libraries()
+    interrupt.ignore_repeats()
     flags.FLAGS.mark_as_parsed()  # Orbax reads its own absl flags.
     try:
         with interrupt.stop_at_once():
@@ -63,12 +65,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parses the arguments that `workers.start` gives."""
     parser = argparse.ArgumentParser("jaxlung.study.worker", allow_abbrev=False)
     parser.add_argument("folder", help="folder of the run")
-    parser.add_argument("--lock", type=int, required=True, help="file descriptor of its lock")
     parser.add_argument(
-        "--cores", type=lambda text: [*map(int, text.split(","))], help="cores to run on"
+        "--locks", type=_numbers, required=True, help="file descriptors of what it has locked"
     )
+    parser.add_argument("--cores", type=_numbers, help="cores to run on")
     parser.add_argument("--until_epoch", type=int, help="epoch after which to stop")
     return parser.parse_args(argv)
+
+
+def _numbers(text: str) -> list[int]:
+    return [*map(int, text.split(","))]
 
 
 def stop_with_scheduler() -> None:

@@ -118,7 +118,8 @@ def start(
         until_epoch: See `schedule.Task`.
     """
     (path / FAILED).unlink(missing_ok=True)
-    arguments = [str(path), f"--lock={lock.fileno()}"]
+    locks = [lock.fileno(), *(other.fileno() for other in place.locks)]
+    arguments = [str(path), f"--locks={','.join(map(str, locks))}"]
     if place.cores:
         arguments.append(f"--cores={','.join(map(str, place.cores))}")
     if until_epoch is not None:
@@ -132,7 +133,7 @@ def start(
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            pass_fds=[lock.fileno()],
+            pass_fds=locks,
             # Otherwise a terminal's Ctrl-C would reach it, too, and a second one means "at once".
             start_new_session=True,
         )

@@ -113,7 +113,8 @@ class System:
 
     def init_state(self) -> train_step.TrainState:
         """Makes a fresh state, where it will live."""
-        state: train_step.TrainState = self._jit("init", self._init)(self.seed)
+        init = distributed.compiled_by_all(self._jit("init", self._init))
+        state: train_step.TrainState = init(self.seed)
         return state
 
     def abstract_state(self) -> train_step.TrainState:

@@ -41,3 +41,15 @@ def test_elsewhere_a_signal_exits_at_once_and_half_made_files_are_removed(exit_c
         assert exit_codes == []
         os.kill(os.getpid(), number)
     assert exit_codes == [130]
+
+
+def test_a_process_that_ignores_repeats_saves_however_often_it_is_told_to_stop(
+    exit_codes, monkeypatch
+):
+    monkeypatch.setattr(interrupt, "_heeds_repeats", True)  # Restored afterwards.
+    interrupt.ignore_repeats()
+    with interrupt.catch() as stop:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+    assert stop.received == "SIGTERM"
+    assert exit_codes == []

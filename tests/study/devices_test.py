@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import tempfile
 
 import ml_collections as mlc
 import pytest
@@ -15,6 +16,15 @@ def make_config(data=-1, space=1, batch_size=8):
     return mlc.ConfigDict({"mesh": mesh, "data": {"batch_size": batch_size}})
 
 
+@pytest.fixture(autouse=True)
+def _locks_are_closed(monkeypatch):
+    files, lock = [], devices._lock
+    monkeypatch.setattr(devices, "_lock", lambda uuid: files.append(lock(uuid)) or files[-1])
+    yield
+    for file in files:
+        file.close()
+
+
 @pytest.fixture
 def cuda(monkeypatch, tmp_path):
     """A machine with JAX's plug-in for CUDA, and an `nvidia-smi` that lists four GPUs."""
@@ -25,6 +35,7 @@ def cuda(monkeypatch, tmp_path):
     smi.write_text(f"#!/bin/sh\ncat <<END\n{lines}\n  MIG 1g.18gb Device 0: (UUID: MIG-1)\nEND\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
@@ -84,7 +95,7 @@ def test_each_run_sees_gpus_of_its_own(environ, settings, want):
 def test_a_runs_mesh_says_how_many_devices_it_needs(mesh, want):
     places = take_all(devices.find({}), make_config(**mesh))
     assert [",".join(place.ids) for place in places] == want
-    assert len(devices.find({}, devices_per_run=3).take(make_config(space=2)).ids) == 4
+    assert devices.find({}, devices_per_run=3).count(make_config(space=2)) == 4
 
 
 @pytest.mark.usefixtures("cuda")
@@ -96,6 +107,22 @@ def test_devices_that_are_given_back_are_taken_again():
     assert pool.take(make_config(data=4)) is None
     assert pool.take(make_config(data=2)).name == "GPU 1, 2"
     assert pool.take(make_config()) is None
+
+
+@pytest.mark.usefixtures("cuda")
+def test_gpus_that_another_command_has_are_left_alone():
+    others = take_all(devices.find({}, at_once=2), make_config())
+    assert [place.name for place in others] == ["GPU 0", "GPU 1"]
+    here = devices.find({"CUDA_VISIBLE_DEVICES": "GPU-0a,1,2,3"})
+    place = here.take(make_config())
+    assert place.name == "GPU 2"
+    here.give_back(place)
+    others[0].let_go()
+    assert [place.name for place in take_all(here, make_config())] == [
+        "GPU GPU-0a",
+        "GPU 2",
+        "GPU 3",
+    ]
 
 
 @pytest.mark.usefixtures("cuda")

@@ -7,7 +7,6 @@ import logging as std_logging
 import os
 import re
 
-import jax
 import ml_collections as mlc
 import numpy as np
 import pytest
@@ -38,8 +37,8 @@ def finished(tmp_path_factory):
     overrides = [f"--config.data.data_dir={folder / 'data'}"]
     configs = study_file.make_configs(STUDY, path, overrides)
     with pytest.MonkeyPatch.context() as patch:  # For the runs' processes.
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.values["jax_compilation_cache_dir"])
-        assert runner.run(STUDY, configs, path)
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
+        assert runner.run(STUDY, configs, path, at_once=2)
         yield configs, path
 
 
@@ -64,6 +63,18 @@ def test_the_table_has_each_runs_scores_intervals_and_last_losses(finished):
         assert row["loss_validation"] == last["val_loss"]
         assert row["no_such_score"] == row["no_such_score_low"] == ""
     assert rows["zero"]["mae"] != rows["one"]["mae"]
+
+
+@pytest.mark.slow
+def test_runs_that_start_together_compile_each_program_once(finished):
+    _, path = finished
+    logs = [(path / f"runs/{name}/log.txt").read_text() for name in ("zero", "one")]
+    pattern = r"(\d+) programs compiled, (\d+) read from the cache"
+    counts = [tuple(map(int, re.search(pattern, log).groups())) for log in logs]
+    kept = [file.name for file in (path.parent / "compiled").glob("*-cache")]
+    assert sum(compiled for compiled, _ in counts) == len(kept) > 1
+    assert len({sum(count) for count in counts}) == 1  # Both used the same programs.
+    assert sum(name.startswith("jit_step_fn") for name in kept) == 1
 
 
 @pytest.mark.slow
@@ -149,7 +160,7 @@ def run_with(monkeypatch, tmp_path):
     def run(*states):
         path = epath.Path(tmp_path)
 
-        def end(tasks, pool, *, show):
+        def end(tasks, pool, *, show, **settings):
             pairs = zip(tasks, states, strict=True)
             statuses = [schedule.Status(task, state, reason="no luck") for task, state in pairs]
             show(statuses)
