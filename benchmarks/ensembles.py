@@ -21,7 +21,7 @@ COUNTS = (1, 2, 4)
 # Config, fields, number of files, their height and width in pixels.
 CASES = (
     ("cxr_lungs:quick", {}, 8, 64),
-    ("cxr_lungs", {"data.image_size": 128, "model.border": 4}, 64, 256),
+    ("cxr_lungs", {"data.image_size": 128, "model.border": 4}, 32, 256),
     ("covidqu", {"model.dtype": "bfloat16"}, 2_000, 256),
 )
 
