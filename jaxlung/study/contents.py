@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from jaxlung.report import facts, glossary, notes, terms
 from jaxlung.report import tables as report_tables
-from jaxlung.study import outputs, results, run_facts
+from jaxlung.study import outputs, results, run_facts, sweep_contents, sweep_results
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
@@ -45,6 +45,7 @@ class Contents:
         runs: Facts about all runs, including those without a row.
         definitions: Label -> definition of each score.
         empty_rule: The rule for empty masks and for scores without a value.
+        sweep: The sections of a sweep; None for none.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Contents:
     runs: list[run_facts.RunFacts]
     definitions: dict[str, str]
     empty_rule: str
+    sweep: sweep_contents.SweepContents | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -71,6 +73,7 @@ def make(
     found: Sequence[results.Result],
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
+    swept: sweep_results.SweepResults | None = None,
 ) -> Contents:
     """Returns the text of a study whose runs are finished.
 
@@ -79,6 +82,7 @@ def make(
         found: Results of all runs, including those without a row.
         table: Rows of the score table.
         images: Content of the figure of outputs; None for no such figure.
+        swept: Results of the sweep that chose the run; None for none.
     """
     shown = [result for result in found if result.run.in_table]
     first = shown[0].summary
@@ -107,6 +111,7 @@ def make(
             if term.definition
         },
         empty_rule=glossary.empty_rule(first.task),
+        sweep=sweep_contents.make(swept, first.task, study.split) if swept else None,
     )
 
 

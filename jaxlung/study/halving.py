@@ -137,7 +137,8 @@ def stand(rungs: Sequence[Rung], runs: Mapping[str, History]) -> Standing:
         rungs: The stops, from `make_rungs`.
         runs: Name -> history, in the study's order.
     """
-    racing, stopped = list(runs), []
+    racing = list(runs)
+    stopped: list[Place] = []
     for rung, following in zip(rungs, (*rungs[1:], None), strict=True):
         behind = [name for name in racing if not runs[name].has_reached(rung.epochs)]
         if behind:

@@ -84,7 +84,7 @@ def measure(
 def _measure(
     field: str, values: Sequence[Any], scores: Sequence[float | None], level: float
 ) -> Effect:
-    groups = _split(values)
+    groups = split(values)
     members = np.array([[value in group for group in groups] for value in values], float)
     ranks = stats.rankdata([-math.inf if score is None else score for score in scores])
     found = tuple(
@@ -100,7 +100,7 @@ def _measure(
         found,
         share=float(explained(ranks, members)),
         by_chance=float(np.quantile(shares, 1 - level, method="higher")),
-        correlation=float(stats.spearmanr(values, ranks)[0]) if _are_numbers(values) else None,
+        correlation=float(stats.spearmanr(values, ranks)[0]) if are_numbers(values) else None,
     )
 
 
@@ -119,9 +119,9 @@ def explained(ranks: np.ndarray, members: np.ndarray) -> np.ndarray:
     return between / (centred**2).sum(axis=-1)
 
 
-def _split(values: Sequence[Any]) -> list[list[Any]]:
-    """Returns the different values in groups: one each, or thirds of many numbers."""
-    if not _are_numbers(values):
+def split(values: Sequence[Any]) -> list[list[Any]]:
+    """Returns the different values in groups: one value each, or thirds of many numbers."""
+    if not are_numbers(values):
         return [[value] for value in _different(values)]
     ordered = sorted(_different(values))
     if len(ordered) <= MOST_VALUES:
@@ -133,7 +133,8 @@ def _different(values: Sequence[Any]) -> list[Any]:
     return [value for place, value in enumerate(values) if value not in values[:place]]
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def are_numbers(values: Sequence[Any]) -> bool:
+    """Returns whether all values are numbers, which have an order."""
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 

@@ -7,10 +7,10 @@ from etils import epath
 
 from jaxlung.host import files
 from jaxlung.report import pictures, templates
-from jaxlung.study import charts, contents, outputs
+from jaxlung.study import charts, contents, outputs, sweep_chart, sweep_results
 from jaxlung.study import rows as rows_lib
 
-CHART, OUTPUTS = "study.png", "figures/outputs.png"
+CHART, OUTPUTS, SWEEP = "study.png", "figures/outputs.png", "sweep.png"
 
 
 def build(
@@ -18,8 +18,9 @@ def build(
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
     path: epath.Path,
+    swept: sweep_results.SweepResults | None = None,
 ) -> epath.Path:
-    """Writes `study.html`, `study.png` and, if there are images, `figures/outputs.png`.
+    """Writes `study.html`, `study.png` and, if they are shown, `figures/outputs.png`, `sweep.png`.
 
     The page needs no other file and no network; its links lead to the reports of the runs.
 
@@ -28,6 +29,7 @@ def build(
         table: Rows of the score table, for the chart.
         images: Content of the figure of outputs; None for no such figure.
         path: The study's folder.
+        swept: Results of a sweep, for its figure; None for none.
 
     Returns:
         Path of the page.
@@ -36,13 +38,22 @@ def build(
     shown = None
     if images:
         shown = pictures.draw_one(path / OUTPUTS, content.outputs, charts.output_panels(images))
+    fields = None
+    if swept and content.sweep:
+        make_fields = functools.partial(sweep_chart.field_chart, swept, content.sweep.label)
+        fields = pictures.draw_both(path / SWEEP, content.sweep.chart, make_fields)
     text = templates.render(
         "study/page.html.jinja",
         title=content.title,
         content=content,
         chart=pictures.draw_both(path / CHART, content.chart, make_chart),
         outputs=shown,
-        links=["study.md", "study.csv", CHART, *([OUTPUTS] if images else [])],
+        fields=fields,
+        links=[
+            *("study.md", "study.csv", CHART),
+            *([OUTPUTS] if images else []),
+            *(["sweep.csv", SWEEP] if swept else []),
+        ],
     )
     files.write_text(path / "study.html", text)
     return path / "study.html"

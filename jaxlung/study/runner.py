@@ -1,7 +1,7 @@
 """Runs the unfinished runs of a study side by side, then writes its tables and its page."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import ml_collections as mlc
@@ -11,7 +11,18 @@ from etils import epath
 from jaxlung import job
 from jaxlung.config import workdir
 from jaxlung.host import files, folder_lock
-from jaxlung.study import contents, devices, outputs, page, results, rows, schedule, tables
+from jaxlung.study import (
+    contents,
+    devices,
+    outputs,
+    page,
+    race,
+    results,
+    rows,
+    schedule,
+    sweep_results,
+    tables,
+)
 from jaxlung.study import study as study_lib
 from jaxlung.training import system
 
@@ -49,13 +60,14 @@ def run(
     for task in tasks:  # A bad setting is reported before the first run starts.
         check(task, pool)
     make_folder(path / "runs")
+    if study.sweep:
+        return run_sweep(study, configs, path, pool)
     if left := [task for task in tasks if not schedule.is_done(task)]:
         (path / job.FINISHED).unlink(missing_ok=True)
         logging.info("%d of %d runs are left to do", len(left), len(tasks))
     statuses = schedule.run(tasks, pool)
     failed = schedule.failures(statuses)
-    if any(status.state not in (schedule.FINISHED, schedule.FAILED) for status in statuses):
-        logging.info("the study stopped; run the same command to resume")
+    if was_stopped(statuses):
         return False
     if failed:
         raise ChildProcessError(
@@ -63,6 +75,45 @@ def run(
             "above. Finished runs stay finished; run the same command to try the others again."
         )
     write_once(study, configs, path)
+    return True
+
+
+def was_stopped(statuses: Sequence[schedule.Status]) -> bool:
+    """Returns whether a signal stopped a study before all of its tasks ended; logs it."""
+    ended = (schedule.FINISHED, schedule.FAILED)
+    is_stopped = any(status.state not in ended for status in statuses)
+    if is_stopped:
+        logging.info("the study stopped; run the same command to resume")
+    return is_stopped
+
+
+def run_sweep(
+    study: study_lib.Study,
+    configs: Mapping[str, mlc.ConfigDict],
+    path: epath.Path,
+    pool: devices.Pool,
+) -> bool:
+    """Runs a sweep whose settings are checked; see `run`.
+
+    A run that fails while it trains is out, and the others go on.
+
+    Raises:
+        ValueError: all runs failed.
+        ChildProcessError: the best run failed when it was scored.
+    """
+    assert study.sweep
+    sweep = race.Race(study.sweep, configs, path)
+    (path / job.FINISHED).unlink(missing_ok=True)
+    statuses = schedule.run(sweep.next_tasks(), pool, on_end=sweep.on_end)
+    if was_stopped(statuses):
+        return False
+    sweep.require_winner()
+    if failed := schedule.failures(statuses).keys() - sweep.failures.keys():
+        raise ChildProcessError(
+            f"the best run, {failed.pop()}, failed when it was scored, for the reason above. Run "
+            "the same command to try again."
+        )
+    write_once(study, configs, path, sweep.failures)
     return True
 
 
@@ -107,7 +158,10 @@ def check(task: schedule.Task, pool: devices.Pool) -> None:
 
 
 def write_once(
-    study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path
+    study: study_lib.Study,
+    configs: Mapping[str, mlc.ConfigDict],
+    path: epath.Path,
+    failures: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the tables, unless another command writes them when this one wants to."""
     before = _written(path)
@@ -115,7 +169,7 @@ def write_once(
         if _written(path) != before and (path / job.FINISHED).exists():
             logging.info("study: another command has written %s", path / "study.html")
             return
-        write(study, configs, path)
+        write(study, configs, path, failures)
         files.write_text(path / job.FINISHED, f"{len(study.runs)} runs\n")
 
 
@@ -133,16 +187,31 @@ def make_folder(path: epath.Path) -> None:
         raise ValueError(f"--workdir: can't make the folder {path} ({error.strerror}).") from error
 
 
-def write(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict], path: epath.Path) -> None:
-    """Writes tables, figures and the page from the finished runs in `path`."""
+def write(
+    study: study_lib.Study,
+    configs: Mapping[str, mlc.ConfigDict],
+    path: epath.Path,
+    failures: Mapping[str, str] | None = None,
+) -> None:
+    """Writes tables, figures and the page from the finished runs in `path`.
+
+    Args:
+        study: The study.
+        configs: Name of a run -> its config.
+        path: The study's folder.
+        failures: Name of a run of a sweep that failed -> the reason.
+    """
+    swept = sweep_results.make(study, configs, path, failures or {}) if study.sweep else None
+    if swept:
+        files.write_text(path / "sweep.csv", sweep_results.to_csv(swept))
     found = [
         results.load(one, configs[one.name], path / "runs" / one.name, study.split)
-        for one in study.runs
+        for one in ([swept.outcomes[0].run] if swept else study.runs)
     ]
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
     images = outputs.collect(study.images, shown) if study.images else None
-    content = contents.make(study, found, table, images)
+    content = contents.make(study, found, table, images, swept)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
     files.write_text(path / "study.md", tables.to_markdown(content))
-    logging.info("study: %s", page.build(content, table, images, path))
+    logging.info("study: %s", page.build(content, table, images, path, swept))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlung.config import run_files
+from jaxlung.study import sweep as sweep_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,23 @@ def repeat(runs: Sequence[Run], seeds: int) -> tuple[Run, ...]:
     )
 
 
+def vary(run: Run, sweep: sweep_lib.Sweep) -> tuple[Run, ...]:
+    """Returns the run once with each set of values that a sweep tries, in its name and label.
+
+    Raises:
+        ValueError: the sweep asks for more runs than there are different values.
+    """
+    return tuple(
+        dataclasses.replace(
+            run,
+            name=f"{run.name}-{sweep_lib.to_name(values)}",
+            label=f"{run.label}, {sweep_lib.spell(values)}",
+            overrides={**run.overrides, **values},
+        )
+        for values in sweep_lib.draw(sweep)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
     """A row of published scores.
@@ -82,6 +100,8 @@ class Study:
         notes: Sentences below the table.
         images: Test images to show with the output of every run, counted from 1; () for none.
         split: The split to score: "test", or the one that the paper reports.
+        sweep: The sweep that the runs are from, all by `vary`; None for none. Its runs are compared
+            by their validation scores, and only the best one is scored on `split`.
     """
 
     title: str
@@ -91,6 +111,7 @@ class Study:
     notes: tuple[str, ...] = ()
     images: tuple[int, ...] = ()
     split: str = "test"
+    sweep: sweep_lib.Sweep | None = None
 
     def __post_init__(self) -> None:
         names = [run.name for run in self.runs]
@@ -110,3 +131,9 @@ class Study:
             raise ValueError(f"study: got split {self.split!r}, want one of {choices}.")
         if any(number < 1 for number in self.images):
             raise ValueError(f"study: got images {self.images}, want numbers from 1.")
+        fields = self.sweep.fields.keys() if self.sweep else set()
+        for run in self.runs:
+            if not fields <= run.overrides.keys() or (fields and not run.in_table):
+                raise ValueError(
+                    f"study: got run {run.name!r} in a sweep, want only runs from study.vary."
+                )

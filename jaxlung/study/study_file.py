@@ -41,6 +41,7 @@ def make_configs(
     Raises:
         ValueError: the study or the overrides can't be applied to a run's config; names the run.
     """
+    _require_unset(study, overrides)
     configs = {}
     for run in study.runs:
         try:
@@ -53,7 +54,40 @@ def make_configs(
             raise ValueError(f"study, run {run.name}: {error}") from error
         configs[run.name] = config
     _require_different(study, configs)
+    _require_comparable(study, configs)
     return configs
+
+
+def _require_unset(study: study_lib.Study, overrides: Sequence[str]) -> None:
+    """Raises ValueError if the command line sets a field that the study's sweep varies."""
+    for override in overrides:
+        field = override.lstrip("-").partition("=")[0].removeprefix("config.")
+        if study.sweep and field in study.sweep.fields:
+            raise ValueError(f"--config.{field}: the study varies this field; do not set it.")
+
+
+def _require_comparable(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict]) -> None:
+    """Raises ValueError if the validation scores of a sweep's runs can't be compared."""
+    if not study.sweep:
+        return
+    first = configs[study.runs[0].name]
+    for name, config in configs.items():
+        for field in ("epochs", "selection"):
+            if config[field] != first[field]:
+                raise ValueError(
+                    f"study, run {name}: got {field}={config[field]!r} beside {first[field]!r}, "
+                    f"want the same {field} in all runs of a sweep."
+                )
+        if config.selection == "best" and config.task != first.task:
+            raise ValueError(
+                f"study, run {name}: got selection='best', the lowest validation loss, and a task "
+                "of its own, whose loss can't be compared; want selection='best_score'."
+            )
+    if study.sweep.reduction and study.sweep.first_epochs >= first.epochs:
+        raise ValueError(
+            f"sweep.first_epochs: got {study.sweep.first_epochs}, want fewer than the "
+            f"{first.epochs} epochs of a run, or reduction=0."
+        )
 
 
 def _require_different(study: study_lib.Study, configs: Mapping[str, mlc.ConfigDict]) -> None:

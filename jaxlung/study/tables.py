@@ -49,6 +49,16 @@ def to_markdown(content: contents.Contents) -> str:
     ]
     if content.images:
         parts += [content.images, markdown.picture(content.outputs, "figures/outputs.png")]
+    if content.sweep:
+        parts += [
+            "## Runs of the sweep",
+            markdown.score_table(content.sweep.runs),
+            markdown.bullets(content.sweep.sentences),
+            "## What mattered",
+            markdown.bullets(content.sweep.remarks),
+            markdown.score_table(content.sweep.effects),
+            markdown.picture(content.sweep.chart, "sweep.png"),
+        ]
     parts += ["## Runs", markdown.bullets([_describe_run(run) for run in content.runs])]
     return "\n\n".join(part for part in parts if part) + "\n"
 
