@@ -1,7 +1,7 @@
 """A recipe for your own images: learning rate, loss, schedule and rotations of `folder`.
 
 Successive halving: 16 runs of 4 epochs, 5 of them go on to 12 epochs, and the best one to 30. That
-is the work of five whole runs.
+is the work of four whole runs.
 
     jaxlung study folder_recipe --config.data.root=MY_IMAGES
     jaxlung study folder_recipe:runs=32,seed=1 --config.data.root=MY_IMAGES

@@ -9,7 +9,6 @@ from matplotlib import ticker
 from jaxlung.report import figures
 from jaxlung.study import importance, sweep, sweep_results
 
-ACROSS = 3  # charts in a row
 LOG_RATIO = 20  # Positive numbers that differ by more have a logarithmic axis.
 
 
@@ -27,9 +26,10 @@ def field_chart(
         theme: Colours of the page.
     """
     names = sweep.short_names(found.outcomes[0].values)
-    down = -(-len(names) // ACROSS)
-    figure = figures.new_figure(10.6, 3.1 * down, theme, "constrained")
-    all_axes = figure.subplots(down, ACROSS, sharey=True, squeeze=False).ravel()
+    across = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
+    down = -(-len(names) // across)
+    figure = figures.new_figure(10.6, 2.9 * down, theme, "constrained")
+    all_axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
     for axes, effect in zip(all_axes, found.effects, strict=False):
         figures.style(axes, theme)
         _draw(axes, found, effect.field, theme)

@@ -110,7 +110,7 @@ def _describe_runs(found: sweep_results.SweepResults, label: str, split: str) ->
 
 def _effects_table(found: sweep_results.SweepResults, label: str) -> tables.Table:
     names = sweep.short_names(found.outcomes[0].values)
-    columns = [tables.Column("runs"), tables.Column(f"mean {label}")]
+    columns = [tables.Column("runs"), tables.Column("mean score", label)]
     blocks = []
     for effect in found.effects:
         rows = []
@@ -142,11 +142,13 @@ def _describe_effects(found: sweep_results.SweepResults, label: str) -> list[str
 def _describe_effect(name: str, effect: importance.Effect) -> str:
     if effect.share is None or effect.by_chance is None:
         return f"`{name}`: nothing can be said, as all its values or all scores are equal."
-    text = f"`{name}` explains {effect.share:.0%} of the differences between runs"
+    if effect.by_chance > 0.995:
+        return f"`{name}`: nothing can be said, as among so few runs chance can explain as much."
+    text = f"`{name}` explains {percent(effect.share)} of the differences between runs"
     if effect.correlation is not None:
         word = "better" if effect.correlation > 0 else "worse"
         text += f"; larger values are {word} (Spearman's correlation {effect.correlation:+.2f})"
-    bound = f"{effect.by_chance:.0%}"
+    bound = percent(effect.by_chance)
     if effect.is_beyond_chance:
         return f"{text}. That is beyond chance, which explains up to {bound}."
     return f"{text}. That may be chance, which explains up to {bound}."
@@ -157,6 +159,12 @@ def _warn_of_few(found: sweep_results.SweepResults) -> Sequence[str]:
     if not bounds:
         return ()
     return (
-        f"With {len(found.outcomes)} runs and one seed each, a field must explain more than "
-        f"{min(bounds):.0%} to be told from chance; smaller effects may be there and don't show.",
+        f"With {len(found.outcomes)} runs, each trained once, a field must explain more than "
+        f"{percent(min(bounds))} of the differences to be told from chance. Smaller effects may be "
+        "there and don't show.",
     )
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent: "67 %"."""
+    return f"{100 * share:.0f} %"
