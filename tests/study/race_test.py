@@ -1,79 +1,97 @@
 """A sweep from stop to stop: who trains how far, failures, and resuming at any moment."""
 
-import logging as std_logging
-
 import pytest
 from etils import epath
 
-from jaxlung import job
-from jaxlung.study import race, sweep_results
+from jaxlung.study import race, schedule, sweep_results
 from tests.study import made_sweep
 
 SLOW, GOOD, BEST, POOR = map(made_sweep.name_of, made_sweep.CURVES)
 WANT = [(SLOW, 1), (GOOD, 1), (BEST, 1), (POOR, 1), (GOOD, 2), (BEST, 2), (BEST, 4), (BEST, None)]
 
 
-class Jobs:
-    """Stands for `job.run`; a signal comes in call number `stopped`, some runs fail."""
+def play(path, stop_after=99, failing=(), take=0):
+    """Does the tasks of a sweep in place of `schedule.run`; returns those done, and the race.
 
-    def __init__(self, monkeypatch, stopped=None, failing=()):
-        self.asked = []
-        self._stopped, self._failing = stopped, failing
-        monkeypatch.setattr(job, "run", self._run)
-
-    def _run(self, config, path, *, until_epoch=None):
-        self.asked.append((path.name, until_epoch))
-        if len(self.asked) == self._stopped:
-            return
-        if path.name in self._failing:
-            raise FloatingPointError("step 5: loss is nan")
-        if until_epoch:
-            made_sweep.train(config, path, until_epoch)
-        else:
-            (path / job.FINISHED).write_text("4\n")
-
-
-def run(path):
+    Args:
+        path: The study's folder.
+        stop_after: Number of tasks after which a signal comes.
+        failing: Runs that fail.
+        take: The task to do next: 0 for the first that is left, -1 for the last.
+    """
     path = epath.Path(path)
-    return race.run(made_sweep.SWEEP, made_sweep.make_configs(path), path)
+    made = race.Race(made_sweep.SWEEP, made_sweep.make_configs(path), path)
+    done, left = [], made.next_tasks()
+    while left and len(done) < stop_after:
+        task = left.pop(take)
+        done.append((task.name, task.until_epoch))
+        assert task.path == path / "runs" / task.name
+        status = schedule.Status(task, schedule.FINISHED)
+        if task.name in failing:
+            status = schedule.Status(task, schedule.FAILED, reason="step 5: loss is nan")
+        elif task.until_epoch:
+            made_sweep.train(task.config, task.path, task.until_epoch)
+        left += made.on_end(status)
+    return done, made
 
 
-def test_the_best_train_on_and_only_the_winner_is_scored(monkeypatch, tmp_path):
-    jobs = Jobs(monkeypatch)
-    assert run(tmp_path) == (True, {})
-    assert jobs.asked == WANT
-    assert run(tmp_path) == (True, {})
-    assert jobs.asked == WANT  # Nothing more.
+def test_the_best_train_on_and_only_the_winner_is_scored(tmp_path):
+    done, made = play(tmp_path)
+    assert done == WANT
+    made.require_winner()
+    assert play(tmp_path)[0] == WANT[-1:]  # Which the schedule finds finished.
 
 
-@pytest.mark.parametrize("number", range(1, len(WANT) + 1))
-def test_a_sweep_stopped_in_any_run_goes_on_with_that_run(monkeypatch, tmp_path, number):
-    jobs = Jobs(monkeypatch, stopped=number)
-    assert run(tmp_path) == (False, {})
-    assert jobs.asked == WANT[:number]
-    again = Jobs(monkeypatch)
-    assert run(tmp_path) == (True, {})
-    assert again.asked == WANT[number - 1 :]
+def test_runs_may_end_in_any_order(tmp_path):
+    done, _ = play(tmp_path, take=-1)
+    assert [until for _, until in done] == [until for _, until in WANT]
+    assert set(done) == set(WANT)
 
 
-def test_a_run_that_fails_is_out_and_the_others_go_on(monkeypatch, tmp_path, caplog):
-    jobs = Jobs(monkeypatch, failing=[BEST])
-    with caplog.at_level(std_logging.ERROR):
-        assert run(tmp_path) == (True, {BEST: "step 5: loss is nan"})
-    assert f"run {BEST} failed and is out: step 5: loss is nan" in caplog.text
-    assert jobs.asked[4:] == [(GOOD, 2), (POOR, 2), (GOOD, 4), (GOOD, None)]
+@pytest.mark.parametrize("number", range(len(WANT)))
+def test_a_sweep_that_was_stopped_anywhere_goes_on_with_what_is_left(tmp_path, number):
+    assert play(tmp_path, stop_after=number)[0] == WANT[:number]
+    assert play(tmp_path)[0] == WANT[number:]
 
 
-def test_a_sweep_whose_runs_all_fail_says_why(monkeypatch, tmp_path):
-    Jobs(monkeypatch, failing=[SLOW, GOOD, BEST, POOR])
-    with pytest.raises(ValueError, match=r"all 4 runs of the sweep failed; .*: step 5: loss is"):
-        run(tmp_path)
-
-
-def test_results_tell_what_became_of_every_run(monkeypatch, tmp_path):
-    Jobs(monkeypatch)
+def test_nothing_is_decided_while_a_run_still_trains(tmp_path):
+    """Though its table of epochs is longer already: its checkpoint may not be there yet."""
     path = epath.Path(tmp_path)
-    run(path)
+    made = race.Race(made_sweep.SWEEP, made_sweep.make_configs(path), path)
+    tasks = made.next_tasks()
+    for task in tasks:
+        made_sweep.train(task.config, task.path, task.until_epoch)
+    for task in tasks[:-1]:
+        assert not made.on_end(schedule.Status(task, schedule.FINISHED))
+    assert len(made.on_end(schedule.Status(tasks[-1], schedule.FINISHED))) == 2
+
+
+def test_a_run_that_fails_is_out_and_the_others_go_on(tmp_path):
+    done, made = play(tmp_path, failing=[BEST])
+    assert made.failures == {BEST: "step 5: loss is nan"}
+    assert done[4:] == [(GOOD, 2), (POOR, 2), (GOOD, 4), (GOOD, None)]
+
+
+def test_a_sweep_whose_runs_all_fail_says_why(tmp_path):
+    done, made = play(tmp_path, failing=[SLOW, GOOD, BEST, POOR])
+    assert len(done) == 4
+    with pytest.raises(ValueError, match=r"all 4 runs failed; .*: step 5: loss is nan"):
+        made.require_winner()
+
+
+def test_a_best_run_that_fails_when_it_is_scored_stays_the_best(tmp_path):
+    path = epath.Path(tmp_path)
+    play(path, stop_after=7)
+    made = race.Race(made_sweep.SWEEP, made_sweep.make_configs(path), path)
+    (task,) = made.next_tasks()
+    assert (task.name, task.until_epoch) == (BEST, None)
+    assert not made.on_end(schedule.Status(task, schedule.FAILED, reason="disk full"))
+    assert not made.failures
+
+
+def test_results_tell_what_became_of_every_run(tmp_path):
+    path = epath.Path(tmp_path)
+    play(path)
     found = sweep_results.make(made_sweep.make_study(), made_sweep.make_configs(path), path, {})
     got = [(x.run.name, x.epochs, x.score, x.state) for x in found.outcomes]
     assert got == [
@@ -88,23 +106,22 @@ def test_results_tell_what_became_of_every_run(monkeypatch, tmp_path):
     assert [group.mean for group in effect.groups] == [0.1, 0.5, 0.45, 0.2]
 
 
-def test_means_of_losses_are_losses(monkeypatch, tmp_path):
+def test_means_of_losses_are_losses(tmp_path):
     """Compared as minus the loss, as lower is better."""
-    Jobs(monkeypatch)
     path = epath.Path(tmp_path)
     made = made_sweep.make_study(selection="best")
     configs = made_sweep.make_configs(path, selection="best")
-    race.run(made_sweep.SWEEP, configs, path)
+    for name, config in configs.items():
+        made_sweep.train(config, path / "runs" / name, 4)
     found = sweep_results.make(made, configs, path, {})
     assert found.key == "loss"
     assert found.outcomes[0].score == 0.5
     assert found.effects[0].groups[0].mean == 0.5
 
 
-def test_the_table_has_the_fields_scores_and_states(monkeypatch, tmp_path):
-    Jobs(monkeypatch, failing=[POOR])
+def test_the_table_has_the_fields_scores_and_states(tmp_path):
     path = epath.Path(tmp_path)
-    _, failures = run(path)
+    failures = play(path, failing=[POOR])[1].failures
     found = sweep_results.make(
         made_sweep.make_study(), made_sweep.make_configs(path), path, failures
     )
