@@ -42,9 +42,11 @@ class Race:
             tasks = [self._make_task(name, epoch) for name, epoch in standing.to_train.items()]
             epochs = next(iter(standing.to_train.values()))
             logging.info("sweep: %d runs train until epoch %d", len(tasks), epochs)
-        else:
-            tasks = [self._make_task(standing.winner)] if standing.winner else []
+        elif standing.winner:
+            tasks = [self._make_task(standing.winner)]
             logging.info("sweep: the best run is %s", standing.winner)
+        else:
+            tasks = []
         self._waits_for = {task.name for task in tasks}
         return tasks
 
