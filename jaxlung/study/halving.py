@@ -80,20 +80,16 @@ class Standing:
     """The state of a sweep.
 
     Attributes:
-        to_train: Name of a run -> epochs to which it must train before the next decision; {} if
-            the sweep is decided.
-        places: The runs of a decided sweep, best first: those that trained longer before those
-            that were stopped, then by score. Failed runs are last. () while runs must train.
+        to_train: Name of a run -> epochs to which it must train next; {} if none must.
+        winner: Name of the best run, once all others are out; None before, or if all failed. It may
+            still have to train to the end.
+        places: The runs, best first, once none must train: those that trained longer before those
+            that were stopped, then by score. Failed runs are last. () before.
     """
 
     to_train: Mapping[str, int]
+    winner: str | None
     places: tuple[Place, ...]
-
-    @property
-    def winner(self) -> str | None:
-        """Name of the best run; None while runs must train, or if all failed."""
-        best = self.places[0] if self.places else None
-        return None if best is None or best.score is None else best.name
 
 
 def make_rungs(num_runs: int, epochs: int, first_epochs: int, reduction: int) -> tuple[Rung, ...]:
@@ -142,7 +138,8 @@ def stand(rungs: Sequence[Rung], runs: Mapping[str, History]) -> Standing:
     for rung, following in zip(rungs, (*rungs[1:], None), strict=True):
         behind = [name for name in racing if not runs[name].has_reached(rung.epochs)]
         if behind:
-            return Standing(dict.fromkeys(behind, rung.epochs), ())
+            winner = racing[0] if len(racing) == 1 and not following else None
+            return Standing(dict.fromkeys(behind, rung.epochs), winner, ())
         scores = {name: runs[name].score_at(rung.epochs) for name in racing}
         able = [name for name in rank(scores) if scores[name] is not None]
         racing = able[: following.num_runs] if following else []
@@ -152,4 +149,6 @@ def stand(rungs: Sequence[Rung], runs: Mapping[str, History]) -> Standing:
             if name not in racing
         ]
         stopped = places + stopped
-    return Standing({}, tuple(sorted(stopped, key=lambda place: place.score is None)))
+    places = sorted(stopped, key=lambda place: place.score is None)
+    winner = places[0].name if places[0].score is not None else None
+    return Standing({}, winner, tuple(places))

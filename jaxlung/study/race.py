@@ -6,12 +6,12 @@ import ml_collections as mlc
 from absl import logging
 from etils import epath
 
-from jaxlung.study import halving, schedule, sweep_results
+from jaxlung.study import halving, histories, schedule, sweep_results
 from jaxlung.study import sweep as sweep_lib
 
 
 class Race:
-    """The tasks of a sweep: those of one stop after the other, then the whole job of the best run.
+    """The tasks of a sweep: training from stop to stop, then the whole job of the best run.
 
     Args:
         sweep: The sweep.
@@ -32,21 +32,18 @@ class Race:
         self.failures: dict[str, str] = {}
 
     def next_tasks(self) -> list[schedule.Task]:
-        """Returns the tasks that are next once none is left; [] at the end, or if all runs failed.
+        """Returns the tasks that are next once none is left; [] if all runs failed.
 
         None of them needs another. Only the best run is scored on all splits.
         """
         runs = sweep_results.load_histories(self._configs, self._path, self.failures)
         standing = halving.stand(self._rungs, runs)
-        if standing.to_train:
-            tasks = [self._make_task(name, epoch) for name, epoch in standing.to_train.items()]
-            epochs = next(iter(standing.to_train.values()))
-            logging.info("sweep: %d runs train until epoch %d", len(tasks), epochs)
-        elif standing.winner:
+        if standing.winner:
             tasks = [self._make_task(standing.winner)]
             logging.info("sweep: the best run is %s", standing.winner)
         else:
-            tasks = []
+            tasks = [self._make_task(*task) for task in standing.to_train.items()]
+            logging.info("sweep: %d of %d runs train to the next stop", len(tasks), len(runs))
         self._waits_for = {task.name for task in tasks}
         return tasks
 
@@ -54,11 +51,14 @@ class Race:
         """Notes that a task has finished or failed; returns what is next if none is left."""
         name = status.task.name
         self._waits_for.discard(name)
-        if status.task.until_epoch is None:
-            return []
-        if status.state == schedule.FAILED:
+        if status.state == schedule.FAILED and not self._is_trained(name):
             self.failures[name] = status.reason
+        elif status.task.until_epoch is None:
+            return []
         return [] if self._waits_for else self.next_tasks()
+
+    def _is_trained(self, name: str) -> bool:
+        return histories.load(self._path / "runs" / name, self._configs[name]).is_complete
 
     def require_winner(self) -> None:
         """Raises ValueError if all runs failed; gives the reason of the first."""

@@ -105,6 +105,15 @@ def test_who_goes_on_does_not_depend_on_how_far_runs_have_come():
     assert standing.winner == "best"  # Though "late" is better after 4 epochs.
 
 
+def test_the_winner_is_known_before_its_last_epochs():
+    runs = {name: history(curve[:2]) for name, curve in CURVES.items()}
+    standing = halving.stand(RUNGS, runs)
+    assert (standing.to_train, standing.winner, standing.places) == ({"best": 4}, "best", ())
+    two_at_the_end = (Rung(1, 4), Rung(4, 2))
+    standing = halving.stand(two_at_the_end, runs)
+    assert (standing.to_train, standing.winner) == ({"good": 4, "best": 4}, None)
+
+
 def test_runs_of_a_stop_may_train_at_the_same_time():
     standing = halving.stand(RUNGS, dict.fromkeys(CURVES, History()))
     assert standing.to_train == dict.fromkeys(CURVES, 1)

@@ -30,7 +30,7 @@ def name_of(rate):
 
 
 def train(config, path, until_epoch):
-    """Writes what a training of the run would have written until an epoch."""
+    """Writes what a training of the run would have written until an epoch, or the end."""
     names = metrics_log.columns("mean_iou")
     scores = CURVES[config.optimizer.learning_rate][:until_epoch]
     rows = [
