@@ -43,7 +43,8 @@ class Race:
             logging.info("sweep: the best run is %s", standing.winner)
         else:
             tasks = [self._make_task(*task) for task in standing.to_train.items()]
-            logging.info("sweep: %d of %d runs train to the next stop", len(tasks), len(runs))
+            if tasks:
+                logging.info("sweep: %d of %d runs train to the next stop", len(tasks), len(runs))
         self._waits_for = {task.name for task in tasks}
         return tasks
 
