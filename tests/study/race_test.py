@@ -104,12 +104,12 @@ def test_results_tell_what_became_of_every_run(tmp_path):
     path = epath.Path(tmp_path)
     play(path)
     found = sweep_results.make(made_sweep.make_study(), made_sweep.make_configs(path), path, {})
-    got = [(x.run.name, x.epochs, x.score, x.state) for x in found.outcomes]
+    got = [(x.run.name, x.epochs, x.score, x.first_score, x.state) for x in found.outcomes]
     assert got == [
-        (BEST, 4, 0.9, "best"),
-        (GOOD, 2, 0.6, "stopped"),
-        (POOR, 1, 0.2, "stopped"),
-        (SLOW, 1, 0.1, "stopped"),
+        (BEST, 4, 0.9, 0.45, "best"),
+        (GOOD, 2, 0.6, 0.5, "stopped"),
+        (POOR, 1, 0.2, 0.2, "stopped"),
+        (SLOW, 1, 0.1, 0.1, "stopped"),
     ]
     assert (found.key, found.num_epochs) == ("mean_iou", 8)
     # All runs are compared after the first epoch, though some trained on.
