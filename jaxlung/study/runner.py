@@ -99,7 +99,7 @@ def run_sweep(
 
     Raises:
         ValueError: all runs failed.
-        ChildProcessError: the best run failed when it was scored.
+        ChildProcessError: a run was killed, or the best one failed when it was scored.
     """
     assert study.sweep
     sweep = race.Race(study.sweep, configs, path)
@@ -110,8 +110,8 @@ def run_sweep(
     sweep.require_winner()
     if failed := schedule.failures(statuses).keys() - sweep.failures.keys():
         raise ChildProcessError(
-            f"the best run, {failed.pop()}, failed when it was scored, for the reason above. Run "
-            "the same command to try again."
+            f"run {', '.join(sorted(failed))} failed, for the reason above, so the sweep is not "
+            "decided. Run the same command to resume."
         )
     write_once(study, configs, path, sweep.failures)
     return True

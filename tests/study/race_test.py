@@ -3,7 +3,7 @@
 import pytest
 from etils import epath
 
-from jaxlung.study import race, schedule, sweep_results
+from jaxlung.study import devices, race, schedule, sweep_results, worker, workers
 from tests.study import made_sweep
 
 SLOW, GOOD, BEST, POOR = map(made_sweep.name_of, made_sweep.CURVES)
@@ -70,6 +70,22 @@ def test_a_run_that_fails_is_out_and_the_others_go_on(tmp_path):
     done, made = play(tmp_path, failing=[BEST])
     assert made.failures == {BEST: "step 5: loss is nan"}
     assert done[4:] == [(GOOD, 2), (POOR, 2), (GOOD, None)]
+
+
+@pytest.mark.parametrize("code", [-9, -15, worker.STOPPED])
+def test_a_run_that_was_killed_is_not_out(tmp_path, code):
+    """Nothing is decided without it; the same command trains it again."""
+    path = epath.Path(tmp_path)
+    made = race.Race(made_sweep.SWEEP, made_sweep.make_configs(path), path)
+    killed, *others = made.next_tasks()
+    process = workers.Worker(None, devices.Place("", ()), path / "log.txt", 0, 0.0)
+    status = schedule.Status(killed, schedule.FAILED, reason=process.explain(code))
+    assert not made.on_end(status)
+    for task in others:
+        made_sweep.train(task.config, task.path, task.until_epoch)
+        assert not made.on_end(schedule.Status(task, schedule.FINISHED))
+    assert not made.failures
+    assert play(path)[0] == WANT[:1] + WANT[4:]
 
 
 def test_a_sweep_whose_runs_all_fail_says_why(tmp_path):
