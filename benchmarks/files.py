@@ -60,15 +60,9 @@ def measure(
 
 
 def _untrained(config: str, fields: Mapping[str, Any]) -> network.Network:
-    loaded = cases.load(config, fields)
-    system = system_lib.make_system(trained.fit_to_machine(loaded))
-    return network.Network(
-        path=epath.Path(config),
-        system=system,
-        state=system.init_state().replace(opt_state=()),
-        mirror=False,
-        digest="",
-    )
+    loaded = trained.fit_to_machine(cases.load(config, fields))
+    system = system_lib.make_system(loaded)
+    return network.make(trained.Trained(epath.Path(config), loaded, system, system.init_state()))
 
 
 def _write(folder: pathlib.Path, num_files: int, side: int) -> None:

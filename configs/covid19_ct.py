@@ -35,10 +35,6 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     )
     if variant.target not in ("infection", "lungs"):
         raise ValueError(f"target: got {variant.target!r}, want one of infection, lungs.")
-    if not 0 <= variant.fold < max(variant.folds, 1):
-        raise ValueError(
-            f"fold: got {variant.fold} of {variant.folds} folds, want one from 0: fold=0,folds=5."
-        )
     target = {"infection": "infection", "lungs": "lung"}[variant.target]
     region = variant.region or {"infection": "lung", "lung": "full"}[target]
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...

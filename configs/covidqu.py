@@ -15,6 +15,7 @@ from jaxlung.config import config_arg, defaults
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
     """Returns the run; `arg` is "", "phantom" or "quick"."""
+    config_arg.refuse_folds(arg, "COVID-QU-Ex")
     variant = config_arg.parse_arg(arg, phantom=False, quick=False)
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
     config = defaults.make_config()

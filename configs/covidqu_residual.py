@@ -16,6 +16,7 @@ from jaxlung.config import config_arg, config_file
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
     """Returns the run; `arg` is "loss=bce|iou|bce_iou", "phantom", "quick", or two of them."""
+    config_arg.refuse_folds(arg, "COVID-QU-Ex")
     variant = config_arg.parse_arg(arg, loss="bce", phantom=False, quick=False)
     config = config_file.load_shipped("covidqu", phantom=variant.phantom, quick=variant.quick)
     # As in `covidqu.py`: 100 epochs of 256 x 256 images, which this paper has too. Also from there,

@@ -4,6 +4,7 @@ The paper's scores: test mean IoU 0.95308775; accuracy 97 to 98 % in training an
 95 % in the abstract, which names no split.
 
     python -m jaxlung.main --config=configs/cxr_lungs.py
+    python -m jaxlung.main --config=configs/cxr_lungs.py:fold=0,folds=5
     python -m jaxlung.main --config=configs/cxr_lungs.py:phantom    # generated X-rays, minutes
     python -m jaxlung.main --config=configs/cxr_lungs.py --config.init_from=runs/other \
         --config.freeze="encoder/.*"                                # fine-tune the decoder
@@ -15,8 +16,8 @@ from jaxlung.config import config_arg, defaults
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
-    """Returns the run; `arg` is "", "phantom" or "quick"."""
-    variant = config_arg.parse_arg(arg, phantom=False, quick=False)
+    """Returns the run; `arg` is "" or some of "fold=I,folds=N", "phantom", "quick" with commas."""
+    variant = config_arg.parse_arg(arg, fold=0, folds=0, phantom=False, quick=False)
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
     config = defaults.make_config()
     config.epochs = 25
@@ -50,7 +51,9 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         download=False,  # True: fetch both; Shenzhen's masks with kagglehub or kaggle
         phantom_images=0,  # above 0: generate so many X-rays of each instead of the downloads
         validation_fraction=0.1,  # share of the patients
-        test_fraction=0.2,  # share of the patients
+        test_fraction=0.2,  # share of the patients; unused with folds
+        fold=variant.fold,  # which of the folds is tested
+        folds=variant.folds,  # of a cross-validation by patient; 0: a single split
         image_size=512,  # pixels, height and width
         resize="squash",  # or "pad": keep the aspect ratio
         batch_size=16,  # images per step, over all devices

@@ -7,6 +7,7 @@ This file changes fields of `v7_lungs.py` and keeps the rest.
 
     python -m jaxlung.main --config=configs/v7_diagnosis.py
     python -m jaxlung.main --config=configs/v7_diagnosis.py:crop=corner
+    python -m jaxlung.main --config=configs/v7_diagnosis.py:fold=0,folds=5
     python -m jaxlung.main --config=configs/v7_lungs.py && \
         python -m jaxlung.main --config=configs/v7_diagnosis.py:lungs=predicted
     python -m jaxlung.main --config=configs/v7_diagnosis.py:lungs=true
@@ -27,6 +28,8 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         arg,
         lungs="none",  # or "predicted", "true": the network sees only what is inside those lungs
         crop="edges",  # or "corner"
+        fold=0,  # which of the folds to test on
+        folds=0,  # 0: a single split
         phantom=False,
         quick=False,
     )
@@ -48,9 +51,10 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     # Half of the held-out patients validate and half test. With "paper_both" all do both, as in the
     # paper, which has no other images to test on.
     config.data.protocol = "halves"
+    config.data.update(fold=variant.fold, folds=variant.folds)
     config.data.eval_batch_size = 32
     config.unlock()  # This network and task have fields of their own.
-    config.lungs_run = "runs/v7_lungs"  # the run that finds the lungs, for lungs=predicted only
+    config.lungs_run = _lungs_run(variant)  # finds the lungs, for lungs=predicted only
     config.model = dict(
         filters=(32, 64),  # of the convolutions
         dense=64,  # units of the layer before the last
@@ -67,18 +71,23 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     config.lock()  # From here on a misspelt field is an error.
 
     if variant.phantom:  # Minutes on two CPU cores; the same seed and images as v7_lungs:phantom.
-        config.lungs_run = "runs/v7_lungs_phantom"
         config.model.update(filters=(8, 16), dense=32)
         config.task.crop_pixels = tuple(2 * pixels // 5 for pixels in crops[variant.crop])
         config.control.stop_patience = 4  # The loss of 220 validation images is noisy:
         config.selection = "best"  # its last value may be far from the lowest.
     if variant.quick:  # The whole job in under a minute.
         config.epochs = 2
-        config.lungs_run = "runs/v7_lungs_quick"
         config.model.update(filters=(4, 4), dense=4)
         config.task.crop_pixels = tuple(pixels // 10 for pixels in crops[variant.crop])
         config.data.eval_batch_size = 8
     return config
+
+
+def _lungs_run(variant: types.SimpleNamespace) -> str:
+    """Returns the default folder of the run of `v7_lungs` with the same images and splits."""
+    fold = f"fold={variant.fold},folds={variant.folds}" if variant.folds else ""
+    size = "quick" if variant.quick else "phantom" if variant.phantom else ""
+    return config_file.default_workdir(f"v7_lungs:{fold},{size}")
 
 
 def _paper(variant: types.SimpleNamespace) -> dict[str, Any]:

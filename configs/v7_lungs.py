@@ -5,6 +5,7 @@ When trained on only 500 X-rays without COVID-19: accuracy 0.9538 (training), 0.
 
     python -m jaxlung.main --config=configs/v7_lungs.py
     python -m jaxlung.main --config=configs/v7_lungs.py:per_class=500
+    python -m jaxlung.main --config=configs/v7_lungs.py:fold=0,folds=5
     python -m jaxlung.main --config=configs/v7_lungs.py:phantom    # generated X-rays, minutes
 """
 
@@ -14,8 +15,15 @@ from jaxlung.config import config_arg, defaults
 
 
 def get_config(arg: str = "") -> mlc.ConfigDict:
-    """Returns the run; `arg` is "" or some of "per_class=N", "phantom", "quick" with commas."""
-    variant = config_arg.parse_arg(arg, per_class=0, phantom=False, quick=False)
+    """Returns the run; `arg` is "" or some of the variants below, separated by commas."""
+    variant = config_arg.parse_arg(
+        arg,
+        per_class=0,  # most images with, and without, COVID-19 to train on; 0: all
+        fold=0,  # which of the folds to test on
+        folds=0,  # 0: the paper's single split
+        phantom=False,
+        quick=False,
+    )
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
     config = defaults.make_config()
     config.epochs = 15
@@ -49,8 +57,11 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
         phantom_images=0,  # above 0: generate so many X-rays instead of using the download
         held_out_fraction=0.3,  # share of the patients with COVID-19, and of those without
         # Held-out patients with COVID-19 are the validation split, all held-out the test split.
-        # "paper_both": all are in both splits; "halves": one half in each.
-        protocol="paper",
+        # "paper_both": all are in both splits; "halves": one half in each. Folds have splits of
+        # their own, with the share of "halves" to validate on.
+        protocol="halves" if variant.folds else "paper",
+        fold=variant.fold,
+        folds=variant.folds,  # of a cross-validation by patient; 0: a single split
         max_train_per_class=variant.per_class,  # most images with, and without, COVID-19; 0: all
         image_size=256,  # pixels, height and width
         resize="squash",  # or "pad": keep the aspect ratio

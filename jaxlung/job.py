@@ -1,6 +1,7 @@
 """Runs the whole job of a config: train, evaluate all splits, report. Skips finished parts."""
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,15 +14,15 @@ from jaxlung.data import record
 from jaxlung.data.sources import datasets
 from jaxlung.data.splits import splits_file
 from jaxlung.evaluation import evaluate, lung_masks
-from jaxlung.host import files
-from jaxlung.parallel import distributed
+from jaxlung.host import files, progress_file
+from jaxlung.parallel import distributed, place
 from jaxlung.report import limits, model_card, page
 from jaxlung.tasks import words
 from jaxlung.training import checkpoint, record_check, transfer
 from jaxlung.training import loop as train
 from jaxlung.training import system as system_lib
 
-FINISHED = "finished.txt"  # Written last; holds step and weights digest of what was scored.
+FINISHED = run_files.FINISHED
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
     if config.init_from and not workdir.is_trained(path):
         transfer.require_fits(config.init_from, state)
     if config.task.get("lungs") == "predicted":
-        lung_masks.require_run(config.lungs_run, path, config.data.phantom_images)
+        lung_masks.require_run(config.lungs_run, path, config.data)
     workdir.open_for(config, path)
     with contextlib.nullcontext() if is_locked else workdir.lock(path):
         return _run(config, path, system, until_epoch)
@@ -63,12 +64,28 @@ def run(
 def _run(
     config: mlc.ConfigDict, path: epath.Path, system: system_lib.System, until_epoch: int | None
 ) -> bool:
-    finished = path / FINISHED
+    """Does what is left of a run, and says in `progress.json` how far it is."""
     if distributed.tell_all(is_done(config, path)):
         logging.info("this run is finished: %s", path / "report.html")
         return True
     if distributed.is_main():
-        finished.unlink(missing_ok=True)
+        (path / FINISHED).unlink(missing_ok=True)
+    with telling(path):
+        return _train_and_report(config, path, system, until_epoch)
+
+
+def telling(path: epath.Path) -> contextlib.AbstractContextManager[None]:
+    """Writes the run's `progress.json` while the body runs; see `progress_file.tell`."""
+    if not distributed.is_main():
+        return contextlib.nullcontext()
+    where = place.describe(os.environ)
+    return progress_file.writing(path / progress_file.FILE, phase="reading data", where=where)
+
+
+def _train_and_report(
+    config: mlc.ConfigDict, path: epath.Path, system: system_lib.System, until_epoch: int | None
+) -> bool:
+    """Returns True; False if a signal stopped training."""
     splits = open_splits(config, path)
     sizes = ", ".join(f"{name} {len(source)}" for name, source in splits.items())
     task = system.task
@@ -78,12 +95,16 @@ def _run(
         record_check.check(splits, task, config.data.num_threads, may_lack)
     is_complete = train.train(config, path, splits, system=system, until_epoch=until_epoch)
     if until_epoch is not None or not is_complete:
+        progress_file.tell(phase="paused" if is_complete else "stopped")
         return is_complete
+    progress_file.tell(phase="evaluating", images_per_s=None, seconds_left=None)
     evaluate.evaluate(config, path, splits, run_files.SPLITS, system=system, keep=True)
     if distributed.is_main():
         log_scores(path, "test", task.records)
+        progress_file.tell(phase="reporting")
         write_report(path)
-        files.write_text(finished, f"{selected(path, config.selection)}\n")
+        files.write_text(path / FINISHED, f"{selected(path, config.selection)}\n")
+    progress_file.tell(phase="finished")
     return True
 
 

@@ -22,7 +22,7 @@ VARIANTS = {
     ],
     "covidqu": ["", "phantom", "quick"],
     "covidqu_residual": ["", "loss=iou", "loss=bce_iou,phantom", "quick"],
-    "cxr_lungs": ["", "phantom", "quick"],
+    "cxr_lungs": ["", "phantom", "fold=4,folds=5,quick"],
     "folder": [
         "",
         "target=infection,network=residual_unet",
@@ -33,10 +33,10 @@ VARIANTS = {
         "",
         "crop=corner",
         "lungs=predicted,phantom",
-        "crop=corner,phantom",
+        "crop=corner,phantom,fold=1,folds=3",
         "lungs=true,crop=corner,quick",
     ],
-    "v7_lungs": ["", "per_class=500", "phantom", "per_class=500,quick"],
+    "v7_lungs": ["", "per_class=500", "phantom", "per_class=500,fold=0,folds=2,quick"],
 }
 SPECS = [(name, arg) for name, args in VARIANTS.items() for arg in args]
 
@@ -100,10 +100,44 @@ def test_a_ct_config_that_contradicts_itself_is_refused(change, message):
         system.make_system(config)
 
 
-@pytest.mark.parametrize("arg", ["fold=1", "fold=7,folds=5", "target=heart"])
-def test_a_ct_variant_that_can_not_be_is_refused(arg):
-    with pytest.raises(ValueError, match=r"fold: got|target: got"):
-        config_file.load(config_file.resolve(f"covid19_ct:{arg}"))
+def test_a_ct_variant_that_can_not_be_is_refused():
+    with pytest.raises(ValueError, match="target: got 'heart'"):
+        config_file.load(config_file.resolve("covid19_ct:target=heart"))
+
+
+PUBLISHED = ("covidqu", "covidqu_residual")
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in PUBLISHED])
+def test_every_config_has_folds_unless_its_data_are_published_with_splits(name):
+    data = config_file.load(config_file.resolve(f"{name}:fold=2,folds=7")).data
+    assert (data.fold, data.folds) == (2, 7)
+    assert data.get("protocol", "halves") == "halves"
+    data = config_file.load(config_file.resolve(name)).data
+    assert (data.fold, data.folds) == (0, 0)
+    for arg in ("fold=1", "fold=7,folds=5", "folds=1"):
+        with pytest.raises(ValueError, match=r"data\.folds?: got"):
+            config_file.load(config_file.resolve(f"{name}:{arg}"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("arg", ["fold=0,folds=5", "quick,fold=0,folds=5"])
+def test_data_that_are_published_with_splits_have_no_folds(name, arg):
+    with pytest.raises(ValueError, match=rf"got '{arg}', but COVID-QU-Ex is published with its"):
+        config_file.load(config_file.resolve(f"{name}:{arg}"))
+
+
+@pytest.mark.parametrize(
+    ("arg", "want"),
+    [
+        ("", "runs/v7_lungs"),
+        ("quick", "runs/v7_lungs_quick"),
+        ("phantom", "runs/v7_lungs_phantom"),
+        ("fold=1,folds=5,phantom", "runs/v7_lungs_fold_1_folds_5_phantom"),
+    ],
+)
+def test_a_diagnosis_takes_the_lungs_of_the_run_with_its_splits(arg, want):
+    assert config_file.load(config_file.resolve(f"v7_diagnosis:{arg}")).lungs_run == want
 
 
 @pytest.mark.parametrize(("arg", "seen"), [("", (246, 236)), ("crop=corner", (236, 236))])

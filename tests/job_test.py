@@ -17,6 +17,7 @@ from jaxlung.data import record
 from jaxlung.data.feed import order
 from jaxlung.data.sources import derived
 from jaxlung.evaluation import evaluate
+from jaxlung.host import progress_file
 from jaxlung.report import model_card
 from jaxlung.training import checkpoint
 from jaxlung.training import loop as train
@@ -86,6 +87,17 @@ def test_the_workdir_holds_everything(finished):
         *(f"summary_{split}.json" for split in splits),
     }
     assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_the_run_says_in_a_file_that_it_is_finished_and_how_far_it_got(finished):
+    config, path = finished
+    found = progress_file.load(path / "progress.json")
+    assert (found.phase, found.detail) == ("finished", "")
+    assert found.epoch == found.epochs == config.epochs
+    assert found.step == found.steps > 0
+    last = read_csv(path / "metrics.csv")[-1]
+    assert (str(found.loss), str(found.score)) == (last["loss"], last[f"val_{found.score_name}"])
+    assert ", cpu" in found.where
 
 
 def test_every_image_of_every_split_is_scored_once(finished):
@@ -191,20 +203,22 @@ def test_a_diagnosis_does_not_validate_on_covid_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("phantom_images", "command"),
+    ("phantom_images", "folds", "command"),
     [
-        (0, r"--config=v7_lungs, "),
-        (60, r"--config=v7_lungs:quick, "),
-        (1500, r"--config=v7_lungs:phantom, "),
-        (70, r"--config=v7_lungs:phantom --config\.data\.phantom_images=70, "),
+        (0, 0, r"--config=v7_lungs, "),
+        (0, 5, r"--config=v7_lungs:fold=0,folds=5, "),
+        (60, 0, r"--config=v7_lungs:quick, "),
+        (1500, 3, r"--config=v7_lungs:fold=0,folds=3,phantom, "),
+        (70, 0, r"--config=v7_lungs:phantom --config\.data\.phantom_images=70, "),
     ],
 )
 def test_a_lung_run_that_is_not_there_is_told_before_data_are_read(
-    phantom_images, command, tmp_path
+    phantom_images, folds, command, tmp_path
 ):
     config = config_file.load(config_file.resolve("v7_diagnosis:lungs=predicted,quick"))
     config.lungs_run = str(tmp_path / "lungs")
-    config.data.update(phantom_images=phantom_images, data_dir=str(tmp_path / "data"))
+    config.data.update(phantom_images=phantom_images, folds=folds)
+    config.data.data_dir = str(tmp_path / "data")
     with pytest.raises(ValueError, match=f"lungs_run: .*lungs holds no finished run.*{command}"):
         job.run(config, epath.Path(tmp_path / "run"))
     assert not list(tmp_path.iterdir())

@@ -55,6 +55,24 @@ def add_meeting(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process_id", metavar="I", type=int, help="this process, from 0")
 
 
+def add_sharing(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags by which the runs of a study share the devices of this machine."""
+    group = parser.add_argument_group("runs side by side")
+    group.add_argument(
+        "--devices_per_run",
+        metavar="N",
+        type=positive,
+        help="GPUs or TPU chips of each run whose config names no number; default: 1",
+    )
+    group.add_argument(
+        "--at_once",
+        metavar="N",
+        type=positive,
+        help="runs at once, at most; default: as many as there are GPUs or TPU chips for, and 1 on "
+        "CPUs, whose cores they share",
+    )
+
+
 def given(text: str) -> str:
     """Returns an argument's text; an empty one is refused."""
     if not text.strip():
@@ -69,14 +87,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def require_config(args: argparse.Namespace) -> str:
+    """Returns the value of `--config`; raises ValueError if it is missing."""
+    if args.config is None:
+        names = ", ".join(config_file.shipped_configs())
+        raise ValueError(f"jaxlung {args.command}: want --config=FILE or a name ({names}).")
+    return args.config
+
+
 def load_config(
     args: argparse.Namespace, overrides: Sequence[str]
 ) -> tuple[mlc.ConfigDict, epath.Path]:
     """Returns the config with its overrides, and the absolute path of the run's folder."""
-    if args.config is None:
-        names = ", ".join(config_file.shipped_configs())
-        raise ValueError(f"jaxlung {args.command}: want --config=FILE or a name ({names}).")
-    spec = config_file.resolve(args.config)
+    spec = config_file.resolve(require_config(args))
     config = config_file.load(spec)
     config_file.set_overrides(config, overrides)
     return config, files.to_absolute(args.workdir or config_file.default_workdir(spec))

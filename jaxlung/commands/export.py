@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxlung.commands import arguments
+from jaxlung.config import study_folder
 from jaxlung.host import files
 
 HELP = "write a trained network as one file"
@@ -14,6 +15,7 @@ DESCRIPTION = (
 )
 EPILOG = """\
 jaxlung export runs/covidqu model.jaxlung
+jaxlung export runs/folder_folds mean.jaxlung
 jaxlung export --model=runs/fold_0 --model=runs/fold_1 mean.jaxlung
 """
 
@@ -21,7 +23,11 @@ jaxlung export --model=runs/fold_0 --model=runs/fold_1 mean.jaxlung
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", type=arguments.given, help="folder of a trained run"
+        "run",
+        metavar="RUN",
+        nargs="?",
+        type=arguments.given,
+        help="folder of a trained run, or of a study, whose runs are averaged",
     )
     parser.add_argument("file", metavar="FILE", type=arguments.given, help="file to write")
     parser.add_argument(
@@ -48,7 +54,8 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         from jaxlung.export import writer
 
         output = pathlib.Path(args.file).expanduser()
-        writer.export([files.to_absolute(run) for run in runs], output, half=args.half)
+        members = [x for run in runs for x in study_folder.members(files.to_absolute(run))]
+        writer.export(members, output, half=args.half)
         return 0
 
     return start

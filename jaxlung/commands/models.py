@@ -5,8 +5,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from etils import epath
+
 from jaxlung.commands import arguments
-from jaxlung.config import run_files, shipped
+from jaxlung.config import run_files, shipped, study_folder
 from jaxlung.tasks import words
 
 HELP = "list the networks that can predict"
@@ -61,6 +63,8 @@ def describe(folder: pathlib.Path) -> list[str]:
             rows.append((str(path), *_describe_run(path)))
         elif path.is_file() and path.suffix == shipped.SUFFIX:
             rows.append((str(path), *_describe_file(path)))
+        elif study_folder.is_study(epath.Path(path)):
+            rows.append((str(path), *_describe_study(epath.Path(path))))
     if not rows:
         return [f"no networks: none comes along, and none is in {folder}."]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -85,10 +89,18 @@ def _describe_file(path: pathlib.Path) -> tuple[str, str]:
     return _tell(manifest), f"{several}exported {str(manifest.get('created', ''))[:10]}"
 
 
+def _describe_study(path: epath.Path) -> tuple[str, str]:
+    """Returns what the runs of a study find together, or why they are no ensemble."""
+    try:
+        members = study_folder.members(path)
+    except ValueError as error:
+        return "unknown", str(error).removeprefix(f"{path}: ")
+    what, note = _describe_run(members[0])
+    return what, f"mean of {len(members)} runs; {members[0].name}: {note.removeprefix('run, ')}"
+
+
 def _describe_run(path: pathlib.Path) -> tuple[str, str]:
     """Returns what a run finds, and how good its network is or what is missing."""
-    from etils import epath
-
     for split in ("test", "validation"):
         try:
             summary = run_files.load_summary(epath.Path(path), split)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxlung.commands import arguments
-from jaxlung.config import shipped
+from jaxlung.config import shipped, study_folder
 from jaxlung.host import files
 
 HELP = "find lungs or infection in your files"
@@ -15,6 +15,7 @@ EPILOG = """\
 Exit code 3: some files failed; OUTPUT/failures.csv says why.
 
 jaxlung predict XRAYS MASKS --model=runs/covidqu --overlay
+jaxlung predict XRAYS MASKS --model=runs/folder_folds
 jaxlung predict XRAYS MASKS --model=lungs.jaxlung --model=runs/infection
 """
 
@@ -35,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.given,
         action="append",
         required=True,
-        help="folder of a trained run, exported file, or name (see jaxlung models); repeat it for "
-        "lungs and infection, or for an ensemble",
+        help="folder of a trained run, exported file, or name (see jaxlung models); folder of a "
+        "study for the mean of its runs; repeat it for lungs and infection, or for an ensemble",
     )
     options = {
         "probs": "write probabilities too",
@@ -66,7 +67,11 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         names = [field.name for field in dataclasses.fields(settings.Options)]
         options = {name: getattr(args, name) for name in names if name != "output"}
         return runner.run(
-            [files.to_absolute(shipped.resolve(model)) for model in args.model],
+            [
+                member
+                for model in args.model
+                for member in study_folder.members(files.to_absolute(shipped.resolve(model)))
+            ],
             args.input,
             settings.Options(pathlib.Path(args.output).expanduser(), **options),
             mirror=args.mirror,

@@ -32,19 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", metavar="DIR", type=arguments.given, help="default: studies/NAME"
     )
-    parser.add_argument(
-        "--devices_per_run",
-        metavar="N",
-        type=arguments.positive,
-        help="GPUs or TPU chips of each run whose config names no number; default: 1",
-    )
-    parser.add_argument(
-        "--at_once",
-        metavar="N",
-        type=arguments.positive,
-        help="runs at once, at most; default: as many as there are GPUs or TPU chips for, and 1 on "
-        "CPUs, whose cores they share",
-    )
+    arguments.add_sharing(parser)
 
 
 def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start:

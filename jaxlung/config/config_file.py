@@ -10,6 +10,8 @@ import ml_collections as mlc
 from absl import flags
 from ml_collections import config_flags
 
+from jaxlung.config import config_arg
+
 SHIPPED = {"config": "", "study": "studies"}  # kind of file -> its folder inside configs/
 _ARGUMENTS = {"config": "--config", "study": "NAME"}  # kind of file -> the argument that names it
 
@@ -71,9 +73,15 @@ def load(spec: str, function: str = "get_config") -> Any:
         The function's result: an `mlc.ConfigDict` or a `study.Study`.
 
     Raises:
-        ValueError: the file has no such function or raises an error; names it.
+        ValueError: the file has no such function or raises an error; names it. Or the spec names
+            several runs, see `config_arg.split_repeats`.
     """
     name, _, arg = spec.partition(":")
+    if function == "get_config" and (repeats := config_arg.split_repeats(arg)).kinds:
+        raise ValueError(
+            f"{spec}: want one run, got {repeats.number} (fold=0,folds=5 is one fold, and "
+            "--config.seed=3 is one seed); jaxlung train takes several."
+        )
     module_spec = importlib.util.spec_from_file_location(pathlib.Path(name).stem, name)
     if module_spec is None or module_spec.loader is None:
         raise ValueError(f"{name}: want a Python file, with a name that ends in .py.")

@@ -20,10 +20,12 @@ def fill(config: mlc.ConfigDict) -> None:
         config.task.crop_pixels = (crop, crop, crop)
     if str(config.data.get("name", "")).startswith("v7_covid_cxr/"):
         _add(config.data, "max_train_per_class", 0)
+        _add_no_folds(config)
+    if str(config.data.get("name", "")).startswith("cxr_lungs/"):
+        _add_no_folds(config)
     if config.data.get("name") == "folder":
         _add(config.data, "negative_roots", "")
-        _add(config.data, "fold", 0)
-        _add(config.data, "folds", 0)
+        _add_no_folds(config)
     for name, value in defaults.optimizer().items():
         _add(config.optimizer, name, value)
     if "shear_degrees" in config.augment:  # Of images.
@@ -31,6 +33,11 @@ def fill(config: mlc.ConfigDict) -> None:
             _add(config.augment, name, 0.0)
     _add(config.paper, "note", "")
     _add(config, "calibrate", False)
+
+
+def _add_no_folds(config: mlc.ConfigDict) -> None:
+    _add(config.data, "fold", 0)
+    _add(config.data, "folds", 0)
 
 
 def _add(section: mlc.ConfigDict, name: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from jaxlung.config import summary_check
 from jaxlung.host import csv_text
 
 SPLITS = ("train", "validation", "test")
+FINISHED = "finished.txt"  # Written last; holds step and weights digest of what was scored.
 Paper = Mapping[str, float | Sequence[float]]  # A paper's numbers; a pair is a range.
 Bundle = TypeVar("Bundle")  # a dataclass of arrays
 SECTIONS = ("model", "task", "optimizer", "step", "control", "data", "augment", "mesh", "paper")

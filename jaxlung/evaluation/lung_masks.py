@@ -39,14 +39,14 @@ class Lungs:
     made_by: str
 
 
-def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
+def require_run(run: str, path: epath.Path, data: mlc.ConfigDict) -> None:
     """Checks that `replace` will find what it needs, before any data are read.
 
     Args:
         run: folder of the run that finds lungs.
         path: folder of the run that will use the lungs; if it keeps them already, `run` isn't
             needed.
-        phantom_images: `data.phantom_images` of the run that will use the lungs.
+        data: section `data` of the run that will use the lungs.
 
     Raises:
         ValueError: no finished run is there (the message says how to train one), or its task is
@@ -58,7 +58,7 @@ def require_run(run: str, path: epath.Path, phantom_images: int) -> None:
     elif not all(_file(path, name).exists() for name in run_files.SPLITS):
         raise ValueError(
             f"lungs_run: {run_path} holds no finished run; train one that finds lungs first, with "
-            f"{_lungs_command(phantom_images)}, and name its folder with --config.lungs_run."
+            f"{_lungs_command(data)}, and name its folder with --config.lungs_run."
         )
 
 
@@ -145,15 +145,19 @@ def _ids(source: record.Source) -> list[str]:
 
 
 def _is_finished(run: epath.Path) -> bool:
-    return (run / "finished.txt").exists()
+    return (run / run_files.FINISHED).exists()
 
 
-def _lungs_command(phantom_images: int) -> str:
-    """Returns the variant of `v7_lungs` that trains on the same images, as a flag."""
-    for spec in ("v7_lungs", "v7_lungs:phantom", "v7_lungs:quick"):
-        if config_file.load(config_file.resolve(spec)).data.phantom_images == phantom_images:
+def _lungs_command(data: mlc.ConfigDict) -> str:
+    """Returns the variant of `v7_lungs` that trains on the same images, as flags."""
+    fold = f"fold={data.fold},folds={data.folds}" if data.get("folds") else ""
+    for size in ("", "phantom", "quick"):
+        spec = ":".join(filter(None, ("v7_lungs", ",".join(filter(None, (fold, size))))))
+        found = config_file.load(config_file.resolve(spec))
+        if found.data.phantom_images == data.phantom_images:
             return f"--config={spec}"
-    return f"--config=v7_lungs:phantom --config.data.phantom_images={phantom_images}"
+    spec = ",".join(filter(None, (fold, "phantom")))
+    return f"--config=v7_lungs:{spec} --config.data.phantom_images={data.phantom_images}"
 
 
 def _load_config(run: epath.Path) -> mlc.ConfigDict:

@@ -7,9 +7,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from absl import logging
+
+
+class SupportsWrite(Protocol):
+    """A stream for the log."""
+
+    def write(self, text: str, /) -> object:
+        """Writes a text."""
 
 
 class _Formatter(std_logging.Formatter):
@@ -33,6 +40,27 @@ def quiet_libraries() -> None:
     logging.set_verbosity(logging.INFO)
     handler.setFormatter(_Formatter())
     handler.addFilter(_is_ours)
+
+
+def divert_log(stream: SupportsWrite) -> Callable[[], None]:
+    """Writes log lines to `stream` instead of stderr; returns a function that ends this.
+
+    absl's handler chooses stderr anew for every line, so it is replaced as a whole.
+    """
+    ours, theirs = std_logging.StreamHandler(stream), logging.get_absl_handler()
+    ours.setFormatter(theirs.python_handler.formatter)
+    for each in theirs.filters:
+        ours.addFilter(each)
+    is_used = theirs in std_logging.root.handlers
+    std_logging.root.removeHandler(theirs)
+    std_logging.root.addHandler(ours)
+
+    def end() -> None:
+        std_logging.root.removeHandler(ours)
+        if is_used:
+            std_logging.root.addHandler(theirs)
+
+    return end
 
 
 def quiet_process(number: int) -> None:

@@ -6,13 +6,15 @@ from typing import TypeVar
 
 from absl import logging
 
+from jaxlung.host import progress_file
+
 T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 15.0
 
 
 def report(items: Iterable[T], what: str, unit: str, total: int) -> Iterator[T]:
-    """Yields `items` and logs every 15 seconds how many are done.
+    """Yields `items`, logs every 15 seconds how many are done, and tells `progress_file`.
 
     Args:
         items: the work, one item per unit.
@@ -23,12 +25,14 @@ def report(items: Iterable[T], what: str, unit: str, total: int) -> Iterator[T]:
     start = last = time.monotonic()
     for count, item in enumerate(items, 1):
         yield item
+        progress_file.tell(detail=f"{what}: {count} of {total} {unit}")
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
             rate = count / (now - start)
             left = duration((total - count) / rate)
             logging.info("%s: %d of %d %s, %.3g/s, %s left", what, count, total, unit, rate, left)
+    progress_file.tell(detail="")
 
 
 def duration(seconds: float) -> str:

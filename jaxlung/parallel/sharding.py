@@ -1,6 +1,7 @@
 """The mesh and one sharding per kind of array; the only file that names the axes."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -123,6 +124,20 @@ def visible_devices() -> list[jax.Device]:
         if not _NO_DEVICE.match(str(error)):
             raise
         raise _no_such_device(str(error).partition(" (set JAX")[0]) from error
+
+
+def share_out(count: int) -> list[list[jax.Device]]:
+    """Divides all devices into groups of equal size, on which networks predict side by side.
+
+    There are as many groups as divide both the networks and the devices. So every device has the
+    same work, batches are cut into the fewest parts, and the fewest weights lie on a device.
+
+    Args:
+        count: number of networks, 1 or more; network i belongs on group i modulo their number.
+    """
+    devices = visible_devices()
+    size = len(devices) // math.gcd(count, len(devices))
+    return [devices[start : start + size] for start in range(0, len(devices), size)]
 
 
 def leave_accelerators() -> None:

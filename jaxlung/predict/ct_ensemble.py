@@ -1,10 +1,17 @@
-"""Averages networks of one role over a CT, on the device; only what is written comes home."""
+"""Averages networks of one role over a CT, on the device; only what is written comes home.
+
+Members on different devices predict side by side. Those on the same devices take turns, so that a
+device holds the map of one member at a time; the first member's devices also hold the mean.
+"""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from jaxlung.data import record
+from jaxlung.data.transforms import volumes
 from jaxlung.predict import ensemble
 from jaxlung.volume import device_map
 
@@ -44,14 +51,29 @@ def _average(
     each: ensemble.Ensemble, item: record.VolumeRecord
 ) -> tuple[device_map.Map, device_map.Map | None, float]:
     """Returns mean, standard deviation and disagreement; None and NaN for one member."""
-    first, *others = each.members
-    if not others:
-        return first.find_in_volume(item), None, math.nan
-    found = first.find_in_volume(item, whole=True)
-    union, running = first.mask_of(found), device_map.Running.of(found)
-    for member in others:
-        found = member.find_in_volume(item, whole=True)
-        union |= member.mask_of(found)
-        running = running.add(found)
+    if len(each.members) == 1:
+        return each.members[0].find_in_volume(item), None, math.nan
+    maps = _find_each(each, item)
+    union, found = next(maps)
+    running = device_map.Running.of(found)
+    for mask, found in maps:
+        union |= mask
+        running = running.add(found.moved(running.mean))
     spread = running.deviation()
     return running.mean, spread, spread.mean(union)
+
+
+def _find_each(
+    each: ensemble.Ensemble, item: record.VolumeRecord
+) -> Iterator[tuple[np.ndarray, device_map.Map]]:
+    """Yields mask and map of every member, which lie on its own devices."""
+    prepared: dict[Any, volumes.Volume] = {}  # Members that see the same share it.
+    for turn in each.turns:
+        queued = []
+        for member in turn:  # All are queued before the first one is waited for.
+            if member.input_form not in prepared:
+                prepared[member.input_form] = member.prepare(item)
+            ready = prepared[member.input_form]
+            queued.append(member.find_in_volume(item, whole=True, prepared=ready))
+        for member, found in zip(turn, queued, strict=True):
+            yield member.mask_of(found), found

@@ -56,6 +56,12 @@ class Ensemble:
         """The role of the members, see `network.Network`."""
         return self.judge.role
 
+    @property
+    def turns(self) -> list[tuple[network_lib.Network, ...]]:
+        """The members in turns; those of a turn are on different devices, see `load_all`."""
+        size = len({member.devices for member in self.members})
+        return [self.members[i : i + size] for i in range(0, len(self.members), size)]
+
     def combine(self, outputs: Iterable[np.ndarray]) -> Found:
         """Averages the members' outputs, one by one (Welford, 1962), to hold few in memory.
 

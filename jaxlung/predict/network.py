@@ -1,10 +1,12 @@
 """A trained run as a network for a user's images: NumPy arrays in, NumPy arrays out."""
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +17,8 @@ from etils import epath
 
 from jaxlung.data import record
 from jaxlung.data import settings as settings_lib
-from jaxlung.data.transforms import resize
-from jaxlung.parallel import sharding
+from jaxlung.data.transforms import resize, volumes
+from jaxlung.parallel import distributed, sharding
 from jaxlung.training import checkpoint, train_step, trained
 from jaxlung.training import system as system_lib
 from jaxlung.training.inference import volumes as volume_inference
@@ -29,8 +31,10 @@ class Network:
 
     Attributes:
         path: the run's folder.
-        system: the run's system, laid out over this machine's devices.
+        system: the run's system, laid out over the devices that predict.
         state: the weights, without the optimizer's state.
+        step: `System.window_step`, one for all networks of one form on the same devices, so that it
+            is compiled once.
         mirror: True to average outputs with those of mirror images.
         digest: SHA-256 of everything that predictions depend on, in hexadecimal.
     """
@@ -38,6 +42,7 @@ class Network:
     path: epath.Path
     system: system_lib.System
     state: train_step.TrainState
+    step: distributed.Program
     mirror: bool
     digest: str
 
@@ -55,6 +60,19 @@ class Network:
     def is_volumetric(self) -> bool:
         """True if the network is for CTs, False if it is for X-rays."""
         return self.system.is_volumetric
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """The devices that predict; they share each batch."""
+        return tuple(self.system.shardings.mesh.devices.flat)
+
+    @property
+    def input_form(self) -> tuple[Any, ...]:
+        """The settings that `fit` and `prepare` depend on."""
+        settings = self.system.settings
+        if isinstance(settings, settings_lib.ImageSettings):
+            return settings.image_size, settings.resize
+        return settings.patch_size, settings.spacing_mm, settings.crop_to_lungs
 
     def predict(
         self,
@@ -79,7 +97,7 @@ class Network:
                 have, or the lungs are missing.
         """
         if self.is_volumetric:
-            found = self.find_in_volume(self._record(image, lungs, spacing_mm))
+            found = self.find_in_volume(self.to_record(image, lungs, spacing_mm))
             return self.mask_of(found).astype(np.uint8)
         return self.preds(self.probs(image, lungs, spacing_mm))
 
@@ -91,11 +109,11 @@ class Network:
     ) -> np.ndarray:
         """Returns the network's raw output, float32 in [0, 1]; see `predict` for the rest."""
         if self.is_volumetric:
-            return self.find_in_volume(self._record(image, lungs, spacing_mm)).fetch()
+            return self.find_in_volume(self.to_record(image, lungs, spacing_mm)).fetch()
         require_image(image, self.is_volumetric)
         return self.predict_pictures([image], None if lungs is None else [lungs])[0]
 
-    def _record(
+    def to_record(
         self,
         image: np.ndarray,
         lungs: np.ndarray | None,
@@ -145,16 +163,21 @@ class Network:
         return resize.fit(image, mask, settings.image_size, settings.resize)
 
     def predict_fitted(self, fitted: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """Returns the raw outputs for N pairs made by `fit`: [N, S, S] float32, or [N, 1, 1].
+        """Returns the raw outputs for N pairs made by `fit`: [N, S, S] float32, or [N, 1, 1]."""
+        return fetch(self.queue(fitted), len(fitted))
+
+    def queue(self, fitted: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[jax.Array]:
+        """Sends N pairs made by `fit` to the devices, without waiting for the outputs.
 
         All batches have one size, the last one filled up, so that one program is compiled.
+
+        Returns:
+            The outputs of every batch, for `fetch`.
         """
         size = self.system.settings.eval_batch_size
         parts = [fitted[start : start + size] for start in range(0, len(fitted), size)]
         batches = [jax.tree.map(lambda *x: pad(x, size), *part) for part in parts]
-        # All batches are queued on the device before the first output is waited for.
-        outputs = [self._forward(images, masks) for images, masks in batches]
-        return np.concatenate(jax.device_get(outputs))[: len(fitted)]
+        return [self._forward(images, masks) for images, masks in batches]
 
     def _forward(self, images: np.ndarray, masks: np.ndarray) -> jax.Array:
         """Returns the raw outputs for a batch; with `mirror` averaged with its mirror image's."""
@@ -166,7 +189,8 @@ class Network:
         return _mean_of_mirrored(outputs, mirrored)
 
     def _step(self, batch: dict[str, np.ndarray]) -> jax.Array:
-        return self.system.window_step(self.state, sharding.put(batch, self.system.shardings.batch))
+        outputs: jax.Array = self.step(self.state, sharding.put(batch, self.system.shardings.batch))
+        return outputs
 
     def unfit(self, probs: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Resizes a raw output to the size of its image; a diagnosis stays [1, 1]."""
@@ -174,16 +198,32 @@ class Network:
             return probs
         return resize.unfit(probs, *shape, self._image_settings.resize)
 
-    def find_in_volume(self, item: record.VolumeRecord, *, whole: bool = False) -> device_map.Map:
-        """Returns the probabilities of a CT on its own voxels, on the device.
+    def prepare(self, item: record.VolumeRecord) -> volumes.Volume:
+        """Makes a CT ready for networks of this `input_form`."""
+        return volumes.load(item, self.system.patch_settings)
+
+    def find_in_volume(
+        self,
+        item: record.VolumeRecord,
+        *,
+        whole: bool = False,
+        prepared: volumes.Volume | None = None,
+    ) -> device_map.Map:
+        """Returns the probabilities of a CT on its own voxels, on the device, without waiting.
 
         For a network that `needs_lungs` the record's mask must hold the lungs.
 
         Args:
             item: the CT.
             whole: see `device_map.Map.resampled`.
+            prepared: the CT from `prepare`, if there is one already.
         """
-        found = volume_inference.find(self.system, self.state, item, whole=whole)
+        found = volume_inference.find(
+            *(self.system, self.state, item),
+            whole=whole,
+            step=self.step,
+            volume=prepared or self.prepare(item),
+        )
         return found.clipped()
 
     def mask_of(self, found: device_map.Map) -> np.ndarray:
@@ -228,18 +268,37 @@ def load(path: os.PathLike[str] | str, *, mirror: bool = False) -> Network:
         ValueError: the folder has no run or no good checkpoint, another process trains in it, the
             threshold of a diagnosis wasn't chosen yet, or a file can't be used or has several.
     """
-    networks = load_all(path, mirror=mirror)
+    networks = load_all([path], mirror=mirror)
     if len(networks) != 1:
         raise ValueError(f"{path}: holds {len(networks)} networks, want one.")
     return networks[0]
 
 
-def load_all(path: os.PathLike[str] | str, *, mirror: bool = False) -> list[Network]:
-    """Loads all networks of an exported file, or the one of a run; see `load`."""
-    return [_prepare(run, mirror) for run in trained.open_all(path)]
+def load_all(paths: Iterable[os.PathLike[str] | str], *, mirror: bool = False) -> list[Network]:
+    """Loads the networks of all runs and exported files; see `load`.
+
+    Those of one role are shared out over groups of devices, see `sharding.share_out`. Those of one
+    form on the same devices share their compiled program.
+
+    Args:
+        paths: folders of trained runs, or exported files.
+        mirror: see `load`.
+    """
+    stored = [each for path in paths for each in trained.find_all(path)]
+    counts = collections.Counter(each.role for each in stored)
+    turns = {role: itertools.cycle(sharding.share_out(n)) for role, n in counts.items()}
+    steps: dict[Any, distributed.Program] = {}
+    networks = []
+    for each in stored:
+        run = each.load(next(turns[each.role]))
+        made = make(run, mirror=mirror)
+        step = steps.setdefault((_program(run), made.devices), made.step)
+        networks.append(dataclasses.replace(made, step=step))
+    return networks
 
 
-def _prepare(run: trained.Trained, mirror: bool) -> Network:
+def make(run: trained.Trained, *, mirror: bool = False) -> Network:
+    """Makes a network of a trained run; see `load`."""
     system, state = run.system, run.state
     if mirror and system.inference is not None:
         inference = dataclasses.replace(system.inference, mirror=True)
@@ -248,6 +307,7 @@ def _prepare(run: trained.Trained, mirror: bool) -> Network:
         path=run.path,
         system=system,
         state=dataclasses.replace(state, opt_state=()),
+        step=system.window_step,
         mirror=mirror,
         digest=make_digest(run.config, state, mirror, system.step.temperature),
     )
@@ -264,6 +324,21 @@ def make_digest(
     parts += [config.get("window_hu", ())]
     parts += [temperature] * (temperature != 1)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _program(run: trained.Trained) -> str:
+    """Returns all that `Step.predict` of a run depends on, besides its weights and devices."""
+    names = ("image_size", "patch_size", "eval_batch_size")
+    parts: list[Any] = [run.config.model_name, run.config.model.to_dict()]
+    parts += [run.config.task_name, run.config.task.to_dict() | {"threshold": None}]
+    parts += [{name: run.config.data[name] for name in names if name in run.config.data}]
+    parts += [run.config.get("window_hu", ()), run.system.step.temperature]
+    return json.dumps(parts, sort_keys=True)
+
+
+def fetch(queued: list[jax.Array], count: int) -> np.ndarray:
+    """Waits for the outputs of `Network.queue`; returns the first `count` of them, [N, ...]."""
+    return np.concatenate(jax.device_get(queued))[:count]
 
 
 def pad(arrays: Sequence[np.ndarray], size: int) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Takes X-rays from file to outputs: read (in threads), predict (in batches), save (in threads)."""
+"""Takes X-rays from file to outputs: read (in threads), predict (in batches), save (in threads).
+
+A picture is resized once for all networks that take the same size, and a batch is sent to all
+networks before the first output is waited for: those on different devices work side by side.
+"""
 
 import concurrent.futures
 import contextlib
@@ -34,15 +38,21 @@ _one_large = threading.Lock()
 READ_AHEAD = 8  # pictures read and waiting, beside those that threads are reading
 
 Fitted = tuple[np.ndarray, np.ndarray]  # image and mask, see `Network.fit`
+Form = tuple[Any, ...]  # see `Network.input_form`
 Raw = dict[network.Network, np.ndarray]  # raw outputs, at each network's own size
 
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """A picture that was read, resized for each network that needs no lungs."""
+    """A picture that was read, resized for all networks that need no lungs.
+
+    Attributes:
+        picture: the picture.
+        fitted: what networks of each `input_form` see.
+    """
 
     picture: pictures.Picture
-    fitted: Mapping[network.Network, Fitted]
+    fitted: Mapping[Form, Fitted]
 
 
 def batch_size(team: ensemble.Team) -> int:
@@ -61,8 +71,8 @@ def read(item: inputs.Item, team: ensemble.Team, options: settings.Options) -> R
     if item.kind != "picture":
         raise ValueError(f"{item.path}: the network needs an X-ray, got a volume.")
     picture = pictures.read(item.path, options.max_pixels)
-    alone = (member for member in team.members if not member.needs_lungs)
-    return Ready(picture, {member: member.fit(picture.image) for member in alone})
+    forms = {member.input_form: member for member in team.members if not member.needs_lungs}
+    return Ready(picture, {form: each.fit(picture.image) for form, each in forms.items()})
 
 
 def predict(
@@ -73,24 +83,30 @@ def predict(
 ) -> list[Raw]:
     """Returns all networks' raw outputs for some pictures; networks that need lungs come last."""
     del options
-    raws: list[Raw] = [{} for _ in ready]
     dependent = [member for member in team.members if member.needs_lungs]
-    for member in team.members:
-        if member not in dependent:
-            _add(raws, member, [each.fitted[member] for each in ready])
-    if dependent:
-        finder = team.ensembles[team.lungs_from]
-        found = pool.map(lambda each, raw: _find(finder, raw, each.picture), ready, raws)
-        lungs = [each.preds > 0 for each in found]
-    for member in dependent:
-        images = [each.picture.image for each in ready]
-        _add(raws, member, list(pool.map(member.fit, images, lungs)))
-    return raws
+    alone = [member for member in team.members if not member.needs_lungs]
+    raws = _predict(alone, [each.fitted for each in ready])
+    if not dependent:
+        return raws
+    finder = team.ensembles[team.lungs_from]
+    found = pool.map(lambda each, raw: _find(finder, raw, each.picture), ready, raws)
+    lungs = [each.preds > 0 for each in found]
+    forms = {member.input_form: member for member in dependent}
+    fitted = pool.map(
+        lambda each, mask: {form: m.fit(each.picture.image, mask) for form, m in forms.items()},
+        *(ready, lungs),
+    )
+    later = _predict(dependent, list(fitted))
+    return [raw | more for raw, more in zip(raws, later, strict=True)]
 
 
-def _add(raws: list[Raw], member: network.Network, fitted: list[Fitted]) -> None:
-    for raw, output in zip(raws, member.predict_fitted(fitted), strict=True):
-        raw[member] = output
+def _predict(
+    members: Sequence[network.Network], fitted: Sequence[Mapping[Form, Fitted]]
+) -> list[Raw]:
+    """Returns the raw outputs of some networks for each picture."""
+    queued = [member.queue([each[member.input_form] for each in fitted]) for member in members]
+    outputs = [network.fetch(each, len(fitted)) for each in queued]
+    return [dict(zip(members, each, strict=True)) for each in zip(*outputs, strict=True)]
 
 
 def _find(finder: ensemble.Ensemble, raw: Raw, picture: pictures.Picture) -> ensemble.Found:

@@ -93,9 +93,7 @@ def run(
     """
     output = options.output
     items = inputs.find(pattern, leave_out=output)
-    team = ensemble.gather(
-        [each for path in workdirs for each in network.load_all(path, mirror=mirror)]
-    )
+    team = ensemble.gather(network.load_all(workdirs, mirror=mirror))
     work = volume_work if team.is_volumetric else picture_work
     if options.dicom_seg:
         if not team.has_masks:

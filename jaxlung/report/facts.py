@@ -24,6 +24,7 @@ _FACTS = (
     ("Task", "{task_name}"),
     ("Target", "{task[target]}"),
     ("Loss", "{task[loss]}"),
+    ("Cross-validation", "{fold}"),
     ("Training", "{epochs} epochs, {data[batch_size]} {examples} per step, seed {seed}"),
     ("Checkpoint scored", "{selection}"),
     ("Optimizer", "{optimizer[name]}"),
@@ -132,6 +133,8 @@ def _reword(config: Mapping[str, Any]) -> dict[str, Any]:
         fields["optimizer"] = _in_words(config["optimizer"]) | _describe_optimizer(
             config["optimizer"]
         )
+    if (data := config.get("data", {})).get("folds"):
+        fields["fold"] = f"fold {data['fold']} of {data['folds']}, counted from 0"
     if "selection" in config:
         fields["selection"] = _SELECTIONS.get(config["selection"], config["selection"])
         if config["selection"] == "best_score" and found.is_volumetric:

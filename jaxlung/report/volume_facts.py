@@ -14,8 +14,6 @@ def list_facts(config: Mapping[str, Any]) -> dict[str, str]:
     """
     data, task = config.get("data", {}), config.get("task", {})
     facts = {}
-    if data.get("folds"):
-        facts["Cross-validation"] = f"fold {data['fold']} of {data['folds']}, counted from 0"
     if "patch_size" in data:
         facts["Patches"] = _describe_patches(data)
     if "spacing_mm" in data:

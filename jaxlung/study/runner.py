@@ -1,5 +1,6 @@
 """Runs the unfinished runs of a study side by side, then writes its tables and its page."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,7 @@ from absl import logging
 from etils import epath
 
 from jaxlung import job
-from jaxlung.config import workdir
+from jaxlung.config import study_folder, workdir
 from jaxlung.host import files, folder_lock
 from jaxlung.study import (
     contents,
@@ -20,6 +21,7 @@ from jaxlung.study import (
     results,
     rows,
     schedule,
+    screen,
     sweep_results,
     tables,
 )
@@ -60,12 +62,14 @@ def run(
     for task in tasks:  # A bad setting is reported before the first run starts.
         check(task, pool)
     make_folder(path / "runs")
+    study_folder.write(path, {one.name: one.group for one in study.runs})
     if study.sweep:
         return run_sweep(study, configs, path, pool)
     if left := [task for task in tasks if not schedule.is_done(task)]:
         (path / job.FINISHED).unlink(missing_ok=True)
         logging.info("%d of %d runs are left to do", len(left), len(tasks))
-    statuses = schedule.run(tasks, pool)
+    with contextlib.closing(screen.Screen()) as shown:
+        statuses = schedule.run(tasks, pool, show=shown.update)
     failed = schedule.failures(statuses)
     if was_stopped(statuses):
         return False
@@ -95,7 +99,8 @@ def run_sweep(
 ) -> bool:
     """Runs a sweep whose settings are checked; see `run`.
 
-    A run that fails while it trains is out, and the others go on.
+    A run that fails while it trains is out, and the others go on. In the end `study.json` names the
+    best run alone, so that the study's folder stands for it as a model.
 
     Raises:
         ValueError: all runs failed.
@@ -104,7 +109,8 @@ def run_sweep(
     assert study.sweep
     sweep = race.Race(study.sweep, configs, path)
     (path / job.FINISHED).unlink(missing_ok=True)
-    statuses = schedule.run(sweep.next_tasks(), pool, on_end=sweep.on_end)
+    with contextlib.closing(screen.Screen()) as shown:
+        statuses = schedule.run(sweep.next_tasks(), pool, on_end=sweep.on_end, show=shown.update)
     if was_stopped(statuses):
         return False
     sweep.require_winner()
@@ -114,6 +120,8 @@ def run_sweep(
             "decided. Run the same command to resume."
         )
     write_once(study, configs, path, sweep.failures)
+    (best,) = (status.task.name for status in statuses if status.task.until_epoch is None)
+    study_folder.write(path, {best: "best run"})
     return True
 
 

@@ -1,14 +1,16 @@
 """Loads study files and their configs. Nothing here needs JAX, so a typo is reported at once."""
 
 import itertools
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections as mlc
 from etils import epath
 
-from jaxlung.config import config_file
+from jaxlung.config import config_arg, config_file
 from jaxlung.study import study as study_lib
+from jaxlung.tasks import words
 
 
 def load(spec: str) -> study_lib.Study:
@@ -26,6 +28,78 @@ def load(spec: str) -> study_lib.Study:
     if not isinstance(study, study_lib.Study):
         raise ValueError(f"{path}: get_study returns a {type(study).__name__}, want a study.Study.")
     return study
+
+
+def from_config(spec: str) -> study_lib.Study:
+    """Returns the study of one config's folds, seeds, or all combinations of them.
+
+    Its runs are one group, and its columns are the main scores of the config's task.
+
+    Args:
+        spec: as for `--config`: "folder:folds=5", "cxr_lungs:phantom,seeds=4".
+
+    Raises:
+        ValueError: there is no such config, or it has no such variant.
+    """
+    name, _, arg = spec.partition(":")
+    repeats = config_arg.split_repeats(arg)
+    first = f"folds={repeats.folds},fold=0" if repeats.folds else ""
+    config = config_file.load(config_file.resolve(_join(name, repeats.arg, first)))
+    columns = words.find(config.task_name).headlines
+    paper = {key: x for key, x in config.paper.test.items() if key in columns and not _is_range(x)}
+    return study_lib.Study(
+        title=f"{_describe(repeats)}: {_join(pathlib.Path(name).stem, repeats.arg)}",
+        runs=_list_runs(name, repeats),
+        columns=columns,
+        paper=(study_lib.PaperRow("test split", paper),) if paper else (),
+        notes=tuple(filter(None, (_explain(repeats), config.paper.note if paper else ""))),
+    )
+
+
+def _list_runs(name: str, repeats: config_arg.Repeats) -> tuple[study_lib.Run, ...]:
+    if not repeats.folds:
+        config = _join(name, repeats.arg)
+        return tuple(
+            study_lib.Run(f"seed_{seed}", f"seed {seed}", config, {"seed": seed}, group="all seeds")
+            for seed in range(repeats.seeds)
+        )
+    folds = [
+        study_lib.Run(
+            f"fold_{fold}",
+            f"fold {fold}",
+            _join(name, repeats.arg, f"fold={fold},folds={repeats.folds}"),
+            group="all folds",
+        )
+        for fold in range(repeats.folds)
+    ]
+    return study_lib.repeat(folds, max(repeats.seeds, 1))
+
+
+def _describe(repeats: config_arg.Repeats) -> str:
+    seeds = f"{repeats.seeds} seed{'' if repeats.seeds == 1 else 's'}"
+    if not repeats.folds:
+        return seeds
+    return f"Cross-validation over {repeats.folds} folds" + (f", {seeds}" if repeats.seeds else "")
+
+
+def _explain(repeats: config_arg.Repeats) -> str:
+    if repeats.folds:
+        return (
+            "Folds are split by patient. The checkpoint of a fold is chosen on patients that it "
+            "doesn't test."
+        )
+    return (
+        "The seed sets the first weights, the order of the images and their augmentation, and the "
+        "split, unless the data were published with one."
+    )
+
+
+def _join(name: str, *args: str) -> str:
+    return ":".join(filter(None, (name, ",".join(filter(None, args)))))
+
+
+def _is_range(score: float | Sequence[float]) -> bool:
+    return isinstance(score, Sequence)
 
 
 def make_configs(

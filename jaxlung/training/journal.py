@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from jaxlung.host import progress
+from jaxlung.host import progress, progress_file
 from jaxlung.training import metrics_log
 
 SECONDS_BETWEEN_LINES = 20.0  # Within an epoch; the end of every epoch has its own line.
+SECONDS_BETWEEN_NEWS = 1.0  # of `progress.json`
 
 
 class Means(NamedTuple):
@@ -67,7 +68,7 @@ class Journal:
         self._fetched_step = first_step
         self._schedule = 1.0  # Share of the learning rate, of the newest step.
         # The first dispatch takes longer than later ones: speed is measured from its end.
-        self._start = self._epoch_start = self._last_line = 0.0
+        self._start = self._epoch_start = self._last_line = self._last_news = 0.0
         self._start_step = self._epoch_start_step = -1
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
@@ -94,6 +95,9 @@ class Journal:
         for metrics in fetched:
             for row in range(len(metrics["loss"])):
                 self._note({name: values[row] for name, values in metrics.items()})
+        if self.epoch_steps and time.monotonic() - self._last_news > SECONDS_BETWEEN_NEWS:
+            self._last_news = time.monotonic()
+            self._tell(loss=float(np.mean([loss for loss, *_ in self.epoch_steps])))
         if self.epoch_steps and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             logging.info("step %d of %d: %s", self._step, self._total_steps, self._describe())
@@ -127,6 +131,7 @@ class Journal:
             f"val_{self._score_name}": val.score,
         }
         self._log.write(row)
+        self._tell(epoch=row["epoch"], loss=train.loss, score=val.score)
         logging.info(
             "epoch %d of %d: %s, validation loss %.4f, %s %.4f",
             row["epoch"],
@@ -159,17 +164,30 @@ class Journal:
         score = self._score(np.asarray(confusions, np.int64).sum(axis=0))
         return Means(float(np.mean(losses)), float(np.mean(excesses)), score)
 
+    def _tell(self, **changes: Any) -> None:
+        """Tells `progress_file` how far the run is, from what was fetched anyway."""
+        speed, left = self._pace() or (None, None)
+        progress_file.tell(
+            step=self._fetched_step, images_per_s=speed, seconds_left=left, **changes
+        )
+
+    def _pace(self) -> tuple[float, float] | None:
+        """Returns examples per second and the seconds left; None before the second step."""
+        steps, seconds = self._step - self._start_step, time.monotonic() - self._start
+        if not steps:
+            return None
+        left = seconds / steps * (self._total_steps - self._step)
+        return steps * self._batch_size / seconds, left
+
     def _describe(self) -> str:
         train = self._means()
         text = f"loss {train.loss:.4f}"
         if abs(train.excess - train.loss) > 1e-9:
             text += f" ({train.excess:.4f} above its floor)"
-        steps, seconds = self._step - self._start_step, time.monotonic() - self._start
-        if not steps:
+        pace = self._pace()
+        if pace is None:
             return text
-        left = seconds / steps * (self._total_steps - self._step)
-        speed = steps * self._batch_size / seconds
-        return f"{text}, {speed:.1f} {self._unit}/s, {progress.duration(left)} left"
+        return f"{text}, {pace[0]:.1f} {self._unit}/s, {progress.duration(pace[1])} left"
 
 
 def require_finite(step: int, **values: float) -> None:

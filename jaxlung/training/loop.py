@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from etils import epath
 from jaxlung.data import record
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
+from jaxlung.host import progress_file
 from jaxlung.parallel import distributed, interrupt, sharding
 from jaxlung.training import (
     checkpoint,
@@ -92,6 +93,7 @@ def _train(
     epoch = order.epochs_after(first_step, num_examples, batch_size)
     score_name = system.task.epoch_score[1]
     rows = metrics_log.restore(workdir, first_step, score_name, progress["epochs"], epoch)
+    tell_start(config.epochs, epoch, (first_step, total_steps), score_name, rows)
     if first_step >= end_step or control.stopped:
         return first_step, end_step, False
 
@@ -103,6 +105,7 @@ def _train(
     dispatches = [*order.dispatches(first_step, end_step, num_examples, batch_size, together)]
     compile_all(system, state, feed, step_fn, val_split, {len(steps) for steps in dispatches})
     items = feed.items(order.shuffled(config.seed, num_examples), batch_size, dispatches)
+    progress_file.tell(phase="training")
     with (
         checkpoint.open_to_save(workdir) as saver,
         metrics_log.MetricsLog(workdir, first_step, score_name, rows) as log,
@@ -156,6 +159,7 @@ def compile_all(
         sizes: numbers of steps of the run's dispatches.
     """
     start = time.monotonic()
+    progress_file.tell(phase="compiling")
     batch_size, where = system.settings.batch_size, system.shardings.steps
 
     def args_of(size: int) -> tuple[Any, ...]:
@@ -168,6 +172,34 @@ def compile_all(
     logging.info("compiling the %d programs of training, validation and checkpoints", len(jobs))
     distributed.compile_ahead(jobs)
     logging.info("compiled %d programs in %.1f s", len(jobs), time.monotonic() - start)
+
+
+def tell_start(
+    num_epochs: int,
+    epoch: int,
+    steps: tuple[int, int],
+    score_name: str,
+    rows: Sequence[metrics_log.Row],
+) -> None:
+    """Tells `progress_file` where a run begins or resumes.
+
+    Args:
+        num_epochs: number of epochs of the whole run.
+        epoch: number of finished epochs.
+        steps: number of finished steps, and of all.
+        score_name: name of the validation score.
+        rows: rows of the finished epochs.
+    """
+    last = rows[-1] if rows else {}
+    progress_file.tell(
+        epoch=min(epoch, num_epochs),
+        epochs=num_epochs,
+        step=steps[0],
+        steps=steps[1],
+        score_name=score_name,
+        loss=float(last["loss"]) if last else None,
+        score=float(last[f"val_{score_name}"]) if last else None,
+    )
 
 
 def restore_or_init(

@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax
+import jax
 import jax.numpy as jnp
 import ml_collections as mlc
 import numpy as np
@@ -44,13 +47,32 @@ class Trained:
         return int(self.state.step)
 
 
-def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
+Devices = Sequence[jax.Device] | None  # None for all that JAX sees
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stored:
+    """A trained network that isn't loaded yet.
+
+    Attributes:
+        role: the role of its task, see `task.Task`.
+        load: loads it onto devices, with the errors of `open_run`.
+    """
+
+    role: str
+    load: Callable[[Devices], Trained]
+
+
+def open_run(
+    path: os.PathLike[str] | str, config: mlc.ConfigDict, devices: Devices = None
+) -> Trained:
     """Opens the checkpoint that a run selects, with its temperature and its threshold.
 
     Args:
         path: folder of the run.
         config: config of the run, from `workdir.load_config`; it may be changed in fields that
             don't change the weights.
+        devices: where the network predicts; None for all devices.
 
     Raises:
         ValueError: a field of the config can't be used, there is no good checkpoint, another
@@ -58,7 +80,7 @@ def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
             for these weights yet.
     """
     path = files.to_absolute(path)
-    config, system = make_system(path, config)
+    config, system = make_system(path, config, devices)
     state = load_state(path, config, system)
     temperature = None
     if config.calibrate:
@@ -74,24 +96,57 @@ def open_run(path: os.PathLike[str] | str, config: mlc.ConfigDict) -> Trained:
 def open_all(path: os.PathLike[str] | str) -> list[Trained]:
     """Opens a run's folder, or all networks of a file that `jaxlung export` wrote.
 
-    The networks of a file are made anew from their configs and weights, without the program in it.
-
     Raises:
         ValueError: see `open_run`, or the file is damaged or no exported network.
     """
+    return [stored.load(None) for stored in find_all(path)]
+
+
+def find_all(path: os.PathLike[str] | str) -> list[Stored]:
+    """Finds the network of a run's folder, or all networks of a file that `jaxlung export` wrote.
+
+    The networks of a file are made anew from their configs and weights, without the program in it.
+
+    Raises:
+        ValueError: no run is there, its config can't be used, or the file is damaged or no exported
+            network.
+    """
     place = files.to_absolute(path)
     if not place.is_file():
-        return [open_run(place, workdir.load_config(place))]
+        config = workdir.load_config(place)
+        with workdir.naming_config(place):
+            role = system_lib.make_task(config).role
+        return [Stored(role, functools.partial(open_run, place, config))]
     manifest, networks = reader.read_networks(pathlib.Path(place))
-    members = zip(manifest["members"], networks, strict=True)
-    return [_open_member(place, member, weights) for member, weights in members]
+    found = []
+    for member, weights in zip(manifest["members"], networks, strict=True):
+        with _naming_file(place):
+            config = workdir.to_config(place, member["config"])
+            role = system_lib.make_task(config).role
+        found.append(Stored(role, functools.partial(_open_member, place, config, member, weights)))
+    return found
 
 
-def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) -> Trained:
+@contextlib.contextmanager
+def _naming_file(path: epath.Path) -> Iterator[None]:
+    """Turns errors about what an exported file holds into one that names the file."""
     try:
-        config = workdir.to_config(path, member["config"])
-        config = fit_to_machine(config)
-        system = system_lib.make_system(config).with_temperature(member.get("temperature", 1.0))
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: this version of jaxlung can't use it ({error}).") from error
+
+
+def _open_member(
+    path: epath.Path,
+    config: mlc.ConfigDict,
+    member: Any,
+    weights: dict[str, np.ndarray],
+    devices: Devices,
+) -> Trained:
+    with _naming_file(path):
+        config = fit_to_machine(config, devices)
+        system = system_lib.make_system(config, devices)
+        system = system.with_temperature(member.get("temperature", 1.0))
         if member.get("threshold") is not None:  # That of a diagnosis is chosen after scaling.
             task = task_lib.with_threshold(system.task, [member["threshold"]])
             system = system.with_task(task)
@@ -99,8 +154,6 @@ def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) 
         names = flax.traverse_util.flatten_dict(like.network, sep="/")
         if {name: x.shape for name, x in names.items()} != {n: x.shape for n, x in weights.items()}:
             raise ValueError("its weights are not those of the network in its config")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: this version of jaxlung can't use it ({error}).") from error
     whole = {name: np.asarray(x, names[name].dtype) for name, x in weights.items()}
     network = flax.traverse_util.unflatten_dict(whole, sep="/")
     state = dataclasses.replace(
@@ -116,17 +169,17 @@ def _open_member(path: epath.Path, member: Any, weights: dict[str, np.ndarray]) 
 
 
 def make_system(
-    path: epath.Path, config: mlc.ConfigDict
+    path: epath.Path, config: mlc.ConfigDict, devices: Devices = None
 ) -> tuple[mlc.ConfigDict, system_lib.System]:
-    """Returns a run's config fitted to this machine, and the system that it describes.
+    """Returns a run's config fitted to devices of this machine, and the system that it describes.
 
     Raises:
         ValueError: a field of the config can't be used; the message names the run's `config.json`.
     """
     sharding.visible_devices()  # First: a missing device is not the config's fault.
     with workdir.naming_config(path):
-        config = fit_to_machine(config)
-        return config, system_lib.make_system(config)
+        config = fit_to_machine(config, devices)
+        return config, system_lib.make_system(config, devices)
 
 
 def load_state(
@@ -143,20 +196,20 @@ def load_state(
 
 def _lock_unfinished(path: epath.Path) -> contextlib.AbstractContextManager[None]:
     """Keeps training from removing a checkpoint while it is read."""
-    finished = (path / "finished.txt").exists()
+    finished = (path / run_files.FINISHED).exists()
     # Nobody trains in a folder of a finished run, nor can we lock one that we can't write.
     if finished or not os.access(path, os.W_OK):
         return contextlib.nullcontext()
     return workdir.lock(path)
 
 
-def fit_to_machine(config: mlc.ConfigDict) -> mlc.ConfigDict:
-    """Returns a copy of the config that suits the number of devices of this machine.
+def fit_to_machine(config: mlc.ConfigDict, devices: Devices = None) -> mlc.ConfigDict:
+    """Returns a copy of the config that suits the number of devices.
 
-    All devices share each batch, whose size is rounded up to a multiple of their number.
+    They share each batch, whose size is rounded up to a multiple of their number.
     """
     changed = mlc.ConfigDict(config.to_dict())
-    count = len(sharding.visible_devices())
+    count = len(devices or sharding.visible_devices())
     changed.mesh.update(data=-1, space=1)
     for name in ("batch_size", "eval_batch_size"):
         changed.data[name] = -(-changed.data[name] // count) * count

@@ -49,6 +49,10 @@ class Map:
         """Returns the map in [0, 1]; rounding may lead a weighted mean slightly outside."""
         return dataclasses.replace(self, rows=_clipped(self.rows))
 
+    def moved(self, to: "Map") -> "Map":
+        """Returns the map on the devices of another one."""
+        return dataclasses.replace(self, rows=jax.device_put(self.rows, to.rows.sharding))
+
     def mean(self, mask: np.ndarray) -> float:
         """Returns the mean inside a mask, [*shape] bool; NaN if that is empty."""
         return self._mean(self.rows, mask)

@@ -53,6 +53,11 @@ class ConfigFileTest(parameterized.TestCase):
         assert got == config_file.load(f"{CONFIGS / 'v7_lungs.py'}:quick")
         assert config_file.load_shipped("v7_lungs") != got
 
+    @parameterized.parameters("folder:folds=5", "cxr_lungs:quick,seeds=2")
+    def test_what_names_several_runs_is_no_config(self, spec):
+        with pytest.raises(ValueError, match=rf"{spec.split(':')[0]}.*: want one run, got [25]"):
+            config_file.load(config_file.resolve(spec))
+
     @parameterized.parameters(
         ("configs/covidqu.py", "runs/covidqu"),
         ("/x/covidqu.py:quick", "runs/covidqu_quick"),

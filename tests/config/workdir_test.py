@@ -19,10 +19,13 @@ def start_training(path):
     (path / "checkpoints" / "1").mkdir(parents=True)
 
 
+NO_FOLDS = {"data.fold": None, "data.folds": None}
 OLDER = {  # What a run of before had in place of what its config has now.
     "covid19_ct:quick": {"model.reduction": None},
-    "v7_lungs:quick": {"data.max_train_per_class": None},
-    "v7_diagnosis:quick": {"data.max_train_per_class": None, "task.crop_pixels": 1},
+    "cxr_lungs:quick": NO_FOLDS,
+    "folder:quick": NO_FOLDS,
+    "v7_lungs:quick": NO_FOLDS | {"data.max_train_per_class": None},
+    "v7_diagnosis:quick": NO_FOLDS | {"data.max_train_per_class": None, "task.crop_pixels": 1},
 }
 
 

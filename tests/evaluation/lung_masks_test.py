@@ -18,6 +18,8 @@ from jaxlung.evaluation import lung_masks
 from jaxlung.training import checkpoint, system
 from tests import array_source
 
+REAL = config_file.load(config_file.resolve("v7_diagnosis")).data
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -163,7 +165,7 @@ def test_a_lung_run_that_was_moved_finds_its_masks_again(folder, sources):
 def test_without_the_lung_run_the_masks_that_are_kept_serve(folder, sources, caplog):
     (folder / "lungs").rename(folder / "moved")
     before = lung_masks.replace(unread(sources), str(folder / "moved"), folder / "run")
-    lung_masks.require_run(str(folder / "lungs"), folder / "run", 0)
+    lung_masks.require_run(str(folder / "lungs"), folder / "run", REAL)
     with caplog.at_level("INFO", logger="absl"):
         after = lung_masks.replace(unread(sources), str(folder / "lungs"), folder / "run")
     assert "lungs is gone; using the lungs kept in" in caplog.text
@@ -227,8 +229,8 @@ def test_images_that_the_lung_network_learned_from_are_told(tmp_path, caplog):
 def test_what_is_no_run_of_lungs_is_told(spec, task, tmp_path):
     run = epath.Path(tmp_path)
     with pytest.raises(ValueError, match=r"lungs_run: .* holds no finished run; train one"):
-        lung_masks.require_run(str(run), run / "run", 0)
+        lung_masks.require_run(str(run), run / "run", REAL)
     workdir.open_for(config_file.load(config_file.resolve(spec)), run)
     (run / "finished.txt").write_text("1")
     with pytest.raises(ValueError, match=f"is a run of task {task}, want lung masks of X-rays"):
-        lung_masks.require_run(str(run), run / "run", 0)
+        lung_masks.require_run(str(run), run / "run", REAL)

@@ -12,11 +12,16 @@ SHAPE = (5, 9, 14)
 class Fake:
     """The parts of a network for CTs that an ensemble uses; finds what it is given."""
 
-    def __init__(self, values, threshold=0.5):
-        self._values, self._threshold = values, threshold
+    input_form = ()
 
-    def find_in_volume(self, item, *, whole=False):
-        del item
+    def __init__(self, values, threshold=0.5, devices=(0,)):
+        self._values, self._threshold, self.devices = values, threshold, devices
+
+    def prepare(self, item):
+        return item
+
+    def find_in_volume(self, item, *, whole=False, prepared=None):
+        del item, prepared
         box = tuple(slice(0, length) for length in self._values.shape)
         sent = rows.send(self._values, None)
         found = device_map.make(sent, self._values.shape, box, self._values.shape)

@@ -59,7 +59,7 @@ def folder(tmp_path):
 @pytest.fixture
 def run(lung_network, monkeypatch, folder, tmp_path):
     loaded = {"lung": lung_network, "infection": higher(lung_network, "infection", 0.55)}
-    monkeypatch.setattr(network, "load_all", lambda path, mirror: [loaded[path]])
+    monkeypatch.setattr(network, "load_all", lambda paths, mirror: [loaded[path] for path in paths])
 
     def run(*, roles=("lung",), source=folder, resume=False, **options):
         wanted = settings.Options(tmp_path / "out", **options)
@@ -174,7 +174,7 @@ def test_x_rays_have_no_rtstruct(run, tmp_path):
 
 def test_a_diagnosis_has_no_dicom_seg(run, tmp_path, monkeypatch, lung_network):
     diagnosis = higher(lung_network, "diagnosis", 0.5)
-    monkeypatch.setattr(network, "load_all", lambda path, mirror: [diagnosis])
+    monkeypatch.setattr(network, "load_all", lambda paths, mirror: [diagnosis])
     with pytest.raises(ValueError, match=r"--dicom_seg: lung finds no mask, want one that does"):
         run(dicom_seg=True)
     assert not (tmp_path / "out").exists()
@@ -400,7 +400,7 @@ def test_infection_of_cts_is_sought_in_the_lungs_that_were_found(tmp_path, monke
         "lung": Band("lung", (-900, -650), False),
         "infection": Band("infection", (-900, -500), True),
     }
-    monkeypatch.setattr(network, "load_all", lambda path, mirror: [loaded[path]])
+    monkeypatch.setattr(network, "load_all", lambda paths, mirror: [loaded[path] for path in paths])
     options = settings.Options(tmp_path / "out", probs=True, overlay=True)
     code = runner.run(["infection", "lung"], str(tmp_path / "in"), options)
     assert code == 3
@@ -422,7 +422,7 @@ def test_a_volume_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
         hu = np.resize(np.int16([-900, 0]), (4, 4, 8))
         image = nibabel.Nifti1Image(hu, np.diag([1, 1, slice_mm, 1]))
         nibabel.save(image, tmp_path / f"in/{name}.nii")
-    monkeypatch.setattr(network, "load_all", lambda path, mirror: [Band("lung", (0, 1), False)])
+    monkeypatch.setattr(network, "load_all", lambda paths, mirror: [Band("lung", (0, 1), False)])
     options = settings.Options(tmp_path / "out", overlay=True, max_voxels=8 * 4 * 4)
     assert runner.run(["lung"], str(tmp_path / "in"), options) == 3
     (failed,) = read(tmp_path / "out/failures.csv")
@@ -443,7 +443,7 @@ def test_a_volume_that_the_device_has_no_room_for_stops_no_other(tmp_path, monke
         hu = np.resize(np.int16([-900, 0]), (4, 4, slices))
         image = nibabel.Nifti1Image(hu, np.diag([1, 1, 5, 1]))
         nibabel.save(image, tmp_path / f"in/{name}.nii")
-    monkeypatch.setattr(network, "load_all", lambda path, mirror: [Small("lung", (0, 1), False)])
+    monkeypatch.setattr(network, "load_all", lambda paths, mirror: [Small("lung", (0, 1), False)])
     assert runner.run(["lung"], str(tmp_path / "in"), settings.Options(tmp_path / "out")) == 3
     (failed,) = read(tmp_path / "out/failures.csv")
     assert (

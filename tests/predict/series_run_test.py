@@ -28,7 +28,7 @@ def ct_network(tmp_path_factory):
 
 @pytest.fixture
 def run(ct_network, monkeypatch, tmp_path):
-    monkeypatch.setattr(network, "load_all", lambda path, mirror: [ct_network])
+    monkeypatch.setattr(network, "load_all", lambda paths, mirror: [ct_network])
 
     def run(**options):
         wanted = settings.Options(tmp_path / "out", **options)

@@ -26,6 +26,13 @@ class FactsTest(parameterized.TestCase):
             "Augmentation": "flip probability 0.5",
         }
 
+    def test_the_fold_of_a_cross_validation_is_told(self):
+        config = {"data": {"name": "cxr_lungs/512", "fold": 1, "folds": 5}}
+        want = {"Data": "cxr_lungs/512", "Cross-validation": "fold 1 of 5, counted from 0"}
+        assert facts.list_facts(config, {}) == want
+        single = {"data": {"name": "cxr_lungs/512", "fold": 0, "folds": 0}}
+        assert facts.list_facts(single, {}) == {"Data": "cxr_lungs/512"}
+
     @parameterized.parameters(
         ({"loss": "bce"}, "binary cross-entropy"),
         ({"loss": "iou", "alpha": 0.5}, "1 - soft IoU"),

@@ -71,7 +71,7 @@ class VolumeFactsTest(parameterized.TestCase):
 
     def test_what_a_config_lacks_is_left_out(self):
         assert volume_facts.list_facts({}) == {}
-        assert volume_facts.list_facts({"data": {"patch_size": [4, 8, 8], "folds": 0}}) == {
+        assert volume_facts.list_facts({"data": {"patch_size": [4, 8, 8]}}) == {
             "Patches": "4 x 8 x 8 voxels (slices, rows, columns)"
         }
 

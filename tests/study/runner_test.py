@@ -160,9 +160,11 @@ def run_with(monkeypatch, tmp_path):
     def run(*states):
         path = epath.Path(tmp_path)
 
-        def end(tasks, pool, **settings):
+        def end(tasks, pool, *, show):
             pairs = zip(tasks, states, strict=True)
-            return [schedule.Status(task, state, reason="no luck") for task, state in pairs]
+            statuses = [schedule.Status(task, state, reason="no luck") for task, state in pairs]
+            show(statuses)
+            return statuses
 
         monkeypatch.setattr(schedule, "run", end)
         return runner.run(STUDY, study_file.make_configs(STUDY, path), path)
@@ -176,13 +178,13 @@ def test_a_stopped_run_stops_the_study(run_with, state, tmp_path, caplog):
     with caplog.at_level(std_logging.INFO, logger="absl"):
         assert not run_with(schedule.FAILED, state)
     assert "the study stopped; run the same command to resume" in caplog.text
-    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs", "study.json"]
 
 
 def test_a_failed_run_makes_no_table(run_with, tmp_path):
     with pytest.raises(ChildProcessError, match=r"^1 of 2 runs failed \(one\), for the reason"):
         run_with(schedule.FINISHED, schedule.FAILED)
-    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["runs", "study.json"]
 
 
 def test_a_run_waits_for_the_runs_whose_folders_its_config_names(tmp_path):

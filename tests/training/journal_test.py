@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlung.host import progress_file
 from jaxlung.training import journal
 
 
@@ -105,3 +106,32 @@ def test_the_steps_of_a_dispatch_are_noted_one_by_one():
     with pytest.raises(FloatingPointError, match="step 7: loss is inf"):
         notes.fetch()
     assert [row[0] for row in notes.epoch_steps] == [1.0, 1.0]
+
+
+def test_progress_is_told_from_what_was_fetched(tmp_path, monkeypatch):
+    """No more is fetched from the device for it: a step that waits to be fetched isn't told."""
+    told = {}
+    monkeypatch.setattr(progress_file, "tell", told.update)
+    notes = make(Rows(), first_step=1)
+    for loss in (2.0, 4.0, 9.0):
+        notes.add(step(loss))
+    notes.fetch(but_last=True)
+    assert (told["step"], told["loss"], "score" in told) == (3, 3.0, False)
+    notes.fetch()
+    notes.end_epoch(1, 2.0, journal.Means(0.5, 0.25, 0.75), 1e-3)
+    assert (told["step"], told["epoch"], told["loss"], told["score"]) == (4, 1, 5.0, 0.75)
+    # Six steps of four images are left.
+    assert told["seconds_left"] == pytest.approx(6 * 4 / told["images_per_s"])
+
+
+def test_progress_is_told_once_a_second_within_an_epoch(monkeypatch):
+    times = []
+    monkeypatch.setattr(progress_file, "tell", lambda **told: times.append(now[0]))
+    now = [100.0]
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    notes = make(Rows())
+    for _ in range(30):
+        now[0] += 0.1
+        notes.add(step(1.0))
+        notes.fetch()
+    assert 2 <= len(times) <= 4

@@ -45,7 +45,7 @@ def test_a_file_predicts_as_the_run_and_as_its_own_program(exported):
 
 
 def test_a_file_of_several_networks_gives_all_of_them(exported):
-    both = network.load_all(exported / "both.jaxlung")
+    both = network.load_all([exported / "both.jaxlung"])
     assert [each.system.task.threshold for each in both] == [0.4, pytest.approx(0.6)]
     for number, each in enumerate(both):
         want = network.load(exported / f"run_{number}").probs(draw_image())

@@ -36,7 +36,6 @@ def open_splits(
         folds: number of folds, 2 or more; 0 for no cross-validation.
         **fields: see `dataset.Part.open`.
     """
-    patient_split.require_fold(fold, folds)
     source = prepared.PreparedVolumes(PART.open(variant, needs=needs, **fields), "full")
     people = [patient for _, patient in source.people()]
     num_of = collections.Counter(people)

@@ -24,6 +24,8 @@ def open_splits(
     raw_dir_shenzhen: str,
     validation_fraction: float,
     test_fraction: float,
+    fold: int,
+    folds: int,
     **fields: Any,
 ) -> dataset.Splits:
     """Opens both datasets and splits each by patient, so that every split has its share of both.
@@ -31,11 +33,13 @@ def open_splits(
     Args:
         variant: size that images are stored at: "512", "1024" or "native".
         needs: see `dataset.Dataset`.
-        seed: seed of the splits.
+        seed: seed of the splits, one for all folds.
         raw_dir_montgomery: path of the Montgomery download, or "".
         raw_dir_shenzhen: path of the Shenzhen download, or "".
         validation_fraction: share of the patients, in (0, 1).
-        test_fraction: share of the patients, in (0, 1).
+        test_fraction: share of the patients, in (0, 1); unused with `folds`.
+        fold: index of the fold of a cross-validation that is tested, from 0.
+        folds: number of folds, 2 or more; 0 for no cross-validation.
         **fields: see `dataset.Part.open`.
     """
     raw_dirs = {MONTGOMERY: raw_dir_montgomery, SHENZHEN: raw_dir_shenzhen}
@@ -51,6 +55,8 @@ def open_splits(
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        fold=fold,
+        folds=folds,
     )
     return derived.divide(derived.Joined(sources), split_of)
 

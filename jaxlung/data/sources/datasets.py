@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxlung.config import config_arg
 from jaxlung.data import record
 from jaxlung.data.sources import (
     covid19_ct_seg,
@@ -39,10 +40,12 @@ def open_splits(
         "train", "validation" and "test".
 
     Raises:
-        ValueError: an unknown name, data that can't be used, or missing annotations.
+        ValueError: an unknown name, no such fold, data that can't be used, or missing annotations.
         FileNotFoundError: the data are missing; says where to get them and where to put them.
     """
     found, variant = _find(fields["name"])
+    if "folds" in fields:
+        config_arg.require_fold(fields["fold"], fields["folds"])
     own = {name: value for name, value in fields.items() if name != "name"}
     if found.parts:
         own["may_prepare"] = may_prepare

@@ -1,6 +1,5 @@
 """A user's own images and masks: folders `images/` and `masks/`, or a CSV that names them."""
 
-import collections
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -107,7 +106,6 @@ def open_splits(
             that can't be decoded, a patient in two splits, or an empty split.
     """
     _check_settings(root, csv, foreground_levels, target)
-    patient_split.require_fold(fold, folds)
     if folds and csv and csv_split_column:
         raise ValueError(
             f"data.folds: got {folds} with data.csv_split_column={csv_split_column!r}; want one of "
@@ -131,12 +129,14 @@ def open_splits(
         if csv and csv_split_column:
             split_of = patient_split.check_given((e.patient_id, e.split) for e in examples)
         elif folds:
-            split_of = patient_split.draw_fold(
-                _patients(examples),
+            split_of = patient_split.draw_within(
+                # The group of a patient's first image.
+                {e.patient_id: e.group for e in reversed(examples)},
+                validation_fraction=validation_fraction,
+                test_fraction=test_fraction,
+                seed=seed,
                 fold=fold,
                 folds=folds,
-                num_validation=max(1, round(validation_fraction * len(examples))),
-                seed=seed,
             )
         else:
             split_of = patient_split.draw(
@@ -177,13 +177,6 @@ def negative_groups(root: str, csv: str, negative_roots: str) -> set[str]:
         if path not in roots.paths:
             raise ValueError(f"negative_roots {path}: want folders of data.root, {root!r}.")
     return {roots.group_of(path) for path in negative}
-
-
-def _patients(examples: list[folder_tree.Example]) -> dict[str, patient_split.Patient]:
-    """Returns the patients with their numbers of images, in the group of their first image."""
-    counts = collections.Counter(example.patient_id for example in examples)
-    groups = {example.patient_id: example.group for example in reversed(examples)}
-    return {who: patient_split.Patient(counts[who], groups[who]) for who in counts}
 
 
 def _check_settings(root: str, csv: str, foreground_levels: tuple[int, ...], target: str) -> None:

@@ -23,6 +23,8 @@ def open_splits(
     protocol: str,
     held_out_fraction: float,
     max_train_per_class: int,
+    fold: int,
+    folds: int,
     **fields: Any,
 ) -> dataset.Splits:
     """Opens the X-rays, with patients held out in both classes.
@@ -30,19 +32,27 @@ def open_splits(
     Protocol "paper" tests on all held-out patients and validates on those with COVID-19, as in
     Zhang's paper on lungs, section 4.2. "paper_both" tests and validates on all of them, as in
     Zhang's paper on diagnosis, which has no other images. "halves" validates on one half of the
-    held-out patients and tests on the other.
+    held-out patients and tests on the other. In a cross-validation, whose protocol must be
+    "halves", a fold is tested, and as many patients validate as in halves of a single split.
 
     Args:
         variant: size that images are stored at: "256", "512", "1024" or "native".
         needs: see `dataset.Dataset`.
-        seed: seed of the splits.
+        seed: seed of the splits, one for all folds.
         protocol: one of `PROTOCOLS`.
         held_out_fraction: share of each class's patients that are not trained on, in (0, 1).
         max_train_per_class: largest number of training images of a class; 0 for all.
+        fold: index of the fold of a cross-validation that is tested, from 0.
+        folds: number of folds, 2 or more; 0 for no cross-validation.
         **fields: see `dataset.Part.open`.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"data.protocol: got {protocol!r}, want one of {', '.join(PROTOCOLS)}.")
+    if folds and protocol != "halves":
+        raise ValueError(
+            f"data.folds: got {folds} with data.protocol={protocol!r}, which fixes the splits; "
+            "want --config.data.protocol=halves."
+        )
     builder = PART.open(variant, needs=needs, **fields)
     source = prepared.PreparedImages(builder, "full")
     groups = source.groups()
@@ -57,6 +67,8 @@ def open_splits(
         validation_fraction=held_out_fraction / 2,
         test_fraction=held_out_fraction / 2,
         seed=seed,
+        fold=fold,
+        folds=folds,
     )
     indices = derived.indices_of(source, split_of)
     if protocol != "halves":

@@ -1,10 +1,11 @@
 """Splits patients into training, validation and test: drawn by seed, or checked as given."""
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from jaxlung.config import run_files
+from jaxlung.config import config_arg, run_files
 
 
 def draw(
@@ -44,22 +45,33 @@ def draw(
 
 
 def draw_within(
-    group_of: Mapping[str, str], *, validation_fraction: float, test_fraction: float, seed: int
+    group_of: Mapping[str, str],
+    *,
+    validation_fraction: float,
+    test_fraction: float,
+    seed: int,
+    fold: int = 0,
+    folds: int = 0,
 ) -> dict[str, str]:
     """Draws splits in every group of patients by itself, so that each split has its share of all.
 
     Args:
         group_of: patient_id -> group.
         validation_fraction: share of each group's patients to validate on, in (0, 1).
-        test_fraction: share of each group's patients to test on, in (0, 1).
-        seed: seed of the draw.
+        test_fraction: share of each group's patients to test on, in (0, 1); unused with `folds`.
+        seed: seed of the draw, one for all folds.
+        fold: index of the fold of a cross-validation that is tested, from 0; see `draw_fold`.
+        folds: number of folds, 2 or more; 0 for no cross-validation.
 
     Returns:
         patient_id -> one of `run_files.SPLITS`.
 
     Raises:
-        ValueError: see `draw`; names the group.
+        ValueError: see `draw`, and names the group; or there is no such fold.
     """
+    config_arg.require_fold(fold, folds)
+    if folds:
+        return _draw_fold_within(group_of, validation_fraction, fold, folds, seed)
     splits: dict[str, str] = {}
     for group in sorted(set(group_of.values())):
         patients = [patient for patient, own in group_of.items() if own == group]
@@ -128,7 +140,7 @@ def draw_counts(
     Raises:
         ValueError: there are not enough records, or no set of patients has that many.
     """
-    ranked = _interleave(patients, seed)
+    ranked = _interleave({who: patient.group for who, patient in patients.items()}, seed)
     test = _pick(ranked, patients, num_test, "num_test")
     rest = [patient for patient in ranked if patient not in test]
     validation = _pick(rest, patients, num_validation, "num_validation")
@@ -140,8 +152,9 @@ def draw_fold(
 ) -> dict[str, str]:
     """Draws the splits of one fold of a cross-validation, which tests every patient once.
 
-    The validation split is filled from the next fold's test patients first, so that no patient
-    chooses the checkpoints of all folds.
+    Two folds differ by at most one patient in what they have of a group. The validation split is
+    filled from the next fold's test patients first, so that no patient chooses the checkpoints of
+    all folds.
 
     Args:
         patients: patient_id -> patient.
@@ -156,35 +169,65 @@ def draw_fold(
     Raises:
         ValueError: no such fold, fewer patients than folds, or see `draw_counts`.
     """
-    require_fold(fold, folds)
-    if folds > len(patients):
+    test, rest = _deal({who: patient.group for who, patient in patients.items()}, fold, folds, seed)
+    validation = _pick(rest, patients, num_validation, "num_validation")
+    return _assemble([*test, *rest], validation, test)
+
+
+def _draw_fold_within(
+    group_of: Mapping[str, str], validation_fraction: float, fold: int, folds: int, seed: int
+) -> dict[str, str]:
+    """Draws the splits of one fold, with the single split's share of each group to validate on.
+
+    A group's last patient that isn't tested trains, however small the group is.
+    """
+    _check_fractions(validation_fraction, 1 / folds)
+    test, rest = _deal(group_of, fold, folds, seed)
+    sizes = collections.Counter(group_of.values())
+    validation: list[str] = []
+    for group, size in sizes.items():
+        left = [patient for patient in rest if group_of[patient] == group]
+        share = max(1, round(validation_fraction * size))
+        validation += left[: max(0, min(share, len(left) - 1))]
+    if not validation:  # No group has two patients that aren't tested.
+        validation = rest[: max(1, round(validation_fraction * len(group_of)))]
+    return _assemble([*test, *rest], validation, test)
+
+
+def _deal(
+    group_of: Mapping[str, str], fold: int, folds: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """Returns the patients that a fold tests; and the others, beginning with the next fold's.
+
+    Patients are dealt in turn, as long as no fold gets more than its share of their group.
+    """
+    config_arg.require_fold(fold, folds)
+    if folds > len(group_of):
         raise ValueError(
-            f"data.folds: got {folds}, want no more than there are patients, {len(patients)}."
+            f"data.folds: got {folds}, want no more than there are patients, {len(group_of)}."
         )
-    ranked = _interleave(patients, seed)
-    test, following = ranked[fold::folds], ranked[(fold + 1) % folds :: folds]
-    rest = [patient for patient in ranked if patient not in test and patient not in following]
-    validation = _pick([*following, *rest], patients, num_validation, "num_validation")
-    return _assemble(ranked, validation, test)
+    sizes = collections.Counter(group_of.values())
+    uneven = {group: size % folds for group, size in sizes.items()}  # Folds that get one more.
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    of_group: collections.Counter[tuple[str, int]] = collections.Counter()
+    for turn, patient in enumerate(_interleave(group_of, seed)):
+        group = group_of[patient]
+        share = sizes[group] // folds
+        room = [k for k in range(folds) if of_group[group, k] < share + (uneven[group] > 0)]
+        chosen = min(room, key=lambda k: (len(dealt[k]), (k - turn) % folds))
+        uneven[group] -= of_group[group, chosen] == share
+        of_group[group, chosen] += 1
+        dealt[chosen].append(patient)
+    test, *others = dealt[fold:] + dealt[:fold]
+    return test, [patient for other in others for patient in other]
 
 
-def require_fold(fold: int, folds: int) -> None:
-    """Raises ValueError unless `fold` is one of `folds`; 0 of 0 means no cross-validation."""
-    if folds < 0 or folds == 1:
-        raise ValueError(f"data.folds: got {folds}, want 2 or more, or 0 for no cross-validation.")
-    if not 0 <= fold < max(folds, 1):
-        raise ValueError(
-            f"data.fold: got {fold} of {folds} folds, want a fold from 0 to one less than folds "
-            "(:fold=0,folds=5)."
-        )
-
-
-def _interleave(patients: Mapping[str, Patient], seed: int) -> list[str]:
+def _interleave(group_of: Mapping[str, str], seed: int) -> list[str]:
     """Returns all patients in a drawn order whose every part has its share of each group."""
-    ranked = sorted(patients, key=lambda patient: (_rank(seed, patient), patient))
+    ranked = sorted(group_of, key=lambda patient: (_rank(seed, patient), patient))
     places: dict[str, tuple[float, str]] = {}
-    for group in sorted({patient.group for patient in patients.values()}):
-        members = [patient for patient in ranked if patients[patient].group == group]
+    for group in sorted(set(group_of.values())):
+        members = [patient for patient in ranked if group_of[patient] == group]
         places |= {who: ((i + 0.5) / len(members), group) for i, who in enumerate(members)}
     return sorted(ranked, key=places.__getitem__)
 
@@ -214,8 +257,8 @@ def _assemble(
     splits |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     if "train" not in splits.values():
         raise ValueError(
-            "data.num_validation and num_test: they take all patients, want at least one to train "
-            "on."
+            f"validation and test, of {len(validation)} and {len(test)}, take all patients; want "
+            "at least one to train on."
         )
     return splits
 

@@ -92,8 +92,9 @@ def find(
     *,
     whole: bool = False,
     step: Forward | None = None,
+    volume: volumes.Volume | None = None,
 ) -> device_map.Map:
-    """Predicts the probabilities of a record's own voxels.
+    """Predicts the probabilities of a record's own voxels, without waiting for the device.
 
     They are 0 outside the lungs, if only lungs can hold foreground.
 
@@ -103,8 +104,9 @@ def find(
         item: the record.
         whole: see `device_map.Map.resampled`.
         step: see `predict`.
+        volume: the record from `volumes.load`, if it was prepared already.
     """
-    volume, how = volumes.load(item, system.patch_settings), system.volume_inference
+    volume, how = volume or volumes.load(item, system.patch_settings), system.volume_inference
     probs = predict(system, state, volume, overlap=how.overlap, mirror=how.mirror, step=step)
     found = probs.resampled(item.image.shape, whole=whole)
     if how.inside_lungs and volume.resampled_shape != item.image.shape:

@@ -1,6 +1,7 @@
 """Tests of datasets that are split here: no patient in two splits, each group in its share."""
 
 import collections
+import hashlib
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from jaxlung.data import record
 from jaxlung.data.sources import datasets
+from jaxlung.data.splits import splits_file
 
 PREPARED = dict(raw_dir="", download=False)
 FRACTIONS = dict(validation_fraction=0.1, test_fraction=0.2)
@@ -21,6 +23,8 @@ def open_v7(data_dir, protocol, seed=0, needs=record.LUNG, **changes):
         protocol=protocol,
         held_out_fraction=0.4,
         max_train_per_class=0,
+        fold=0,
+        folds=0,
     )
     return datasets.open_splits(PREPARED | fields | changes, needs=needs, seed=seed)
 
@@ -33,6 +37,8 @@ def open_cxr_lungs(data_dir, seed=0, **changes):
         raw_dir_shenzhen="",
         download=False,
         phantom_images=16,
+        fold=0,
+        folds=0,
     )
     return datasets.open_splits(fields | FRACTIONS | changes, needs=record.LUNG, seed=seed)
 
@@ -166,6 +172,77 @@ def test_cxr_lungs_are_both_datasets_each_in_its_share(data_dir):
     np.testing.assert_array_equal(np.unique(item.mask), [0, record.LUNG])
     every = [image_id for source in splits.values() for image_id, _ in source.people()]
     assert len(every) == len(set(every))
+
+
+def open_folds(open_dataset, folds):
+    """Opens all folds; checks that every image is tested once and no patient is in two splits."""
+    every = [open_dataset(fold) for fold in range(folds)]
+    people = {split: [pair for s in every for pair in s[split].people()] for split in every[0]}
+    whole = {pair for source in every[0].values() for pair in source.people()}
+    assert len(people["test"]) == len(whole)
+    assert set(people["test"]) == whole
+    for splits in every:
+        assert_apart(*splits.values())
+        assert {pair for source in splits.values() for pair in source.people()} == whole
+    return every
+
+
+def test_folds_of_v7_test_every_image_once_with_a_share_of_covid(data_dir):
+    every = open_folds(lambda fold: open_v7(data_dir, "halves", fold=fold, folds=5), 5)
+    covid = [{s: len(groups_of(x)["COVID-19"]) for s, x in splits.items()} for splits in every]
+    tested = [counts["test"] for counts in covid]
+    assert max(tested) - min(tested) <= 1
+    # `held_out_fraction` / 2 of the class, as in halves of a single split.
+    assert {counts["validation"] for counts in covid} == {round(0.2 * sum(tested))}
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_of_cxr_lungs_test_every_image_once_with_a_share_of_both(data_dir, folds):
+    every = open_folds(lambda fold: open_cxr_lungs(data_dir, fold=fold, folds=folds), folds)
+    for origin in ("MCU", "CHN"):
+        tested = [sum(who[:3] == origin for who in patients(x["test"])) for x in every]
+        assert max(tested) - min(tested) <= 1
+        assert min(tested) > 0
+
+
+def test_a_class_of_v7_is_thinned_in_the_training_split_of_a_fold_alone(data_dir):
+    few, every = (
+        open_v7(data_dir, "halves", fold=1, folds=3, max_train_per_class=n) for n in (6, 0)
+    )
+    assert ids(few["train"]) < ids(every["train"])
+    assert few["test"].people() == every["test"].people()
+
+
+@pytest.mark.parametrize("protocol", ["paper", "paper_both"])
+def test_a_papers_protocol_has_no_folds(protocol, tmp_path):
+    message = rf"data\.folds: got 5 with data\.protocol='{protocol}', .*protocol=halves"
+    with pytest.raises(ValueError, match=message):
+        open_v7(tmp_path, protocol, folds=5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fold_that_can_not_be_is_told_before_data_are_prepared(tmp_path):
+    for open_dataset in (open_cxr_lungs, lambda *args, **fold: open_v7(*args, "paper", **fold)):
+        with pytest.raises(ValueError, match=r"data\.fold: got 3 of 3 folds"):
+            open_dataset(tmp_path, fold=3, folds=3)
+        with pytest.raises(ValueError, match=r"data\.fold: got 1 of 0 folds"):
+            open_dataset(tmp_path, fold=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_single_splits_are_those_of_earlier_versions(data_dir):
+    """Without folds, a run's `splits.csv` is as it was before there were any."""
+
+    def digest(splits):
+        rows = [(*people, name) for name, source in splits.items() for people in source.people()]
+        rows.append(splits_file.COLUMNS)
+        return hashlib.sha256(repr(sorted(rows)).encode()).hexdigest()[:8]
+
+    assert digest(open_cxr_lungs(data_dir)) == "138bfd74"
+    assert digest(open_cxr_lungs(data_dir, seed=1)) == "d2237097"
+    assert digest(open_v7(data_dir, "paper")) == "24804319"
+    assert digest(open_v7(data_dir, "paper_both")) == "dfaeb093"
+    assert digest(open_v7(data_dir, "halves")) == "43a7ee86"
 
 
 def test_covid_only_leaves_out_everyone_else(data_dir):

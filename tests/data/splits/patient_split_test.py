@@ -189,6 +189,101 @@ class DrawFoldTest(parameterized.TestCase):
             patient_split.draw_fold(CASES, **which, num_validation=2, seed=0)
 
 
+def digest(splits):
+    return hashlib.sha256(repr(sorted(splits.items())).encode()).hexdigest()[:8]
+
+
+def draw_folds(group_of, folds, seed=0, validation_fraction=0.15):
+    return [
+        patient_split.draw_within(
+            group_of,
+            validation_fraction=validation_fraction,
+            test_fraction=0.5,  # Unused.
+            seed=seed,
+            fold=fold,
+            folds=folds,
+        )
+        for fold in range(folds)
+    ]
+
+
+class FoldsWithinTest(parameterized.TestCase):
+    @parameterized.product(
+        sizes=[(10, 10), (16, 4), (137, 61), (31, 3, 2), (23,), (1, 1, 1, 1, 1, 1, 1)],
+        folds=[2, 3, 5, 7],
+        seed=[0, 1],
+    )
+    def test_everyone_is_tested_once_with_a_share_of_each_group_in_every_fold(
+        self, sizes, folds, seed
+    ):
+        group_of = {f"{group}-{i}": str(group) for group, n in enumerate(sizes) for i in range(n)}
+        draws = draw_folds(group_of, folds, seed)
+        tested = [who for splits in draws for who in members(splits, "test")]
+        assert sorted(tested) == sorted(group_of)
+        of_fold = [collections.Counter(map(group_of.get, members(x, "test"))) for x in draws]
+        for group, size in enumerate(sizes):
+            assert {counts[str(group)] for counts in of_fold} <= {size // folds, -(-size // folds)}
+        for splits in draws:
+            assert set(splits) == set(group_of)
+            assert all(members(splits, name) for name in run_files.SPLITS)
+
+    @parameterized.parameters(0, 1)
+    def test_the_following_folds_validate_with_the_single_splits_share_of_each_group(self, seed):
+        group_of = {f"a{i}": "a" for i in range(137)} | {f"b{i}": "b" for i in range(60)}
+        draws = draw_folds(group_of, 5, seed)
+        for splits, following in zip(draws, draws[1:] + draws[:1], strict=True):
+            validation = members(splits, "validation")
+            assert validation < members(following, "test")  # A fold is larger than 15 %.
+            # 0.15 * 137 and 0.15 * 60, as `draw_within` rounds them without folds.
+            assert collections.Counter(map(group_of.get, validation)) == {"a": 21, "b": 9}
+
+    def test_a_small_groups_last_patient_trains_where_it_is_not_tested(self):
+        group_of = {f"a{i}": "a" for i in range(20)} | {"b": "b"}
+        splits = [draw["b"] for draw in draw_folds(group_of, 5)]
+        assert sorted(splits) == ["test", *["train"] * 4]
+
+    def test_order_does_not_matter_and_another_seed_is_another_draw(self):
+        group_of = {f"a{i}": "a" for i in range(20)} | {f"b{i}": "b" for i in range(9)}
+        backwards = dict(reversed(group_of.items()))
+        assert draw_folds(backwards, 4) == draw_folds(group_of, 4)
+        assert draw_folds(group_of, 4, seed=1) != draw_folds(group_of, 4)
+
+    def test_what_can_not_be_is_named(self):
+        pair = {"a": "", "b": ""}
+        with pytest.raises(ValueError, match=r"of 1 and 1, take all patients; want at least one"):
+            draw_folds(pair, 2)
+        with pytest.raises(ValueError, match=r"data\.folds: got 3, want no more .* patients, 2"):
+            draw_folds(pair, 3)
+        with pytest.raises(ValueError, match=r"together below 1, got 0\.9 and 0\.5"):
+            draw_folds(dict.fromkeys("abcd", ""), 2, validation_fraction=0.9)
+
+
+@pytest.mark.parametrize(("folds", "shares"), [(2, {5}), (4, {2, 3})])
+def test_two_groups_that_take_turns_are_both_in_every_fold(folds, shares):
+    """Every second patient is of group a, so every second, or fourth, would be of one group."""
+    pairs = {f"{group}{i}": patient_split.Patient(1, group) for group in "ab" for i in range(10)}
+    for fold in range(folds):
+        splits = patient_split.draw_fold(pairs, fold=fold, folds=folds, num_validation=2, seed=0)
+        tested = collections.Counter(who[0] for who in members(splits, "test"))
+        assert set(tested.values()) <= shares
+        assert len(tested) == 2
+
+
+def test_the_folds_of_the_20_cts_are_those_of_earlier_versions():
+    """Ten patients, and eight of whom two have two CTs; drawn before groups could not alias."""
+    patients = {f"a{i}": patient_split.Patient(1, "a") for i in range(10)}
+    patients |= {f"b{i}": patient_split.Patient(2 if i < 2 else 1, "b") for i in range(8)}
+    draws = [
+        patient_split.draw_fold(patients, fold=fold, folds=5, num_validation=2, seed=seed)
+        for seed in (0, 1)
+        for fold in range(5)
+    ]
+    assert list(map(digest, draws)) == [
+        *("e7f13c5f", "49757d5d", "7c66855d", "59465c90", "670db0e0"),
+        *("53f0b078", "6c244bf9", "5566b513", "7c166849", "86891db2"),
+    ]
+
+
 def test_zhangs_tables_2_to_5_but_for_a_rounding():
     """5,957 and 439 images (Zhang, Table 1), each as if of a patient of its own."""
     group_of = {f"o{i}": "other" for i in range(5957)} | {f"c{i}": "COVID-19" for i in range(439)}
