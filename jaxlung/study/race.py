@@ -6,7 +6,7 @@ import ml_collections as mlc
 from absl import logging
 from etils import epath
 
-from jaxlung.study import halving, histories, schedule, sweep_results
+from jaxlung.study import halving, histories, schedule, sweep_results, workers
 from jaxlung.study import sweep as sweep_lib
 
 
@@ -49,8 +49,14 @@ class Race:
         return tasks
 
     def on_end(self, status: schedule.Status) -> list[schedule.Task]:
-        """Notes that a task has finished or failed; returns what is next if none is left."""
+        """Notes that a task has finished or failed; returns what is next if none is left.
+
+        A run that fails while it trains is out. One that was killed has shown nothing: nothing more
+        is decided without it, in this process.
+        """
         name = status.task.name
+        if workers.was_killed(status.reason):
+            return []
         self._waits_for.discard(name)
         if status.state == schedule.FAILED and not self._is_trained(name):
             self.failures[name] = status.reason

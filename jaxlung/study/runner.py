@@ -66,12 +66,12 @@ def run(
     for task in tasks:  # A bad setting is reported before the first run starts.
         check(task, pool)
     make_folder(path / "runs")
+    study_folder.write(path, {one.name: one.group for one in study.runs})
     if study.sweep:
         return run_sweep(study, configs, path, pool)
     if left := [task for task in tasks if not schedule.is_done(task)]:
         (path / job.FINISHED).unlink(missing_ok=True)
         logging.info("%d of %d runs are left to do", len(left), len(tasks))
-    study_folder.write(path, {one.name: one.group for one in study.runs})
     with contextlib.closing(screen.Screen()) as shown:
         statuses = schedule.run(tasks, pool, show=shown.update)
     failed = schedule.failures(statuses)
@@ -103,11 +103,12 @@ def run_sweep(
 ) -> bool:
     """Runs a sweep whose settings are checked; see `run`.
 
-    A run that fails while it trains is out, and the others go on.
+    A run that fails while it trains is out, and the others go on. In the end `study.json` names the
+    best run alone, so that the study's folder stands for it as a model.
 
     Raises:
         ValueError: all runs failed.
-        ChildProcessError: the best run failed when it was scored.
+        ChildProcessError: a run was killed, or the best one failed when it was scored.
     """
     assert study.sweep
     sweep = race.Race(study.sweep, configs, path)
@@ -119,10 +120,12 @@ def run_sweep(
     sweep.require_winner()
     if failed := schedule.failures(statuses).keys() - sweep.failures.keys():
         raise ChildProcessError(
-            f"the best run, {failed.pop()}, failed when it was scored, for the reason above. Run "
-            "the same command to try again."
+            f"run {', '.join(sorted(failed))} failed, for the reason above, so the sweep is not "
+            "decided. Run the same command to resume."
         )
     write_once(study, configs, path, sweep.failures)
+    (best,) = (status.task.name for status in statuses if status.task.until_epoch is None)
+    study_folder.write(path, {best: "best run"})
     return True
 
 

@@ -15,14 +15,14 @@ LOG_RATIO = 20  # Positive numbers that differ by more have a logarithmic axis.
 def field_chart(
     found: sweep_results.SweepResults, label: str, theme: figures.Theme = figures.LIGHT
 ) -> mpl_figure.Figure:
-    """Draws a small chart per field, the one that mattered most first.
+    """Draws a small chart per field, the one that mattered most first, at the first comparison.
 
     Runs that were stopped are hollow circles, failed runs crosses at the bottom. The best run has
     the second colour.
 
     Args:
         found: Results of the sweep.
-        label: Name of the score.
+        label: Name of the score, with the epoch of the comparison.
         theme: Colours of the page.
     """
     names = sweep.short_names(found.outcomes[0].values)
@@ -47,10 +47,10 @@ def _draw(
     for place, outcome in zip(places, found.outcomes, strict=True):
         colour = theme.second if outcome.state == "best" else theme.first
         fill = theme.background if outcome.state == "stopped" else colour
-        if outcome.score is None:
+        if outcome.first_score is None:
             axes.plot(place, 0.03, "x", color=theme.muted, transform=axes.get_xaxis_transform())
         else:
-            axes.plot(place, outcome.score, "o", color=colour, markerfacecolor=fill)
+            axes.plot(place, outcome.first_score, "o", color=colour, markerfacecolor=fill)
     axes.yaxis.set_major_locator(ticker.MaxNLocator(5))
 
 
@@ -65,6 +65,7 @@ def _place(axes: mpl_axes.Axes, values: list[Any]) -> list[float]:
         return [float(groups.index([value])) for value in values]
     if min(values) > 0 and max(values) > LOG_RATIO * min(values):
         axes.set_xscale("log")
+        axes.tick_params(which="minor", length=0)
     else:
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
     return values

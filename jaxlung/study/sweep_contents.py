@@ -25,7 +25,7 @@ class SweepContents:
         effects: A row per value, or third of the values, of each field.
         remarks: Remarks on `effects`.
         chart: Alternative text of the figure of scores by field.
-        label: Name of the score that was compared.
+        label: Name of the score in the figure, with its epoch.
     """
 
     runs: tables.Table
@@ -45,14 +45,15 @@ def make(found: sweep_results.SweepResults, task: str, split: str) -> SweepConte
         split: The split on which the best run is scored.
     """
     label = f"validation {lower(glossary.find_term(found.key, task).label)}"
+    first = f"{label} after epoch {found.first_epochs}"
     return SweepContents(
         runs=_runs_table(found, label, split),
         sentences=_describe_runs(found, label, split),
-        effects=_effects_table(found, label),
-        remarks=_describe_effects(found, label),
-        chart=f"{upper(label)} of each run by {glossary.join(_names(found))}. Runs that were "
-        "stopped are hollow circles, failed runs crosses.",
-        label=label,
+        effects=_effects_table(found, first),
+        remarks=_describe_effects(found, first),
+        chart=f"{upper(first)} of each run by {glossary.join(_names(found))}. Runs that were "
+        "stopped there or later are hollow circles, failed runs crosses.",
+        label=first,
     )
 
 
@@ -108,9 +109,9 @@ def _describe_runs(found: sweep_results.SweepResults, label: str, split: str) ->
     return sentences
 
 
-def _effects_table(found: sweep_results.SweepResults, label: str) -> tables.Table:
+def _effects_table(found: sweep_results.SweepResults, first: str) -> tables.Table:
     names = sweep.short_names(found.outcomes[0].values)
-    columns = [tables.Column("runs"), tables.Column("mean score", label)]
+    columns = [tables.Column("runs"), tables.Column("mean score", first)]
     blocks = []
     for effect in found.effects:
         rows = []
@@ -120,38 +121,48 @@ def _effects_table(found: sweep_results.SweepResults, label: str) -> tables.Tabl
                 tables.Cell(f"{group.num_runs}{failed}"),
                 tables.Cell(glossary.format_score(found.key, group.mean)),
             ]
-            rows.append(tables.Row(" to ".join(map(sweep.spell_value, group.values)), [*cells]))
+            rows.append(tables.Row(spell_group(group), [*cells]))
         blocks.append(tables.Block(names[effect.field], rows))
     return tables.Table(columns, blocks)
 
 
-def _describe_effects(found: sweep_results.SweepResults, label: str) -> list[str]:
+def _describe_effects(found: sweep_results.SweepResults, first: str) -> list[str]:
     """Returns a sentence per field, how they were measured, and how little few runs can show."""
     names = sweep.short_names(found.outcomes[0].values)
-    when = f"after epoch {found.rungs[0].epochs}, where all runs are compared"
     return [
-        *(_describe_effect(names[effect.field], effect) for effect in found.effects),
-        f"Shares are of the variance of the ranks of {label} {when}: the part that lies between "
-        "the values of a field (eta squared, as in Kruskal and Wallis's test); more than "
-        f"{importance.MOST_VALUES} different numbers are put into thirds, and failed runs are "
-        "ranked last. Shares of fields that act together or were drawn together overlap.",
+        *(_describe_effect(names[effect.field], effect, found.key) for effect in found.effects),
+        f"Shares are of the variance of the ranks of {first}, where all runs are compared: the "
+        "part that lies between the values of a field (eta squared, as in Kruskal and Wallis's "
+        f"test); more than {importance.MOST_VALUES} different numbers are put into thirds, and "
+        "failed runs are ranked last. Shares of fields that act together or were drawn together "
+        "overlap.",
         *_warn_of_few(found),
     ]
 
 
-def _describe_effect(name: str, effect: importance.Effect) -> str:
+def _describe_effect(name: str, effect: importance.Effect, key: str) -> str:
     if effect.share is None or effect.by_chance is None:
         return f"`{name}`: nothing can be said, as all its values or all scores are equal."
     if effect.by_chance > 0.995:
         return f"`{name}`: nothing can be said, as among so few runs chance can explain as much."
     text = f"`{name}` explains {percent(effect.share)} of the differences between runs"
-    if effect.correlation is not None:
-        word = "better" if effect.correlation > 0 else "worse"
-        text += f"; larger values are {word} (Spearman's correlation {effect.correlation:+.2f})"
     bound = percent(effect.by_chance)
-    if effect.is_beyond_chance:
-        return f"{text}. That is beyond chance, which explains up to {bound}."
-    return f"{text}. That may be chance, which explains up to {bound}."
+    if not effect.is_beyond_chance:
+        return f"{text}. That may be chance, which explains up to {bound}."
+    known = [group for group in effect.groups if group.mean is not None]
+    best = sorted(known, key=lambda group: group.mean or 0.0, reverse=key != "loss")[0]
+    text += (
+        f". That is beyond chance, which explains up to {bound}. Runs with {spell_group(best)} "
+        "scored best"
+    )
+    if effect.correlation is None:
+        return f"{text}."
+    return f"{text}; Spearman's correlation of value and quality is {effect.correlation:+.2f}."
+
+
+def spell_group(group: importance.Group) -> str:
+    """Returns the value of a group of runs, or the lowest and the highest: "0.1 to 0.5"."""
+    return " to ".join(map(sweep.spell_value, group.values))
 
 
 def _warn_of_few(found: sweep_results.SweepResults) -> Sequence[str]:

@@ -22,6 +22,8 @@ class Outcome:
         values: Field of the sweep -> the run's value.
         epochs: Number of epochs that it trained.
         score: Its validation score at the last comparison; None if it failed.
+        first_score: Its validation score at the first comparison, which all runs have; None if it
+            failed.
         state: "best", "trained" to the end, "stopped" or "failed".
         failure: The reason why it failed, or "".
     """
@@ -30,6 +32,7 @@ class Outcome:
     values: Mapping[str, Any]
     epochs: int
     score: float | None
+    first_score: float | None
     state: str
     failure: str
 
@@ -43,15 +46,18 @@ class SweepResults:
         effects: The effect of each field, the largest first, at the first comparison. Means are
             validation scores.
         rungs: The stops.
-        epochs: Number of epochs of a whole run.
         key: Key of the score: "loss", where lower is better, or a score, where higher is.
     """
 
     outcomes: tuple[Outcome, ...]
     effects: tuple[importance.Effect, ...]
     rungs: tuple[halving.Rung, ...]
-    epochs: int
     key: str
+
+    @property
+    def first_epochs(self) -> int:
+        """Number of epochs after which all runs are compared."""
+        return self.rungs[0].epochs
 
     @property
     def num_epochs(self) -> int:
@@ -88,7 +94,8 @@ def make(
                 run=by_name[place.name],
                 values=values_of(study.sweep, by_name[place.name]),
                 epochs=max(runs[place.name].epochs, default=0),
-                score=None if place.score is None else sign * place.score,
+                score=_with_sign(sign, place.score),
+                first_score=_with_sign(sign, runs[place.name].score_at(rungs[0].epochs)),
                 state=_state(place, winner),
                 failure=runs[place.name].failure,
             )
@@ -96,7 +103,6 @@ def make(
         ),
         effects=_measure(study.sweep, by_name, runs, rungs[0].epochs, sign),
         rungs=rungs,
-        epochs=rungs[-1].epochs,
         key=key,
     )
 
@@ -124,6 +130,10 @@ def values_of(sweep: sweep_lib.Sweep, run: study_lib.Run) -> dict[str, Any]:
     return {field: run.overrides[field] for field in sweep.fields}
 
 
+def _with_sign(sign: int, score: float | None) -> float | None:
+    return None if score is None else sign * score
+
+
 def _state(place: halving.Place, winner: str) -> str:
     if place.name == winner:
         return "best"
@@ -145,7 +155,7 @@ def _measure(
         dataclasses.replace(
             effect,
             groups=tuple(
-                dataclasses.replace(group, mean=None if group.mean is None else sign * group.mean)
+                dataclasses.replace(group, mean=_with_sign(sign, group.mean))
                 for group in effect.groups
             ),
         )

@@ -84,6 +84,11 @@ class Worker:
         return re.sub(r" \(--debug .*\)$", "", last)
 
 
+def was_killed(reason: str) -> bool:
+    """Returns whether a reason from `Worker.explain` is a signal, which says nothing of the run."""
+    return reason.startswith(("SIG", "a signal"))
+
+
 def claim(path: epath.Path) -> IO[str] | None:
     """Locks a run's folder, made if missing, until the file that is returned is closed.
 

@@ -3,7 +3,7 @@
 import pytest
 from etils import epath
 
-from jaxlung.study import race, schedule, sweep_results
+from jaxlung.study import devices, race, schedule, sweep_results, worker, workers
 from tests.study import made_sweep
 
 SLOW, GOOD, BEST, POOR = map(made_sweep.name_of, made_sweep.CURVES)
@@ -72,6 +72,22 @@ def test_a_run_that_fails_is_out_and_the_others_go_on(tmp_path):
     assert done[4:] == [(GOOD, 2), (POOR, 2), (GOOD, None)]
 
 
+@pytest.mark.parametrize("code", [-9, -15, worker.STOPPED])
+def test_a_run_that_was_killed_is_not_out(tmp_path, code):
+    """Nothing is decided without it; the same command trains it again."""
+    path = epath.Path(tmp_path)
+    made = race.Race(made_sweep.SWEEP, made_sweep.make_configs(path), path)
+    killed, *others = made.next_tasks()
+    process = workers.Worker(None, devices.Place("", ()), path / "log.txt", 0, 0.0)
+    status = schedule.Status(killed, schedule.FAILED, reason=process.explain(code))
+    assert not made.on_end(status)
+    for task in others:
+        made_sweep.train(task.config, task.path, task.until_epoch)
+        assert not made.on_end(schedule.Status(task, schedule.FINISHED))
+    assert not made.failures
+    assert play(path)[0] == WANT[:1] + WANT[4:]
+
+
 def test_a_sweep_whose_runs_all_fail_says_why(tmp_path):
     done, made = play(tmp_path, failing=[SLOW, GOOD, BEST, POOR])
     assert len(done) == 4
@@ -104,12 +120,12 @@ def test_results_tell_what_became_of_every_run(tmp_path):
     path = epath.Path(tmp_path)
     play(path)
     found = sweep_results.make(made_sweep.make_study(), made_sweep.make_configs(path), path, {})
-    got = [(x.run.name, x.epochs, x.score, x.state) for x in found.outcomes]
+    got = [(x.run.name, x.epochs, x.score, x.first_score, x.state) for x in found.outcomes]
     assert got == [
-        (BEST, 4, 0.9, "best"),
-        (GOOD, 2, 0.6, "stopped"),
-        (POOR, 1, 0.2, "stopped"),
-        (SLOW, 1, 0.1, "stopped"),
+        (BEST, 4, 0.9, 0.45, "best"),
+        (GOOD, 2, 0.6, 0.5, "stopped"),
+        (POOR, 1, 0.2, 0.2, "stopped"),
+        (SLOW, 1, 0.1, 0.1, "stopped"),
     ]
     assert (found.key, found.num_epochs) == ("mean_iou", 8)
     # All runs are compared after the first epoch, though some trained on.

@@ -1,5 +1,6 @@
 """What Markdown and page say about a sweep, and its figure."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -35,6 +36,7 @@ def make_found(rates=RATES, scores=(0.1, 0.6, 0.9, None), states=None, key="mean
             values={"optimizer.learning_rate": rate, "task.loss": "bce" if rate < 1e-3 else "dice"},
             epochs=4 if state == "best" else 1,
             score=score,
+            first_score=None if score is None else score / 2,
             state=state,
             failure="loss is <nan>" if state == "failed" else "",
         )
@@ -45,7 +47,6 @@ def make_found(rates=RATES, scores=(0.1, 0.6, 0.9, None), states=None, key="mean
         outcomes=tuple(sorted(outcomes, key=lambda x: states.index(x.state) != 2)),
         effects=importance.measure(values, scores),
         rungs=(halving.Rung(1, 4), halving.Rung(4, 1)),
-        epochs=4,
         key=key,
     )
 
@@ -103,7 +104,7 @@ def test_it_says_what_was_saved_and_what_the_test_split_is_for(written):
 
 def test_few_runs_are_told_to_show_little():
     content = sweep_contents.make(make_found(), "mask", "test")
-    assert content.label == "validation mean IoU"
+    assert content.label == "validation mean IoU after epoch 1"
     assert content.remarks[0].endswith(
         "nothing can be said, as among so few runs chance can explain as much."
     )
@@ -112,18 +113,35 @@ def test_few_runs_are_told_to_show_little():
     )
 
 
-def test_a_field_that_mattered_is_told_with_its_direction():
-    effect = importance.Effect("task.alpha", (), 0.8, 0.5, -0.9)
-    found = make_found()
-    found = sweep_results.SweepResults(
-        found.outcomes[:1], (effect,), found.rungs, found.epochs, found.key
+@pytest.mark.parametrize(
+    ("key", "by_chance", "want"),
+    [
+        (
+            "mean_iou",
+            0.5,
+            "That is beyond chance, which explains up to 50 %. Runs with 0.2 to 0.3 scored "
+            "best; Spearman's correlation of value and quality is -0.90.",
+        ),
+        (
+            "loss",
+            0.5,
+            "That is beyond chance, which explains up to 50 %. Runs with 0.1 scored best; "
+            "Spearman's correlation of value and quality is -0.90.",
+        ),
+        ("loss", 0.9, "That may be chance, which explains up to 90 %."),
+    ],
+)
+def test_a_field_that_mattered_is_told_with_its_best_value(key, by_chance, want):
+    groups = (
+        importance.Group((0.1,), 0.5, 2, 0),
+        importance.Group((0.2, 0.3), 0.75, 2, 0),
+        importance.Group((0.4,), None, 2, 2),
     )
-    object.__setattr__(found.outcomes[0], "values", {"task.alpha": 0.5})
-    content = sweep_contents.make(found, "mask", "test")
-    assert content.remarks[0] == (
-        "`alpha` explains 80 % of the differences between runs; larger values are worse "
-        "(Spearman's correlation -0.90). That is beyond chance, which explains up to 50 %."
-    )
+    effect = importance.Effect("task.alpha", groups, 0.8, by_chance, -0.9)
+    outcome = dataclasses.replace(make_found().outcomes[0], values={"task.alpha": 0.5})
+    found = dataclasses.replace(make_found(), outcomes=(outcome,), effects=(effect,), key=key)
+    remarks = sweep_contents.make(found, "mask", "test").remarks
+    assert remarks[0] == f"`alpha` explains 80 % of the differences between runs. {want}"
 
 
 def test_stopped_runs_are_hollow_and_failed_ones_crosses():
@@ -135,7 +153,7 @@ def test_stopped_runs_are_hollow_and_failed_ones_crosses():
     fills = [line.get_markerfacecolor() for line in circles]
     theme = figures.LIGHT
     assert fills == [theme.second, theme.background, theme.background]
-    assert [line.get_ydata()[0] for line in circles] == [0.9, 0.1, 0.6]
+    assert [line.get_ydata()[0] for line in circles] == [0.45, 0.05, 0.3]
 
 
 @pytest.mark.parametrize(
@@ -144,11 +162,11 @@ def test_stopped_runs_are_hollow_and_failed_ones_crosses():
 def test_many_numbers_have_a_numeric_axis(rates, scale):
     runs = made_sweep.make_study().runs
     outcomes = tuple(
-        sweep_results.Outcome(runs[0], {"a.rate": float(rate)}, 1, 0.5 + rate, "trained", "")
+        sweep_results.Outcome(runs[0], {"a.rate": float(rate)}, 1, rate, rate, "trained", "")
         for rate in rates
     )
     effects = importance.measure([x.values for x in outcomes], [x.score for x in outcomes])
-    found = sweep_results.SweepResults(outcomes, effects, (halving.Rung(1, 8),), 1, "dice")
+    found = sweep_results.SweepResults(outcomes, effects, (halving.Rung(1, 8),), "dice")
     axes = sweep_chart.field_chart(found, "validation Dice").axes[0]
     assert axes.get_xscale() == scale
     assert [line.get_xdata()[0] for line in axes.lines] == rates.tolist()
