@@ -63,7 +63,7 @@ def written(tmp_path_factory):
     best = [result for result in found if result.run.name == "plain"]
     table = rows.make(made, best)
     swept = make_found()
-    content = contents.make(made, best, table, None, swept)
+    content = contents.make(made, best, table, None, swept=swept)
     html = page.build(content, table, None, path, swept).read_text()
     return path, tables.to_markdown(content), page_parser.Page(html, small=" | ")
 
