@@ -1,6 +1,6 @@
 """Prints the scores of a cross-validation as a Markdown table: all tested images, and each group.
 
-    python -m benchmarks.out_of_fold runs/lungs_fold_0_folds_5 runs/lungs_fold_1_folds_5 ...
+    python -m benchmarks.out_of_fold runs/lungs_folds/runs/*
 
 Each run is a fold, of one seed or of several. The score of an image is the mean over the runs that
 tested it, at the image's own size. Intervals (95 %) are over patients, see `docs/scores.md`.
