@@ -3,7 +3,7 @@
 import concurrent.futures
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,15 +40,12 @@ def measure(
     net = _untrained(config, fields)
     with tempfile.TemporaryDirectory() as folder:
         source, options = pathlib.Path(folder, "in"), settings.Options(pathlib.Path(folder, "out"))
-        _write(source, num_files, side)
+        write_pictures(source, num_files, side)
         items, team = inputs.find(str(source)), ensemble.gather([net])
 
         def predict(num_passes: int) -> None:
             for _ in range(num_passes):
-                jobs = runner.predict(items, picture_work, team, options, lambda: False)
-                errors = [job.error for job in jobs if job.error]
-                if errors:
-                    raise ValueError(errors[0])
+                predict_all(items, team, options)
 
         def decode(num_passes: int) -> None:
             with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -65,7 +62,17 @@ def _untrained(config: str, fields: Mapping[str, Any]) -> network.Network:
     return network.make(trained.Trained(epath.Path(config), loaded, system, system.init_state()))
 
 
-def _write(folder: pathlib.Path, num_files: int, side: int) -> None:
+def predict_all(
+    items: Sequence[inputs.Item], team: ensemble.Team, options: settings.Options
+) -> None:
+    """Predicts pictures as `jaxlung predict` does; raises ValueError if one of them fails."""
+    jobs = runner.predict(items, picture_work, team, options, lambda: False)
+    errors = [job.error for job in jobs if job.error]
+    if errors:
+        raise ValueError(errors[0])
+
+
+def write_pictures(folder: pathlib.Path, num_files: int, side: int) -> None:
     """Writes phantoms; each is used several times, shifted by one more column every time."""
     folder.mkdir()
     phantoms = [

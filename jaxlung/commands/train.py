@@ -72,7 +72,6 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
     def start() -> int:
         from jaxlung import job
         from jaxlung.benchmark import compiled, dry_run, targets
-        from jaxlung.study import runner
 
         if args.target:
             found = []
@@ -84,6 +83,8 @@ def check(args: argparse.Namespace, overrides: Sequence[str]) -> arguments.Start
         elif args.dry_run:
             sys.stdout.write(json.dumps(dry_run.dry_run(config)) + "\n")
         elif study:
+            from jaxlung.study import runner
+
             runner.run(
                 study, configs, path, devices_per_run=args.devices_per_run, at_once=args.at_once
             )

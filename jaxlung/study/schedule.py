@@ -153,7 +153,8 @@ class _Schedule:
         self._workers: dict[str, workers.Worker] = {}
         self._next_claim: dict[str, float] = {}
         self._old_failures: dict[epath.Path, str] = {}
-        self._num_passed_on = 0
+        self._is_stopping = False
+        self._told_of_devices = False
 
     @property
     def statuses(self) -> list[Status]:
@@ -183,7 +184,7 @@ class _Schedule:
             status.where = ""
             if code == 0:
                 self._end(status, FINISHED)
-            elif code in workers.STOPPED_CODES and self._num_passed_on:
+            elif code in workers.STOPPED_CODES and self._is_stopping:
                 status.state = STOPPED
             else:
                 reason = worker.explain(code)
@@ -195,8 +196,8 @@ class _Schedule:
         if len(signals) > 1:
             self.kill()
             interrupt.exit_at_once(0, None)
-        if signals and not self._num_passed_on:
-            self._num_passed_on = 1
+        if signals and not self._is_stopping:
+            self._is_stopping = True
             logging.info(
                 "%s: %d runs save and stop; send it again to end them at once",
                 signals[0],
@@ -219,6 +220,9 @@ class _Schedule:
             place = self._pool.take(status.task.config)
             if place and not self._start_one(status, place):
                 self._pool.give_back(place)
+            elif not (place or self._workers or self._told_of_devices):
+                logging.info("another command has all devices of this machine; waiting for one")
+                self._told_of_devices = True
         new = [name for name in self._held() if name not in before]
         if new:
             logging.info("another command is at work on %s; waiting for it", ", ".join(new))
@@ -273,12 +277,15 @@ class _Schedule:
         return True
 
     def _end(self, status: Status, state: str, reason: str = "") -> None:
+        was_held = status.state == HELD
         status.state, status.reason = state, reason
         name, took = status.task.name, progress.duration(status.seconds)
         if state == FAILED:
             logging.error("%s: failed: %s", name, reason)
         elif status.seconds:
             logging.info("%s: finished in %s", name, took)
+        elif was_held:
+            logging.info("%s: another command has finished it", name)
         self.add(self._on_end(status))
 
 

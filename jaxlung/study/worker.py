@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     for lock in args.locks:
         os.set_inheritable(lock, False)  # They are held as long as this process lives, no longer.
-    if args.cores:
+    if args.cores and hasattr(os, "sched_setaffinity"):  # Not on macOS.
         os.sched_setaffinity(0, args.cores)  # Before JAX and NumPy count them.
     console.quiet_libraries()
     interrupt.ignore_repeats()

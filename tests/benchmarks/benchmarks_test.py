@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import (
     cases,
+    ensembles,
     epochs,
     files,
     goals,
@@ -107,6 +108,16 @@ def test_the_same_twice_is_the_same_page_and_another_device_has_its_own_place(wr
     assert again == with_gpu.replace("| 1 |", "| 2 |", 1)
     names = {file.name for file in path.parent.glob("*.json")}
     assert names == {"step-1-x-nvidia-h200.json", "step-2-cpu-cores-some-cpu-2-ghz.json"}
+
+
+def test_an_ensembles_time_is_that_of_one_network_measured_in_turn():
+    case = {"config": "cxr_lungs", "files": 8, "side": 64}
+    first = {"seconds": 2.0, "programs": 1, "bytes": 2**29, "where": "process"}
+    row = ensembles._row(case, 2, {"1": [8.0, 10.0], "2": [4.0, 10.0]}, first)
+    assert row.numbers["time_ratio"] == [2.0, 1.0]
+    assert row.cells["time, of one network's"] == "1.50 (1.00 to 2.00)"
+    assert row.cells["memory, GiB"] == "0.50 (process)"
+    assert row.cells["cxr_lungs"] == "2 networks"
 
 
 def test_rows_are_on_the_page_before_the_suite_ends(written, tmp_path):

@@ -160,7 +160,7 @@ def run_with(monkeypatch, tmp_path):
     def run(*states):
         path = epath.Path(tmp_path)
 
-        def end(tasks, pool, *, show):
+        def end(tasks, pool, *, show, **settings):
             pairs = zip(tasks, states, strict=True)
             statuses = [schedule.Status(task, state, reason="no luck") for task, state in pairs]
             show(statuses)

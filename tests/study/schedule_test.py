@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -159,6 +160,38 @@ def test_a_run_that_another_command_holds_is_waited_for_and_taken_when_it_lets_g
     assert states == {"a": "finished", "b": "finished"}
     assert caplog.text.count("another command is at work on a; waiting for it") == 1
     assert [name for name, _ in events(tmp_path)] == ["b", "b", "a", "a"]
+
+
+def test_a_run_that_another_command_finishes_is_finished(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(schedule, "SECONDS_BETWEEN_CLAIMS", 0.05)
+    held = workers.claim(epath.Path(tmp_path / "a"))
+
+    def show(statuses):
+        if statuses[0].state == schedule.HELD:
+            (tmp_path / "a" / job.FINISHED).write_text("done\n")
+            held.close()
+
+    with caplog.at_level(std_logging.INFO, logger="absl"):
+        assert run(make_tasks(tmp_path, "a"), make_pool(1), show=show) == {"a": "finished"}
+    assert "a: another command has finished it" in caplog.text
+    assert not (tmp_path / "events.txt").exists()
+
+
+def test_a_command_waits_for_the_gpus_of_another_on_this_machine(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pools = [devices.Pool(devices.GPU, ["0"], uuids={"0": "GPU-a"}) for _ in range(2)]
+    other = pools[0].take(make_config())
+
+    def show(statuses):
+        if "another command has all devices of this machine" in caplog.text:
+            other.let_go()
+        if statuses[0].state == schedule.RUNNING:  # The worker holds the lock, and nobody else.
+            assert pools[0].take(make_config()) is None
+
+    with caplog.at_level(std_logging.INFO, logger="absl"):
+        assert run(make_tasks(tmp_path, "a"), pools[1], show=show) == {"a": "finished"}
+    pools[0].give_back(other)
+    pools[0].take(make_config()).let_go()
 
 
 def test_the_folder_is_locked_as_long_as_the_worker_lives(tmp_path):

@@ -147,6 +147,22 @@ class TreeTest(FolderTest):
             assert len(splits["validation"]) == 5
             assert sum(map(len, splits.values())) == 25
 
+    def test_patients_of_two_images_are_shared_out_though_no_split_has_an_odd_number(self):
+        root = self.root.parent / "pairs"
+        for number in range(7):
+            for view in range(2):
+                write_pair(root, f"p{number}_view{view}")
+        folds = [
+            open_splits(root=root, patient_pattern=r"^(p\d+)_", fold=fold, folds=3)
+            for fold in range(3)
+        ]
+        tested = [example.image_id for splits in folds for example in splits["test"].examples]
+        assert len(tested) == len(set(tested)) == 14
+        assert sorted(len(splits["test"]) for splits in folds) == [4, 4, 6]
+        for splits in folds:
+            assert len(splits["validation"]) == 2  # One of seven patients: 20 % of them.
+            assert len(set.union(*patients_of(splits).values())) == 7
+
     def test_folds_that_can_not_be_are_told(self):
         with pytest.raises(ValueError, match=r"data.fold: got 5 of 5 folds"):
             open_splits(root=self.root, fold=5, folds=5)
