@@ -1,5 +1,6 @@
 """Scores a checkpoint on splits: a CSV row per image, a summary, and panels for the report."""
 
+import functools
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from jaxlung.config import run_files
 from jaxlung.data import record
 from jaxlung.data.feed import feed as feed_lib
 from jaxlung.data.feed import order, pipeline
-from jaxlung.evaluation import baselines, calibrate, panels, volume_scores
+from jaxlung.evaluation import baselines, calibrate, panels, probs_files, score_table, volume_scores
 from jaxlung.evaluation import scores as scores_lib
 from jaxlung.host import files, progress
 from jaxlung.metrics import roc
@@ -41,7 +42,8 @@ def evaluate(
 
     Writes `scores_<split>.csv` and `summary_<split>.json` for each. For the test split it also
     writes `panels_test.npz`, `seen_test.npz` if the task has no maps, or, for volumes,
-    `planes_test.npz` and `predictions/<case>.nii.gz`.
+    `planes_test.npz` and `predictions/<case>.nii.gz`. A run that tests a fold of a cross-validation
+    also keeps the maps of its test split, `probs_test/`; see `probs_files`.
 
     Args:
         config: config of the run.
@@ -80,7 +82,10 @@ def evaluate(
         system = system.with_task(task_lib.with_threshold(system.task, [threshold]))
     summaries = {}
     judge = judge_volumes if system.is_volumetric else judge_images
-    for name, scores, baseline_scores in judge(system, state, splits, names, workdir):
+    is_fold = config.data.get("folds", 0) > 0
+    for name, scores, baseline_scores in judge(
+        system, state, splits, names, workdir, keeps_probs=is_fold
+    ):
         summary = {
             "split": name,
             "step": int(state.step),
@@ -93,7 +98,7 @@ def evaluate(
             "paper": config.paper[name].to_dict(),
         }
         summaries[name] = summary
-        files.write_text(workdir / f"scores_{name}.csv", scores_lib.to_csv(system.task, scores))
+        files.write_text(workdir / f"scores_{name}.csv", score_table.to_csv(system.task, scores))
         # Last: a summary says that the split is done.
         text = json.dumps(summary, indent=2) + "\n"
         files.write_text(workdir / f"summary_{name}.json", text)
@@ -106,6 +111,8 @@ def judge_images(
     splits: Mapping[str, record.Source],
     names: Sequence[str],
     workdir: epath.Path,
+    *,
+    keeps_probs: bool = False,
 ) -> Iterator[Judged]:
     """Scores splits of images in turn; yields name, scores and baselines' scores of each."""
     task, train_feed, chosen = system.task, None, {}
@@ -114,7 +121,10 @@ def judge_images(
         chosen = fit_baselines(system, train_feed)
     for name in names:
         feed = train_feed if train_feed and name == "train" else open_feed(system, splits, name)
-        scores, baseline_scores = score_images(system, state, splits[name], feed, chosen, name)
+        keep = keep_probs(workdir, name, keeps_probs)
+        scores, baseline_scores = score_images(
+            system, state, splits[name], feed, chosen, name, keep
+        )
         if name == "test" and task.is_map:
             ranks = task.image_scores(scores.confusions)[task.rank_by]
             image_ids = scores.ids["image_id"]
@@ -139,6 +149,7 @@ def score_images(
     feed: feed_lib.Feed,
     chosen: Mapping[str, baselines.Baseline],
     name: str,
+    keep: scores_lib.Keep,
 ) -> tuple[scores_lib.SplitScores, dict[str, dict[str, Any]]]:
     """Scores the network and the baselines on every image of a split; decodes each image once.
 
@@ -149,6 +160,7 @@ def score_images(
         feed: feed of the split.
         chosen: baselines by name.
         name: name of the split, for the progress line.
+        keep: see `scores.score_image`.
     """
     task, how = system.task, system.image_settings.resize
     outputs = image_inference.predict(
@@ -160,7 +172,7 @@ def score_images(
         progress.report(outputs, f"evaluating {name}", "images", feed.num_examples)
     ):
         item = source[index]
-        rows.append(scores_lib.score_image(task, output, item, how))
+        rows.append(scores_lib.score_image(task, output, item, how, keep))
         for key, baseline in chosen.items():
             at_both_sizes[key].append(baselines.score_image(task, baseline, output, item, how))
     scores = scores_lib.gather(rows)
@@ -185,6 +197,8 @@ def judge_volumes(
     splits: Mapping[str, record.Source],
     names: Sequence[str],
     workdir: epath.Path,
+    *,
+    keeps_probs: bool = False,
 ) -> Iterator[Judged]:
     """Scores splits of volumes in turn; yields name, scores and the baseline's scores of each."""
     band = baselines.fit_band(baselines.read_voxels(system, splits["train"]))
@@ -192,9 +206,28 @@ def judge_volumes(
         keep_in = workdir if name == "test" else None
         tally = baselines.BandTally(system, band)
         scores = volume_scores.score_split(
-            system, state, splits[name], name, keep_in, also=tally.add
+            system,
+            state,
+            splits[name],
+            name,
+            keep_in,
+            also=tally.add,
+            keep=keep_probs(workdir, name, keeps_probs),
         )
         yield name, scores, {"hu_band": tally.score()}
+
+
+def keep_probs(workdir: epath.Path, name: str, keeps_probs: bool) -> scores_lib.Keep:
+    """Returns a function that writes the probabilities of a record of the test split, or nothing.
+
+    Args:
+        workdir: folder of the run.
+        name: name of the record's split.
+        keeps_probs: False to write nothing.
+    """
+    if keeps_probs and name == "test":
+        return functools.partial(probs_files.write, workdir / probs_files.FOLDER)
+    return lambda item, probs: None
 
 
 def choose_threshold(

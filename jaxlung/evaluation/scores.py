@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,12 @@ import numpy as np
 from jaxlung.data import record
 from jaxlung.data.transforms import resize
 from jaxlung.evaluation import intervals
-from jaxlung.host import csv_text
 from jaxlung.metrics import calibration, jackknife, overlap, roc, surface
 from jaxlung.tasks import task as task_lib
 from jaxlung.training import train_step
 
 PIXEL_MEANS = ("loss", "loss_excess", "mse", "mae")  # Of the raw output, per image.
+Keep = Callable[[Any, np.ndarray], None]  # of a record and its probabilities
 Bins = tuple[np.ndarray, np.ndarray]  # counts and sums, as from `calibration.count`
 NO_BINS: Bins = (np.empty((0, 2)), np.empty(0))
 FEWEST_BY_SIZE = 8  # Images with foreground: two per quartile (our choice).
@@ -74,7 +74,11 @@ def gather(rows: Sequence[Mapping[str, Any]]) -> SplitScores:
 
 
 def score_image(
-    task: task_lib.Task, output: Mapping[str, np.ndarray], item: record.Record, how: str
+    task: task_lib.Task,
+    output: Mapping[str, np.ndarray],
+    item: record.Record,
+    how: str,
+    keep: Keep = lambda item, probs: None,
 ) -> dict[str, Any]:
     """Returns one image's entries of every array of `SplitScores`, by name.
 
@@ -83,6 +87,7 @@ def score_image(
         output: outputs of `Step.evaluate` for the image.
         item: record of the image.
         how: `resize` of the image to the network's size, to be undone for scores at its own size.
+        keep: function that is called with the record and its map of probabilities at its own size.
     """
     row = {
         "image_id": item.image_id,
@@ -98,6 +103,7 @@ def score_image(
     if task.is_map:
         height, width = item.image.shape
         probs = resize.unfit(output["probs"], height, width, how)
+        keep(item, probs)
         preds = task.postprocess(probs[..., None])
         levels = task.true_levels(item.mask, item.label)
         row["stored"] = overlap.confusion_of_one(levels, preds, len(task.levels))
@@ -377,14 +383,6 @@ def is_positive(scores: SplitScores) -> np.ndarray:
     return scores.confusions[:, 1].sum(axis=-1) > 0
 
 
-def image_columns(task: task_lib.Task, scores: SplitScores) -> dict[str, np.ndarray]:
-    """Returns name -> [N], all scores of single images."""
-    columns = dict(scores.means)
-    if not task.is_map:
-        columns |= {"probability": scores.probs, "is_positive": is_positive(scores).astype(int)}
-    return columns | image_scores(task, scores.confusions, scores.stored)
-
-
 def image_scores(
     task: task_lib.Task, confusions: np.ndarray, stored: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -406,12 +404,3 @@ def count_undefined(columns: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Counts the NaNs of each score, for scores that have any."""
     counts = {name: int(np.isnan(values).sum()) for name, values in columns.items()}
     return {name: count for name, count in counts.items() if count}
-
-
-def to_csv(task: task_lib.Task, scores: SplitScores) -> str:
-    """Returns a table with a row per image: ids and scores; undefined scores are empty cells."""
-    columns = scores.ids | image_columns(task, scores)
-    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    # Only NaN differs from itself.
-    cells = [["" if cell != cell else cell for cell in row] for row in rows]
-    return csv_text.to_text([tuple(columns), *cells])

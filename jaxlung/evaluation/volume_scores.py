@@ -25,6 +25,7 @@ def score_split(
     name: str,
     keep_in: epath.Path | None,
     also: Callable[[record.VolumeRecord], None] = lambda item: None,
+    keep: scores.Keep = lambda item, probs: None,
 ) -> scores.SplitScores:
     """Predicts and scores every volume of a split.
 
@@ -36,6 +37,7 @@ def score_split(
         keep_in: folder that gets `predictions/<case>.nii.gz` on the grid of the case's file, and
             `planes_<split>.npz` for the report; None keeps nothing.
         also: function that is called with every volume, which saves decoding the split again.
+        keep: function that is called with every volume and its probabilities, [D, H, W] float32.
     """
     rows, drawn = [], []
     # Windows are averaged after the temperature, which can't be undone: they are predicted twice.
@@ -44,6 +46,7 @@ def score_split(
         item = source[index]
         probs = volume_inference.predict_record(system, state, item)
         preds = volume_inference.find_foreground(system, probs)
+        keep(item, probs)
         before = None
         if untempered is not None:
             before = volume_inference.predict_record(untempered, state, item)

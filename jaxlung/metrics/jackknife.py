@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special, stats
 
 CONFIDENCE = 0.95
+CHUNK = 1 << 20  # weights that are converted at a time
 MOST_GROUPS = 500  # With more people, several are left out at a time (our choice).
 
 
@@ -64,9 +65,14 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
             f"weighted_mean: values {values.shape} and weights {weights.shape} must be [N], [R, N]."
         )
     known = ~np.isnan(values)
-    # Row by row, as a float64 copy of all weights would be large.
-    totals = np.array([row[known] @ values[known].astype(np.float64) for row in weights])
-    counts = weights @ known.astype(np.int64)
+    kept = values[known].astype(np.float64)
+    # Not weights[:, known], which lies in memory column by column.
+    rows = weights if known.all() else np.compress(known, weights, axis=1)
+    # Some rows at a time, as a float64 copy of all weights would be large. Row by row, BLAS would
+    # wake its threads for each.
+    step = max(1, CHUNK // max(1, len(kept)))
+    parts = [rows[i : i + step].astype(np.float64) @ kept for i in range(0, len(rows), step)]
+    totals, counts = np.concatenate(parts), rows.sum(axis=1)
     return np.where(counts > 0, totals / np.maximum(counts, 1), math.nan)
 
 
@@ -97,11 +103,16 @@ def interval(
         return unknown
     if math.isfinite(high - low) and min(score - low, high - score) <= 1e-12 * (high - low):
         return _at_an_end(score, num_people, low, high)
-    error = math.sqrt((len(left_out) - 1) * np.var(left_out))
+    error = standard_error(left_out)
     if error <= 1e-12 * max(1.0, abs(score)) or score <= low:
         return unknown
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, num_people - 1) * error
     return _around(score, reach, low, high)
+
+
+def standard_error(left_out: np.ndarray) -> float:
+    """Returns the jackknife's standard error from [G] scores, each without one of G groups."""
+    return math.sqrt((len(left_out) - 1) * np.var(left_out))
 
 
 def _at_an_end(score: float, num_people: int, low: float, high: float) -> tuple[float, float]:

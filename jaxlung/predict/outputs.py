@@ -1,6 +1,5 @@
 """Writes the output folder of predictions: whole files, and tables that survive a kill -9."""
 
-import io
 import json
 import math
 import os
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from PIL import Image
 
 from jaxlung.host import csv_text, files, folder_lock
 
@@ -229,14 +227,6 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isnan(value):
         return float(_cell(value))  # The digits of the table.
     return None if _cell(value) == "" else value
-
-
-def write_png(path: epath.Path, array: np.ndarray) -> None:
-    """Writes [H, W] uint8 or uint16, or [H, W, 3] uint8, as a PNG."""
-    content = io.BytesIO()
-    # Level 1 takes a third of the time, and masks are small at any level.
-    Image.fromarray(np.ascontiguousarray(array)).save(content, "PNG", compress_level=1)
-    files.write_bytes(path, content.getvalue())
 
 
 def to_uint16(probs: np.ndarray) -> np.ndarray:

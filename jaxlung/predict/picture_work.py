@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from jaxlung.host import console
+from jaxlung.image import png_file
 from jaxlung.predict import (
     dicom_seg,
     ensemble,
@@ -142,14 +143,14 @@ def _save(
         maps = {role: found[role] for role in team.map_roles}
         for ending, probs in settings.probs_by_ending(maps).items():
             path = outputs.place(options.output, item.name, f"{ending}{SUFFIX}")
-            outputs.write_png(path, pictures.to_stored(outputs.to_uint16(probs), picture))
+            png_file.write(path, pictures.to_stored(outputs.to_uint16(probs), picture))
     if options.overlay and result.layers:
         path = outputs.place(options.output, item.name, settings.OVERLAY)
-        outputs.write_png(path, overlay.draw(picture.image, result.layers))
+        png_file.write(path, overlay.draw(picture.image, result.layers))
     levels = result.levels(three_level.GREYS, 255)
     if levels is not None:
         path = outputs.place(options.output, item.name, MASK)
-        outputs.write_png(path, pictures.to_stored(levels, picture))
+        png_file.write(path, pictures.to_stored(levels, picture))
     return numbers | {"kind": picture.kind, "warning": warning}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung.data import record
+from jaxlung.image import png_file
 from jaxlung.predict import (
     ct,
     ct_ensemble,
@@ -128,7 +129,7 @@ def save(
             ct.write(path, probs, ready)
     if options.overlay:
         drawn = overlay.draw_volume(ready.image, result.layers, ready.spacing_mm)
-        outputs.write_png(outputs.place(options.output, item.name, settings.OVERLAY), drawn)
+        png_file.write(outputs.place(options.output, item.name, settings.OVERLAY), drawn)
     levels = result.levels(LEVELS, 1)
     assert levels is not None  # Every task of volumes gives a mask.
     ct.write(outputs.place(options.output, item.name, MASK), levels, ready)

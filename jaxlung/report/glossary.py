@@ -111,6 +111,15 @@ def format_score(key: str, value: float | None) -> str:
     return _format(value, term.decimals, term.scale)
 
 
+def format_difference(key: str, value: float) -> str:
+    """Returns a difference between two scores with its sign; an en dash for NaN."""
+    text = format_score(key, value)
+    if not math.isfinite(value):
+        return text
+    number = float(text)
+    return f"+{text}" if number > 0 else text if number else text.removeprefix("-")
+
+
 def format_paper(number: float | Sequence[float]) -> str:
     """Returns a published score with the digits it was printed with; two numbers are a range."""
     numbers = number if isinstance(number, Sequence) else [number]

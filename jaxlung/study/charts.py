@@ -1,4 +1,4 @@
-"""Figures of a study: scores side by side, and images with the output of each run."""
+"""Figures of a study: scores side by side, their differences, and images with each run's output."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import ticker
 
 from jaxlung.report import figures
-from jaxlung.study import outputs
+from jaxlung.study import comparison, comparison_text, outputs
 from jaxlung.study import rows as rows_lib
 
 SIDE, MARGIN = 2.1, 0.15  # inches
@@ -64,6 +64,48 @@ def _draw_score(
         value = row.scores.get(key)
         axes.plot([math.nan if value is None else value], [place], marker, color=colour)
     axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+
+
+def difference_chart(
+    section: comparison_text.Section, theme: figures.Theme = figures.LIGHT
+) -> mpl_figure.Figure:
+    """Draws a forest plot per score: a difference with its 95 % interval per pair, and a line at 0.
+
+    Differences beyond chance are filled points, all others are hollow.
+
+    Args:
+        section: The differences, one or more, and the labels of their scores.
+        theme: Colours of the page.
+    """
+    labels, found = section.labels, section.comparison.differences
+    pairs = [*dict.fromkeys(map(comparison_text.name_pair, found))]
+    across = 1 if len(labels) == 1 else 2
+    down = -(-len(labels) // across)
+    figure = figures.new_figure(10.6, down * (0.9 + 0.34 * len(pairs)), theme, "constrained")
+    all_axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    for axes, (key, label) in zip(all_axes, labels.items(), strict=False):
+        figures.style(axes, theme)
+        axes.axvline(0, color=theme.muted, linewidth=1.2)
+        for each in found:
+            if each.key == key:
+                _draw_difference(axes, each, pairs.index(comparison_text.name_pair(each)), theme)
+        axes.set_title(figures.in_font(label), loc="left", color=theme.text, fontsize=11)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+    for axes in all_axes[len(labels) :]:
+        axes.set_axis_off()
+    all_axes[0].set_yticks(range(len(pairs)), map(figures.in_font, pairs))
+    all_axes[0].set_ylim(len(pairs) - 0.5, -0.5)  # The first pair is on top, as in the table.
+    return figure
+
+
+def _draw_difference(
+    axes: mpl_axes.Axes, each: comparison.Difference, place: int, theme: figures.Theme
+) -> None:
+    is_beyond = each.verdict == comparison.BEYOND
+    colour = theme.first if is_beyond else theme.muted
+    axes.plot(each.interval, [place, place], color=colour, linewidth=2)
+    fill = colour if is_beyond else theme.background
+    axes.plot([each.value], [place], "o", color=colour, markerfacecolor=fill)
 
 
 def output_panels(shown: outputs.Outputs) -> mpl_figure.Figure:

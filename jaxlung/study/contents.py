@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 
 from jaxlung.report import facts, glossary, notes, terms
 from jaxlung.report import tables as report_tables
-from jaxlung.study import outputs, results, run_facts, sweep_contents, sweep_results
+from jaxlung.study import (
+    comparison,
+    comparison_text,
+    outputs,
+    results,
+    run_facts,
+    sweep_contents,
+    sweep_results,
+)
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
@@ -40,6 +48,7 @@ class Contents:
         lines: Rows of the table; each has a cell per score and two for the losses.
         sentences: Remarks on the table, the study's notes first; `code` in backticks.
         chart: Alternative text of the chart.
+        differences: The differences between rows; None for a study of one row.
         images: The images in the figure of outputs, and why these; "" without that figure.
         outputs: Alternative text of that figure; "" without it.
         runs: Facts about all runs, including those without a row.
@@ -55,6 +64,7 @@ class Contents:
     lines: list[Line]
     sentences: list[str]
     chart: str
+    differences: comparison_text.Section | None
     images: str
     outputs: str
     runs: list[run_facts.RunFacts]
@@ -73,6 +83,7 @@ def make(
     found: Sequence[results.Result],
     table: Sequence[rows_lib.Row],
     images: outputs.Outputs | None,
+    compared: comparison.Comparison | None = None,
     swept: sweep_results.SweepResults | None = None,
 ) -> Contents:
     """Returns the text of a study whose runs are finished.
@@ -82,6 +93,7 @@ def make(
         found: Results of all runs, including those without a row.
         table: Rows of the score table.
         images: Content of the figure of outputs; None for no such figure.
+        compared: Differences between rows; None for a study of one row.
         swept: Results of the sweep that chose the run; None for none.
     """
     shown = [result for result in found if result.run.in_table]
@@ -98,10 +110,12 @@ def make(
         sentences=[
             *study.notes,
             *_describe_scores(shown),
-            *_describe_groups(table),
+            *_describe_groups(table, first.task),
+            *_describe_unpooled(labels, table),
             *_describe_undefined(labels, shown),
         ],
         chart=_describe_chart(labels, table, study.split),
+        differences=comparison_text.make(compared, labels, first.task) if compared else None,
         images=_describe_images(images) if images else "",
         outputs=_describe_outputs(images) if images else "",
         runs=[run_facts.make(result) for result in found],
@@ -167,17 +181,44 @@ def _describe_scores(shown: Sequence[results.Result]) -> list[str]:
     ]
 
 
-def _describe_groups(table: Sequence[rows_lib.Row]) -> list[str]:
+def _describe_groups(table: Sequence[rows_lib.Row], task: str) -> list[str]:
     """Returns an explanation of the rows of several runs, where there are any."""
-    sources = {row.source for row in table}
-    sentences = {
-        "mean": "Means over several runs are followed by \N{PLUS-MINUS SIGN} and the standard "
-        "deviation over the runs (n - 1), and are squares in the figure. The deviation covers all "
-        "that differs between the runs: the fold, or the seed and the split if the seed sets it.",
-        "all": "Rows of volumes together pool the folds: each volume is scored by the run that was "
-        "not trained on it. The mean is over the volumes, and the interval over their patients.",
-    }
-    return [text for source, text in sentences.items() if source in sources]
+    is_mean = any(row.source == "mean" for row in table)
+    every = [row for row in table if row.source == "all"]
+    sentences = []
+    if is_mean:
+        sentences.append(
+            "Means over several runs are followed by \N{PLUS-MINUS SIGN} and a standard deviation "
+            "(SD, n - 1), and are squares in the figure. Over folds it says how scores differ "
+            "between the parts of the data, over seeds how they differ between trainings; a seed "
+            "may also set the split. Neither is a confidence interval."
+        )
+    if every:
+        sentences.append(
+            "Rows out of fold take the images of all folds together: each image is scored by the "
+            "run that was not trained on it. In small print is the 95 % interval over patients. "
+            "With several seeds the score is the mean over the seeds, not that of their ensemble."
+        )
+    if any("auc" in row.scores for row in every):
+        sentences.append(
+            "AUC out of fold ranks the probabilities of all folds together, so it can be lower "
+            "than that of each fold if the networks of the folds are calibrated differently. The "
+            "mean over folds is of each fold's own AUC."
+        )
+    return [glossary.reword(sentence, task) for sentence in sentences]
+
+
+def _describe_unpooled(labels: Mapping[str, str], table: Sequence[rows_lib.Row]) -> list[str]:
+    """Returns which scores have no out-of-fold value because older tables lack what it needs."""
+    known = {key for row in table if row.source == "run" for key in row.scores}
+    pooled = [row.scores for row in table if row.source == "all"]
+    lacking = [labels[key] for key in labels if key in known and any(key not in x for x in pooled)]
+    if not lacking:
+        return []
+    return [
+        f"{glossary.join(lacking)}: no value out of fold, as an earlier version scored the runs; "
+        "`jaxlung evaluate --workdir=RUN --split=test` of each run adds what is needed."
+    ]
 
 
 def _describe_undefined(labels: Mapping[str, str], shown: Sequence[results.Result]) -> list[str]:

@@ -33,6 +33,11 @@ class Result:
     val_loss: float
 
 
+def is_fold(result: Result) -> bool:
+    """Returns whether the run tests one fold of a cross-validation."""
+    return result.config.data.get("folds", 0) > 0
+
+
 def is_finished(path: epath.Path) -> bool:
     """Returns whether the run in `path` was trained, scored and reported."""
     return (path / job.FINISHED).exists()
@@ -62,3 +67,21 @@ def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path, split: st
         loss=float(metrics["loss"][-1]),
         val_loss=float(metrics["val_loss"][-1]),
     )
+
+
+def load_subjects(result: Result) -> list[dict[str, str]]:
+    """Reads a row of scores per subject of the split that the study scores.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    path = scores_path(result)
+    rows = run_files.load_rows(path)
+    if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
+        raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")
+    return rows
+
+
+def scores_path(result: Result) -> epath.Path:
+    """Returns the path of the table of scores of single images or volumes."""
+    return result.path / f"scores_{result.summary.split}.csv"

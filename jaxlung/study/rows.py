@@ -6,15 +6,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from etils import epath
-
-from jaxlung.config import run_files
-from jaxlung.evaluation import intervals, scores
-from jaxlung.metrics import jackknife
-from jaxlung.study import results
+from jaxlung.report import glossary
+from jaxlung.study import pooled, results
 from jaxlung.study import study as study_lib
 
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 LOSSES = ("loss_train", "loss_validation")  # in the last epoch
 
 
@@ -23,13 +19,14 @@ class Row:
     """A row of the table, the CSV and the chart.
 
     Attributes:
-        source: "run"; "mean" over the runs of a group; "all" for the subjects of all folds of a
-            cross-validation together; "paper".
+        source: "run"; "mean" over the runs of a group; "all" for the images of all folds of a
+            cross-validation, each predicted by the run that was not trained on it; "paper".
         label: Label of the run, the group, or the paper's row.
         heading: The label with the kind of row, for readers.
         scores: Score -> number, including `LOSSES`; None or no entry if unknown.
         intervals: Score -> [low, high], 95 %.
-        sds: Score -> standard deviation over the group's runs.
+        sds: Score -> standard deviation shown beside the mean, over what the heading says.
+        sds_over: "folds", "seeds" -> score -> standard deviation over these, for the CSV.
         undefined: Score -> number of images without it, which are left out; of runs in a mean row.
         total: Number of images; of runs in a mean row.
         facts: Further cells of the CSV.
@@ -42,6 +39,7 @@ class Row:
     scores: Mapping[str, float | None]
     intervals: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
     sds: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    sds_over: Mapping[str, Mapping[str, float | None]] = dataclasses.field(default_factory=dict)
     undefined: Mapping[str, int] = dataclasses.field(default_factory=dict)
     total: int = 0
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -90,7 +88,7 @@ def of_run(result: results.Result) -> Row:
             "run": result.run.name,
             "config": result.run.config,
             "seed": result.config.seed,
-            "fold": result.config.data.fold if is_fold(result) else "",
+            "fold": result.config.data.fold if results.is_fold(result) else "",
             "step": result.summary.step,
             "epochs": result.epochs,
             "num_images": result.summary.num_images,
@@ -98,25 +96,83 @@ def of_run(result: results.Result) -> Row:
     )
 
 
-def is_fold(result: results.Result) -> bool:
-    """Returns whether the run tests one fold of a cross-validation."""
-    return result.config.data.get("folds", 0) > 0
-
-
 def of_group(label: str, members: Sequence[results.Result], columns: Sequence[str]) -> list[Row]:
-    """Returns the mean row of two or more runs, and the row of all subjects if they are folds."""
+    """Returns the rows of two or more runs: means with deviations, and folds taken together."""
+    if all(map(results.is_fold, members)):
+        return of_folds(label, members, columns)
     parts = [of_run(member).scores for member in members]
     spreads = {key: mean_and_sd([part.get(key) for part in parts]) for key in (*columns, *LOSSES)}
-    mean = Row(
+    is_by_seed = len({member.config.seed for member in members}) == len(members)
+    sds = {key: sd for key, (_, sd) in spreads.items()}
+    return [
+        Row(
+            source="mean",
+            label=label,
+            heading=f"{label}: mean {PLUS_MINUS} SD over {len(members)} "
+            f"{'seeds' if is_by_seed else 'runs'}",
+            scores={key: value for key, (value, _) in spreads.items()},
+            sds=sds,
+            sds_over={"seeds": sds} if is_by_seed else {},
+            undefined=_count_lacking(parts, spreads),
+            total=len(members),
+        )
+    ]
+
+
+def of_folds(label: str, folds: Sequence[results.Result], columns: Sequence[str]) -> list[Row]:
+    """Returns the mean over folds, the mean over seeds if there are several, and all images.
+
+    Raises:
+        ValueError: the scores of a fold's images can't be read, or an image is tested twice.
+    """
+    every = pooled.score(folds, columns)
+    rows = []
+    if every.num_folds > 1:
+        rows.append(_mean_of_folds(label, folds, every, columns))
+    if every.num_seeds > 1:
+        rows.append(
+            Row(
+                source="mean",
+                label=label,
+                heading=f"{label}: mean {PLUS_MINUS} SD over {every.num_seeds} seeds",
+                scores=every.scores,
+                sds=every.sd_seeds,
+                sds_over={"seeds": every.sd_seeds},
+                total=every.num_seeds,
+            )
+        )
+    images = glossary.count(every.num_images, "image", folds[0].summary.task)
+    return [
+        *rows,
+        Row(
+            source="all",
+            label=label,
+            heading=f"{label}: {images} out of fold",
+            scores=every.scores,
+            intervals=every.intervals,
+            sds_over={"folds": every.sd_folds, "seeds": every.sd_seeds},
+            undefined=every.undefined,
+            total=every.num_tested,
+            facts={"num_images": every.num_images},
+        ),
+    ]
+
+
+def _mean_of_folds(
+    label: str, folds: Sequence[results.Result], every: pooled.Pooled, columns: Sequence[str]
+) -> Row:
+    parts = [of_run(fold).scores for fold in folds]
+    means = {key: mean_and_sd([part.get(key) for part in parts])[0] for key in (*columns, *LOSSES)}
+    return Row(
         source="mean",
         label=label,
-        heading=f"{label}: mean of {len(members)} runs",
-        scores={key: value for key, (value, _) in spreads.items()},
-        sds={key: sd for key, (_, sd) in spreads.items()},
-        undefined=_count_lacking(parts, spreads),
-        total=len(members),
+        heading=f"{label}: mean {PLUS_MINUS} SD over {every.num_folds} folds",
+        scores=means,
+        sds=every.sd_folds,
+        sds_over={"folds": every.sd_folds},
+        undefined=_count_lacking(parts, means),
+        total=len(folds),
     )
-    return [mean, pool(label, members, columns)] if all(map(is_fold, members)) else [mean]
 
 
 def _count_lacking(
@@ -133,62 +189,4 @@ def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | N
     The mean is None without known values, the deviation with fewer than two.
     """
     known = [value for value in values if value is not None and math.isfinite(value)]
-    mean = statistics.fmean(known) if known else None
-    return mean, statistics.stdev(known) if len(known) > 1 else None
-
-
-def pool(label: str, folds: Sequence[results.Result], columns: Sequence[str]) -> Row:
-    """Returns mean scores over the tested subjects of all folds, with intervals over patients.
-
-    A subject counts once per seed; subjects without a score are left out of its mean.
-
-    Raises:
-        ValueError: `scores_<split>.csv` of a fold can't be read, or another fold with the same seed
-            tests the same subject.
-    """
-    tested, seen = [], set()
-    for fold in folds:
-        for subject in load_subjects(fold):
-            key = (fold.config.seed, subject["image_id"])
-            if key in seen:
-                raise ValueError(
-                    f"{scores_path(fold)}: got {subject['image_id']}, which another fold tests "
-                    "too, want each subject in one fold."
-                )
-            seen.add(key)
-            tested.append(subject)
-    known = [key for key in columns if all(key in subject for subject in tested)]
-    values = {key: np.array([run_files.to_number(row[key]) for row in tested]) for key in known}
-    num_images = len({image_id for _, image_id in seen})
-    parts = intervals.with_intervals(
-        lambda weights: {key: jackknife.weighted_mean(x, weights) for key, x in values.items()},
-        np.array([subject["patient_id"] for subject in tested]),
-    )
-    return Row(
-        source="all",
-        label=label,
-        heading=f"{label}: {num_images} volumes together",
-        scores=parts["scores"],
-        intervals=parts["intervals"],
-        undefined=scores.count_undefined(values),
-        total=len(tested),
-        facts={"num_images": num_images},
-    )
-
-
-def load_subjects(result: results.Result) -> list[dict[str, str]]:
-    """Reads a row of scores per subject of the split that the study scores.
-
-    Raises:
-        ValueError: there is no such table.
-    """
-    path = scores_path(result)
-    rows = run_files.load_rows(path)
-    if not rows or not {"image_id", "patient_id"} <= set(rows[0]):
-        raise ValueError(f"{path}: want columns image_id and patient_id, and a row or more.")
-    return rows
-
-
-def scores_path(result: results.Result) -> epath.Path:
-    """Returns the path of the table of scores of single images or volumes."""
-    return result.path / f"scores_{result.summary.split}.csv"
+    return statistics.fmean(known) if known else None, pooled.deviation(known)

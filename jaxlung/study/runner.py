@@ -13,8 +13,10 @@ from jaxlung import job
 from jaxlung.config import study_folder, workdir
 from jaxlung.host import files, folder_lock
 from jaxlung.study import (
+    comparison,
     contents,
     devices,
+    out_of_fold,
     outputs,
     page,
     race,
@@ -41,7 +43,9 @@ def run(
 
     Each run is a process of its own with its own devices; see `schedule.run`. This process leaves
     the accelerators to them. Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`,
-    `study.png`, if the study shows images `figures/outputs.png`, and last `finished.txt`.
+    `study.png`, `figures/outputs.png` if the study shows images, `out_of_fold/` if it has folds,
+    `study_differences.csv` and `figures/differences.png` if rows can be compared, `sweep.csv` and
+    `sweep.png` of a sweep, and last `finished.txt`.
 
     Args:
         study: The study.
@@ -219,7 +223,11 @@ def write(
     shown = [result for result in found if result.run.in_table]
     table = rows.make(study, shown)
     images = outputs.collect(study.images, shown) if study.images else None
-    content = contents.make(study, found, table, images, swept)
+    compared = comparison.make(study, shown)
+    content = contents.make(study, found, table, images, compared, swept)
     files.write_text(path / "study.csv", tables.to_csv(study, table))
+    if compared and compared.differences:
+        files.write_text(path / "study_differences.csv", tables.differences_to_csv(compared))
     files.write_text(path / "study.md", tables.to_markdown(content))
+    out_of_fold.write(shown, path)
     logging.info("study: %s", page.build(content, table, images, path, swept))

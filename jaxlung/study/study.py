@@ -100,6 +100,8 @@ class Study:
         notes: Sentences below the table.
         images: Test images to show with the output of every run, counted from 1; () for none.
         split: The split to score: "test", or the one that the paper reports.
+        reference: Group of runs, or label of a run without a group, with which all others are
+            compared; "" to compare all pairs of a few rows, or many rows with the first.
         sweep: The sweep that the runs are from, all by `vary`; None for none. Its runs are compared
             by their validation scores, and only the best one is scored on `split`.
     """
@@ -111,6 +113,7 @@ class Study:
     notes: tuple[str, ...] = ()
     images: tuple[int, ...] = ()
     split: str = "test"
+    reference: str = ""
     sweep: sweep_lib.Sweep | None = None
 
     def __post_init__(self) -> None:
@@ -131,6 +134,10 @@ class Study:
             raise ValueError(f"study: got split {self.split!r}, want one of {choices}.")
         if any(number < 1 for number in self.images):
             raise ValueError(f"study: got images {self.images}, want numbers from 1.")
+        labels = dict.fromkeys(run.group or run.label for run in self.runs if run.in_table)
+        if self.reference and self.reference not in labels:
+            choices = ", ".join(labels)
+            raise ValueError(f"study: got reference {self.reference!r}, want one of {choices}.")
         fields = self.sweep.fields.keys() if self.sweep else set()
         for run in self.runs:
             if not fields <= run.overrides.keys() or (fields and not run.in_table):

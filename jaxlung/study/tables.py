@@ -1,25 +1,29 @@
-"""A study's table as Markdown for readers and as CSV for programs."""
+"""A study's tables as Markdown for readers and as CSV for programs."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from jaxlung.host import csv_text
 from jaxlung.report import markdown
-from jaxlung.study import contents, run_facts
+from jaxlung.study import comparison, comparison_text, contents, run_facts
 from jaxlung.study import rows as rows_lib
 from jaxlung.study import study as study_lib
 
+OVER = ("folds", "seeds")  # a standard deviation is over
 MARKS = {"": "", "strong": "**", "paper": "*"}  # Markdown emphasis, by the style of a row
 
 
 def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
     """Returns a line per row of the table.
 
-    Each score has columns "_low" and "_high" for its 95 % interval, and "_sd" for its standard
-    deviation over runs. Column "source" distinguishes runs, rows of several runs, and the paper's
-    scores. Cells of unknown or undefined numbers are empty.
+    Each score has columns "_low" and "_high" for its 95 % interval, and "_sd" for the standard
+    deviation beside a mean over runs. Where they are known, "_sd_folds" is the deviation over the
+    folds of a seed, and "_sd_seeds" over seeds. Column "source" distinguishes runs, rows of several
+    runs, and the paper's scores. Cells of unknown or undefined numbers are empty.
     """
     head = ["source", "run", "label", "config", "seed", "fold", "step", "epochs", "num_images"]
-    ends = ("", "_low", "_high", "_sd")
+    ends = ("", "_low", "_high", "_sd", *(f"_sd_{name}" for name in OVER))
     names = [*head, *rows_lib.LOSSES, *(f"{key}{end}" for key in study.columns for end in ends)]
     lines = [names]
     for row in table:
@@ -27,9 +31,25 @@ def to_csv(study: study_lib.Study, table: Sequence[rows_lib.Row]) -> str:
         cells |= {key: row.scores.get(key) for key in rows_lib.LOSSES}
         for key in study.columns:
             low, high = row.intervals.get(key, (None, None))
-            numbers = (row.scores.get(key), low, high, row.sds.get(key))
+            sds = (each.get(key) for each in (row.sds, *(row.sds_over.get(x, {}) for x in OVER)))
+            numbers = (row.scores.get(key), low, high, *sds)
             cells |= {f"{key}{end}": x for end, x in zip(ends, numbers, strict=True)}
         lines.append([cells.get(name, "") for name in names])
+    return csv_text.to_text(lines)
+
+
+def differences_to_csv(compared: comparison.Comparison) -> str:
+    """Returns a line per score and pair: the difference is `first` minus `second`.
+
+    "low" and "high" are the ends of the 95 % interval. Cells of unknown numbers are empty.
+    """
+    names = ["score", "first", "second", "difference", "low", "high", "p", "p_adjusted"]
+    lines: list[list[Any]] = [[*names, "num_pairs", "num_images", "num_patients", "verdict"]]
+    for each in compared.differences:
+        numbers = (each.value, *each.interval, each.p, each.p_adjusted)
+        cells = ["" if math.isnan(number) else number for number in numbers]
+        counts = [each.num_pairs, each.num_images, each.num_people]
+        lines.append([each.key, each.first, each.second, *cells, *counts, each.verdict])
     return csv_text.to_text(lines)
 
 
@@ -47,6 +67,8 @@ def to_markdown(content: contents.Contents) -> str:
         markdown.bullets(content.sentences),
         markdown.picture(content.chart, "study.png"),
     ]
+    if content.differences:
+        parts += _describe_differences(content.differences)
     if content.images:
         parts += [content.images, markdown.picture(content.outputs, "figures/outputs.png")]
     if content.sweep:
@@ -61,6 +83,14 @@ def to_markdown(content: contents.Contents) -> str:
         ]
     parts += ["## Runs", markdown.bullets([_describe_run(run) for run in content.runs])]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _describe_differences(section: comparison_text.Section) -> list[str]:
+    parts = ["## Differences"]
+    if section.table:
+        parts.append(markdown.score_table(section.table))
+        parts.append(markdown.picture(section.chart, "figures/differences.png"))
+    return [*parts, markdown.bullets(section.sentences)]
 
 
 def _describe_run(run: run_facts.RunFacts) -> str:

@@ -12,6 +12,7 @@ from sklearn import metrics
 from jaxlung.config import config_file
 from jaxlung.data import record
 from jaxlung.evaluation import evaluate, panels
+from jaxlung.image import image_file
 from jaxlung.report import seen
 from jaxlung.training import checkpoint, trained
 from jaxlung.training import system as system_lib
@@ -191,3 +192,24 @@ def test_a_summary_of_another_shape_is_of_no_known_weights(tmp_path, content):
     assert evaluate.scored_weights(path, "test") == ""
     (path / "summary_test.json").write_text(content)
     assert evaluate.scored_weights(path, "test") == ""
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_a_fold_keeps_the_maps_that_its_scores_at_stored_size_are_of(tmp_path, folds):
+    config = config_file.load(config_file.resolve("folder:quick"))
+    config.data.folds = folds
+    path, system = epath.Path(tmp_path), system_lib.make_system(config)
+    with checkpoint.open_manager(path) as manager:
+        checkpoint.save(manager, system.init_state(), {}, 0.5)
+    splits = {name: array_source.ArraySource(4, size=20, seed=i) for i, name in enumerate(SPLITS)}
+    evaluate.evaluate(config, path, splits, ["validation", "test"])
+    files = sorted(x.name for x in path.glob("probs_test/*"))
+    assert files == ([f"image_{i}.png" for i in range(4)] if folds else [])
+    with (path / "scores_test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row, name in zip(rows, files, strict=False):
+        preds = image_file.read_image(path / "probs_test" / name) > 127
+        assert preds.shape == (20, 20)
+        levels = splits["test"][int(name[6])].mask & record.LUNG > 0
+        want = metrics.f1_score(levels.ravel(), preds.ravel())
+        assert float(row["dice_stored"]) == pytest.approx(want, abs=0.01)

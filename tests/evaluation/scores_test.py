@@ -14,6 +14,7 @@ from sklearn import metrics
 
 from jaxlung.data import record
 from jaxlung.data.transforms import resize
+from jaxlung.evaluation import score_table
 from jaxlung.evaluation import scores as scores_lib
 from jaxlung.metrics import overlap
 from jaxlung.tasks import diagnosis, mask, three_level, volume_mask
@@ -317,7 +318,9 @@ def test_groups_are_scored_by_themselves():
 
 def test_the_csv_has_a_row_per_image_with_its_own_dice():
     masks, probs = draw()
-    rows = list(csv.DictReader(io.StringIO(scores_lib.to_csv(LUNGS, collect(LUNGS, masks, probs)))))
+    rows = list(
+        csv.DictReader(io.StringIO(score_table.to_csv(LUNGS, collect(LUNGS, masks, probs))))
+    )
     assert [row["image_id"] for row in rows] == ["i0", "i1", "i2", "i3"]
     assert [row["patient_id"] for row in rows] == ["p0", "p0", "p1", "p1"]
     want = [
@@ -329,7 +332,7 @@ def test_the_csv_has_a_row_per_image_with_its_own_dice():
 
 def test_the_csv_of_a_diagnosis_has_probability_and_truth():
     scores, labels, probs = collect_diagnoses()
-    rows = list(csv.DictReader(io.StringIO(scores_lib.to_csv(COVID, scores))))
+    rows = list(csv.DictReader(io.StringIO(score_table.to_csv(COVID, scores))))
     np.testing.assert_allclose([float(row["probability"]) for row in rows], probs)
     assert [int(row["is_positive"]) for row in rows] == labels.tolist()
     assert [float(row["right"]) for row in rows] == ((probs > 0.5) == labels).tolist()
@@ -454,7 +457,7 @@ def test_distances_that_are_not_defined_are_left_out_and_counted():
         | {f"{name}_stored": count for name, count in dice_has.items()}
     )
     assert summary["scores"]["hd95"] == 1  # Of 2 and, for two empty masks, 0.
-    rows = scores_lib.to_csv(LUNGS, collect_squares((stored, probs), missed)).splitlines()
+    rows = score_table.to_csv(LUNGS, collect_squares((stored, probs), missed)).splitlines()
     second = list(csv.DictReader(rows))[1]
     assert (second["hd95"], second["precision"], second["sensitivity"]) == ("", "", "0.0")
     only = scores_lib.summarise(LUNGS, collect_squares(missed))

@@ -1,6 +1,7 @@
 """Scores of volumes: thresholds against counting, masks written where they were."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ from etils import epath
 from jaxlung.config import config_file
 from jaxlung.data import record
 from jaxlung.data.transforms import volumes
+from jaxlung.evaluation import probs_files, volume_scores
 from jaxlung.evaluation import scores as scores_lib
-from jaxlung.evaluation import volume_scores
 from jaxlung.training import system as system_lib
 from jaxlung.training import train_step, validation
 from jaxlung.training.inference import volumes as volume_inference
@@ -102,6 +103,16 @@ def test_predictions_lie_on_the_files_own_grid(tmp_path, crop):
     with np.load(tmp_path / "planes_test.npz") as planes:
         assert planes["0_axial_target"].any()
         np.testing.assert_array_equal(planes["0_coronal_pred"], planes["0_coronal_target"])
+
+
+def test_probabilities_are_kept_on_the_files_own_grid(tmp_path):
+    item, file_grid = oblique_item()
+    keep = functools.partial(probs_files.write, epath.Path(tmp_path))
+    volume_scores.score_split(make_system(), None, [item], "test", None, keep=keep)
+    image = nibabel.load(tmp_path / "case_0.nii.gz")
+    np.testing.assert_allclose(image.affine, file_grid.affine, atol=1e-5)
+    infected = grid.from_canonical(item.mask & record.INFECTION > 0, file_grid)
+    np.testing.assert_array_equal(image.get_fdata() > 127, infected)
 
 
 def test_nothing_is_found_outside_the_lungs_unless_asked():

@@ -50,7 +50,13 @@ def test_the_table_has_means_intervals_and_the_papers_row(parsed):
         ["net se", f"0.6000{interval}", "10.50", DASH, *losses],
         ["net se_seed1", f"0.7000{interval}", f"{DASH} | n = 2", DASH, *losses],
         # ((0.05 ** 2 + 0.05 ** 2) / (2 - 1)) ** 0.5 = 0.0707
-        ["SE : mean of 2 runs", "0.650 \N{PLUS-MINUS SIGN} 0.071", "10.50 | n = 1", DASH, *losses],
+        [
+            "SE : mean \N{PLUS-MINUS SIGN} SD over 2 seeds",
+            "0.650 \N{PLUS-MINUS SIGN} 0.071",
+            "10.50 | n = 1",
+            DASH,
+            *losses,
+        ],
         ["net plain", f"0.2500{interval}", "3.25", DASH, *losses],
         ["paper: table 1", "0.7627", DASH, DASH, DASH, DASH],
     ]
@@ -140,6 +146,15 @@ def test_without_images_there_is_no_figure_of_them(tmp_path):
     assert "Outputs of each run" not in page.text
     assert "figures/outputs.png" not in page.references
     assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_tables_of_out_of_fold_predictions_are_linked(tmp_path):
+    folder = tmp_path / "out_of_fold" / "SE + FV"
+    folder.mkdir(parents=True)
+    (folder / "scores.csv").write_text("a table")
+    page = parse(made_study.write_page(tmp_path))
+    assert "out_of_fold/SE%20%2B%20FV/scores.csv" in page.references
 
 
 def test_the_chart_suits_light_and_dark_pages(parsed):

@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxlung.config import run_files
 from jaxlung.metrics import jackknife
-from jaxlung.study import charts, contents, results, rows, runner, study, study_file, tables
+from jaxlung.study import charts, contents, pooled, results, rows, runner, study, study_file, tables
 
 COLUMNS = ("dice", "hd95")
 PAPER = (study.PaperRow("one split", {"dice": 0.7627}),)
@@ -31,9 +31,12 @@ def make_result(path, name, scores, *, group="", seed=0, fold=None, loss=1.0, **
         **summary,
     }
     data = {"phantom_images": 6, "fold": fold or 0, "folds": 0 if fold is None else 2}
+    task = dict(target="infection", region="lung", threshold=0.5, loss="bce_dice", alpha=0.5)
     return results.Result(
         run=study.Run(name, name.upper(), "covid19_ct", group=group),
-        config=mlc.ConfigDict({"seed": seed, "data": data}),
+        config=mlc.ConfigDict(
+            {"seed": seed, "data": data, "task_name": "volume_mask", "task": task}
+        ),
         path=epath.Path(path / name),
         summary=run_files.Summary(**content),
         epochs=2,
@@ -146,7 +149,7 @@ def test_folds_have_a_mean_row_and_a_row_of_all_their_subjects(tmp_path):
 
 def test_the_interval_of_all_subjects_leaves_out_patients(tmp_path):
     """Each written out: the mean without a patient and all subjects of hers."""
-    row = rows.pool("all", make_folds(tmp_path), ("dice",))
+    row = rows.of_folds("all", make_folds(tmp_path), ("dice",))[-1]
     values = {"p": [0.9, 0.5], "q": [0.1], "r": [0.7]}
     means = [np.mean([x for other in values if other != p for x in values[other]]) for p in values]
     want = jackknife.interval(np.mean([0.9, 0.5, 0.1, 0.7]), np.array(means), 3, 0.0, 1.0)
@@ -155,7 +158,7 @@ def test_the_interval_of_all_subjects_leaves_out_patients(tmp_path):
 
 
 def test_a_score_that_subjects_lack_is_left_empty(tmp_path):
-    row = rows.pool("all", make_folds(tmp_path), ("dice", "iou"))
+    row = rows.of_folds("all", make_folds(tmp_path), ("dice", "iou"))[-1]
     assert "iou" not in row.scores
     assert row.scores["dice"] == pytest.approx(0.55)
 
@@ -163,7 +166,7 @@ def test_a_score_that_subjects_lack_is_left_empty(tmp_path):
 def test_seeds_of_folds_are_pooled_and_subjects_counted_once(tmp_path):
     other = {0: [("a", "p", 0.1, 1.0)], 1: SUBJECTS[0][1:] + SUBJECTS[1]}
     found = make_folds(tmp_path) + make_folds(tmp_path, seed=1, subjects=other)
-    row = rows.pool("all", found, ("dice",))
+    row = rows.of_folds("all", found, ("dice",))[-1]
     assert row.facts["num_images"] == 4
     assert row.scores["dice"] == pytest.approx((0.9 + 0.1 + 2 * (0.5 + 0.1 + 0.7)) / 8)
 
@@ -180,7 +183,7 @@ def test_scores_of_subjects_that_can_not_be_read_are_named(text, tmp_path):
     path = found[1].path / "scores_test.csv"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(ValueError, match=r"fold_1_0/scores_test\.csv: want"):
-        rows.pool("all", found, COLUMNS)
+        pooled.score(found, COLUMNS)
 
 
 def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
@@ -190,8 +193,8 @@ def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 2 + 2 + 1
     assert len({line.count("|") for line in lines}) == 1
-    assert "| **all folds: mean of 2 runs** | 0.600 ± 0.141 |" in text
-    assert "| **all folds: 4 volumes together** | 0.5500 (" in text
+    assert "| **all folds: mean ± SD over 2 folds** | 0.600 ± 0.141 |" in text
+    assert "| **all folds: 4 volumes out of fold** | 0.5500 (" in text
     assert "3 volumes of 3 patients" in text
     assert "- FOLD_1_0: 1 test volume." in text
     assert "**Generated CTs (phantoms)" in text
@@ -200,12 +203,41 @@ def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
     assert "X-ray" not in text
 
 
+def test_a_score_that_older_tables_can_not_give_out_of_fold_is_told(tmp_path):
+    found = make_folds(tmp_path)
+    made = make_study(found, (*COLUMNS, "iou", "no_such_score"))
+    table = rows.make(made, found)
+    text = tables.to_markdown(contents.make(made, found, table, None))
+    assert "- IoU: no value out of fold, as an earlier version scored the runs; `jaxlung" in text
+    made, table = with_table(found)
+    assert "no value out" not in tables.to_markdown(contents.make(made, found, table, None))
+
+
+def test_deviations_over_folds_and_seeds_have_columns_and_headings_of_their_own(tmp_path):
+    other = {0: SUBJECTS[0][:1], 1: SUBJECTS[0][1:] + SUBJECTS[1]}
+    found = make_folds(tmp_path) + make_folds(tmp_path, seed=1, subjects=other)
+    made, table = with_table(found)
+    over_folds, over_seeds, every = read(tables.to_csv(made, table))[-4:-1]
+    assert [row.heading for row in table[-4:-1]] == [
+        "all folds: mean ± SD over 2 folds",
+        "all folds: mean ± SD over 2 seeds",
+        "all folds: 4 volumes out of fold",
+    ]
+    folds = (((0.7 - 0.5) ** 2 / 2 + (0.9 - 1.3 / 3) ** 2 / 2) / 2) ** 0.5  # Root of mean variance.
+    assert float(over_folds["dice_sd_folds"]) == pytest.approx(folds)
+    assert over_folds["dice_sd"] == over_folds["dice_sd_folds"] == every["dice_sd_folds"]
+    assert over_seeds["dice_sd"] == over_seeds["dice_sd_seeds"] == every["dice_sd_seeds"] == "0.0"
+    assert over_folds["dice_sd_seeds"] == over_seeds["dice_sd_folds"] == every["dice_sd"] == ""
+    assert over_seeds["dice_low"] == over_folds["dice_low"] == ""
+    assert float(every["dice_low"]) < float(every["dice"]) < float(every["dice_high"])
+
+
 def test_the_markdown_of_single_runs_says_nothing_of_groups(seeds, tmp_path):
     alone = seeds[-1:]
     made, table = with_table(alone)
     text = tables.to_markdown(contents.make(made, alone, table, None))
     assert "±" not in text
-    assert "together" not in text
+    assert "out of fold" not in text
     assert "left out" not in text
 
 
@@ -227,8 +259,8 @@ def test_the_chart_has_a_bar_for_intervals_and_deviations(tmp_path):
     assert [text.get_text() for text in axes.get_yticklabels()] == [
         "FOLD_0_0",
         "FOLD_1_0",
-        "all folds: mean of 2 runs",
-        "all folds: 4 volumes together",
+        "all folds: mean ± SD over 2 folds",
+        "all folds: 4 volumes out of fold",
         "paper: one split",
     ]
     bars, points = axes.lines[::2], axes.lines[1::2]

@@ -93,15 +93,17 @@ def test_the_markdown_says_what_was_run_and_on_what(finished):
     _, path = finished
     text = (path / "study.md").read_text()
     assert text.startswith("# Two | seeds\n")
-    table = [line for line in text.splitlines() if line.startswith("|")]
+    scores = text.split("## Differences")[0]
+    table = [line for line in scores.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 2 + 1
     assert len({line.count("|") for line in table}) == 1
+    assert "| MAE (lower is better): seed 1 against seed 0 |" in text
     assert "- A note." in text
     assert "phantoms" in text
     assert "epochs = 1, seed = 1" in text
     assert "The study asks for no. 181, 182 and 184, but the split has only" in text
     links = [part.split(")")[0] for part in text.split("](")[1:]]
-    assert len(links) == 4
+    assert len(links) == 5
     assert all((path / link).exists() for link in links)
 
 

@@ -63,8 +63,8 @@ def written(tmp_path_factory):
     best = [result for result in found if result.run.name == "plain"]
     table = rows.make(made, best)
     swept = make_found()
-    content = contents.make(made, best, table, None, swept)
-    html = page.build(content, table, None, path, swept).read_text()
+    content = contents.make(made, best, table, None, swept=swept)
+    html = page.build(content, table, None, path, swept=swept).read_text()
     return path, tables.to_markdown(content), page_parser.Page(html, small=" | ")
 
 
