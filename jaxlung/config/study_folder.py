@@ -52,7 +52,7 @@ def members(path: epath.Path) -> list[epath.Path]:
     missing = [run.name for run in found if not (run / run_files.FINISHED).exists()]
     if missing:
         raise ValueError(
-            f"{path}: {len(missing)} of its {len(found)} runs aren't finished ({_list(missing)}); "
+            f"{path}: has unfinished runs, {len(missing)} of {len(found)} ({_list(missing)}); "
             "run its command again to finish them, or name finished runs with a --model each."
         )
     return found

@@ -40,12 +40,12 @@ def test_a_folder_with_a_folder_of_runs_is_no_study(tmp_path):
 def test_unfinished_runs_are_named_and_nothing_is_left_out(tmp_path):
     groups = {f"fold_{number}": "all folds" for number in range(8)}
     path = make(tmp_path, groups, ["fold_1"])
-    with pytest.raises(ValueError, match=r"7 of its 8 runs aren't finished \(fold_0, fold_2,") as e:
+    with pytest.raises(ValueError, match=r"unfinished runs, 7 of 8 \(fold_0, fold_2,") as e:
         study_folder.members(path)
     assert "fold_5 and 2 more); run its command again" in str(e.value)
     (path / "runs" / "fold_1" / "finished.txt").unlink()
     (path / "runs" / "fold_7").rename(path / "elsewhere")
-    with pytest.raises(ValueError, match=r"8 of its 8 runs aren't finished"):
+    with pytest.raises(ValueError, match=r"unfinished runs, 8 of 8"):
         study_folder.members(path)
 
 

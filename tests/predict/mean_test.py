@@ -103,7 +103,7 @@ def test_a_study_is_exported_as_the_mean_of_its_runs(study, tmp_path, monkeypatc
 def test_models_lists_studies_and_says_what_is_wrong(study, part):
     lines = [*models.describe(study.parent), *models.describe(part.parent)]
     assert "mean of 2 runs; fold_0: not scored yet" in lines[0]
-    assert "1 of its 2 runs aren't finished (fold_1)" in lines[1]
+    assert "has unfinished runs, 1 of 2 (fold_1)" in lines[1]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_models_lists_studies_and_says_what_is_wrong(study, part):
 )
 def test_a_part_of_a_study_is_never_taken_for_the_whole(part, words):
     _, start = main.parse(["jaxlung", *(word.format(part=part) for word in words)])
-    with pytest.raises(ValueError, match=r"part: 1 of its 2 runs aren't finished \(fold_1\)"):
+    with pytest.raises(ValueError, match=r"part: has unfinished runs, 1 of 2 \(fold_1\)"):
         start()
-    with pytest.raises(ValueError, match=r"part: 1 of its 2 runs aren't finished \(fold_1\)"):
+    with pytest.raises(ValueError, match=r"part: has unfinished runs, 1 of 2 \(fold_1\)"):
         jaxlung.load(part)
