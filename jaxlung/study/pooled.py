@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxlung.evaluation import intervals, score_table, scores
+from jaxlung.evaluation import intervals, score_table
 from jaxlung.study import results
 from jaxlung.training import system
 
@@ -37,12 +37,12 @@ class Pooled:
         scores: score -> mean over the seeds of the score of all images; None if it is undefined.
         intervals: score -> [low, high], 95 % over patients; one patient's images are left out
             together, with all seeds.
-        undefined: score -> number of images without it, counted once per seed.
+        undefined: score -> number of images that lack it, with one seed or more, for scores that
+            some lack. The mean of each seed leaves out its own.
         sd_folds: score -> standard deviation (n - 1) over the folds of one seed; of several seeds
             the root of the mean variance.
         sd_seeds: score -> standard deviation (n - 1) over the seeds of the score of all images.
         num_images: number of images.
-        num_tested: number of images, counted once per seed.
         num_folds: largest number of folds of a seed.
         num_seeds: number of seeds.
     """
@@ -53,7 +53,6 @@ class Pooled:
     sd_folds: Mapping[str, float | None]
     sd_seeds: Mapping[str, float | None]
     num_images: int
-    num_tested: int
     num_folds: int
     num_seeds: int
 
@@ -111,11 +110,10 @@ def score(folds: Sequence[results.Result], columns: Sequence[str]) -> Pooled:
     return Pooled(
         scores=judged["scores"],
         intervals=judged["intervals"],
-        undefined=_count_undefined([table for _, table in parts], judged["scores"]),
+        undefined=_count_undefined(parts, judged["scores"], len(people)),
         sd_folds=_spread_of_folds(folds, columns),
         sd_seeds={key: deviation([part.get(key) for part in alone]) for key in columns},
         num_images=len(people),
-        num_tested=len(tested),
         num_folds=max(len({x.result.run.name for x in each}) for each in by_seed),
         num_seeds=len(by_seed),
     )
@@ -148,15 +146,26 @@ def _score_all(table: score_table.Table) -> dict[str, np.ndarray]:
 
 
 def _count_undefined(
-    tables: Sequence[score_table.Table], known: Mapping[str, float | None]
+    parts: Sequence[tuple[np.ndarray, score_table.Table]],
+    known: Mapping[str, float | None],
+    num_images: int,
 ) -> dict[str, int]:
-    """Counts the images without a score, for scores that are means over images."""
-    joined = {
-        key: np.concatenate([table.means[key] for table in tables])
-        for key in known
-        if all(key in table.means for table in tables)
-    }
-    return scores.count_undefined(joined)
+    """Counts the images that lack a score, for scores that are means over images.
+
+    Args:
+        parts: places of each seed's images, and their table.
+        known: the scores.
+        num_images: number of places.
+    """
+    counts = {}
+    for key in known:
+        lacks = np.zeros(num_images, bool)
+        for here, table in parts:
+            if key in table.means:
+                lacks[here] |= np.isnan(table.means[key])
+        if lacks.any():
+            counts[key] = int(lacks.sum())
+    return counts
 
 
 def _spread_of_folds(

@@ -152,7 +152,7 @@ def of_folds(label: str, folds: Sequence[results.Result], columns: Sequence[str]
             intervals=every.intervals,
             sds_over={"folds": every.sd_folds, "seeds": every.sd_seeds},
             undefined=every.undefined,
-            total=every.num_tested,
+            total=every.num_images,
             facts={"num_images": every.num_images},
         ),
     ]

@@ -68,8 +68,7 @@ def test_scores_are_of_all_images_of_a_seed_and_averaged_over_seeds(tmp_path, se
     got = pooled.score(make_diagnoses(tmp_path, seeds), COLUMNS)
     want = mean_over_seeds(seeds, np.arange(NUM))
     assert got.scores == pytest.approx(want, rel=1e-12)
-    assert (got.num_images, got.num_tested) == (NUM, NUM * len(seeds))
-    assert (got.num_folds, got.num_seeds) == (2, len(seeds))
+    assert (got.num_images, got.num_folds, got.num_seeds) == (NUM, 2, len(seeds))
     assert got.undefined == {}
 
 
@@ -129,6 +128,17 @@ def test_pixels_are_pooled_and_images_without_a_score_are_counted(tmp_path):
         "dice_pooled": pytest.approx(2 * hits / (2 * hits + misses + alarms)),
     }
     assert got.undefined == {"hd95": 1}
+
+
+def test_images_without_a_score_are_counted_once_whatever_the_seed(tmp_path):
+    counts = [[50, 5], [3, 42]]
+    one = {"a": (2.0, counts), "b": (None, counts)}
+    runs = make_masks(tmp_path, 0, [one, {"c": (4.0, counts), "d": (8.0, counts)}])
+    one = {"a": (1.0, counts), "c": (None, counts)}
+    runs += make_masks(tmp_path, 1, [one, {"b": (None, counts), "d": (2.0, counts)}])
+    got = pooled.score(runs, ("hd95",))
+    assert got.undefined == {"hd95": 2}  # b and c
+    assert got.scores["hd95"] == pytest.approx(((2 + 4 + 8) / 3 + (1 + 2) / 2) / 2)
 
 
 def test_an_image_in_two_folds_of_a_seed_is_told(tmp_path):
