@@ -43,8 +43,8 @@ class Race:
             logging.info("sweep: the best run is %s", standing.winner)
         else:
             tasks = [self._make_task(*task) for task in standing.to_train.items()]
-            if tasks:
-                logging.info("sweep: %d of %d runs train to the next stop", len(tasks), len(runs))
+            for epochs in set(standing.to_train.values()):  # One, if any.
+                logging.info("sweep: %d of %d runs to epoch %d", len(tasks), len(runs), epochs)
         self._waits_for = {task.name for task in tasks}
         return tasks
 

@@ -44,8 +44,8 @@ def run(
     Each run is a process of its own with its own devices; see `schedule.run`. This process leaves
     the accelerators to them. Writes `runs/<name>`, `study.html`, `study.md`, `study.csv`,
     `study.png`, `figures/outputs.png` if the study shows images, `out_of_fold/` if it has folds,
-    `study_differences.csv` and `figures/differences.png` if rows can be compared, and last
-    `finished.txt`.
+    `study_differences.csv` and `figures/differences.png` if rows can be compared, `sweep.csv` and
+    `sweep.png` of a sweep, and last `finished.txt`.
 
     Args:
         study: The study.

@@ -109,18 +109,17 @@ def _draw_one(choices: Sequence[Any] | Distribution, np_rng: np.random.Generator
 
 def spell(values: Mapping[str, Any]) -> str:
     """Returns the values for readers: "learning_rate 0.001, loss dice"."""
-    return ", ".join(f"{name} {value}" for name, value in _short(values).items())
+    names = short_names(values)
+    return ", ".join(f"{names[field]} {spell_value(value)}" for field, value in values.items())
 
 
 def to_name(values: Mapping[str, Any]) -> str:
-    """Returns the values for the name of a folder: "learning_rate=0.001-loss=dice"."""
-    parts = (f"{name}={value}" for name, value in _short(values).items())
-    return "-".join(re.sub(r"[^\w.=-]+", "_", part).strip("_") for part in parts)
+    """Returns the values for the name of a folder: "0.001-dice".
 
-
-def _short(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the texts of the values by the last part of their field, or all of it if shared."""
-    return {name: spell_value(values[field]) for field, name in short_names(values).items()}
+    It is short, as a screen shows many runs by their names, a line each.
+    """
+    parts = (re.sub(r"[^\w.=-]+", "_", spell_value(value)) for value in values.values())
+    return "-".join(part.strip("_") for part in parts)
 
 
 def short_names(fields: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:

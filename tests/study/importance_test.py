@@ -72,13 +72,13 @@ def test_a_failed_run_counts_as_the_worst_and_has_no_mean():
 
 def test_chance_exceeds_its_bound_in_about_one_sweep_of_twenty():
     found = 0
-    for seed in range(200):
+    for seed in range(100):
         np_rng = np.random.default_rng(seed)
         a, b, scores = np_rng.random((3, 12))
         runs = [{"a": float(x), "b": int(y * 3)} for x, y in zip(a, b, strict=True)]
         effects = importance.measure(runs, scores.tolist())
         found += any(effect.is_beyond_chance for effect in effects)
-    assert 1 <= found <= 20  # 10 expected; binomial, 99.9 %.
+    assert 1 <= found <= 13  # 5 expected; binomial, 99.9 %.
 
 
 @pytest.mark.parametrize("scores", [[0.5] * 4, [None] * 4])

@@ -26,7 +26,7 @@ def make_configs(path, made=SWEEP, **changes):
 
 
 def name_of(rate):
-    return f"unet-learning_rate={rate}-alpha=0.5"
+    return f"unet-{rate}-0.5"
 
 
 def train(config, path, until_epoch):

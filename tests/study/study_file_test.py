@@ -25,10 +25,10 @@ def make_configs(made, overrides=()):
 def test_each_run_has_its_values_in_config_name_and_label():
     made = make({"task.loss": ("bce", "dice"), "optimizer.learning_rate": (0.1, 0.01)})
     assert [run.name for run in made.runs] == [
-        "unet-loss=bce-learning_rate=0.1",
-        "unet-loss=bce-learning_rate=0.01",
-        "unet-loss=dice-learning_rate=0.1",
-        "unet-loss=dice-learning_rate=0.01",
+        "unet-bce-0.1",
+        "unet-bce-0.01",
+        "unet-dice-0.1",
+        "unet-dice-0.01",
     ]
     assert made.runs[1].label == "U-Net, loss bce, learning_rate 0.01"
     configs = make_configs(made)
@@ -40,9 +40,9 @@ def test_each_run_has_its_values_in_config_name_and_label():
     ("fields", "message"),
     [
         ({"task.los": ("bce",)}, r"--config\.task\.los: the config has no such field; nearest"),
-        ({"data.batch_size": ("many",)}, "unet-batch_size=many: .*batch_size"),
-        ({"optimizer.learning_rate": ("fast",)}, "unet-learning_rate=fast: .*learning_rate"),
-        ({"epochs": (2, 3)}, r"unet-epochs=3: got epochs=3 beside 2, want the same epochs"),
+        ({"data.batch_size": ("many",)}, "unet-many: .*batch_size"),
+        ({"optimizer.learning_rate": ("fast",)}, "unet-fast: .*learning_rate"),
+        ({"epochs": (2, 3)}, r"unet-3: got epochs=3 beside 2, want the same epochs"),
         ({"selection": ("best", "last")}, "got selection='last' beside 'best', want the same"),
     ],
 )
@@ -54,7 +54,7 @@ def test_values_that_a_config_can_not_have_are_told_before_any_run_starts(fields
 def test_losses_of_different_loss_functions_are_not_compared():
     run = dataclasses.replace(RUN, overrides={"selection": "best"})
     made = make({"task.loss": ("bce", "dice")}, run)
-    with pytest.raises(ValueError, match=r"loss=dice: got selection='best'.*want selection='best_"):
+    with pytest.raises(ValueError, match=r"unet-dice: got selection='best'.*want selection='best_"):
         make_configs(made)
     make_configs(make({"optimizer.learning_rate": (0.1, 0.2)}, run))  # The same loss.
 

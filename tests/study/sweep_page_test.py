@@ -64,7 +64,7 @@ def written(tmp_path_factory):
     table = rows.make(made, best)
     swept = make_found()
     content = contents.make(made, best, table, None, swept=swept)
-    html = page.build(content, table, None, path, swept).read_text()
+    html = page.build(content, table, None, path, swept=swept).read_text()
     return path, tables.to_markdown(content), page_parser.Page(html, small=" | ")
 
 

@@ -6,6 +6,7 @@ import pytest
 from etils import epath
 
 from jaxlung import job
+from jaxlung.config import study_folder
 from jaxlung.study import runner, study, study_file, sweep
 
 SWEEP = sweep.Sweep(
@@ -48,6 +49,7 @@ def test_the_best_run_is_the_one_that_was_never_stopped(tmp_path):
         assert not list((path / "runs" / name).glob("s*_test.*"))
     (row,) = read(path / "study.csv")
     assert row["run"] == best
+    assert study_folder.members(path) == [path / "runs" / best]
 
     alone, swept = tmp_path / "alone", path / "runs" / best
     job.run(configs[best], epath.Path(alone))

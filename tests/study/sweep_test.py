@@ -59,13 +59,13 @@ def test_values_are_told_in_names_and_labels():
     values = {"optimizer.learning_rate": 1e-05, "model.widths": (8, 16), "freeze": "a/.*|b"}
     assert sweep.spell(values) == "learning_rate 1e-05, widths 8x16, freeze a/.*|b"
     name = sweep.to_name(values)
-    assert name == "learning_rate=1e-05-widths=8x16-freeze=a_._b"
+    assert name == "1e-05-8x16-a_._b"
     assert re.fullmatch(r"\w[\w.=-]*", name)
 
 
 def test_fields_that_end_alike_are_told_whole():
-    assert sweep.to_name({"model.dropout": 0.5, "task.dropout": 0.1}) == (
-        "model.dropout=0.5-task.dropout=0.1"
+    assert sweep.spell({"model.dropout": 0.5, "task.dropout": 0.1}) == (
+        "model.dropout 0.5, task.dropout 0.1"
     )
 
 
