@@ -21,7 +21,7 @@ from jaxlung.host import folder_lock
 
 GPU, TPU, CPU = "gpu", "tpu", "cpu"
 PLATFORMS = {"cuda": GPU, "gpu": GPU, "tpu": TPU, "cpu": CPU}  # of JAX_PLATFORMS
-RUNS_AT_ONCE_ON_CPUS = 1  # XLA uses all cores for one run; docs/scaling.md has the times.
+RUNS_AT_ONCE_ON_CPUS = 1  # More need more memory and save little; docs/scaling.md has the times.
 COUNT_FLAG = "--xla_force_host_platform_device_count"
 GOOGLE = "0x1ae0"  # PCI vendor
 # PCI devices that are TPU chips, as in JAX's `hardware_utils`.

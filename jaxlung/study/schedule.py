@@ -270,7 +270,6 @@ class _Schedule:
                 self._end(status, FAILED, str(error))
                 return False
             worker = workers.start(self._command, task.path, place, claim, task.until_epoch)
-        place.let_go()  # The worker holds them now.
         self._workers[task.name] = worker
         status.state, status.where = RUNNING, place.name
         logging.info("%s: started on %s, log: %s", task.name, place.name, worker.log)

@@ -25,8 +25,6 @@ def main(argv: Sequence[str]) -> int:
     args = parse(argv)
     for lock in args.locks:
         os.set_inheritable(lock, False)  # They are held as long as this process lives, no longer.
-    if args.cores and hasattr(os, "sched_setaffinity"):  # Not on macOS.
-        os.sched_setaffinity(0, args.cores)  # Before JAX and NumPy count them.
     console.quiet_libraries()
     interrupt.ignore_repeats()
     flags.FLAGS.mark_as_parsed()  # Orbax reads its own absl flags.
@@ -43,12 +41,14 @@ def main(argv: Sequence[str]) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the run in `args.folder`."""
-    # Imported here, when the cores are set and signals are handled.
+    # Imported here, when signals are handled.
     from jaxlung import job
     from jaxlung.config import workdir
     from jaxlung.host import compile_cache, files
 
     backend.start()
+    if args.cores and hasattr(os, "sched_setaffinity"):  # Not on macOS.
+        stay_on(args.cores)
     path = files.to_absolute(args.folder)
     config = workdir.load_config(path)
     programs = compile_cache.count()
@@ -75,6 +75,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _numbers(text: str) -> list[int]:
     return [*map(int, text.split(","))]
+
+
+def stay_on(cores: Sequence[int]) -> None:
+    """Makes all threads of this process, and those that they start, run on some cores alone.
+
+    It comes after JAX has counted the machine's cores: in how many parts XLA sums, and so the last
+    digits of a result, depend on their number, and must not depend on how many runs go at once.
+    """
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):  # It has ended.
+            os.sched_setaffinity(int(thread), cores)
 
 
 def stop_with_scheduler() -> None:

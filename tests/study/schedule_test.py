@@ -151,7 +151,7 @@ def test_a_run_that_another_command_holds_is_waited_for_and_taken_when_it_lets_g
     assert workers.claim(epath.Path(tmp_path / "a")) is None
 
     def show(statuses):
-        if statuses[1].state == schedule.FINISHED:
+        if statuses[1].state in schedule.ENDED:
             assert statuses[0].state in (schedule.HELD, schedule.RUNNING, schedule.FINISHED)
             held.close()
 
@@ -212,7 +212,7 @@ def test_a_failure_of_another_command_counts_and_an_older_one_does_not(tmp_path,
     held = workers.claim(tasks[1].path)
 
     def show(statuses):
-        if statuses[0].state == schedule.FINISHED and not held.closed:
+        if statuses[0].state in schedule.ENDED and not held.closed:
             workers.write_failure(tasks[1].path, "loss is nan")
             held.close()
 
