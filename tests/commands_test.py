@@ -30,7 +30,14 @@ def run(*args, cwd=ROOT, **variables):
         (["train"], f"want --config=FILE or a name ({CONFIGS})."),
         (["--config.seed=3"], f"want --config=FILE or a name ({CONFIGS})."),
         (["--config=covidqq"], f"and jaxlung ships only {CONFIGS}."),
-        (["--config=covidqu:phantm"], "got 'phantm', want one of phantom, quick."),
+        (
+            ["--config=covidqu:phantm"],
+            "got 'phantm', want one of phantom, quick, or seeds=N for several runs.",
+        ),
+        (
+            ["--config=cxr_lungs:seed=4"],
+            "got 'seed', want one of fold, folds, phantom, quick, or seeds=N",
+        ),
         (["--config=covidqu", "--config.data.batch_sise=3"], "nearest: --config.data.batch_size."),
         (["--config=covidqu", "--config.seed=x"], "--config.seed"),
         (["--config=covidqu", "--wrokdir=x"], "unrecognized arguments: --wrokdir=x"),

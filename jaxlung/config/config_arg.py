@@ -4,6 +4,10 @@ import dataclasses
 import types
 
 
+class UnknownVariantError(ValueError):
+    """A config or a study has no variant of a name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Repeats:
     """The runs that an argument asks for: "target=lung,folds=5,seeds=3" for 15 of them.
@@ -75,14 +79,15 @@ def parse_arg(arg: str, **defaults: bool | int | float | str) -> types.SimpleNam
         The defaults, overridden by `arg`.
 
     Raises:
-        ValueError: `arg` names an unknown variant, a value has another type, or there is no such
-            fold.
+        UnknownVariantError: `arg` names an unknown variant; lists the known ones.
+        ValueError: a value has another type, or there is no such fold.
     """
     values = dict(defaults)
     for part in filter(None, arg.split(",")):
         name, _, text = part.partition("=")
         if name not in defaults:
-            raise ValueError(f"config variant: got {name!r}, want one of {', '.join(defaults)}.")
+            choices = ", ".join(defaults)
+            raise UnknownVariantError(f"config variant: got {name!r}, want one of {choices}.")
         values[name] = _to_type(name, text, type(defaults[name]), bare="=" not in part)
     if "folds" in values:
         require_fold(int(values["fold"]), int(values["folds"]))

@@ -89,6 +89,10 @@ def load(spec: str, function: str = "get_config") -> Any:
     try:
         module_spec.loader.exec_module(module)
         return getattr(module, function)(arg)
+    except config_arg.UnknownVariantError as error:
+        if function != "get_config":
+            raise
+        raise ValueError(f"{str(error).removesuffix('.')}, or seeds=N for several runs.") from error
     except ValueError:
         raise
     except Exception as error:  # A user's own file may raise anything.

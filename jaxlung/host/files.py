@@ -1,6 +1,7 @@
 """Files written whole or not at all, each read once, and the errors of decoding damaged ones."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import struct
@@ -9,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from etils import epath
+
+# Bytes of a name to which a temporary file may add its ending; file systems allow 255.
+LONGEST_NAME = 200
 
 T = TypeVar("T", bound=os.PathLike[str])
 
@@ -59,7 +63,10 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
     """
     if not _writes:
         return
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    name = os.fsencode(path.name)
+    if len(name) > LONGEST_NAME:
+        name = hashlib.sha256(name).hexdigest().encode()
+    temporary = path.parent / f".{os.fsdecode(name)}.{os.getpid()}.tmp"
     with naming(path):
         try:
             temporary.write_bytes(content)

@@ -160,25 +160,37 @@ def _cells(labels: Mapping[str, str], row: rows_lib.Row) -> list[report_tables.C
 
 def _describe_scores(shown: Sequence[results.Result]) -> list[str]:
     """Returns which split the scores are from, and remarks on intervals and losses."""
-    summary = shown[0].summary
+    folds = _find_folds(shown)
+    parts = [fold.summary for fold in folds] or [shown[0].summary]
+    summary = parts[0]
     task = summary.task
     sentences = [
         f"Scores are from the {summary.split} split: "
-        f"{glossary.count(summary.num_images, 'image', task)} of "
-        f"{glossary.count(summary.num_patients, 'patient', task)}, with 95 % intervals over "
-        "patients.",
-        *notes.warn_of_few(summary),
+        f"{glossary.count(sum(part.num_images for part in parts), 'image', task)} of "
+        f"{glossary.count(sum(part.num_patients for part in parts), 'patient', task)}"
+        f"{f' in {len(parts)} folds' if folds else ''}, with 95 % intervals over patients.",
+        *notes.warn_of_few(min(parts, key=lambda part: part.num_patients)),
         "Losses are from the last epoch. They cannot be compared between runs that minimise "
         "different loss functions.",
     ]
     others: dict[int, list[str]] = {}
     for result in shown:
-        others.setdefault(result.summary.num_images, []).append(result.run.label)
-    del others[summary.num_images]
+        if not (folds and results.is_fold(result)):
+            others.setdefault(result.summary.num_images, []).append(result.run.label)
+    if not folds:
+        del others[summary.num_images]
     return sentences + [
         f"{'; '.join(who)}: {glossary.count(num, f'{summary.split} image', task)}."
         for num, who in others.items()
     ]
+
+
+def _find_folds(shown: Sequence[results.Result]) -> list[results.Result]:
+    """Returns the folds of the first run's cross-validation and seed; [] without several."""
+    first = shown[0]
+    key = (first.run.group, first.config.seed)
+    folds = [x for x in shown if results.is_fold(x) and (x.run.group, x.config.seed) == key]
+    return folds if first in folds and first.run.group and len(folds) > 1 else []
 
 
 def _describe_groups(table: Sequence[rows_lib.Row], task: str) -> list[str]:

@@ -108,14 +108,6 @@ def make_rungs(num_runs: int, epochs: int, first_epochs: int, reduction: int) ->
     return (*rungs, Rung(epochs, num_runs))
 
 
-def count_epochs(rungs: Sequence[Rung]) -> int:
-    """Returns the number of epochs that all runs train together, if none fails or ends early."""
-    before = (0, *(rung.epochs for rung in rungs))
-    return sum(
-        rung.num_runs * (rung.epochs - start) for rung, start in zip(rungs, before, strict=False)
-    )
-
-
 def rank(scores: Mapping[str, float | None]) -> list[str]:
     """Returns the names by falling score; equal scores in the order given, None last."""
     return sorted(

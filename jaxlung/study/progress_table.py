@@ -10,7 +10,7 @@ TEXTS = ("run", "state")  # The other columns are numbers.
 GIVEN_UP = ("images/s", "loss", "score", "epoch", "left")  # in this order, on narrow terminals
 ENOUGH = 20  # characters of a state that are worth a column of numbers
 # Kinds of runs, those that matter most first.
-URGENT = ("failed", "silent", "running", "stopped", "waiting", "finished")
+URGENT = ("failed", "silent", "running", "stopped", "waiting", "stopped early", "finished")
 _GAP = "  "
 
 

@@ -72,6 +72,7 @@ def run(
     if left := [task for task in tasks if not schedule.is_done(task)]:
         (path / job.FINISHED).unlink(missing_ok=True)
         logging.info("%d of %d runs are left to do", len(left), len(tasks))
+        open_data(left)
     with contextlib.closing(screen.Screen()) as shown:
         statuses = schedule.run(tasks, pool, show=shown.update)
     failed = schedule.failures(statuses)
@@ -113,8 +114,10 @@ def run_sweep(
     assert study.sweep
     sweep = race.Race(study.sweep, configs, path)
     (path / job.FINISHED).unlink(missing_ok=True)
+    tasks = sweep.next_tasks()
+    open_data(tasks)
     with contextlib.closing(screen.Screen()) as shown:
-        statuses = schedule.run(sweep.next_tasks(), pool, on_end=sweep.on_end, show=shown.update)
+        statuses = schedule.run(tasks, pool, on_end=sweep.on_end, show=shown.update)
     if was_stopped(statuses):
         return False
     sweep.require_winner()
@@ -167,6 +170,19 @@ def check(task: schedule.Task, pool: devices.Pool) -> None:
     alone.mesh.update(data=-1, space=1)  # The run's own devices can't be seen from here.
     system.make_system(alone, jax.devices()[:1])
     workdir.require_same(task.config, task.path)
+
+
+def open_data(tasks: Sequence[schedule.Task]) -> None:
+    """Opens the data of the first unfinished run, prepared if they aren't yet.
+
+    So bad data are reported once, before any run starts. Generated data are left to the runs.
+
+    Raises:
+        ValueError, FileNotFoundError: see `datasets.open_splits`.
+    """
+    first = next((task for task in tasks if not schedule.is_done(task)), None)
+    if first and not first.config.data.get("phantom_images", 0):
+        system.open_splits(first.config)
 
 
 def write_once(

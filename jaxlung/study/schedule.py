@@ -278,11 +278,12 @@ class _Schedule:
     def _end(self, status: Status, state: str, reason: str = "") -> None:
         was_held = status.state == HELD
         status.state, status.reason = state, reason
-        name, took = status.task.name, progress.duration(status.seconds)
+        name, until = status.task.name, status.task.until_epoch
         if state == FAILED:
             logging.error("%s: failed: %s", name, reason)
         elif status.seconds:
-            logging.info("%s: finished in %s", name, took)
+            did = "finished" if until is None else f"trained to epoch {until}"
+            logging.info("%s: %s in %s", name, did, progress.duration(status.seconds))
         elif was_held:
             logging.info("%s: another command has finished it", name)
         self.add(self._on_end(status))

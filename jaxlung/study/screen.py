@@ -16,6 +16,7 @@ from jaxlung.study import progress_table, schedule, watch
 
 SECONDS_BETWEEN_DRAWINGS = 1.0
 SECONDS_BETWEEN_LINES = 60.0  # of one run without a new phase, where there is no terminal
+LOGGED = ("starting", "finished", "failed")  # by the scheduler
 _USUAL_SIZE = os.terminal_size((80, 24))  # of a terminal that doesn't tell
 
 
@@ -72,8 +73,22 @@ class Screen:
             state = self._watches[name].look(status.reason, status.where)
             if status.state == schedule.STOPPED and state.kind != "finished":
                 state = dataclasses.replace(state, kind="stopped", text="stopped")
+            elif state.kind == "waiting" and is_out(status, self._statuses):
+                text = f"stopped after epoch {state.found.epoch}"
+                state = dataclasses.replace(state, kind="stopped early", text=text)
             states.append(state)
         return states
+
+
+def is_out(status: schedule.Status, statuses: Sequence[schedule.Status]) -> bool:
+    """Returns whether a sweep has stopped a run after an epoch, and others went on instead.
+
+    It is so once no other run trains to the same stop, as they are compared then.
+    """
+    stop = status.task.until_epoch
+    if status.state != schedule.FINISHED or stop is None:
+        return False
+    return not any(x.task.until_epoch == stop and x.state not in schedule.ENDED for x in statuses)
 
 
 def ask_size(stream: TextIO) -> os.terminal_size:
@@ -148,7 +163,7 @@ class _Lines:
         if phase == before and (is_soon or epoch == state.found.epoch):
             return
         self._said[state.name] = (phase, state.found.epoch, self._clock())
-        if state.kind != "failed":  # The scheduler has logged it as an error.
+        if phase not in LOGGED:
             logging.info("%s: %s", state.name, progress_table.describe(state))
         if state.kind in ("finished", "failed"):
             logging.info("%s", progress_table.describe_all(states))

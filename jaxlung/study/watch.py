@@ -22,7 +22,7 @@ class State:
     Attributes:
         name: Name of the run.
         kind: "waiting", "running", "silent" (its process is gone, or its machine doesn't answer),
-            "stopped", "failed" or "finished".
+            "stopped", "stopped early" (by a sweep), "failed" or "finished".
         text: The state in words, with the phase of a running run and the reason of a failure.
         found: How far it is, or was.
     """

@@ -33,6 +33,12 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "\N{LATIN SMALL LETTER E WITH ACUTE}" * 127])
+def test_a_name_may_be_as_long_as_the_system_allows(name, tmp_path):
+    files.write_text(epath.Path(tmp_path / name), "one")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 @pytest.fixture
 def room_for_64kb():
     """Limits the size of files: the system then takes a part of a write, as on a full disk."""

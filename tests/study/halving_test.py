@@ -25,11 +25,6 @@ def test_rungs_are_those_worked_by_hand(settings, want):
     assert halving.make_rungs(*settings) == tuple(Rung(*each) for each in want)
 
 
-def test_epochs_are_counted_over_all_runs():
-    rungs = halving.make_rungs(8, 30, 4, 3)
-    assert halving.count_epochs(rungs) == 8 * 4 + 2 * 8 + 1 * 18
-
-
 def test_equal_scores_keep_their_order_and_failed_runs_are_last():
     scores = {"a": 0.5, "failed": None, "b": 0.7, "c": 0.5, "d": 0.7}
     assert halving.rank(scores) == ["b", "d", "a", "c", "failed"]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxlung import main
 from jaxlung.config import config_file, workdir
-from jaxlung.study import outputs, results, runner, schedule, study, study_file
+from jaxlung.study import outputs, results, runner, schedule, study, study_file, sweep
 
 STUDY = study.Study(
     title="Two | seeds",
@@ -220,6 +220,20 @@ def test_bad_runs_are_told_before_the_first_starts(run_with, tmp_path):
     (tmp_path / "other" / "config.json").rename(folder / "config.json")
     with pytest.raises(ValueError, match="holds a run of another config: epochs is 2 there and 1"):
         run_with(schedule.FINISHED, schedule.FINISHED)
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_first_run_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr(schedule, "run", lambda *args, **settings: pytest.fail("it started"))
+    overrides = {"data.root": str(tmp_path / "nowhere"), "epochs": 2, "selection": "last"}
+    run = study.Run("net", "network", "folder:quick", overrides)
+    swept = sweep.Sweep({"optimizer.learning_rate": (1e-3, 1e-2)})
+    for made in (
+        study.Study("One", (run,), ("dice",)),
+        study.Study("Several", study.vary(run, swept), ("dice",), sweep=swept),
+    ):
+        path = epath.Path(tmp_path / made.title)
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            runner.run(made, study_file.make_configs(made, path), path)
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,7 @@ def test_without_a_terminal_each_event_is_a_line(study, caplog):
     between = [line for line in lines if line.startswith("fold_1: training")]
     assert len(between) == 15  # 29 epochs in 14 minutes.
     assert lines[-3:] == [
-        "fold_1: finished, epoch 30/30, loss 0.0167, validation dice 0.9000",
+        between[-1],
         "2 of 3 runs finished, 1 failed",
         "2 of 3 runs finished, 1 failed",
     ]
@@ -326,3 +326,27 @@ def test_what_a_signal_stopped_is_stopped_whatever_it_said_last(study):
     rows = terminal.text.splitlines()
     assert rows[1] == "fold_0  10/30  0.0500     0.9000  stopped"
     assert rows[2] == "fold_1  30/30  0.0167     0.9000  finished"
+
+
+def test_what_a_sweep_stopped_waits_until_its_rivals_are_at_the_stop(study):
+    terminal = Terminal(80)
+    for name in study.names:
+        study.writes(name, phase="paused", epoch=4, epochs=30)
+    states = (schedule.FINISHED, schedule.FINISHED, schedule.RUNNING)
+    statuses = [
+        schedule.Status(dataclasses.replace(x.task, until_epoch=4), state)
+        for x, state in zip(study.statuses(), states, strict=True)
+    ]
+    shown = study.open(terminal)
+    shown.update(statuses)
+    assert terminal.text.splitlines()[-1] == "0 of 3 runs finished, 3 waiting"
+    study.now += 1
+    task = dataclasses.replace(statuses[2].task, until_epoch=12)  # It was the best.
+    shown.update([*statuses[:2], schedule.Status(task, schedule.RUNNING)])
+    assert terminal.text.splitlines() == [
+        "run     epoch  state",
+        "fold_0   4/30  stopped after epoch 4",
+        "fold_1   4/30  stopped after epoch 4",
+        "fold_2   4/30  waiting",
+        "0 of 3 runs finished, 1 waiting, 2 stopped early",
+    ]
