@@ -118,9 +118,8 @@ def make_folds(path, seed=0, subjects=SUBJECTS):
         name = f"fold_{fold}_{seed}"
         dice, hd95 = (float(np.nanmean([row[i] for row in tested])) for i in (2, 3))
         scores = {"dice": dice, "hd95": hd95, "iou": 0.5}
-        result = make_result(
-            path, name, scores, group="all folds", seed=seed, fold=fold, num_images=len(tested)
-        )
+        counts = {"num_images": len(tested), "num_patients": len({row[1] for row in tested})}
+        result = make_result(path, name, scores, group="all folds", seed=seed, fold=fold, **counts)
         result.path.mkdir()
         lines = ["image_id,patient_id,group,dice,hd95"]
         lines += [f"{who},{patient},,{x},{y}" for who, patient, x, y in tested]
@@ -195,8 +194,8 @@ def test_the_markdown_speaks_of_volumes_and_of_several_runs(tmp_path):
     assert len({line.count("|") for line in lines}) == 1
     assert "| **all folds: mean ± SD over 2 folds** | 0.600 ± 0.141 |" in text
     assert "| **all folds: 4 volumes out of fold** | 0.5500 (" in text
-    assert "3 volumes of 3 patients" in text
-    assert "- FOLD_1_0: 1 test volume." in text
+    assert "Scores are from the test split: 4 volumes of 3 patients in 2 folds, with" in text
+    assert "test volume." not in text  # No fold is told as if it differed from the others.
     assert "**Generated CTs (phantoms)" in text
     assert lines[0].startswith("| run | Dice | HD95, mm |")
     assert "image" not in text.lower()
