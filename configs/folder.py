@@ -6,7 +6,7 @@ Data: a folder with `images/` and `masks/` (PNG or JPEG, any size, matched by st
     python -m jaxlung.main --config=configs/folder.py --config.data.root=MY_IMAGES
     python -m jaxlung.main --config=configs/folder.py:target=infection --config.data.root=A,B
     python -m jaxlung.main --config=configs/folder.py:network=slim_unet --config.data.root=A
-    python -m jaxlung.main --config=configs/folder.py:fold=0,folds=5 --config.data.root=A
+    python -m jaxlung.main --config=configs/folder.py:folds=5 --config.data.root=A  # 5 runs
 """
 
 import ml_collections as mlc
@@ -20,7 +20,7 @@ def get_config(arg: str = "") -> mlc.ConfigDict:
     # `defaults` has the fields that all configs share: seed, step, control, mesh, ...
     config = defaults.make_config()
     config.epochs = 30
-    config.selection = "best"  # the lowest validation loss; or "last"
+    config.selection = "best"  # the lowest validation loss; or "best_score", or "last"
     config.calibrate = False  # True: calibrated probabilities, same masks; possible after training
 
     config.model_name = variant.network  # a key of `networks`

@@ -4,6 +4,7 @@ Images are PNG at their stored size, so that they lie pixel on pixel on the imag
 the grid of their file.
 """
 
+import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from jaxlung.volume import grid, nifti
 
 FOLDER = "probs_test"  # in the folder of a run that tests a fold
 PNG, NIFTI = ".png", ".nii.gz"
+LONGEST_NAME = 255  # bytes
 
 
 def ending(task: task_lib.Task) -> str:
@@ -29,11 +31,16 @@ def ending(task: task_lib.Task) -> str:
 def name_file(image_id: str, suffix: str) -> str:
     """Returns the path of an image's file below a folder: its id, with `suffix` if it lacks it.
 
-    The ids of a CSV's images may be absolute paths; these become paths below the folder, too.
+    The ids of a CSV's images may be absolute paths; these become paths below the folder, too. A
+    name that is too long for file systems with its suffix becomes its SHA-256.
     """
     parts = [x for x in pathlib.PurePosixPath(image_id).parts if x not in ("/", "//", "..")]
-    name = "/".join(parts)
-    return name if name.endswith(suffix) else name + suffix
+    *folders, name = parts
+    if not name.endswith(suffix):
+        name += suffix
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest() + suffix
+    return "/".join([*folders, name])
 
 
 def write(folder: epath.Path, item: record.Record | record.VolumeRecord, probs: np.ndarray) -> None:

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from etils import epath
 
-# Bytes of a name to which a temporary file may add its ending; file systems allow 255.
-LONGEST_NAME = 200
+# Bytes of a name that leave room for the ending of a temporary file; file systems allow 255.
+_LONGEST_NAME = 200
 
 T = TypeVar("T", bound=os.PathLike[str])
 
@@ -64,7 +64,7 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
     if not _writes:
         return
     name = os.fsencode(path.name)
-    if len(name) > LONGEST_NAME:
+    if len(name) > _LONGEST_NAME:
         name = hashlib.sha256(name).hexdigest().encode()
     temporary = path.parent / f".{os.fsdecode(name)}.{os.getpid()}.tmp"
     with naming(path):

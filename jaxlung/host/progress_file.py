@@ -29,7 +29,7 @@ _MOST_REASON = 300  # characters
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a run is: the content of `progress.json`.
+    """The progress of a run: the content of `progress.json`.
 
     Attributes:
         phase: "reading data", "compiling", "training", "evaluating", "reporting" or one of `ENDED`.

@@ -38,11 +38,6 @@ def is_fold(result: Result) -> bool:
     return result.config.data.get("folds", 0) > 0
 
 
-def is_finished(path: epath.Path) -> bool:
-    """Returns whether the run in `path` was trained, scored and reported."""
-    return (path / job.FINISHED).exists()
-
-
 def load(run: study_lib.Run, config: mlc.ConfigDict, path: epath.Path, split: str) -> Result:
     """Reads a finished run and its scores on `split`.
 

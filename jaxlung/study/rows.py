@@ -130,17 +130,7 @@ def of_folds(label: str, folds: Sequence[results.Result], columns: Sequence[str]
     if every.num_folds > 1:
         rows.append(_mean_of_folds(label, folds, every, columns))
     if every.num_seeds > 1:
-        rows.append(
-            Row(
-                source="mean",
-                label=label,
-                heading=f"{label}: mean {PLUS_MINUS} SD over {every.num_seeds} seeds",
-                scores=every.scores,
-                sds=every.sd_seeds,
-                sds_over={"seeds": every.sd_seeds},
-                total=every.num_seeds,
-            )
-        )
+        rows.append(_mean_of_seeds(label, every))
     images = glossary.count(every.num_images, "image", folds[0].summary.task)
     return [
         *rows,
@@ -172,6 +162,18 @@ def _mean_of_folds(
         sds_over={"folds": every.sd_folds},
         undefined=_count_lacking(parts, means),
         total=len(folds),
+    )
+
+
+def _mean_of_seeds(label: str, every: pooled.Pooled) -> Row:
+    return Row(
+        source="mean",
+        label=label,
+        heading=f"{label}: mean {PLUS_MINUS} SD over {every.num_seeds} seeds",
+        scores=every.scores,
+        sds=every.sd_seeds,
+        sds_over={"seeds": every.sd_seeds},
+        total=every.num_seeds,
     )
 
 

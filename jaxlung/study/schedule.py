@@ -66,7 +66,7 @@ class Task:
 
 @dataclasses.dataclass
 class Status:
-    """What became of a task so far.
+    """The state of a task.
 
     Attributes:
         task: The task.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 
 import nibabel
 import numpy as np
@@ -53,6 +54,15 @@ def test_names_are_the_ids_and_stay_below_the_folder(image_id, want, tmp_path):
     assert probs_files.name_file(image_id, ".png") == want
     assert write(tmp_path, 0.5, image_id) == epath.Path(tmp_path) / want
     assert (tmp_path / want).exists()
+
+
+def test_a_name_that_is_too_long_with_its_suffix_is_replaced_and_stays_apart(tmp_path):
+    names = ["a/" + "x" * 250 + f"{i}.jpg" for i in range(2)]
+    paths = [write(tmp_path, 0.5, name) for name in names]
+    assert sorted((tmp_path / "a").iterdir()) == sorted(map(pathlib.Path, paths))
+    assert len(set(paths)) == 2
+    longest = "a/" + "x" * 251 + ".png"
+    assert write(tmp_path, 0.5, longest) == epath.Path(tmp_path) / longest
 
 
 def test_a_mean_is_of_levels(tmp_path):
