@@ -11,6 +11,7 @@ from etils import epath
 
 from jaxlung import job
 from jaxlung.config import study_folder, workdir
+from jaxlung.evaluation import lung_masks
 from jaxlung.host import files, folder_lock
 from jaxlung.study import (
     comparison,
@@ -164,12 +165,17 @@ def make_tasks(
 
 
 def check(task: schedule.Task, pool: devices.Pool) -> None:
-    """Raises ValueError if a run can't be as its config says, or its folder holds another one."""
+    """Raises ValueError if a run can't be as its config says, or its folder holds another one.
+
+    A run outside of the study that finds the lungs for it must have finished.
+    """
     pool.require_fit(task.name, task.config)
     alone = mlc.ConfigDict(task.config.to_dict())
     alone.mesh.update(data=-1, space=1)  # The run's own devices can't be seen from here.
     system.make_system(alone, jax.devices()[:1])
     workdir.require_same(task.config, task.path)
+    if task.config.task.get("lungs") == "predicted" and not task.needs:
+        lung_masks.require_run(task.config.lungs_run, task.path, task.config.data)
 
 
 def open_data(tasks: Sequence[schedule.Task]) -> None:

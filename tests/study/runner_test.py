@@ -222,6 +222,15 @@ def test_bad_runs_are_told_before_the_first_starts(run_with, tmp_path):
         run_with(schedule.FINISHED, schedule.FINISHED)
 
 
+def test_lungs_that_no_run_has_found_are_told_before_the_first_run_starts(monkeypatch, tmp_path):
+    monkeypatch.setattr(schedule, "run", lambda *args, **settings: pytest.fail("it started"))
+    monkeypatch.chdir(tmp_path)
+    made = study_file.from_config("v7_diagnosis:lungs=predicted,folds=2,quick")
+    path = epath.Path(tmp_path / "study")
+    with pytest.raises(ValueError, match=r"train .* with --config=v7_lungs:fold=0,folds=2,quick"):
+        runner.run(made, study_file.make_configs(made, path), path)
+
+
 def test_a_folder_that_is_not_there_is_told_before_the_first_run_starts(monkeypatch, tmp_path):
     monkeypatch.setattr(schedule, "run", lambda *args, **settings: pytest.fail("it started"))
     overrides = {"data.root": str(tmp_path / "nowhere"), "epochs": 2, "selection": "last"}
