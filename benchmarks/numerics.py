@@ -46,7 +46,7 @@ CHANGES = {  # Small images, but all networks at full width.
 }
 QUICK = ("covidqu", "covid19_ct")
 BATCH = 4
-WORKERS = 3  # Networks at a time. Most of the time goes into compiling, each on one core.
+WORKERS = len(CHANGES)  # All at a time: most of the time goes into compiling, each on one core.
 HIGHEST = {"logits": 1e-4, "loss": 1e-5, "gradients": 1e-2}
 MODES = {  # name -> dtype of the computation, precision of products
     "highest": ("float32", "highest"),

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import cases
 from jaxlung.benchmark import data
 from jaxlung.config import config_file
-from jaxlung.data.feed import order, pipeline
+from jaxlung.data.feed import order, patches, pipeline
 from jaxlung.data.sources import datasets
 from jaxlung.training import system as system_lib
 
@@ -24,7 +24,8 @@ def test_generated_volumes_give_patches_with_foreground():
     assert batch["images"].shape == (4, *config.data.patch_size)
     assert batch["images"].dtype == np.int16
     assert bool((batch["masks"] & 2).any(axis=(1, 2, 3)).any())
-    assert feed.store["images"].shape == (128, 256, 256)  # Nothing was cut off.
+    ready = patches.load_all(source, system.settings, "train")
+    assert [volume.image.shape for volume in ready] == [(64, 256, 256)] * 2  # Nothing was cut off.
 
 
 def test_prepared_data_are_found_where_training_prepares_them(tmp_path):

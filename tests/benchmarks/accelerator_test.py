@@ -1,6 +1,7 @@
 """The benchmark of an accelerator: what it writes, when, and what a failure or a kill leaves."""
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ import time
 import jax
 import pytest
 
-from benchmarks import accelerator, isolated, lines, page
+from benchmarks import accelerator, isolated, lines, numerics, page
 from benchmarks.peers import cases, protocol
 from jaxlung.parallel import sharding
 from jaxlung.training import system as system_lib
@@ -154,9 +155,31 @@ def test_a_part_that_fails_is_a_row_and_the_next_one_begins(tmp_path):
     assert "forms: not measured: division by zero" in (tmp_path / "accelerator.md").read_text()
 
 
+def test_a_quarter_of_an_hour_is_enough_for_the_first_five_parts(tmp_path):
+    # Seconds that an H200 took or, for numerics, may take at most.
+    by_case = {
+        "covidqu_256_b64": 74,
+        "nnunet_form_b2": 54,
+        "covidqu_256_b16": 16,
+        "covid19_ct_8x128x128_b5": 66,
+    }
+    seconds = {
+        "start": 5,
+        "peers": 245,
+        "epochs": 67,
+        "numerics": accelerator.LIMITS["numerics"]
+        * math.ceil(len(numerics.CHANGES) / numerics.WORKERS),
+        "cases": sum(by_case[form.case] for form in accelerator.CASES),
+        "forms": sum(by_case[form.case] for form in accelerator.FORMS),
+    }
+    first_five = list(make_bench(tmp_path).parts)[:5]
+    assert ["start", *first_five] == list(seconds)
+    assert sum(seconds.values()) <= accelerator.parse([str(tmp_path)]).limit_s
+
+
 def test_unknown_parts_list_the_choices(tmp_path, capsys):
     assert accelerator.main([str(tmp_path), "--parts=peers,epoch"]) == 2
-    assert "got epoch, want some of peers, forms, epochs" in capsys.readouterr().out
+    assert "got epoch, want some of peers, epochs, numerics" in capsys.readouterr().out
 
 
 def test_a_worker_is_killed_at_its_limit_and_started_again(tmp_path, monkeypatch):
@@ -220,8 +243,8 @@ def test_a_kill_at_any_moment_leaves_what_was_measured(tmp_path, wait):
 def test_every_form_is_a_config_that_can_be(monkeypatch):
     monkeypatch.setattr(sharding, "visible_devices", lambda: jax.devices()[:1])
     names = [*accelerator.PEER_CASES, *accelerator.QUICK_CASES]
-    forms = [*map(accelerator.Form, names), *accelerator.FORMS, *accelerator.CASES]
-    for form in [*forms, *accelerator.QUICK_FORMS]:
+    forms = [*map(accelerator.Form, names), *accelerator.FORMS, *accelerator.QUICK_FORMS]
+    for form in [*forms, *accelerator.CASES, *accelerator.SIZES]:
         config = accelerator.load(form)
         config.update_from_flattened_dict(dict(form.fields))
         assert config.model.dtype == form.dtype

@@ -26,6 +26,7 @@ IN_PROBABILITIES = ("mse", "mae")
 
 def make_config(**changes):
     config = config_file.load(config_file.resolve("folder:quick"))
+    config.optimizer.average_decay = 0.0  # Otherwise not the weights that are set here are scored.
     config.update_from_flattened_dict(changes)
     return config
 

@@ -70,9 +70,9 @@ def test_training_starts_from_a_file(exported):
     config = config_file.load(config_file.resolve("folder:quick"))
     fresh = system_lib.make_system(config).init_state()
     started = transfer.copy_network(str(exported / "one.jaxlung"), fresh)
-    want = network.load(exported / "run_0").state
-    jax.tree.map(np.testing.assert_array_equal, started.params, want.params)
-    jax.tree.map(np.testing.assert_array_equal, started.batch_stats, want.batch_stats)
+    want = network.load(exported / "run_0").state.network
+    jax.tree.map(np.testing.assert_array_equal, started.params, want["params"])
+    jax.tree.map(np.testing.assert_array_equal, started.batch_stats, want["batch_stats"])
     assert int(started.step) == 0
     with pytest.raises(ValueError, match=r"init_from: .*both.jaxlung holds 2 networks, want one"):
         transfer.copy_network(str(exported / "both.jaxlung"), fresh)
@@ -116,7 +116,7 @@ def coming_along(exported, tmp_path, monkeypatch):
 def test_without_a_model_the_network_that_comes_along_predicts(coming_along, tmp_path, caplog):
     Image.fromarray(draw_image()).save(tmp_path / "a.png")
     _, start = main.parse(["jaxlung", "predict", f"{tmp_path}/a.png", f"{tmp_path}/out"])
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         assert start() == 0
     digest = hashlib.sha256(coming_along.read_bytes()).hexdigest()
     assert f"lungs comes with jaxlung, SHA-256 {digest}" in caplog.messages
