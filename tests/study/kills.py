@@ -37,8 +37,8 @@ def start(path: pathlib.Path) -> subprocess.Popen:
     """Starts the study in a folder beside its file and its data."""
     command = [sys.executable, "-m", "jaxlung.main", "study", str(path.parent / "short.py")]
     options = [f"--workdir={path}", "--at_once=2", f"--config.data.data_dir={path.parent / 'data'}"]
-    log = (path.parent / "log.txt").open("ab")
-    return subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log)
+    with (path.parent / "log.txt").open("ab") as log:
+        return subprocess.Popen([*command, *options], cwd=ROOT, stdout=log, stderr=log)
 
 
 def finish(path: pathlib.Path) -> str:
