@@ -192,15 +192,27 @@ def table_lines(people: Sequence[int], num_samples: int) -> Iterator[str]:
         yield f"| {case} | mean width (none given) | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Runs the command line and prints the table line by line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=1000, help="samples of each size")
-    parser.add_argument("--people", default=",".join(map(str, PEOPLE)), help="sizes of samples")
+def main(
+    lines: Callable[[Sequence[int], int], Iterator[str]],
+    description: str,
+    people: Sequence[int],
+    num_samples: int,
+) -> None:
+    """Runs the command line of a simulation and prints its table line by line.
+
+    Args:
+        lines: takes sizes of samples and the number of samples of each; yields Markdown.
+        description: the text of `--help`.
+        people: default sizes.
+        num_samples: default number.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--samples", type=int, default=num_samples, help="samples of each size")
+    parser.add_argument("--people", default=",".join(map(str, people)), help="sizes of samples")
     args = parser.parse_args()
-    for line in table_lines([*map(int, args.people.split(","))], args.samples):
+    for line in lines([*map(int, args.people.split(","))], args.samples):
         print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(table_lines, __doc__, PEOPLE, 1000)

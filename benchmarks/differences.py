@@ -9,7 +9,6 @@ often tests at 5 % find a difference that isn't there (jaxlung's, and Wilcoxon's
 the people's means). Takes minutes.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
@@ -164,15 +163,5 @@ def table_lines(people: Sequence[int], num_samples: int) -> Iterator[str]:
                 yield f"| {case} | {label} | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    """Runs the command line and prints the table line by line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=500, help="samples of each size")
-    parser.add_argument("--people", default=",".join(map(str, PEOPLE)), help="sizes of samples")
-    args = parser.parse_args()
-    for line in table_lines([*map(int, args.people.split(","))], args.samples):
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    coverage.main(table_lines, __doc__, PEOPLE, 500)

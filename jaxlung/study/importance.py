@@ -1,4 +1,4 @@
-"""How much each field of a sweep mattered for the scores of its runs.
+"""Measures how much each field of a sweep mattered for the scores of its runs.
 
 Our choice, for the few runs of a sweep: the share of the variance of the scores' ranks that lies
 between the values of a field (eta squared; the statistic of Kruskal and Wallis, 1952, over N - 1),

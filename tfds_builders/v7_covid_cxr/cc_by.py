@@ -29,7 +29,7 @@ _ADULT_YEARS = 18
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where an image is from.
+    """Origin of an image.
 
     Attributes:
         licence: licence of the image, "CC BY 3.0".
